@@ -1,0 +1,1 @@
+"""The research crew, by language model or offline: reads tables, proposes search spaces."""

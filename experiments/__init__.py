@@ -1,0 +1,1 @@
+"""The claims of the README, one file each: benchmarks, figures and tables."""
