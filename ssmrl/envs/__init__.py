@@ -1,0 +1,1 @@
+"""Task families and the batched simulations in which they are played."""

@@ -1,0 +1,62 @@
+"""The contract of an environment: many simulations of one kind, stepped together."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+class Step(NamedTuple):
+    """What one step gave to each of ``B`` simulations.
+
+    Attributes:
+        observation: ``(B, O)`` float64. After an end it is the ended episode's last observation.
+        reward: ``(B,)``, the sum of ``terms``.
+        terminated: ``(B,)`` bool, ended by the task's own rules.
+        truncated: ``(B,)`` bool, cut by the horizon.
+        terms: The named parts of the reward, each ``(B,)``.
+    """
+
+    observation: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    terms: Mapping[str, np.ndarray]
+
+
+class BatchedEnv(ABC):
+    """``B`` simulations, each with its own hidden task. The caller resets what ended.
+
+    Attributes:
+        num_envs: ``B``.
+        observation_dim: ``O``.
+        action_dim: ``A``.
+    """
+
+    num_envs: int
+    observation_dim: int
+    action_dim: int
+
+    @abstractmethod
+    def set_tasks(self, parameters: Sequence[tuple[float, ...]]) -> None:
+        """Give each simulation its hidden variables, ``B`` tuples; takes effect at once."""
+
+    @abstractmethod
+    def reset(
+        self, mask: Bool[np.ndarray, " B"], generators: Sequence[np.random.Generator]
+    ) -> Float[np.ndarray, "B O"]:
+        """Start new episodes where ``mask`` is true.
+
+        Args:
+            mask: Which simulations start anew.
+            generators: One per simulation, ``B`` of them; only those of the mask are drawn from.
+
+        Returns:
+            The observation of every simulation, also of those that were not reset.
+        """
+
+    @abstractmethod
+    def step(self, action: Float[np.ndarray, "B A"]) -> Step:
+        """Advance every simulation by one env step."""

@@ -1,0 +1,93 @@
+"""A point that seeks a hidden goal: the family whose best return is known in closed form."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ssmrl.envs.batched_env import BatchedEnv, Step
+from ssmrl.envs.task import TaskFamily, UniformCircle
+
+GOAL_DISTANCE = 1.0
+MAX_STEP = 0.1
+
+
+class PointEnv(BatchedEnv):
+    """Moves a point in the plane; the reward is minus its distance to a goal it cannot see.
+
+    The point starts at the origin and the goal lies on the unit circle. An action is a
+    displacement, shortened to ``MAX_STEP`` where it is longer. The observation is the position.
+
+    Args:
+        num_envs: Simulations, ``B``.
+        horizon: Steps until truncation [env steps].
+        action_scale: Displacement is ``MAX_STEP * action / action_scale`` before shortening.
+        num_threads: Unused: there is nothing to thread.
+    """
+
+    observation_dim = 2
+    action_dim = 2
+
+    def __init__(
+        self, num_envs: int, horizon: int, action_scale: float = 1.0, num_threads: int = 0
+    ) -> None:
+        self.num_envs = num_envs
+        self._horizon = horizon
+        self._action_scale = action_scale
+        self._position = np.zeros((num_envs, 2))
+        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        self._goal = np.zeros((num_envs, 2))
+
+    def set_tasks(self, parameters: Sequence[tuple[float, ...]]) -> None:
+        """Give each simulation its goal ``(x, y)``."""
+        self._goal = np.asarray(parameters, dtype=np.float64).reshape(self.num_envs, 2)
+
+    def reset(
+        self, mask: Bool[np.ndarray, " B"], generators: Sequence[np.random.Generator]
+    ) -> Float[np.ndarray, "B O"]:
+        """Put the points of the mask back to the origin; nothing is drawn."""
+        self._position[mask] = 0.0
+        self._elapsed[mask] = 0
+        return self._position.copy()
+
+    def step(self, action: Float[np.ndarray, "B A"]) -> Step:
+        """Move every point."""
+        wanted = action / self._action_scale
+        length = np.linalg.norm(wanted, axis=1, keepdims=True)
+        self._position += MAX_STEP * wanted / np.maximum(length, 1.0)
+        self._elapsed += 1
+        reward = -np.linalg.norm(self._position - self._goal, axis=1)
+        return Step(
+            observation=self._position.copy(),
+            reward=reward,
+            terminated=np.zeros(self.num_envs, dtype=np.bool_),
+            truncated=self._elapsed >= self._horizon,
+            terms={"distance": reward},
+        )
+
+
+def best_return(horizon: int) -> float:
+    """The return of the policy that knows the goal: straight to it, then rest.
+
+    After ``t`` steps at full speed the distance is ``max(0, GOAL_DISTANCE - t * MAX_STEP)``, and
+    no policy is nearer, hence the sum over ``t = 1 .. horizon``.
+
+    Example:
+        >>> round(best_return(20), 6)
+        -4.5
+    """
+    distance = GOAL_DISTANCE - MAX_STEP * np.arange(1, horizon + 1)
+    return -float(np.maximum(distance, 0.0).sum())
+
+
+# No adaptation: whatever the position, its mean distance to a uniform point of the circle is at
+# least the circle's radius (convex in the position and symmetric, so least at the centre).
+POINT = TaskFamily(
+    name="point",
+    train=UniformCircle(GOAL_DISTANCE),
+    test=UniformCircle(GOAL_DISTANCE),
+    make_env=PointEnv,
+    bound_per_step=-GOAL_DISTANCE,
+    action_scale=1.0,
+    horizon=20,
+)

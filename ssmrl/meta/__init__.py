@@ -1,0 +1,1 @@
+"""Meta-learning: the inner adaptation, the surrogates and the outer update."""

@@ -1,0 +1,49 @@
+"""The inner loop of MAML: functional gradient steps that carry their graph."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ssmrl.types import Params
+
+
+def inner_adapt(
+    loss: Callable[[Params], Tensor],
+    params: Params,
+    *,
+    lr: float,
+    num_steps: int = 1,
+    first_order: bool = False,
+) -> Params:
+    """Take gradient steps on a loss, as a function from parameters to parameters.
+
+    Args:
+        loss: Scalar loss of the parameters of one task.
+        params: Where to start; not changed.
+        lr: Step size.
+        num_steps: How many steps.
+        first_order: Treat the gradient as a constant when the result is differentiated.
+
+    Returns:
+        Adapted parameters, differentiable in ``params``; may be called under ``torch.func.vmap``.
+
+    Example:
+        >>> loss = lambda p: (p["w"] - 1.0).square()
+        >>> inner_adapt(loss, {"w": torch.tensor(0.0)}, lr=0.25, num_steps=2)["w"].item()
+        0.75
+
+    References:
+        Finn et al. 2017, "Model-Agnostic Meta-Learning", equation 1 and section 5.2 (first order).
+    """
+    for _ in range(num_steps):
+        gradient = torch.func.grad(loss)(params)
+        if first_order:
+            gradient = {name: value.detach() for name, value in gradient.items()}
+        params = {name: value - lr * gradient[name] for name, value in params.items()}
+    return params
+
+
+def stack_params(params: Params, num_tasks: int) -> Params:
+    """The same parameters for each of ``num_tasks`` tasks: every leaf gets a leading ``N``."""
+    return {name: value.expand(num_tasks, *value.shape) for name, value in params.items()}

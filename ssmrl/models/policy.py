@@ -1,0 +1,80 @@
+"""The contract of a sequence model: a step, a scan, and a memory that can be reset."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ssmrl.types import Hidden
+
+
+class SequencePolicy(nn.Module, ABC):
+    """Turns a sequence of inputs into a sequence of outputs, carrying a memory.
+
+    ``scan`` equals the loop of ``reset_hidden`` and ``step`` for every implementation.
+
+    Attributes:
+        input_dim: ``I``.
+        output_dim: ``O``.
+        state_dim: ``S``, the reals of memory; 0 for a model without.
+    """
+
+    input_dim: int
+    output_dim: int
+    state_dim: int
+
+    def init_hidden(self, batch_size: int) -> Float[Tensor, "B S"]:
+        """An empty memory for each of ``batch_size`` sequences."""
+        parameter = next(self.parameters())
+        return parameter.new_zeros(batch_size, self.state_dim)
+
+    @abstractmethod
+    def step(
+        self, x: Float[Tensor, "B I"], hidden: Float[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B S"]]:
+        """Process one time step.
+
+        Returns:
+            The output and the next memory.
+        """
+
+    @abstractmethod
+    def scan(
+        self,
+        x: Float[Tensor, "B T I"],
+        hidden: Float[Tensor, "B S"],
+        first: Bool[Tensor, "B T"],
+    ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
+        """Process whole sequences, forgetting wherever ``first`` is true.
+
+        Returns:
+            The outputs and the memory after the last step.
+        """
+
+    def forward(
+        self, x: Tensor, hidden_state: Hidden | None = None, first: Tensor | None = None
+    ) -> tuple[Tensor, Hidden]:
+        """Step on 2-d inputs and scan on 3-d ones.
+
+        Args:
+            x: ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: ``(B, S)``; empty if left out.
+            first: ``(B, T)`` with 3-d inputs, ``(B,)`` with 2-d ones; no reset if left out.
+
+        Raises:
+            ValueError: If ``x`` has neither 2 nor 3 axes, or another width than ``input_dim``.
+        """
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_dim:
+            raise ValueError(
+                f"`x` must be (B, {self.input_dim}) or (B, T, {self.input_dim}), "
+                f"but got {tuple(x.shape)}"
+            )
+        hidden = self.init_hidden(x.shape[0]) if hidden_state is None else hidden_state
+        if x.ndim == 2:
+            return self.step(x, hidden if first is None else reset_hidden(hidden, first))
+        return self.scan(x, hidden, x.new_zeros(x.shape[:2]).bool() if first is None else first)
+
+
+def reset_hidden(hidden: Float[Tensor, "B S"], first: Bool[Tensor, " B"]) -> Float[Tensor, "B S"]:
+    """Empty the memory of those sequences that start here."""
+    return hidden.masked_fill(first.unsqueeze(-1), 0.0)

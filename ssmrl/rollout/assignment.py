@@ -1,0 +1,56 @@
+"""Which tasks to play with which randomness: what a worker is told, and nothing more."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ssmrl.config import TrainConfig
+from ssmrl.envs.families import get_family
+from ssmrl.envs.task import Task
+from ssmrl.seeding import Purpose, stream
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """``N`` tasks, each with its own stream of randomness.
+
+    Attributes:
+        tasks: What to play.
+        streams: One per task.
+    """
+
+    tasks: tuple[Task, ...]
+    streams: tuple[np.random.SeedSequence, ...]
+
+    def split(self, num_parts: int) -> list["Assignment"]:
+        """At most ``num_parts`` contiguous parts of nearly equal size, none empty."""
+        bounds = np.linspace(0, len(self.tasks), min(num_parts, len(self.tasks)) + 1).astype(int)
+        return [
+            Assignment(self.tasks[low:high], self.streams[low:high])
+            for low, high in pairwise(bounds)
+        ]
+
+
+def train_assignment(config: TrainConfig, iteration: int) -> Assignment:
+    """The meta-batch of an iteration, a function of the configuration alone."""
+    rng = np.random.default_rng(stream(config.seed, Purpose.TRAIN_TASKS, iteration))
+    tasks = get_family(config.env.task).sample_train(rng, config.meta.num_tasks)
+    return _assignment(tasks, config.seed, Purpose.TRAIN_ROLLOUTS, iteration)
+
+
+def held_out_assignment(config: TrainConfig, draw: int = 0) -> Assignment:
+    """Held-out tasks; equal draws give equal tasks whatever the policy or its seed.
+
+    Args:
+        config: Family and number of tasks.
+        draw: Which set of held-out tasks. Searching uses 0, a final comparison another one.
+    """
+    rng = np.random.default_rng(stream(draw, Purpose.TEST_TASKS))
+    tasks = get_family(config.env.task).sample_test(rng, config.evaluation.num_tasks)
+    return _assignment(tasks, draw, Purpose.TEST_ROLLOUTS)
+
+
+def _assignment(tasks: list[Task], seed: int, purpose: Purpose, *address: int) -> Assignment:
+    streams = (stream(seed, purpose, *address, index) for index in range(len(tasks)))
+    return Assignment(tuple(tasks), tuple(streams))

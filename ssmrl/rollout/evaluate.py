@@ -1,0 +1,49 @@
+"""How well a policy does on held-out tasks, after each adaptation step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ssmrl.rollout.adaptation import episode_return
+from ssmrl.types import Trajectory
+
+REPORTED_STEPS = (0, 1, 3)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of held-out tasks along their adaptation.
+
+    Attributes:
+        task_returns: Mean return of each task after each number of adaptation steps,
+            ``(K + 1, N)``.
+        env_steps: What it cost [env steps].
+    """
+
+    task_returns: np.ndarray
+    env_steps: int
+
+    @classmethod
+    def of(cls, trajectories: list[Trajectory]) -> "Evaluation":
+        """Summarise what ``collect_adapting`` returned."""
+        returns = torch.stack([episode_return(trajectory).mean(1) for trajectory in trajectories])
+        return cls(
+            returns.double().numpy(), sum(trajectory.reward.numel() for trajectory in trajectories)
+        )
+
+    def mean_returns(self) -> dict[int, float]:
+        """Mean over tasks by number of adaptation steps."""
+        return {k: float(values.mean()) for k, values in enumerate(self.task_returns)}
+
+    def interval(self, num_steps: int, level: float = 0.95) -> tuple[float, float]:
+        """Bootstrap interval over tasks of the mean return after ``num_steps`` steps.
+
+        The tasks are resampled 2,000 times from a fixed stream, so equal returns give an equal
+        interval.
+        """
+        values = self.task_returns[num_steps]
+        rng = np.random.default_rng(0)
+        means = values[rng.integers(len(values), size=(2000, len(values)))].mean(1)
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
