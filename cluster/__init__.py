@@ -1,0 +1,1 @@
+"""Ray: meta-learning as an RLlib algorithm, its actors, and the session they live in."""

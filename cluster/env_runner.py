@@ -1,0 +1,133 @@
+"""The rollout worker as an RLlib environment runner."""
+
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from gymnasium.spaces import Box
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.utils.checkpoints import Checkpointable
+
+from ssmrl.rollout.adaptation import collect_adapting
+from ssmrl.rollout.assignment import Assignment
+from ssmrl.rollout.worker import RolloutWorker
+from ssmrl.types import Trajectory
+
+
+class MAMLEnvRunner(EnvRunner, Checkpointable):
+    """Plays its share of a meta-batch, adapts, and plays again.
+
+    Parameters and tasks come with each call and the randomness with the tasks, so that a runner
+    owns nothing that matters: one that died is replaced without a trace.
+
+    Args:
+        config: The ``MAMLConfig``.
+        kwargs: RLlib's, the worker's index among them.
+    """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self.module = config.get_rl_module_spec(
+            spaces=self.get_spaces(), inference_only=True
+        ).build()
+        is_remote = bool(self.worker_index)
+        threads = max(1, int(config.num_cpus_per_env_runner)) if is_remote else 0
+        self._worker = RolloutWorker(
+            self.module.actor,
+            config.train_config.env,
+            config.num_physics_threads or threads,
+        )
+
+    def sample(
+        self,
+        *,
+        assignment: Assignment,
+        num_steps: int,
+        num_episodes: int,
+        weights: dict[str, np.ndarray] | None = None,
+        part: int = 0,
+        **kwargs: Any,
+    ) -> tuple[int, list[Trajectory]]:
+        """Collect along the adaptation of some tasks.
+
+        Args:
+            assignment: ``N`` tasks and their randomness.
+            num_steps: Adaptation steps, ``K``.
+            num_episodes: Lanes per task and collection, ``B``.
+            weights: Meta-parameters by name; the module's present ones if left out.
+            part: Returned as it came, to tell the parts of a meta-batch from each other.
+            kwargs: RLlib's, not used.
+
+        Returns:
+            ``part``, and ``K + 1`` trajectories.
+        """
+        if weights is not None:
+            self.module.set_state(weights)
+        actor = self.module.actor
+        return part, collect_adapting(
+            self._worker,
+            actor,
+            {name: value.detach() for name, value in actor.named_parameters()},
+            assignment,
+            self.config.train_config.meta,
+            num_steps=num_steps,
+            num_episodes=num_episodes,
+        )
+
+    def get_spaces(self) -> dict[str, tuple[Box, Box]]:
+        """The spaces of one environment, as RLlib names them."""
+        spaces = (self.config.observation_space, self.config.action_space)
+        return {
+            INPUT_ENV_SPACES: spaces,
+            INPUT_ENV_SINGLE_SPACES: spaces,
+            DEFAULT_MODULE_ID: spaces,
+        }
+
+    def assert_healthy(self) -> None:
+        """Raise if construction did not finish."""
+        if not hasattr(self, "_worker"):
+            raise AssertionError("this environment runner was not constructed to the end")
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Metrics since the last call; the algorithm derives its own from the trajectories."""
+        return self.metrics.reduce()  # type: ignore[no-any-return]
+
+    def get_state(
+        self,
+        components: Any = None,
+        *,
+        not_components: Any = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The module's state, unless it is not asked for."""
+        if self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            return {COMPONENT_RL_MODULE: self.module.get_state(**kwargs)}
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over the module's state; it may be a reference, and keyed by module."""
+        if COMPONENT_RL_MODULE not in state:
+            return
+        module_state = state[COMPONENT_RL_MODULE]
+        if isinstance(module_state, ray.ObjectRef):
+            module_state = ray.get(module_state)
+        self.module.set_state(module_state.get(DEFAULT_MODULE_ID, module_state))
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What this runner can be built from again."""
+        return (), {"config": self.config}
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """The module."""
+        return [(COMPONENT_RL_MODULE, self.module)]
+
+
+def concatenate(parts: list[list[Trajectory]]) -> list[Trajectory]:
+    """Join the tasks of several runners' results, collection by collection."""
+    return [
+        Trajectory(*(torch.cat(leaves) for leaves in zip(*collections, strict=True)))
+        for collections in zip(*parts, strict=True)
+    ]

@@ -1,0 +1,98 @@
+"""The meta-update as an RLlib learner."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.learner.training_data import TrainingData
+from torch import Tensor
+
+from ssmrl.meta.learner import MetaLearner
+from ssmrl.types import Trajectory
+
+
+class MetaBatch(NamedTuple):
+    """Experience of one meta-batch along its adaptation.
+
+    Attributes:
+        supports: Before each adaptation step, in order.
+        query: After the last one.
+    """
+
+    supports: tuple[Trajectory, ...]
+    query: Trajectory
+
+
+class MAMLLearner(TorchLearner):
+    """Hands RLlib's module to ``ssmrl``'s meta-learner.
+
+    RLlib owns module and optimiser: it places, saves and restores them. ``ssmrl`` owns the
+    mathematics. The optimiser is registered as RLlib's own, so both see the same one.
+    """
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Register the meta-learner's optimiser."""
+        config = config or self.config
+        actor = self.module[module_id].actor
+        self._meta_learner = MetaLearner(actor, config.train_config.meta)
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=self._meta_learner.optimizer,
+            params=list(actor.parameters()),
+            lr_or_lr_schedule=config.train_config.meta.outer_lr,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Meta-parameters and optimiser state by name."""
+        return self._meta_learner.state()
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of ``tensors``."""
+        self._meta_learner.load_state(tensors)
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: MetaBatch, fwd_out: Any
+    ) -> Tensor:
+        """The outer loss of a meta-batch at the present meta-parameters.
+
+        RLlib asks every learner for it; ``update`` does not, because the meta-gradient goes
+        through the adaptation and not through RLlib's forward pass.
+        """
+        return self._meta_learner.loss(batch.supports, batch.query)
+
+    def update(
+        self,
+        batch: MetaBatch | None = None,
+        *,
+        training_data: TrainingData | None = None,
+        timesteps: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """One meta-update on one meta-batch, all epochs of it.
+
+        Args:
+            batch: The meta-batch; RLlib's learner group passes it inside ``training_data``.
+            training_data: See ``batch``.
+            timesteps: RLlib's counters.
+            kwargs: RLlib's settings of epochs and minibatches, which do not apply.
+
+        Returns:
+            The learner's metrics, reduced.
+
+        Raises:
+            DivergedError: If a meta-gradient is not finite.
+            ValueError: If there is no batch.
+        """
+        self._check_is_built()
+        self.before_gradient_based_update(timesteps=timesteps or {})
+        if training_data is not None:
+            batch = training_data.batch
+        if batch is None:
+            raise ValueError("a meta-batch is needed, as `batch` or inside `training_data`")
+        statistics = self._meta_learner.update(batch.supports, batch.query)
+        self._weights_seq_no += 1
+        for name, value in statistics.items():
+            self.metrics.log_value((DEFAULT_MODULE_ID, name), value, window=1)
+        self.after_gradient_based_update(timesteps=timesteps or {})
+        return self.metrics.reduce()  # type: ignore[no-any-return]

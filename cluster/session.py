@@ -1,0 +1,65 @@
+"""Start a private Ray on this machine, or join the cluster that the user names; never another."""
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Ray reads these when it is imported: no reports to its makers, and accelerator variables of
+# tasks that ask for no accelerator stay as they are.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+
+_CONNECT_SECONDS = 5.0
+
+
+@contextmanager
+def session(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
+    """A Ray session that ends with the block.
+
+    Args:
+        address: A cluster to join, for example ``auto`` or ``ray://host:10001``; None starts a
+            private one on this machine, also when another one is running here.
+        num_cpus: Cores of the private one; all by default.
+
+    Raises:
+        ConnectionError: If there is no cluster at ``address``.
+    """
+    if address is not None:
+        _check_reachable(address)
+    ray.init(
+        address=address or "local",
+        num_cpus=None if address else num_cpus,
+        include_dashboard=None if address else False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+    )
+    protect_token()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ask the port before Ray does, which would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # "auto", or a name that Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
+
+
+def protect_token() -> None:
+    """Ray writes its authentication token readable by everyone: keep it to its owner."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if token.is_file() and stat.S_IMODE(token.stat().st_mode) != 0o600:
+        token.chmod(0o600)
