@@ -1,0 +1,142 @@
+"""The page: it holds the numbers, says what it cannot say, and needs nothing from outside."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+
+from tuning.comparison import compare
+from tuning.report import write_report
+from tuning.trial import Trial, TrialState, TrialTable
+
+RANGES = {"meta.inner_lr": FloatDistribution(0.0, 1.0), "meta.clip": FloatDistribution(0.0, 1.0)}
+
+
+def ended(number: int, score: float | None, **changes: Any) -> Trial:
+    arguments: dict[str, Any] = {
+        "trial_id": f"t{number:04d}",
+        "number": number,
+        "state": TrialState.COMPLETE if score is not None else TrialState.DIVERGED,
+        "score": score,
+        "knobs": {"meta.inner_lr": (number + 1) / 30, "meta.clip": 0.3},
+        "env_steps": 5000,
+        "seconds": 3.0,
+        "curve": () if score is None else ((2500, -9.0, score - 1.0), (5000, -8.0, score)),
+        "interval": None if score is None else (score - 1.0, score + 1.0),
+        "reason": "" if score is not None else "<script>alert(1)</script>",
+    }
+    return Trial(**(arguments | changes))
+
+
+def make(folder: Path, trials: list[Trial], **changes: Any) -> str:
+    table = TrialTable(folder / "trials.jsonl")
+    study = optuna.create_study(direction="maximize")
+    for trial in trials:
+        table.append(trial)
+        if trial.state is TrialState.COMPLETE:
+            frozen = optuna.trial.create_trial(
+                params=dict(trial.knobs), distributions=RANGES, value=trial.score
+            )
+            study.add_trial(frozen)
+    arguments: dict[str, Any] = {
+        "title": "point <ssm> & co",
+        "table": table,
+        "study": study,
+        "max_env_steps": 5000,
+        "bound": -3.125,
+        "comparison": None,
+        "command": "python -m tuning.sweep --name 'a<b>'",
+    }
+    write_report(folder / "report.html", **(arguments | changes))
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def images(page: str) -> dict[str, bytes]:
+    found = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">', page)
+    return {alt: base64.b64decode(data) for alt, data in found}
+
+
+def test_the_page_holds_the_numbers(tmp_path: Path) -> None:
+    trials = [ended(i, -((i - 3) ** 2) / 7) for i in range(12)]
+    trials += [ended(12, -0.5, state=TrialState.PRUNED, reason="stopped early"), ended(13, None)]
+    comparison = compare([1.0, 2.0, 3.5], [0.0, 0.5, 1.0], seed=0)
+    page = make(tmp_path, trials, comparison=comparison)
+    assert "Best trial <b>t0003</b>" in page
+    assert f'<data value="{4 / 30!r}">0.1333</data>' in page
+    assert all(f'<data value="{t.score!r}">' in page for t in trials if t.score is not None)
+    assert comparison.verdict in page
+    assert f'difference <data value="{comparison.difference!r}">' in page
+    assert 'at most about <data value="-3.125">-3.125</data>' in page
+    assert "12 COMPLETE, 1 PRUNED, 1 DIVERGED" in page
+    assert "stopped early" in page
+    assert page.count('<tr class="best">') == 1
+    drawn = images(page)
+    assert len(drawn) == 3, list(drawn)
+    assert all(data.startswith(b"\x89PNG") and len(data) > 3000 for data in drawn.values())
+    assert len(page) < 400_000
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    page = make(tmp_path, [ended(0, 1.0), ended(1, None)])
+    text = re.sub(r'base64,[^"]*"', '"', page)
+    assert not re.search(r"https?:|//|<script|<link|@import|url\(", text)
+    assert "&lt;script&gt;alert(1)" in page
+    assert "point &lt;ssm&gt; &amp; co" in page
+    assert "--name &#x27;a&lt;b&gt;&#x27;" in page
+
+
+def test_the_page_is_well_formed(tmp_path: Path) -> None:
+    class Checker(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open: list[str] = []
+
+        def handle_starttag(self, tag: str, _: Any) -> None:
+            if tag not in ("meta", "img"):
+                self.open.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert self.open.pop() == tag
+
+    checker = Checker()
+    checker.feed(make(tmp_path, [ended(i, float(i)) for i in range(5)] + [ended(5, None)]))
+    assert checker.open == []
+
+
+def test_the_bound_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    name = "return after adaptation against env steps, every trial"
+    with_bound = images(make(tmp_path, [ended(0, 1.0)]))[name]
+    without = make(tmp_path / "b", [ended(0, 1.0)], bound=None)
+    assert images(without)[name] != with_bound
+    assert "without adaptation is not known" in without
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    page = make(tmp_path, [ended(0, None), ended(1, None)])
+    assert "No trial completed" in page
+    assert "No trial has a score" in page
+    assert "No trial was evaluated" in page
+    assert "takes at least 4 complete trials, and there are 0" in page
+    assert "not compared" in page
+    assert images(page) == {}
+    for name, knobs in {"fixed": lambda i: 0.5, "flat": lambda i: i / 9}.items():
+        (tmp_path / name).mkdir()
+        scores = [float(i) if name == "fixed" else 1.0 for i in range(5)]
+        trials = [
+            ended(i, score, knobs={"meta.inner_lr": knobs(i), "meta.clip": 0.3})
+            for i, score in enumerate(scores)
+        ]
+        assert "do not tell the knobs apart" in make(tmp_path / name, trials)
+    (tmp_path / "empty").mkdir()
+    assert "Trials: none" in make(tmp_path / "empty", [])

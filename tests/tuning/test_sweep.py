@@ -1,0 +1,238 @@
+"""The command as a user runs it: processes, files and exit codes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from ssmrl.__main__ import app as ssmrl_app
+from ssmrl.config import TrainConfig
+from tuning.plan import SweepPlan
+from tuning.search import open_storage
+from tuning.trial import Trial, TrialState, TrialTable
+
+SIZE = ["--task", "point", "--num-samples", "6", "--max-env-steps", "20000", "--json"]
+
+
+def command(storage: Path, name: str, *more: str) -> list[str]:
+    place = ["--storage", str(storage), "--name", name]
+    return [sys.executable, "-m", "tuning.sweep", *SIZE, *place, *more]
+
+
+def rows(folder: Path) -> tuple[Trial, ...]:
+    return TrialTable(folder / "trials.jsonl").rows
+
+
+def study_of(folder: Path) -> optuna.Study:
+    storage = open_storage(folder / "optuna.journal")
+    return optuna.load_study(study_name=folder.name, storage=storage)
+
+
+def wait_for_lines(
+    path: Path, num_lines: int, process: subprocess.Popen[str], containing: str = ""
+) -> None:
+    deadline = time.monotonic() + 120.0
+    while not path.exists() or path.read_text().count(containing or "\n") < num_lines:
+        assert process.poll() is None, "the sweep ended early"
+        assert time.monotonic() < deadline, "the sweep did not come that far"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """A whole sweep, and the last line that it printed."""
+    storage = tmp_path_factory.mktemp("runs")
+    done = subprocess.run(
+        command(storage, "a"), capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return storage / "a", json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_line_table_report_and_journal_agree(finished: tuple[Path, dict[str, object]]) -> None:
+    folder, line = finished
+    table = TrialTable(folder / "trials.jsonl")
+    best = table.best()
+    assert best is not None
+    assert len(table.rows) == 6
+    assert (line["best_trial"], line["score"], line["knobs"]) == (
+        best.trial_id,
+        best.score,
+        best.knobs,
+    )
+    frame = pd.read_csv(folder / "trials.csv").set_index("trial_id")
+    assert frame.loc[best.trial_id, "score"] == best.score
+    for knob, value in best.knobs.items():
+        assert frame.loc[best.trial_id, knob] == value
+    study = study_of(folder)
+    assert study.best_trial.number == best.number
+    assert study.best_value == best.score
+    assert study.best_params == best.knobs
+    page = (folder / "report.html").read_text()
+    assert best.trial_id in page
+    assert f'value="{best.score!r}"' in page
+    assert not re.search(r'(src|href)\s*=\s*"https?:', page)
+
+
+@pytest.mark.slow
+def test_journal_and_table_agree_on_every_trial(
+    finished: tuple[Path, dict[str, object]],
+) -> None:
+    folder, _ = finished
+    trials = {trial.number: trial for trial in study_of(folder).trials}
+    for row in rows(folder):
+        assert trials[row.number].state.name == row.state
+        assert trials[row.number].value == row.score
+        assert trials[row.number].params == row.knobs
+
+
+@pytest.mark.slow
+def test_training_received_what_the_sweep_suggested(
+    finished: tuple[Path, dict[str, object]],
+) -> None:
+    """Provenance: the row's configuration is the one in the trial's own checkpoint."""
+    folder, _ = finished
+    base = SweepPlan("point").base()
+    for row in rows(folder):
+        received = TrainConfig().with_knobs(row.config)
+        assert received == base.with_knobs(row.knobs)
+    assert rows(folder)[0].number in (0, 1)
+    default = next(row for row in rows(folder) if row.number == 0)
+    assert TrainConfig().with_knobs(default.config) == base
+
+
+@pytest.mark.slow
+def test_best_can_be_evaluated(finished: tuple[Path, dict[str, object]]) -> None:
+    folder, line = finished
+    result = CliRunner().invoke(ssmrl_app, ["evaluate", str(folder / "best"), "--json"])
+    assert result.exit_code == 0, result.output
+    returns = json.loads(result.output)["returns"]
+    best = TrialTable(folder / "trials.jsonl").best()
+    assert best is not None
+    assert returns == pytest.approx({k: best.returns[k] for k in ("0", "1", "3")})
+    assert line["no_adaptation_bound"] == -20.0
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_is_refused_and_resuming_it_repeats_its_result(
+    finished: tuple[Path, dict[str, object]],
+) -> None:
+    folder, line = finished
+    table = (folder / "trials.jsonl").read_bytes()
+    again = command(folder.parent, "a")
+    refused = subprocess.run(again, capture_output=True, text=True, check=False, timeout=100)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    resumed = subprocess.run(
+        [*again, "--resume"], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout.splitlines()[-1]) == line
+    assert (folder / "trials.jsonl").read_bytes() == table
+
+
+@pytest.mark.slow
+def test_killed_sweep_resumes_without_rerunning_what_was_finished(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, "b"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    path = tmp_path / "b" / "trials.jsonl"
+    wait_for_lines(path, 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = path.read_bytes()
+    done = subprocess.run(
+        command(tmp_path, "b", "--resume"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes().startswith(before)
+    table = rows(tmp_path / "b")
+    assert len(table) == 6
+    assert len({json.dumps(row.knobs, sort_keys=True) for row in table}) == 6
+    states = {trial.state.name for trial in study_of(tmp_path / "b").trials}
+    assert "RUNNING" not in states
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_within_five_seconds_and_says_how_to_go_on(tmp_path: Path) -> None:
+    log = tmp_path / "stderr"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [*command(tmp_path, "c"), "--max-env-steps", "2000000"],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
+        )
+    try:
+        wait_for_lines(log, 1, process, containing="t0000 started")
+        time.sleep(5.0)  # into training
+        pressed = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert time.monotonic() - pressed < 5.0
+    finally:
+        process.kill()
+    said = log.read_text()
+    assert "--name c" in said
+    assert "--resume" in said
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_is_never_best_and_never_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spread that underflows to zero makes the first likelihood ratio NaN."""
+    import tuning.plan as plan_module
+    from tuning.sweep import app
+
+    monkeypatch.setitem(plan_module._SMALL_META_BATCH, "policy.init_std", 1e-42)
+    arguments = [*SIZE, "--storage", str(tmp_path), "--name", "d", "--num-samples", "2"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1, result.output
+    assert [row.state for row in rows(tmp_path / "d")] == [TrialState.DIVERGED] * 2
+    assert [trial.state.name for trial in study_of(tmp_path / "d").trials] == ["FAIL"] * 2
+    assert json.loads(result.stdout.splitlines()[-1])["best_trial"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "ant-velocity"], "the tasks are: ant-vel"),
+        (["--task", "point", "--method", "lstn"], "the methods are: ssm, mlp"),
+        (["--task", "point", "--searcher", "tpo"], "the searchers are: tpe, random, qmc"),
+        (["--task", "point", "--scheduler", "ash"], "the schedulers are: asha, none"),
+        (["--task", "point", "--max-concurrent", "4096"], "need 4096 CPUs, but there are"),
+        (["--task", "point", "--name", "../x"], "`--name` must be"),
+        (["--task", "point", "--resume"], "needs `--name`"),
+        (["--task", "point", "--resume", "--name", "nothing"], "no sweep in"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuning.sweep import app
+
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "a refused sweep leaves nothing behind"

@@ -1,0 +1,149 @@
+"""What a sweep came to: the best trial kept, compared with the default, and reported."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssmrl.checkpoint import Checkpoint
+from ssmrl.config import TrainConfig
+from ssmrl.envs.families import get_family
+from ssmrl.train import evaluate, saved_actor
+from tuning.comparison import Comparison, compare
+from tuning.durable import replace_file
+from tuning.plan import SweepPlan
+from tuning.report import write_report
+from tuning.search import Study
+from tuning.training import TrialTraining, checkpoint_path
+from tuning.trial import Trial, TrialState, TrialTable
+
+# Draw 0 chose the best trial; the comparison is on tasks that chose nothing.
+FRESH_DRAW = 1
+NUM_FRESH_TASKS = 40
+
+
+def finish_default(plan: SweepPlan, folder: Path, table: TrialTable) -> None:
+    """Train the default configuration to its full budget, if the scheduler stopped it before.
+
+    Otherwise the best trial would be compared with a default that had less experience. The row
+    stays as it was written; only the checkpoint goes on. Ray must be running.
+    """
+    default, best = _default_row(plan, table), table.best()
+    if default is None or best is None or default.state is not TrialState.PRUNED:
+        return
+    training = TrialTraining(
+        plan.base(),
+        max_env_steps=plan.max_env_steps,
+        folder=folder / "checkpoints",
+        num_physics_threads=0,
+    )
+    while not (result := training.advance())["finished"] and not result["diverged"]:
+        pass
+    training.close()
+
+
+def conclude(
+    plan: SweepPlan,
+    folder: Path,
+    table: TrialTable,
+    study: Study,
+    *,
+    command: str,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Keep the best trial, compare it with the default, write table and report.
+
+    Args:
+        plan: What was done.
+        folder: The sweep's.
+        table: Its rows.
+        study: The same trials as Optuna knows them.
+        command: The command line that goes on with the sweep.
+        say: Prints a line.
+
+    Returns:
+        Best trial, score, knobs, folder, comparison and bound, ready for JSON.
+    """
+    table.write_csv(folder / "trials.csv")
+    best = table.best()
+    comparison = None
+    if best is None:
+        say("no trial completed, so there is no best one; raise --time-budget-s and --resume")
+    else:
+        say(f"best trial {best.trial_id}: score {best.score:.4g}, knobs {json.dumps(best.knobs)}")
+        _keep_best(folder, best)
+        comparison = _compare(plan, folder, table, best, say)
+    bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
+    say(f"no policy without adaptation exceeds {bound:.4g} on average over the tasks")
+    write_report(
+        folder / "report.html",
+        title=f"{plan.task}, {plan.method}: {len(table.rows)} trials",
+        table=table,
+        study=study,
+        max_env_steps=plan.max_env_steps,
+        bound=bound,
+        comparison=comparison,
+        command=command,
+    )
+    say(f"table {folder / 'trials.csv'}, report {folder / 'report.html'}")
+    return {
+        "best_trial": best.trial_id if best else None,
+        "score": best.score if best else None,
+        "knobs": dict(best.knobs) if best else None,
+        "path": str(folder),
+        "comparison": dataclasses.asdict(comparison) if comparison else None,
+        "no_adaptation_bound": bound,
+    }
+
+
+def _keep_best(folder: Path, best: Trial) -> None:
+    """Copy the best trial's checkpoint and row to ``best/``."""
+    target = folder / "best"
+    saved = _checkpoint(folder, best)
+    saved.save(target / "checkpoint.safetensors")
+    replace_file(target / "trial.json", best.to_json() + "\n")
+
+
+def _compare(
+    plan: SweepPlan, folder: Path, table: TrialTable, best: Trial, say: Callable[[str], None]
+) -> Comparison | None:
+    default = _default_row(plan, table)
+    if default is None or default.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        say("the default configuration did not train to the end, so nothing can be compared")
+        return None
+    comparison = compare(
+        _fresh_returns(folder, best),
+        _fresh_returns(folder, default),
+        plan.seed,
+        is_default=best.trial_id == default.trial_id,
+    )
+    say(
+        f"on {comparison.num_tasks} fresh held-out tasks: best {comparison.best_mean:.2f}, default "
+        f"{comparison.default_mean:.2f}, difference {comparison.difference:+.2f} "
+        f"[{comparison.low:+.2f}, {comparison.high:+.2f}]"
+    )
+    say(comparison.verdict)
+    return comparison
+
+
+def _fresh_returns(folder: Path, trial: Trial) -> list[float]:
+    """Return after adaptation on each of the fresh tasks."""
+    saved = _checkpoint(folder, trial)
+    config = saved.config.with_knobs({"evaluation.num_tasks": NUM_FRESH_TASKS})
+    num_steps = config.meta.num_inner_steps
+    evaluation = evaluate(config, saved_actor(saved), num_steps=num_steps, draw=FRESH_DRAW)
+    return np.asarray(evaluation.task_returns[num_steps]).tolist()  # type: ignore[no-any-return]
+
+
+def _checkpoint(folder: Path, trial: Trial) -> Checkpoint:
+    config = TrainConfig().with_knobs(trial.config)
+    return Checkpoint.load(checkpoint_path(folder / "checkpoints", config))
+
+
+def _default_row(plan: SweepPlan, table: TrialTable) -> Trial | None:
+    """The row of the configuration that the sweep started from."""
+    point = plan.space().default_point()
+    return next((row for row in table.rows if row.knobs == point), None)

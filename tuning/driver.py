@@ -1,0 +1,188 @@
+"""Runs the trials of a plan with Ray Tune and keeps one row for each."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Read by Ray when it is imported or starts: its own loggers cost throughput, trials report a
+# score only from their first evaluation on, Ctrl-C is ours to handle, and so is the terminal.
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+
+from ray import tune
+from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
+
+from tuning.plan import SweepPlan
+from tuning.progress import Progress
+from tuning.search import StudySearcher, make_scheduler, row_name
+from tuning.training import MetaTraining
+from tuning.trial import Trial, TrialState, TrialTable
+
+METRIC = "score"
+
+
+def run_trials(
+    plan: SweepPlan,
+    folder: Path,
+    table: TrialTable,
+    searcher: StudySearcher,
+    progress: Progress,
+    *,
+    num_physics_threads: int,
+) -> None:
+    """Make the trials that the table still lacks; Ray must be running.
+
+    Args:
+        plan: What to do.
+        folder: The sweep's.
+        table: Gets a row for every trial that ends.
+        searcher: Chooses the points.
+        progress: Is told what happens.
+        num_physics_threads: MuJoCo's threads in each trial.
+    """
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            MetaTraining,
+            base=plan.base(),
+            max_env_steps=plan.max_env_steps,
+            folder=folder / "checkpoints",
+            num_env_runners=plan.num_env_runners,
+            num_physics_threads=num_physics_threads,
+        ),
+        PlacementGroupFactory([{"CPU": 1}] * plan.cpus_per_trial()),
+    )
+    keeper = RowKeeper(plan, table, searcher, progress)
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler(plan.scheduler, max_steps=plan.max_env_steps),
+            num_samples=plan.num_samples - len(table.rows),
+            max_concurrent_trials=plan.max_concurrent,
+            time_budget_s=plan.time_budget_s,
+            reuse_actors=True,
+        ),
+        run_config=RunConfig(
+            name=f"tune-{os.getpid()}",
+            storage_path=str((folder / "tune").resolve()),
+            callbacks=[keeper],
+            failure_config=FailureConfig(max_failures=2),
+            verbose=0,
+        ),
+    )
+    # It warns that it finds no files of its loggers, which are off.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    tuner.fit()
+    keeper.close()
+
+
+class RowKeeper(tune.Callback):
+    """Turns what Tune says of a trial into progress, and its end into a row of the table.
+
+    Args:
+        plan: Whose budget says when time is up.
+        table: Gets the rows.
+        searcher: Knows the trials' numbers.
+        progress: Is told what happens.
+    """
+
+    def __init__(
+        self, plan: SweepPlan, table: TrialTable, searcher: StudySearcher, progress: Progress
+    ) -> None:
+        self._plan, self._table, self._searcher, self._progress = plan, table, searcher, progress
+        self._started = time.monotonic()
+        self._evaluations: dict[str, int] = {}
+        self._open: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps its callbacks for a way of resuming that is not used here."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial began, or began again."""
+        if trial.trial_id not in self._open:
+            self._open[trial.trial_id] = trial
+            self._progress.started(self._name(trial), trial.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial made an iteration."""
+        evaluations = len(result["curve"])
+        is_new = evaluations > self._evaluations.get(trial.trial_id, 0)
+        self._evaluations[trial.trial_id] = evaluations
+        score = result[METRIC] if is_new else None
+        self._progress.reported(self._name(trial), result["env_steps"], score)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ended by itself, or was stopped."""
+        self._end(trial, error=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed more often than it may."""
+        self._end(trial, error=True)
+
+    def close(self) -> None:
+        """Close the trials that Tune stopped without a word, as it does when time is up.
+
+        Those that were evaluated get a row; the others stay without one, to be resumed.
+        """
+        for trial_id, trial in list(self._open.items()):
+            self._searcher.on_trial_complete(trial_id, trial.last_result)
+            if METRIC in (trial.last_result or {}):
+                self._end(trial, error=False)
+
+    def _name(self, trial: Any) -> str:
+        return row_name(self._searcher.number(trial.trial_id))
+
+    def _end(self, trial: Any, *, error: bool) -> None:
+        if self._open.pop(trial.trial_id, None) is None:
+            return
+        row = self._row(trial, error=error)
+        self._table.append(row)
+        self._progress.finished(row, self._table.best())
+
+    def _row(self, trial: Any, *, error: bool) -> Trial:
+        result: Mapping[str, Any] = trial.last_result or {}
+        state, reason = self._outcome(trial, result, error)
+        has_score = state in (TrialState.COMPLETE, TrialState.PRUNED)
+        interval = result.get("interval") if has_score else None
+        return Trial(
+            trial_id=self._name(trial),
+            number=self._searcher.number(trial.trial_id),
+            state=state,
+            score=result.get(METRIC) if has_score else None,
+            knobs=trial.config,
+            config=result.get("received", {}),
+            env_steps=result.get("env_steps", 0),
+            seconds=result.get("seconds", 0.0),
+            iterations=result.get("iterations", 0),
+            returns=result.get("returns", {}),
+            interval=None if interval is None else tuple(interval),
+            curve=tuple(tuple(point) for point in result.get("curve", ())),
+            reason=reason,
+        )
+
+    def _outcome(
+        self, trial: Any, result: Mapping[str, Any], error: bool
+    ) -> tuple[TrialState, str]:
+        if error:
+            return TrialState.FAILED, _last_line(trial.error_file)
+        if result.get("diverged"):
+            return TrialState.DIVERGED, result["reason"]
+        if result.get("finished"):
+            return TrialState.COMPLETE, ""
+        if time.monotonic() - self._started >= self._plan.time_budget_s:
+            return TrialState.PRUNED, "the time budget ended"
+        return TrialState.PRUNED, "stopped by the scheduler"
+
+
+def _last_line(error_file: str | None) -> str:
+    """What went wrong, from the end of a traceback."""
+    lines = Path(error_file).read_text().strip().splitlines() if error_file else []
+    return lines[-1] if lines else "the worker died"

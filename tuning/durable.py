@@ -1,0 +1,100 @@
+"""Files that outlive a killed process: append-only lines of JSON, and whole-file replacement."""
+
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line and returns when it is on the disk.
+
+    The line is written in one call. If that fails half-way (a full disk), the half is taken back,
+    so that a later line does not run into it.
+
+    Raises:
+        OSError: If the file cannot be written; it is then as it was before.
+    """
+    with path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = f"{line}\n".encode()
+        try:
+            if (written := file.write(data)) != len(data):
+                raise OSError(f"only {written} of {len(data)} bytes could be added to {path}")
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), size)
+            raise
+
+
+def recover_lines(path: Path) -> list[str]:
+    """The complete lines of a file of JSON lines, after setting a torn last one aside.
+
+    A process that is killed while it appends leaves a last line without its end. It is moved to
+    ``<path>.torn``, so that no byte is lost, and a warning says so.
+
+    Args:
+        path: The file; it is cut back to its complete lines.
+
+    Returns:
+        The lines without their ends, each of them valid JSON; none if there is no file.
+
+    Raises:
+        ValueError: If another line than the last is not JSON: the file was damaged, not torn.
+    """
+    if not path.exists():
+        return []
+    *complete, tail = path.read_bytes().split(b"\n")
+    if not tail and complete and not _is_json(complete[-1]):
+        tail = complete.pop() + b"\n"
+    for number, line in enumerate(complete, start=1):
+        if not _is_json(line):
+            raise ValueError(
+                f"every line of {path} must be JSON, but line {number} is {line[:80]!r}; "
+                "the file was changed by something else: restore it or start under another name."
+            )
+    if tail:
+        _set_aside(path, tail)
+    return [line.decode() for line in complete]
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a whole file so that a reader finds the old one or the new one, never a part.
+
+    Raises:
+        OSError: If the folder cannot be written; the old file is then untouched.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's 0600 would keep the report from the user's colleagues
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:  # also what is not UTF-8
+        return False
+    return True
+
+
+def _set_aside(path: Path, tail: bytes) -> None:
+    torn = path.with_name(f"{path.name}.torn")
+    with torn.open("ab") as file:
+        file.write(tail if tail.endswith(b"\n") else tail + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.truncate(path, path.stat().st_size - len(tail))
+    warnings.warn(
+        f"the last line of {path} was torn ({len(tail)} bytes, probably a killed process); "
+        f"it was moved to {torn.name}",
+        stacklevel=4,
+    )

@@ -1,0 +1,231 @@
+"""``python -m tuning.sweep``: search the settings of a task, and leave one table of trials."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from tuning.plan import SweepPlan, sweep_folder
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def sweep(  # noqa: PLR0917  # one parameter a flag
+    task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
+    method: Annotated[str, typer.Option(help="Sequence model: ssm or mlp.")] = "ssm",
+    num_samples: Annotated[int, typer.Option(help="Trials in all.")] = 10,
+    max_env_steps: Annotated[int, typer.Option(help="Budget of a trial [env steps].")] = 300_000,
+    time_budget_s: Annotated[float, typer.Option(help="Search no longer than this [s].")] = 480.0,
+    max_concurrent: Annotated[
+        int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
+    ] = None,
+    num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
+    searcher: Annotated[str, typer.Option(help="tpe, random or qmc.")] = "tpe",
+    scheduler: Annotated[str, typer.Option(help="asha or none.")] = "asha",
+    seed: Annotated[int, typer.Option(help="Of the searcher and of training.")] = 0,
+    storage: Annotated[Path, typer.Option(help="Folder of all sweeps.")] = Path("runs"),
+    name: Annotated[
+        str | None, typer.Option(help="Name of this sweep; by default task, method and time.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join; by default a private one here.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End stdout with one JSON object.")
+    ] = False,
+) -> None:
+    """Search SSM sizes and MAML learning rates with Ray Tune and Optuna.
+
+    Leaves NAME/trials.csv, trials.jsonl, report.html, the Optuna journal and best/ in the storage
+    folder. The score is the return after adaptation on held-out tasks.
+    """
+    try:
+        plan = SweepPlan(
+            task=task,
+            method=method,
+            num_samples=num_samples,
+            max_env_steps=max_env_steps,
+            time_budget_s=time_budget_s,
+            max_concurrent=max_concurrent or _default_concurrency(num_env_runners, address),
+            num_env_runners=num_env_runners,
+            searcher=searcher,
+            scheduler=scheduler,
+            seed=seed,
+        )
+        if resume and name is None:
+            raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
+        label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = sweep_folder(storage, label)
+        plan = _settle(plan, folder, resume=resume)
+        if address is None:
+            plan.check_cpus(_num_cpus())
+        folder.mkdir(parents=True, exist_ok=True)
+    except (KeyError, ValueError) as error:
+        _refuse(str(error.args[0]))
+    command = _resume_command(plan, storage, label, address, as_json)
+    with _lock(folder), _interruptible(command, folder):
+        (folder / "config.json").write_text(plan.to_json())
+        summary = _run(plan, folder, address=address, quiet=as_json, command=command)
+    if as_json:
+        print(json.dumps(summary), flush=True)
+    raise typer.Exit(0 if summary["best_trial"] is not None else 1)
+
+
+def _run(
+    plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool, command: str
+) -> dict[str, Any]:
+    """Search, compare, report; everything that starts slowly is imported from here on."""
+    from cluster.session import session
+    from tuning.conclusion import conclude, finish_default
+    from tuning.driver import METRIC, run_trials
+    from tuning.progress import Progress
+    from tuning.search import StudySearcher
+    from tuning.trial import TrialTable
+
+    table = TrialTable(folder / "trials.jsonl")
+    searcher = StudySearcher(
+        plan.space(),
+        name=plan.searcher,
+        seed=plan.seed,
+        storage_path=folder / "optuna.journal",
+        study_name=folder.name,
+        metric=METRIC,
+        initial_points=[plan.space().default_point()],
+        resume=True,
+        recorded=table.rows,
+    )
+    if len(table.rows) < plan.num_samples:
+        with (
+            session(address, num_cpus=_num_cpus()),
+            Progress(
+                num_trials=plan.num_samples,
+                max_env_steps=plan.max_env_steps,
+                earlier=table.rows,
+                time_budget_s=plan.time_budget_s,
+                quiet_stdout=quiet,
+            ) as progress,
+        ):
+            threads = max(1, _num_cpus() // (plan.max_concurrent * plan.cpus_per_trial()))
+            run_trials(plan, folder, table, searcher, progress, num_physics_threads=threads)
+            progress.close()
+            finish_default(plan, folder, table)
+    stream = sys.stderr if quiet else sys.stdout
+    return conclude(
+        plan,
+        folder,
+        table,
+        searcher.study,
+        command=command,
+        say=partial(print, file=stream, flush=True),
+    )
+
+
+def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
+    """The plan of a new sweep, or that of the one to go on with.
+
+    Raises:
+        ValueError: If the sweep exists and is not to be resumed, or the other way round.
+    """
+    path = folder / "config.json"
+    if not resume:
+        if path.exists():
+            raise ValueError(
+                f"there is a sweep in {folder} already; go on with it by `--resume`, or choose "
+                "another `--name`"
+            )
+        return plan
+    if not path.exists():
+        raise ValueError(f"there is no sweep in {folder} to resume")
+    kept = SweepPlan.from_json(path.read_text())
+    if kept.task != plan.task:
+        raise ValueError(f"the sweep in {folder} is about {kept.task!r}, not {plan.task!r}")
+    # What a machine can bear may change between two starts; what decides the trials may not.
+    return dataclasses.replace(
+        kept, max_concurrent=plan.max_concurrent, time_budget_s=plan.time_budget_s
+    )
+
+
+def _default_concurrency(num_env_runners: int, address: str | None) -> int:
+    return 1 if address else max(1, _num_cpus() // (1 + max(0, num_env_runners)))
+
+
+def _num_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _resume_command(
+    plan: SweepPlan, storage: Path, name: str, address: str | None, as_json: bool
+) -> str:
+    words = ["python", "-m", "tuning.sweep", "--task", plan.task, "--storage", str(storage)]
+    words += ["--name", name, *(["--address", address] if address else [])]
+    return shlex.join([*words, *(["--json"] if as_json else []), "--resume"])
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Two drivers on one sweep would lose each other's trials: the second is refused."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            _refuse(f"another process is working on the sweep in {folder}")
+        yield
+
+
+@contextmanager
+def _interruptible(command: str, folder: Path) -> Iterator[None]:
+    """On Ctrl-C or SIGTERM: say how to go on, stop Ray, and leave with 130 or 143."""
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.stderr.write(f"\nstopped; finished trials are kept in {folder}. Go on with:\n")
+        sys.stderr.write(f"  {command}\n")
+        sys.stderr.flush()
+        _stop_ray()
+        os._exit(128 + number)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _stop_ray() -> None:
+    """End Ray and give the terminal back, but wait for it no longer than 3 s."""
+    import ray
+
+    thread = threading.Thread(target=ray.shutdown, daemon=True)
+    thread.start()
+    thread.join(3.0)
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[?25h")  # the live view hides the cursor
+        sys.stdout.flush()
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,195 @@
+"""One trial: trains a configuration to its budget, is judged on the way, and survives its worker.
+
+A trial's state is one checkpoint file, named by the configuration's fingerprint, so whoever
+trains that configuration next goes on where the last one stopped.
+"""
+
+import hashlib
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from cluster.algorithm import MAML, MAMLConfig, held_out
+from ssmrl.checkpoint import Checkpoint, CheckpointError
+from ssmrl.config import TrainConfig
+from ssmrl.meta.learner import DivergedError
+from ssmrl.rollout.evaluate import REPORTED_STEPS
+
+NUM_EVALUATIONS = 4
+_SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+
+def fingerprint(config: TrainConfig) -> str:
+    """A short name that equal configurations share and different ones do not."""
+    return hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+
+
+def checkpoint_path(folder: Path, config: TrainConfig) -> Path:
+    """Where the state of training this configuration is kept."""
+    return folder / f"{fingerprint(config)}.safetensors"
+
+
+class TrialTraining:
+    """Meta-trains one configuration, an iteration at a time, with its evaluations.
+
+    The evaluations take place at equal shares of the budget, always on the same held-out tasks;
+    the last one is the score. Their env steps are not counted against the budget.
+
+    Args:
+        config: What to train.
+        max_env_steps: The budget [env steps].
+        folder: Where checkpoints are kept; an existing one is gone on from.
+        num_env_runners: Remote rollout actors; 0 samples in this process.
+        num_physics_threads: MuJoCo's threads in each runner.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        max_env_steps: int,
+        folder: Path,
+        num_env_runners: int = 0,
+        num_physics_threads: int = 1,
+    ) -> None:
+        self._config = config
+        self._max_env_steps = max_env_steps
+        self._path = checkpoint_path(folder, config)
+        settings = MAMLConfig().training(
+            train_config=config, num_physics_threads=num_physics_threads
+        )
+        self._algorithm: MAML = settings.env_runners(num_env_runners=num_env_runners).build_algo()
+        self._progress: dict[str, Any] = {"iteration": 0, "seconds": 0.0, "curve": []}
+        self._saved = time.monotonic()
+        self._restore()
+
+    def advance(self) -> dict[str, Any]:
+        """One meta-iteration, and an evaluation where one is due.
+
+        Returns:
+            What the trial has come to: ``env_steps``, ``iterations``, ``seconds``, ``finished``,
+            ``diverged``, ``reason``, ``config`` (the knobs that training received), ``curve``,
+            and, from the first evaluation on, ``score``, ``interval`` and ``returns``.
+        """
+        started = time.monotonic()
+        progress = self._progress
+        try:
+            if self._env_steps() < self._max_env_steps:
+                self._algorithm.train()
+                progress["iteration"] += 1
+            due = min(NUM_EVALUATIONS * self._env_steps() // self._max_env_steps, NUM_EVALUATIONS)
+            if due > self._num_evaluations():
+                self._evaluate()
+        except DivergedError as error:
+            return self._result() | {"diverged": True, "reason": str(error)}
+        progress["seconds"] += time.monotonic() - started
+        if due == NUM_EVALUATIONS or self._is_save_due():
+            self._save()
+        return self._result()
+
+    def close(self) -> None:
+        """Save, and give back actors and memory."""
+        self._save()
+        self._algorithm.stop()
+
+    def _env_steps(self) -> int:
+        meta = self._config.meta
+        lanes = meta.num_tasks * meta.num_episodes * (meta.num_inner_steps + 1)
+        return int(self._progress["iteration"]) * lanes * self._config.env.horizon
+
+    def _num_evaluations(self) -> int:
+        """Shares of the budget at whose end there was an evaluation."""
+        curve = self._progress["curve"]
+        return NUM_EVALUATIONS * curve[-1][0] // self._max_env_steps if curve else 0
+
+    def _evaluate(self) -> None:
+        num_steps = self._config.meta.num_inner_steps
+        is_last = self._env_steps() >= self._max_env_steps
+        evaluation = held_out(
+            self._algorithm, num_steps=max(*REPORTED_STEPS, num_steps) if is_last else num_steps
+        )
+        means = evaluation.mean_returns()
+        if not math.isfinite(means[num_steps]):
+            raise DivergedError(f"the return on held-out tasks is {means[num_steps]}")
+        self._progress["curve"].append([self._env_steps(), means[0], means[num_steps]])
+        self._progress["score"] = means[num_steps]
+        self._progress["interval"] = list(evaluation.interval(num_steps))
+        self._progress["returns"] = {str(k): value for k, value in means.items()}
+
+    def _result(self) -> dict[str, Any]:
+        env_steps = self._env_steps()
+        return {
+            **self._progress,
+            "iterations": self._progress["iteration"],
+            "env_steps": env_steps,
+            "finished": env_steps >= self._max_env_steps,
+            "diverged": False,
+            "reason": "",
+            "received": self._algorithm.config.train_config.knobs(),
+        }
+
+    def _is_save_due(self) -> bool:
+        return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
+
+    def _save(self) -> None:
+        Checkpoint(self._config, self._algorithm.tensors(), self._progress).save(self._path)
+        self._saved = time.monotonic()
+
+    def _restore(self) -> None:
+        try:
+            saved = Checkpoint.load(self._path)
+        except FileNotFoundError:
+            return
+        except CheckpointError:
+            # Kept for whoever wants to know; the trial starts anew.
+            self._path.replace(self._path.with_suffix(".damaged"))
+            return
+        self._progress = dict(saved.progress)
+        self._algorithm.load_tensors(saved.tensors, int(self._progress["iteration"]))
+
+
+class MetaTraining(tune.Trainable):
+    """``TrialTraining`` as Tune sees it: the point comes in as Tune's configuration.
+
+    Tune's own checkpoints stay empty: a restarted trial finds its state by its fingerprint.
+    """
+
+    def setup(self, config: dict[str, Any], **settings: Any) -> None:
+        """Start a trial.
+
+        Args:
+            config: The searched knobs.
+            settings: ``base``, the configuration that the point changes, and what
+                ``TrialTraining`` takes.
+        """
+        self._settings = settings
+        self._begin(config)
+
+    def step(self) -> dict[str, Any]:
+        """One meta-iteration; done when the budget is spent or training diverged."""
+        result = self._training.advance()
+        return result | {"done": result["finished"] or result["diverged"]}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over another trial in the same process, which saves its start-up time."""
+        self._training.close()
+        self._begin(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """End the trial."""
+        self._training.close()
+
+    def _begin(self, point: dict[str, Any]) -> None:
+        arguments = dict(self._settings)
+        base: TrainConfig = arguments.pop("base")
+        self._training = TrialTraining(base.with_knobs(point), **arguments)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to add to the trial's own file."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: ``setup`` has gone on from the trial's own file."""

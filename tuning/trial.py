@@ -1,0 +1,270 @@
+"""One point of a search space and what came of it, and the table that keeps such rows for good."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ssmrl.config import KnobValue
+from tuning.durable import append_line, recover_lines, replace_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class TrialState(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "COMPLETE"  # spent its whole budget of env steps
+    PRUNED = "PRUNED"  # stopped early by the scheduler or the time budget
+    DIVERGED = "DIVERGED"  # a number was not finite
+    FAILED = "FAILED"  # raised an error
+    INTERRUPTED = "INTERRUPTED"  # the user or the machine stopped the sweep
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row: what was tried, what training received, and how well it did.
+
+    Attributes:
+        trial_id: The name of the row, such as ``t0003``.
+        number: The same trial's number in the Optuna study.
+        state: How it ended.
+        score: Return after adaptation on held-out tasks; of a pruned trial its last one. None if
+            there is none, and always None for the states after ``PRUNED``.
+        knobs: The searched knobs, as suggested.
+        config: All knobs, as training reported to have received them; empty if it never began.
+        env_steps: Env steps that training took.
+        seconds: Wall-clock time [s].
+        iterations: Meta-updates.
+        returns: Mean held-out return by number of adaptation steps, the keys as text: ``"0"``.
+        interval: 95 % interval of the score, low and high.
+        curve: At each evaluation the env steps so far, the return before and after adaptation.
+        reason: Why it did not complete, in a sentence; empty if it did.
+
+    Raises:
+        ValueError: If the fields contradict each other. Among them: training received another value
+            of a searched knob than was suggested.
+    """
+
+    trial_id: str
+    number: int
+    state: TrialState
+    score: float | None
+    knobs: Mapping[str, KnobValue]
+    config: Mapping[str, KnobValue] = field(default_factory=dict)
+    env_steps: int = 0
+    seconds: float = 0.0
+    iterations: int = 0
+    returns: Mapping[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    curve: tuple[tuple[int, float, float], ...] = ()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", TrialState(self.state))
+        for name in ("knobs", "config", "returns"):
+            object.__setattr__(self, name, dict(getattr(self, name)))
+        if self.interval is not None:
+            object.__setattr__(self, "interval", tuple(self.interval))
+        object.__setattr__(self, "curve", tuple(tuple(row) for row in self.curve))
+        _check_outcome(self)
+        _check_measures(self)
+        _check_provenance(self)
+
+    def to_json(self) -> str:
+        """The row as one line of JSON, every float exact."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of ``to_json``.
+
+        Raises:
+            ValueError: If the text is not a row.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(f"not a trial: {error}") from None
+
+
+class TrialTable:
+    """All rows of a sweep in one file, to which rows are only ever added.
+
+    The file is read when the table is made; a torn last line is set aside with a warning. One
+    process writes at a time.
+
+    Args:
+        path: A file of JSON lines, made with the first row.
+
+    Raises:
+        ValueError: If a line cannot be read; the message gives its number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: dict[str, Trial] = {}
+        for number, line in enumerate(recover_lines(path), start=1):
+            try:
+                self._insert(Trial.from_json(line))
+            except ValueError as error:
+                raise ValueError(f"line {number} of {path}: {error}") from error
+        self._size = self._current_size()
+
+    @property
+    def rows(self) -> tuple[Trial, ...]:
+        """The rows in the order in which they were added."""
+        return tuple(self._rows.values())
+
+    def append(self, trial: Trial) -> None:
+        """Adds a row; when this returns, the row is on the disk.
+
+        Raises:
+            ValueError: If there is a row of that id; a row that is written is never rewritten.
+            RuntimeError: If another process wrote to the file.
+            OSError: If the file cannot be written; the row is then not part of the table.
+        """
+        if trial.trial_id in self._rows:
+            raise ValueError(_duplicate(trial))
+        if self._current_size() != self._size:
+            raise RuntimeError(
+                f"only one process may write to {self._path}, but it changed from {self._size} to "
+                f"{self._current_size()} bytes meanwhile; run the two sweeps under different names."
+            )
+        append_line(self._path, trial.to_json())
+        self._insert(trial)
+        self._size = self._current_size()
+
+    def best(self) -> Trial | None:
+        """The complete trial of highest score, the earlier one of equals; None if there is none."""
+        scored = [
+            (-t.score, t.number, t) for t in self.rows if _competes(t) and t.score is not None
+        ]
+        return min(scored, key=lambda entry: entry[:2])[2] if scored else None
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The rows in the order of their numbers, each searched knob a column of its name."""
+        import pandas as pd
+
+        columns, records = self._records()
+        return pd.DataFrame(records, columns=columns)
+
+    def write_csv(self, path: Path) -> None:
+        """Replaces ``path`` by the content of ``to_pandas``; every float reads back exactly."""
+        columns, records = self._records()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        replace_file(path, text.getvalue())
+
+    def _insert(self, trial: Trial) -> None:
+        if trial.trial_id in self._rows:
+            raise ValueError(_duplicate(trial))
+        self._rows[trial.trial_id] = trial
+
+    def _current_size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def _records(self) -> tuple[list[str], list[dict[str, Any]]]:
+        rows = sorted(self.rows, key=lambda trial: trial.number)
+        records = [_record(trial) for trial in rows]
+        columns = dict.fromkeys(_FIRST)
+        columns |= dict.fromkeys(knob for trial in rows for knob in trial.knobs)
+        returns = {
+            column for record in records for column in record if column.startswith("return_")
+        }
+        columns |= dict.fromkeys(sorted(returns, key=lambda column: int(column[7:])))
+        columns |= dict.fromkeys(_LAST)
+        return list(columns), records
+
+
+_FIRST = ("trial_id", "number", "state", "score", "interval_low", "interval_high")
+_LAST = ("env_steps", "seconds", "iterations", "reason")
+
+
+def _record(trial: Trial) -> dict[str, Any]:
+    low, high = trial.interval or (None, None)
+    return {
+        "trial_id": trial.trial_id,
+        "number": trial.number,
+        "state": trial.state.value,
+        "score": trial.score,
+        "interval_low": low,
+        "interval_high": high,
+        **trial.knobs,
+        **{f"return_{steps}": value for steps, value in trial.returns.items()},
+        "env_steps": trial.env_steps,
+        "seconds": trial.seconds,
+        "iterations": trial.iterations,
+        "reason": trial.reason,
+    }
+
+
+def _competes(trial: Trial) -> bool:
+    return trial.state is TrialState.COMPLETE
+
+
+def _duplicate(trial: Trial) -> str:
+    return (
+        f"`trial_id` must be new, but the table has a row {trial.trial_id!r}; "
+        "a row that is written is never rewritten."
+    )
+
+
+def _check_outcome(trial: Trial) -> None:
+    state, score = trial.state, trial.score
+    if state is TrialState.COMPLETE and (score is None or trial.reason):
+        raise ValueError(
+            f"{trial.trial_id}: a COMPLETE trial has a score and no reason, "
+            f"but got {score=}, reason={trial.reason!r}."
+        )
+    if state not in (TrialState.COMPLETE, TrialState.PRUNED) and score is not None:
+        raise ValueError(f"{trial.trial_id}: a {state} trial has no score, but got {score=}.")
+    if state in (TrialState.DIVERGED, TrialState.FAILED) and not trial.reason:
+        raise ValueError(f"{trial.trial_id}: a {state} trial must say why; give a `reason`.")
+    if score is not None and not math.isfinite(score):
+        raise ValueError(
+            f"{trial.trial_id}: `score` must be finite, but got {score}; the trial DIVERGED."
+        )
+
+
+def _check_measures(trial: Trial) -> None:
+    if not trial.trial_id or trial.number < 0:
+        raise ValueError(f"got trial_id={trial.trial_id!r}, number={trial.number}; both are needed")
+    for name in ("env_steps", "seconds", "iterations"):
+        if not 0 <= (value := getattr(trial, name)) < math.inf:
+            raise ValueError(f"{trial.trial_id}: `{name}` must be at least 0, but got {value}.")
+    if not all(steps.isdecimal() for steps in trial.returns):
+        raise ValueError(
+            f"{trial.trial_id}: the keys of `returns` must be counts as text, such as '0', "
+            f"but got {list(trial.returns)}."
+        )
+    if trial.interval is not None and not trial.interval[0] <= trial.interval[1]:
+        raise ValueError(f"{trial.trial_id}: `interval` must be low, high; got {trial.interval}.")
+    numbers = (*trial.returns.values(), *(trial.interval or ()), *sum(trial.curve, ()))
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(
+            f"{trial.trial_id}: `returns`, `interval` and `curve` must be finite; "
+            "leave out evaluations that are not."
+        )
+
+
+def _check_provenance(trial: Trial) -> None:
+    if not trial.config:
+        return
+    other = {
+        k: (v, trial.config.get(k)) for k, v in trial.knobs.items() if trial.config.get(k) != v
+    }
+    if other:
+        raise ValueError(
+            f"{trial.trial_id}: training must receive what was suggested, but for each of {other} "
+            "the first was suggested and the second received."
+        )
