@@ -36,6 +36,8 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         address=address or "local",
         num_cpus=None if address else num_cpus,
         include_dashboard=None if address else False,
+        # The private one listens on this machine alone.
+        _node_ip_address=None if address else "127.0.0.1",
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=False,

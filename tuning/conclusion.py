@@ -25,15 +25,21 @@ FRESH_DRAW = 1
 NUM_FRESH_TASKS = 40
 
 
-def finish_default(plan: SweepPlan, folder: Path, table: TrialTable) -> None:
-    """Train the default configuration to its full budget, if the scheduler stopped it before.
+def is_default_unfinished(plan: SweepPlan, folder: Path, table: TrialTable) -> bool:
+    """Whether the default was stopped early, so that comparing it with the best would be unfair."""
+    default = _default_row(plan, table)
+    if default is None or default.state is not TrialState.PRUNED or table.best() is None:
+        return False
+    curve = _checkpoint(folder, default).progress["curve"]
+    return int(curve[-1][0]) < plan.max_env_steps
 
-    Otherwise the best trial would be compared with a default that had less experience. The row
-    stays as it was written; only the checkpoint goes on. Ray must be running.
+
+def finish_default(plan: SweepPlan, folder: Path, *, say: Callable[[str], None]) -> None:
+    """Train the default configuration to its full budget; Ray must be running.
+
+    Its row stays as it was written; only the checkpoint goes on.
     """
-    default, best = _default_row(plan, table), table.best()
-    if default is None or best is None or default.state is not TrialState.PRUNED:
-        return
+    say("training the default configuration, stopped early, to the end for a fair comparison")
     training = TrialTraining(
         plan.base(),
         max_env_steps=plan.max_env_steps,
@@ -111,7 +117,11 @@ def _compare(
     plan: SweepPlan, folder: Path, table: TrialTable, best: Trial, say: Callable[[str], None]
 ) -> Comparison | None:
     default = _default_row(plan, table)
-    if default is None or default.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+    was_trained = default is not None and default.state in (
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+    )
+    if default is None or not was_trained or is_default_unfinished(plan, folder, table):
         say("the default configuration did not train to the end, so nothing can be compared")
         return None
     comparison = compare(

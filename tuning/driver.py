@@ -75,8 +75,9 @@ def run_trials(
             verbose=0,
         ),
     )
-    # It warns that it finds no files of its loggers, which are off.
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # They warn that the loggers, which are off, left no files, and of choices that are meant.
+    for name in ("ray.tune", "ray.rllib", "ray._common.deprecation"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     tuner.fit()
     keeper.close()
 

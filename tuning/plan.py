@@ -98,6 +98,13 @@ class SweepPlan:
                 "`--max-concurrent` or `--num-env-runners`"
             )
 
+    def flags(self) -> list[str]:
+        """The command-line flags that make this plan."""
+        pairs = asdict(self).items()
+        return [
+            word for name, value in pairs for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+
     def to_json(self) -> str:
         """The plan, its base and its space, as indented JSON."""
         content = asdict(self) | {

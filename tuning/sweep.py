@@ -19,6 +19,8 @@ import typer
 
 from tuning.plan import SweepPlan, sweep_folder
 
+_COMMAND = ("python", "-m", "tuning.sweep")
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -62,7 +64,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             num_samples=num_samples,
             max_env_steps=max_env_steps,
             time_budget_s=time_budget_s,
-            max_concurrent=max_concurrent or _default_concurrency(num_env_runners, address),
+            max_concurrent=_concurrency(max_concurrent, num_env_runners, address),
             num_env_runners=num_env_runners,
             searcher=searcher,
             scheduler=scheduler,
@@ -78,10 +80,14 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
-    command = _resume_command(plan, storage, label, address, as_json)
-    with _lock(folder), _interruptible(command, folder):
+    place = ["--storage", str(storage), "--name", label]
+    place += ["--address", address] if address else []
+    place += ["--json"] if as_json else []
+    going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
+    with _lock(folder), _interruptible(going_on, folder):
         (folder / "config.json").write_text(plan.to_json())
-        summary = _run(plan, folder, address=address, quiet=as_json, command=command)
+        repeating = shlex.join([*_COMMAND, *plan.flags()])
+        summary = _run(plan, folder, address=address, quiet=as_json, command=repeating)
     if as_json:
         print(json.dumps(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
@@ -92,7 +98,7 @@ def _run(
 ) -> dict[str, Any]:
     """Search, compare, report; everything that starts slowly is imported from here on."""
     from cluster.session import session
-    from tuning.conclusion import conclude, finish_default
+    from tuning.conclusion import conclude, finish_default, is_default_unfinished
     from tuning.driver import METRIC, run_trials
     from tuning.progress import Progress
     from tuning.search import StudySearcher
@@ -110,30 +116,23 @@ def _run(
         resume=True,
         recorded=table.rows,
     )
-    if len(table.rows) < plan.num_samples:
-        with (
-            session(address, num_cpus=_num_cpus()),
-            Progress(
-                num_trials=plan.num_samples,
-                max_env_steps=plan.max_env_steps,
-                earlier=table.rows,
-                time_budget_s=plan.time_budget_s,
-                quiet_stdout=quiet,
-            ) as progress,
-        ):
-            threads = max(1, _num_cpus() // (plan.max_concurrent * plan.cpus_per_trial()))
-            run_trials(plan, folder, table, searcher, progress, num_physics_threads=threads)
-            progress.close()
-            finish_default(plan, folder, table)
-    stream = sys.stderr if quiet else sys.stdout
-    return conclude(
-        plan,
-        folder,
-        table,
-        searcher.study,
-        command=command,
-        say=partial(print, file=stream, flush=True),
-    )
+    say = partial(print, file=sys.stderr if quiet else sys.stdout, flush=True)
+    is_searching = len(table.rows) < plan.num_samples
+    if is_searching or is_default_unfinished(plan, folder, table):
+        with session(address, num_cpus=_num_cpus()):
+            if is_searching:
+                threads = max(1, _num_cpus() // (plan.max_concurrent * plan.cpus_per_trial()))
+                with Progress(
+                    num_trials=plan.num_samples,
+                    max_env_steps=plan.max_env_steps,
+                    earlier=table.rows,
+                    time_budget_s=plan.time_budget_s,
+                    quiet_stdout=quiet,
+                ) as progress:
+                    run_trials(plan, folder, table, searcher, progress, num_physics_threads=threads)
+            if is_default_unfinished(plan, folder, table):
+                finish_default(plan, folder, say=say)
+    return conclude(plan, folder, table, searcher.study, command=command, say=say)
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
@@ -161,21 +160,16 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
     )
 
 
-def _default_concurrency(num_env_runners: int, address: str | None) -> int:
+def _concurrency(wanted: int | None, num_env_runners: int, address: str | None) -> int:
+    """Trials at once: as wanted, or as many as this machine's cores are enough for."""
+    if wanted is not None:
+        return wanted
     return 1 if address else max(1, _num_cpus() // (1 + max(0, num_env_runners)))
 
 
 def _num_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def _resume_command(
-    plan: SweepPlan, storage: Path, name: str, address: str | None, as_json: bool
-) -> str:
-    words = ["python", "-m", "tuning.sweep", "--task", plan.task, "--storage", str(storage)]
-    words += ["--name", name, *(["--address", address] if address else [])]
-    return shlex.join([*words, *(["--json"] if as_json else []), "--resume"])
 
 
 @contextmanager

@@ -54,6 +54,9 @@ class LocomotionEnv(BatchedEnv):
         horizon: Steps until truncation [env steps].
         action_scale: The actuators receive ``clip(action / action_scale, -1, 1)``.
         num_threads: Threads of the physics; 0 means all cores.
+
+    Attributes:
+        physics: The bare simulations.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class LocomotionEnv(BatchedEnv):
     ) -> None:
         self._robot = robot
         self._reward_terms = reward_terms
-        self._physics = BatchedPhysics(
+        self.physics = BatchedPhysics(
             robot.model, num_envs, frame_skip=robot.frame_skip, num_threads=num_threads
         )
         self._horizon = horizon
@@ -75,16 +78,16 @@ class LocomotionEnv(BatchedEnv):
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._parameters = np.zeros((num_envs, 1))
         if robot.tracked_body is None:
-            self._x: np.ndarray = self._physics.position[:, 0]
+            self._x: np.ndarray = self.physics.position[:, 0]
         else:
-            self._x = self._physics.body_position(robot.tracked_body)[:, 0]
+            self._x = self.physics.body_position(robot.tracked_body)[:, 0]
         num_positions, num_velocities = (
-            self._physics.position.shape[1],
-            self._physics.velocity.shape[1],
+            self.physics.position.shape[1],
+            self.physics.velocity.shape[1],
         )
         self.num_envs = num_envs
         self.observation_dim = num_positions - robot.num_hidden_positions + num_velocities
-        self.action_dim = self._physics.control_dim
+        self.action_dim = self.physics.control_dim
 
     def set_tasks(self, parameters: Sequence[tuple[float, ...]]) -> None:
         """Give each robot its hidden variables."""
@@ -96,8 +99,8 @@ class LocomotionEnv(BatchedEnv):
         """Start episodes near the model's rest position, as Gymnasium does."""
         ids = np.flatnonzero(mask)
         noise = self._robot.reset_noise
-        rest = self._physics.initial_position
-        num_velocities = self._physics.velocity.shape[1]
+        rest = self.physics.initial_position
+        num_velocities = self.physics.velocity.shape[1]
         position = np.empty((len(ids), len(rest)))
         velocity = np.empty((len(ids), num_velocities))
         for row, index in enumerate(ids.tolist()):
@@ -110,7 +113,7 @@ class LocomotionEnv(BatchedEnv):
         self, ids: np.ndarray, position: np.ndarray, velocity: np.ndarray
     ) -> Float[np.ndarray, "B O"]:
         """Start episodes in given states; returns every simulation's observation."""
-        self._physics.set_state(ids, position, velocity)
+        self.physics.set_state(ids, position, velocity)
         self._elapsed[ids] = 0
         return self._observation()
 
@@ -118,8 +121,8 @@ class LocomotionEnv(BatchedEnv):
         """Advance every robot by one env step; a failed simulation terminates."""
         control = np.clip(action / self._action_scale, -1.0, 1.0)
         before = self._x.copy()
-        failed = self._physics.step(control)
-        velocity = (self._x - before) / self._physics.dt
+        failed = self.physics.step(control)
+        velocity = (self._x - before) / self.physics.dt
         terms = self._reward_terms(self._parameters, velocity, control)
         self._elapsed += 1
         return Step(
@@ -131,16 +134,16 @@ class LocomotionEnv(BatchedEnv):
         )
 
     def _observation(self) -> np.ndarray:
-        seen = self._physics.position[:, self._robot.num_hidden_positions :]
-        return np.concatenate([seen, self._physics.velocity], axis=1)
+        seen = self.physics.position[:, self._robot.num_hidden_positions :]
+        return np.concatenate([seen, self.physics.velocity], axis=1)
 
     def _healthy(self) -> np.ndarray:
         if self._robot.healthy_height is None:
             return np.ones(self.num_envs, dtype=np.bool_)
         low, high = self._robot.healthy_height
-        height = self._physics.position[:, 2]
-        healthy: np.ndarray = np.isfinite(self._physics.position).all(1)
-        healthy &= np.isfinite(self._physics.velocity).all(1)
+        height = self.physics.position[:, 2]
+        healthy: np.ndarray = np.isfinite(self.physics.position).all(1)
+        healthy &= np.isfinite(self.physics.velocity).all(1)
         healthy &= (low <= height) & (height <= high)
         return healthy
 

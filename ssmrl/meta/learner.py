@@ -94,7 +94,8 @@ class MetaLearner:
             norm = torch.stack([value.norm() for value in gradient.values()]).norm()
             if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
                 raise DivergedError(
-                    f"the meta-gradient is not finite in epoch {epoch} ({loss=}, {norm=}); "
+                    f"the meta-gradient is not finite in epoch {epoch} (loss {float(loss)}, norm "
+                    f"{float(norm)}); "
                     "lower `meta.inner_lr` or `meta.outer_lr`"
                 )
             if epoch == 0:

@@ -1,0 +1,1 @@
+"""Speed against peers and against the floor, side by side in one process."""
