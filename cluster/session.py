@@ -19,13 +19,16 @@ _CONNECT_SECONDS = 5.0
 
 
 @contextmanager
-def session(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
+def session(address: str | None = None, num_cpus: int | None = None) -> Iterator[int]:
     """A Ray session that ends with the block.
 
     Args:
         address: A cluster to join, for example ``auto`` or ``ray://host:10001``; None starts a
             private one on this machine, also when another one is running here.
         num_cpus: Cores of the private one; all by default.
+
+    Yields:
+        How many CPUs the session has.
 
     Raises:
         ConnectionError: If there is no cluster at ``address``.
@@ -44,7 +47,7 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
     )
     protect_token()
     try:
-        yield
+        yield int(ray.cluster_resources().get("CPU", 0))
     finally:
         ray.shutdown()
 

@@ -50,7 +50,7 @@ def run_trials(
             MetaTraining,
             base=plan.base(),
             max_env_steps=plan.max_env_steps,
-            folder=folder / "checkpoints",
+            folder=(folder / "checkpoints").resolve(),  # workers have other working directories
             num_env_runners=plan.num_env_runners,
             num_physics_threads=num_physics_threads,
         ),

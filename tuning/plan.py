@@ -23,6 +23,10 @@ _SMALL_META_BATCH = {
 }
 
 
+class TooFewCpusError(ValueError):
+    """The plan needs more CPUs than there are; the message does the sum."""
+
+
 @dataclass(frozen=True)
 class SweepPlan:
     """Everything that decides which trials a sweep makes; kept as ``config.json``.
@@ -88,11 +92,11 @@ class SweepPlan:
         """See that the trials fit.
 
         Raises:
-            ValueError: If they need more than there are; the message does the sum.
+            TooFewCpusError: If they need more than there are.
         """
         needed = self.max_concurrent * self.cpus_per_trial()
         if needed > num_cpus:
-            raise ValueError(
+            raise TooFewCpusError(
                 f"`--max-concurrent {self.max_concurrent}` trials x (1 + {self.num_env_runners} "
                 f"env runners) need {needed} CPUs, but there are {num_cpus}; lower "
                 "`--max-concurrent` or `--num-env-runners`"

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tuning.plan import SweepPlan, sweep_folder
+from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
 
 _COMMAND = ("python", "-m", "tuning.sweep")
 
@@ -87,7 +87,10 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     with _lock(folder), _interruptible(going_on, folder):
         (folder / "config.json").write_text(plan.to_json())
         repeating = shlex.join([*_COMMAND, *plan.flags()])
-        summary = _run(plan, folder, address=address, quiet=as_json, command=repeating)
+        try:
+            summary = _run(plan, folder, address=address, quiet=as_json, command=repeating)
+        except (ConnectionError, TooFewCpusError) as error:
+            _refuse(str(error))
     if as_json:
         print(json.dumps(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
@@ -119,9 +122,10 @@ def _run(
     say = partial(print, file=sys.stderr if quiet else sys.stdout, flush=True)
     is_searching = len(table.rows) < plan.num_samples
     if is_searching or is_default_unfinished(plan, folder, table):
-        with session(address, num_cpus=_num_cpus()):
+        with session(address, num_cpus=_num_cpus()) as num_cpus:
+            plan.check_cpus(num_cpus)
             if is_searching:
-                threads = max(1, _num_cpus() // (plan.max_concurrent * plan.cpus_per_trial()))
+                threads = max(1, num_cpus // (plan.max_concurrent * plan.cpus_per_trial()))
                 with Progress(
                     num_trials=plan.num_samples,
                     max_env_steps=plan.max_env_steps,

@@ -49,13 +49,18 @@ def wait_for_lines(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
-    """A whole sweep, and the last line that it printed."""
-    storage = tmp_path_factory.mktemp("runs")
+    """A whole sweep in a folder named relatively, and the last line that it printed."""
+    place = tmp_path_factory.mktemp("place")
     done = subprocess.run(
-        command(storage, "a"), capture_output=True, text=True, timeout=280, check=False
+        command(Path("runs"), "a"),
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    return storage / "a", json.loads(done.stdout.splitlines()[-1])
+    return place / "runs" / "a", json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
@@ -129,12 +134,19 @@ def test_a_finished_sweep_is_refused_and_resuming_it_repeats_its_result(
 ) -> None:
     folder, line = finished
     table = (folder / "trials.jsonl").read_bytes()
-    again = command(folder.parent, "a")
-    refused = subprocess.run(again, capture_output=True, text=True, check=False, timeout=100)
+    again, place = command(Path("runs"), "a"), folder.parent.parent
+    refused = subprocess.run(
+        again, cwd=place, capture_output=True, text=True, check=False, timeout=100
+    )
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
     resumed = subprocess.run(
-        [*again, "--resume"], capture_output=True, text=True, check=False, timeout=100
+        [*again, "--resume"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout.splitlines()[-1]) == line
@@ -210,6 +222,15 @@ def test_a_trial_that_diverges_is_never_best_and_never_left_running(
     assert [row.state for row in rows(tmp_path / "d")] == [TrialState.DIVERGED] * 2
     assert [trial.state.name for trial in study_of(tmp_path / "d").trials] == ["FAIL"] * 2
     assert json.loads(result.stdout.splitlines()[-1])["best_trial"] is None
+
+
+def test_an_unreachable_cluster_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    from tuning.sweep import app
+
+    place = ["--storage", str(tmp_path), "--name", "e", "--address", "127.0.0.1:1"]
+    result = CliRunner().invoke(app, ["--task", "point", *place])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: there is no Ray cluster at '127.0.0.1:1'")
 
 
 @pytest.mark.parametrize(
