@@ -88,8 +88,10 @@ def linear_baseline(
 def normalise_per_task(advantage: Float[Tensor, "N B T"]) -> Float[Tensor, "N B T"]:
     """Shift and scale the advantages of each task to mean 0 and standard deviation 1."""
     mean = advantage.mean((1, 2), keepdim=True)
-    deviation = advantage.std((1, 2), keepdim=True, correction=0)
-    return (advantage - mean) / (deviation + 1e-8)
+    centred = advantage - mean
+    # Not `std`, which rounds differently for a single task.
+    deviation = centred.square().mean((1, 2), keepdim=True).sqrt()
+    return centred / (deviation + 1e-8)
 
 
 def likelihood_ratio_loss(

@@ -134,7 +134,8 @@ def _task_loss(
         now = _distribution(actor, params, support)
         if old is not None:
             kl = kl + divergence(*old[index], *now).mean() / len(supports)
-        distributions.append(Distribution(now.mean.detach(), now.log_std.detach()))
+        # A copy: the log std is the parameter itself, which the optimiser overwrites in place.
+        distributions.append(Distribution(now.mean.detach(), now.log_std.detach().clone()))
         params = _adapt_task(actor, config, params, support)
     log_prob = log_density(query.action, *_distribution(actor, params, query))
     gain = clipped_loss(log_prob, query.log_prob, query.advantage, config.clip)
