@@ -8,10 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Ray reads these when it is imported: no reports to its makers, and accelerator variables of
-# tasks that ask for no accelerator stay as they are.
+
+def token_path() -> Path:
+    """Where Ray looks for this user's authentication token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+
+
+# Ray reads these when it is imported: no reports to its makers; accelerator variables of tasks
+# that ask for no accelerator stay as they are; and a token is shown to a named cluster, too.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if "RAY_AUTH_TOKEN" in os.environ or token_path().is_file():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 
@@ -65,6 +73,6 @@ def _check_reachable(address: str) -> None:
 
 def protect_token() -> None:
     """Ray writes its authentication token readable by everyone: keep it to its owner."""
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    token = token_path()
     if token.is_file() and stat.S_IMODE(token.stat().st_mode) != 0o600:
         token.chmod(0o600)

@@ -11,7 +11,12 @@ from ssmrl.envs.families import get_family
 from ssmrl.rollout.evaluate import REPORTED_STEPS
 from ssmrl.train import evaluate, saved_actor
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()

@@ -21,7 +21,7 @@ from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
 
 _COMMAND = ("python", "-m", "tuning.sweep")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command()

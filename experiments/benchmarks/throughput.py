@@ -22,7 +22,7 @@ from ssmrl.envs.locomotion import LocomotionEnv
 NUM_RAW_MEASUREMENTS = 5
 RAW_STEPS = 40
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command()
