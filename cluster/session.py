@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,14 @@ def token_path() -> Path:
 
 
 # Ray reads these when it is imported: no reports to its makers; accelerator variables of tasks
-# that ask for no accelerator stay as they are; and a token is shown to a named cluster, too.
+# that ask for no accelerator stay as they are; and a token is shown to a named cluster, too,
+# unless Ray was imported before and has settled that already.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if "RAY_AUTH_TOKEN" in os.environ or token_path().is_file():
+if "ray" not in sys.modules and ("RAY_AUTH_TOKEN" in os.environ or token_path().is_file()):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-import ray
+import ray  # noqa: E402
 
 _CONNECT_SECONDS = 5.0
 
