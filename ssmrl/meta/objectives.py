@@ -78,10 +78,11 @@ def linear_baseline(
     )
     gram = features.mT @ features
     ridge = 1e-5 * torch.eye(gram.shape[-1], dtype=torch.float64, device=seen.device)
-    moment = features.mT @ target.double().flatten(1, 2).unsqueeze(-1)
+    # Sums, where matrix times vector would be rounded differently for a single task.
+    moment = (features * target.double().flatten(1, 2).unsqueeze(-1)).sum(1)
     # Numbers that are not finite pass through, for the caller to find.
-    weights, _ = torch.linalg.solve_ex(gram + ridge, moment)
-    value: Tensor = (features @ weights).squeeze(-1).unflatten(1, target.shape[1:])
+    weights, _ = torch.linalg.solve_ex(gram + ridge, moment.unsqueeze(-1))
+    value: Tensor = (features * weights.mT).sum(-1).unflatten(1, target.shape[1:])
     return value.to(target.dtype)
 
 

@@ -1,0 +1,135 @@
+"""The outer loop's optimiser: what it changes, what it saves, and when it refuses."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from ssmrl.config import METHODS
+from ssmrl.meta.inner import stack_params
+from ssmrl.meta.learner import DivergedError, MetaLearner
+from ssmrl.meta.promp import adapt, make_sample
+from tests.ssmrl.meta.plain_promp import plain_meta_loss
+from tests.ssmrl.meta.random_trajectory import (
+    TINY,
+    N,
+    detached,
+    random_batch,
+    random_trajectory,
+    tiny_actor,
+)
+
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+@every_method
+def test_an_update_is_adam_on_the_plain_meta_gradient(method: str) -> None:
+    """Two epochs: the second one differs from the first by the ratio, the clip and the KL."""
+    actor, twin = tiny_actor(method), tiny_actor(method)
+    learner = MetaLearner(actor, TINY)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=TINY.outer_lr)
+    for iteration in range(2):
+        supports, query = random_batch(actor, 2, seed=iteration)
+        samples = [make_sample(each, TINY) for each in (*supports, query)]
+        sampling, losses = detached(twin), []
+        for epoch in range(TINY.num_epochs):
+            params = dict(twin.named_parameters())
+            old = None if epoch == 0 else sampling
+            loss = plain_meta_loss(twin, params, samples[:-1], samples[-1], old, TINY)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        statistics = learner.update(supports, query)
+        for name, value in actor.named_parameters():
+            wanted = twin.get_parameter(name)
+            torch.testing.assert_close(value, wanted, rtol=1e-8, atol=1e-9)
+        assert statistics["loss_first"] == pytest.approx(losses[0], rel=1e-9)
+        assert statistics["loss_last"] == pytest.approx(losses[-1], rel=1e-9)
+        assert statistics["divergence"] > 0.0
+        assert statistics["gradient_norm"] > 0.0
+
+
+@every_method
+def test_updates_on_one_batch_lower_its_loss(method: str) -> None:
+    learner = MetaLearner(tiny_actor(method), TINY)
+    batch = random_batch(tiny_actor(method), 1)
+    before = learner.loss(*batch)
+    params = learner.params()
+    assert torch.equal(learner.loss(*batch), before), "asking for the loss changes nothing"
+    statistics = learner.update(*batch)
+    assert statistics["loss_first"] == pytest.approx(float(before))
+    assert float(learner.loss(*batch)) < float(before)
+    assert params.keys() == learner.params().keys()
+
+
+@every_method
+def test_a_learner_adapts_as_promp_does(method: str) -> None:
+    actor = tiny_actor(method)
+    support = random_trajectory(actor, 1)
+    params = stack_params(detached(actor), N)
+    ours = MetaLearner(actor, TINY).adapt(params, support)
+    theirs = adapt(actor, params, make_sample(support, TINY), TINY)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("num_updates", [0, 2])
+@every_method
+def test_a_restored_learner_continues_bit_for_bit(method: str, num_updates: int) -> None:
+    """Without Adam's moments and step count the continuation would differ from the first update."""
+    learner = MetaLearner(tiny_actor(method), TINY)
+    for seed in range(num_updates):
+        learner.update(*random_batch(tiny_actor(method), 1, seed))
+    saved = learner.state()
+    copies = {name: value.clone() for name, value in saved.items()}
+    restored = MetaLearner(tiny_actor(method, seed=9), TINY)
+    restored.update(*random_batch(tiny_actor(method), 1, seed=7))
+    restored.load_state(saved)
+    for seed in (20, 21):
+        batch = random_batch(tiny_actor(method), 1, seed)
+        assert learner.update(*batch) == restored.update(*batch)
+    ours, theirs = learner.state(), restored.state()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(torch.equal(saved[name], copies[name]) for name in saved), "a state is a copy"
+
+
+def test_a_state_names_what_it_holds() -> None:
+    learner = MetaLearner(tiny_actor("mlp"), TINY)
+    learner.update(*random_batch(tiny_actor("mlp"), 1))
+    names = set(learner.state())
+    parameters = set(learner.params())
+    assert names == {f"actor.{p}" for p in parameters} | {
+        f"optimizer.{key}.{p}" for key in ("step", "exp_avg", "exp_avg_sq") for p in parameters
+    }
+    incomplete = {k: v for k, v in learner.state().items() if k != "actor.log_std"}
+    with pytest.raises(KeyError, match="log_std"):
+        learner.load_state(incomplete)
+
+
+@pytest.mark.parametrize("field", ["reward", "observation", "log_prob"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@every_method
+def test_what_is_not_finite_is_not_applied(method: str, value: float, field: str) -> None:
+    """One broken step of one lane must not destroy the meta-parameters of the whole run."""
+    actor = tiny_actor(method)
+    learner = MetaLearner(actor, TINY)
+    learner.update(*random_batch(actor, 1))
+    before = learner.state()
+    supports, query = random_batch(actor, 1, seed=2)
+    broken = getattr(query, field).clone()
+    broken[0, 0, 3] = -value if field == "log_prob" else value
+    with pytest.raises(DivergedError, match=r"not finite in epoch 0 .* lower `meta.inner_lr`"):
+        learner.update(supports, query._replace(**{field: broken}))
+    after = learner.state()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_first_order_is_a_setting_of_the_learner() -> None:
+    batch = random_batch(tiny_actor("ssm"), 1)
+    results = []
+    for first_order in (False, True):
+        learner = MetaLearner(tiny_actor("ssm"), dataclasses.replace(TINY, first_order=first_order))
+        results.append(learner.update(*batch))
+    assert results[0]["loss_first"] == results[1]["loss_first"]
+    assert results[0]["loss_last"] != results[1]["loss_last"]

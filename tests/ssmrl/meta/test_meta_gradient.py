@@ -1,0 +1,178 @@
+"""The meta-gradient against finite differences and against its plain, looped twin."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssmrl.config import METHODS, MetaConfig
+from ssmrl.meta.inner import stack_params
+from ssmrl.meta.promp import Distribution, Sample, adapt, make_sample, meta_loss
+from ssmrl.models.actor import GaussianActor
+from ssmrl.types import Params
+from tests.ssmrl.meta.plain_promp import adapt_task, plain_meta_loss, task_of
+from tests.ssmrl.meta.random_trajectory import (
+    TINY,
+    N,
+    detached,
+    random_batch,
+    random_trajectory,
+    tiny_actor,
+)
+
+every_method = pytest.mark.parametrize("method", METHODS)
+every_depth = pytest.mark.parametrize("num_inner_steps", [1, 2])
+FIRST_ORDER = dataclasses.replace(TINY, first_order=True)
+
+
+class Problem:
+    """A meta-batch, and meta-parameters that have already moved away from those that sampled."""
+
+    def __init__(self, method: str, num_inner_steps: int, config: MetaConfig = TINY) -> None:
+        self.actor: GaussianActor = tiny_actor(method)
+        self.config = config
+        supports, query = random_batch(self.actor, num_inner_steps)
+        self.supports = [make_sample(support, config) for support in supports]
+        self.query: Sample = make_sample(query, config)
+        self.old_params = detached(self.actor)
+        self.params = {
+            name: value + 0.05 * torch.sin(torch.arange(value.numel()) + len(name)).view_as(value)
+            for name, value in self.old_params.items()
+        }
+        _, (self.sampled_from, _) = meta_loss(
+            self.actor, self.old_params, self.supports, self.query, None, config
+        )
+
+    def loss(self, params: Params, sampled_from: list[Distribution] | None = None) -> Tensor:
+        old = self.sampled_from if sampled_from is None else sampled_from
+        return meta_loss(self.actor, params, self.supports, self.query, old, self.config)[0]
+
+    def gradient(self) -> Params:
+        gradient: Params = torch.func.grad(self.loss)(self.params)
+        return gradient
+
+    def plain(self) -> tuple[Tensor, Params]:
+        params = {name: value.clone().requires_grad_() for name, value in self.params.items()}
+        loss = plain_meta_loss(
+            self.actor, params, self.supports, self.query, self.old_params, self.config
+        )
+        gradients = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+        return loss.detach(), {
+            name: torch.zeros_like(params[name]) if gradient is None else gradient
+            for name, gradient in zip(params, gradients, strict=True)
+        }
+
+
+def flat(params: Params) -> Tensor:
+    return torch.cat([value.flatten() for value in params.values()])
+
+
+def relative_error(got: Tensor, wanted: Tensor) -> float:
+    return float((got - wanted).norm() / wanted.norm())
+
+
+def finite_differences(problem: Problem, width: float = 1e-5) -> Tensor:
+    """Central differences in every coordinate of the meta-parameters."""
+    slopes = []
+    for name, value in problem.params.items():
+        for index in range(value.numel()):
+            losses = []
+            for sign in (1.0, -1.0):
+                moved = value.clone()
+                moved.view(-1)[index] += sign * width
+                losses.append(problem.loss(problem.params | {name: moved}))
+            slopes.append((losses[0] - losses[1]) / (2.0 * width))
+    return torch.stack(slopes)
+
+
+@every_depth
+@every_method
+def test_equals_finite_differences(method: str, num_inner_steps: int) -> None:
+    """Law 8. The loss here has all its terms: ratios beyond the clip, and a divergence."""
+    problem = Problem(method, num_inner_steps)
+    assert relative_error(flat(problem.gradient()), finite_differences(problem)) < 1e-6
+
+
+@every_depth
+@every_method
+def test_equals_the_plain_loop_over_tasks_and_time(method: str, num_inner_steps: int) -> None:
+    problem = Problem(method, num_inner_steps)
+    loss, gradient = problem.plain()
+    torch.testing.assert_close(problem.loss(problem.params), loss, rtol=1e-11, atol=1e-11)
+    for name, value in problem.gradient().items():
+        torch.testing.assert_close(value, gradient[name], rtol=1e-9, atol=1e-10)
+
+
+@every_depth
+@every_method
+def test_first_order_equals_its_plain_loop_and_not_the_second_order(
+    method: str, num_inner_steps: int
+) -> None:
+    problem = Problem(method, num_inner_steps, FIRST_ORDER)
+    gradient = flat(problem.gradient())
+    assert relative_error(gradient, flat(problem.plain()[1])) < 1e-10
+    second_order = Problem(method, num_inner_steps)
+    torch.testing.assert_close(problem.loss(problem.params), second_order.loss(second_order.params))
+    assert relative_error(gradient, flat(second_order.gradient())) > 1e-2
+
+
+@every_method
+def test_every_term_matters(method: str) -> None:
+    """Guards the tests above: a term whose weight were lost would pass them all."""
+    problem = Problem(method, 1)
+    gradient = flat(problem.gradient())
+    for change in ({"inner_kl": 0.0}, {"clip": 100.0}, {"inner_lr": 0.01}):
+        problem.config = dataclasses.replace(TINY, **change)
+        assert relative_error(flat(problem.gradient()), gradient) > 1e-3, change
+
+
+@every_method
+def test_the_divergence_vanishes_where_the_experience_was_sampled(method: str) -> None:
+    """There, leaving it out (the first epoch does) changes neither the loss nor its gradient."""
+    problem = Problem(method, 2)
+    results = []
+    for old in (None, problem.sampled_from):
+
+        def loss(params: Params, old: list[Distribution] | None = old) -> tuple[Tensor, Tensor]:
+            value, (_, kl) = meta_loss(
+                problem.actor, params, problem.supports, problem.query, old, TINY
+            )
+            return value, kl
+
+        gradient, kl = torch.func.grad(loss, has_aux=True)(problem.old_params)
+        assert abs(float(kl)) < 1e-14
+        results.append(flat(gradient))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("config", [TINY, FIRST_ORDER], ids=["second", "first"])
+@every_method
+def test_adapting_all_tasks_equals_adapting_one_after_the_other(
+    method: str, config: MetaConfig
+) -> None:
+    """Twice in a row, so that the second step starts from different parameters per task."""
+    actor = tiny_actor(method)
+    samples = [make_sample(random_trajectory(actor, seed, 0.1), config) for seed in (1, 2)]
+    together = stack_params(detached(actor), N)
+    alone = [{k: v.requires_grad_() for k, v in detached(actor).items()} for _ in range(N)]
+    for sample in samples:
+        together = adapt(actor, together, sample, config)
+        alone = [
+            adapt_task(actor, params, task_of(sample, index), config)
+            for index, params in enumerate(alone)
+        ]
+    for name, value in together.items():
+        wanted = torch.stack([params[name] for params in alone]).detach()
+        torch.testing.assert_close(value, wanted, rtol=1e-10, atol=1e-11)
+        assert (value[0] != value[1]).any()
+
+
+@every_method
+def test_adapting_does_not_read_the_actors_own_parameters(method: str) -> None:
+    """Law 2: the actor is a structure; the values come as an argument."""
+    actor, other = tiny_actor(method), tiny_actor(method, seed=5)
+    sample = make_sample(random_trajectory(actor, 1), TINY)
+    params = stack_params(detached(actor), N)
+    ours, theirs = (adapt(each, params, sample, TINY) for each in (actor, other))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
