@@ -118,7 +118,7 @@ class LocomotionEnv(BatchedEnv):
         return self._observation()
 
     def step(self, action: Float[np.ndarray, "B A"]) -> Step:
-        """Advance every robot by one env step; a failed simulation terminates."""
+        """Advance every robot by one env step; where MuJoCo raised an error, it terminates."""
         control = np.clip(action / self._action_scale, -1.0, 1.0)
         before = self._x.copy()
         failed = self.physics.step(control)

@@ -73,7 +73,8 @@ class BatchedPhysics:
             control: Actuator inputs.
 
         Returns:
-            Which simulations failed; they kept their state and the others are intact.
+            Which simulations MuJoCo raised an error for; they kept their state and the others are
+            intact. An unstable one raises none: MuJoCo puts it back to rest, as in Gymnasium.
         """
         self._control[:] = control
         failed = np.zeros(len(control), dtype=np.bool_)
