@@ -210,9 +210,9 @@ class StudySearcher(Searcher):
         """Refuses.
 
         Raises:
-            NotImplementedError: Always; make a searcher with ``resume=True`` on the same journal.
+            RuntimeError: Always; make a searcher with ``resume=True`` on the same journal.
         """
-        raise NotImplementedError("make a StudySearcher with resume=True on the same journal.")
+        raise RuntimeError("make a StudySearcher with resume=True on the same journal.")
 
     def _trial(self, trial_id: str) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[self._numbers[trial_id]]
