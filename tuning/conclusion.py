@@ -22,7 +22,7 @@ from tuning.trial import Trial, TrialState, TrialTable
 
 # Draw 0 chose the best trial; the comparison is on tasks that chose nothing.
 FRESH_DRAW = 1
-NUM_FRESH_TASKS = 40
+NUM_FRESH_TASKS = 100
 
 
 def is_default_unfinished(plan: SweepPlan, folder: Path, table: TrialTable) -> bool:

@@ -64,7 +64,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             num_samples=num_samples,
             max_env_steps=max_env_steps,
             time_budget_s=time_budget_s,
-            max_concurrent=_concurrency(max_concurrent, num_env_runners, address),
+            max_concurrent=1 if max_concurrent is None else max_concurrent,
             num_env_runners=num_env_runners,
             searcher=searcher,
             scheduler=scheduler,
@@ -75,6 +75,9 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = sweep_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
+        if address is None and max_concurrent is None:
+            fitting = max(1, _num_cpus() // plan.cpus_per_trial())
+            plan = dataclasses.replace(plan, max_concurrent=fitting)
         if address is None:
             plan.check_cpus(_num_cpus())
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,20 +88,24 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     place += ["--json"] if as_json else []
     going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
     with _lock(folder), _interruptible(going_on, folder):
-        (folder / "config.json").write_text(plan.to_json())
-        repeating = shlex.join([*_COMMAND, *plan.flags()])
-        try:
-            summary = _run(plan, folder, address=address, quiet=as_json, command=repeating)
-        except (ConnectionError, TooFewCpusError) as error:
-            _refuse(str(error))
+        summary = _carry_out(plan, folder, address=address, quiet=as_json)
     if as_json:
         print(json.dumps(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
 
 
-def _run(
-    plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool, command: str
+def _carry_out(
+    plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool
 ) -> dict[str, Any]:
+    """Write the plan down and run it; what only Ray can find out is refused here."""
+    (folder / "config.json").write_text(plan.to_json())
+    try:
+        return _run(plan, folder, address=address, quiet=quiet)
+    except (ConnectionError, TooFewCpusError) as error:
+        _refuse(str(error))
+
+
+def _run(plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool) -> dict[str, Any]:
     """Search, compare, report; everything that starts slowly is imported from here on."""
     from cluster.session import session
     from tuning.conclusion import conclude, finish_default, is_default_unfinished
@@ -136,6 +143,7 @@ def _run(
                     run_trials(plan, folder, table, searcher, progress, num_physics_threads=threads)
             if is_default_unfinished(plan, folder, table):
                 finish_default(plan, folder, say=say)
+    command = shlex.join([*_COMMAND, *plan.flags()])
     return conclude(plan, folder, table, searcher.study, command=command, say=say)
 
 
@@ -162,13 +170,6 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
     return dataclasses.replace(
         kept, max_concurrent=plan.max_concurrent, time_budget_s=plan.time_budget_s
     )
-
-
-def _concurrency(wanted: int | None, num_env_runners: int, address: str | None) -> int:
-    """Trials at once: as wanted, or as many as this machine's cores are enough for."""
-    if wanted is not None:
-        return wanted
-    return 1 if address else max(1, _num_cpus() // (1 + max(0, num_env_runners)))
 
 
 def _num_cpus() -> int:

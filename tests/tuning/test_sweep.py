@@ -257,3 +257,16 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir()), "a refused sweep leaves nothing behind"
+
+
+@pytest.mark.slow
+def test_a_trial_can_sample_on_remote_runners(tmp_path: Path) -> None:
+    """The trial's placement has room for its runners, and the row is like any other."""
+    few = ["--num-samples", "1", "--max-env-steps", "3000", "--num-env-runners", "1"]
+    done = subprocess.run(
+        command(tmp_path, "f", *few), capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(tmp_path / "f")
+    assert row.state is TrialState.COMPLETE
+    assert row.env_steps >= 3000
