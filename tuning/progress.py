@@ -22,7 +22,6 @@ _STYLES = {
     TrialState.PRUNED: "yellow",
     TrialState.DIVERGED: "red",
     TrialState.FAILED: "red",
-    TrialState.INTERRUPTED: "magenta",
 }
 
 

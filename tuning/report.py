@@ -27,7 +27,6 @@ _MARKERS = {
     TrialState.PRUNED: ("v", "tab:orange"),
     TrialState.DIVERGED: ("x", "tab:red"),
     TrialState.FAILED: ("X", "tab:red"),
-    TrialState.INTERRUPTED: ("s", "tab:gray"),
 }
 
 _STYLE = """

@@ -25,7 +25,6 @@ class TrialState(StrEnum):
     PRUNED = "PRUNED"  # stopped early by the scheduler or the time budget
     DIVERGED = "DIVERGED"  # a number was not finite
     FAILED = "FAILED"  # raised an error
-    INTERRUPTED = "INTERRUPTED"  # the user or the machine stopped the sweep
 
 
 @dataclass(frozen=True)

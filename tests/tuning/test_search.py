@@ -109,12 +109,12 @@ def test_journal_and_table_agree(tmp_path: Path) -> None:
     search.on_trial_complete("d", result(NAN, 2, finished=True))
     search.on_trial_complete("e", result(99.0, 1, finished=True, diverged=True))
     search.on_trial_complete("f")  # was pending when the sweep stopped
-    states = ["COMPLETE", "PRUNED", "FAILED", "DIVERGED", "DIVERGED", "INTERRUPTED"]
+    states = ["COMPLETE", "PRUNED", "FAILED", "DIVERGED", "DIVERGED", "FAILED"]
     scores = [3.25, 2.0, None, None, None, None]
     for name, state, score in zip("abcdef", states, scores, strict=True):
         table.append(row(search.number(name), TrialState(state), score, points[name]))
     trials = reopened(tmp_path).trials
-    failed = {"FAILED", "DIVERGED", "INTERRUPTED"}
+    failed = {"FAILED", "DIVERGED"}
     for trial, kept in zip(trials, table.rows, strict=True):
         assert trial.state.name == ("FAIL" if kept.state in failed else kept.state)
         assert trial.value == kept.score

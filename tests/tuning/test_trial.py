@@ -47,7 +47,6 @@ def failed(number: int, state: TrialState = TrialState.DIVERGED) -> Trial:
         ({"state": "PRUNED", "score": NAN}, "`score` must be finite"),
         ({"state": "DIVERGED", "reason": "x"}, "a DIVERGED trial has no score"),
         ({"state": "FAILED", "reason": "x"}, "a FAILED trial has no score"),
-        ({"state": "INTERRUPTED"}, "an? INTERRUPTED trial has no score"),
         ({"state": "FAILED", "score": None}, "must say why"),
         ({"state": "DONE"}, "'DONE' is not a valid TrialState"),
         ({"env_steps": -1}, "`env_steps` must be at least 0, but got -1"),
