@@ -4,6 +4,7 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 PYTHON ?=
 CANDIDATES := python3.11 python3.12 python3.13 python3 python
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -35,8 +36,8 @@ format: $(STAMP)  ## ruff: format, and fix what can be fixed
 	$(RUN) -m ruff format
 	$(RUN) -m ruff check --fix
 
-bench: $(STAMP)  ## measure speed against peers, side by side in one process
-	@$(RUN) -m experiments.benchmarks.throughput $(ARGS)
+bench: $(BENCH_STAMP)  ## measure speed against peers; more flags: make bench ARGS="--quick" or "--resume"
+	@$(RUN) -m experiments.benchmarks $(ARGS)
 
 clean:  ## remove caches and builds; the environment and the results in runs/ stay
 	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -68,3 +69,9 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install -qq -c constraints.txt -e '.[all,dev]'; \
 	touch $@; \
 	echo "Installed in $$(( $$(date +%s) - start )) s."
+
+# The peers are only measured against: no test and no other target needs them.
+$(BENCH_STAMP): $(STAMP)
+	@echo "Installing the peers of the benchmarks into $(VENV)."
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install -qq -c constraints.txt -e '.[bench]'
+	@touch $@

@@ -39,8 +39,8 @@ class MAMLLearner(TorchLearner):
         self.register_optimizer(
             module_id=module_id,
             optimizer=self._meta_learner.optimizer,
+            # Without a schedule here RLlib leaves the step sizes, one per group, as they are.
             params=list(actor.parameters()),
-            lr_or_lr_schedule=config.train_config.meta.outer_lr,
         )
 
     def tensors(self) -> dict[str, Tensor]:

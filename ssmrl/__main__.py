@@ -55,7 +55,8 @@ def evaluate_command(
     for k in REPORTED_STEPS:
         low, high = evaluation.interval(k)
         typer.echo(f"  after {k} adaptation steps: {means[k]:9.2f}  [{low:.2f}, {high:.2f}]")
-    typer.echo(f"  no policy without adaptation exceeds {bound:.2f}")
+    if bound is not None:
+        typer.echo(f"  no policy without adaptation exceeds {bound:.2f}")
 
 
 if __name__ == "__main__":

@@ -40,15 +40,7 @@ class Checkpoint:
             path: A ``.safetensors`` file; its folder is made if missing.
         """
         metadata = {"config": self.config.to_json(), "progress": json.dumps(dict(self.progress))}
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors.items()}
-        metadata["sha256"] = _digest(metadata, tensors)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_tensors(path, self.tensors, metadata)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -58,18 +50,80 @@ class Checkpoint:
             FileNotFoundError: If there is no such file.
             CheckpointError: If the file is damaged or of another kind.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no checkpoint at {path}")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a complete checkpoint: {error}") from error
-        if metadata.pop("sha256", None) != _digest(metadata, tensors):
-            raise CheckpointError(f"{path} was changed or damaged: its SHA-256 does not fit")
+        tensors, metadata = read_tensors(path)
+        if not {"config", "progress"} <= metadata.keys():
+            raise CheckpointError(
+                f"{path} must hold a configuration and progress, but has only {sorted(metadata)}; "
+                "it is the file of something else than a training"
+            )
         return cls(
             TrainConfig.from_json(metadata["config"]), tensors, json.loads(metadata["progress"])
+        )
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and text in one move: readers see the old file or the new one, never half.
+
+    Args:
+        path: A ``.safetensors`` file; its folder is made if missing.
+        tensors: By name; saved by value.
+        metadata: Text by name; ``sha256`` is taken.
+    """
+    # Clones, because the format refuses names that share memory.
+    values = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    signed = dict(metadata) | {"sha256": _digest(metadata, values)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        file.write(save(values, signed))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The inverse of ``write_tensors``, with the digest checked.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is damaged or was not written by ``write_tensors``.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a complete checkpoint: {error}") from error
+    if metadata.pop("sha256", None) != _digest(metadata, tensors):
+        raise CheckpointError(f"{path} was changed or damaged: its SHA-256 does not fit")
+    return tensors, metadata
+
+
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that do not fit those they are to replace.
+
+    Args:
+        path: Where they come from, for the message.
+        tensors: What was read.
+        wanted: Tensors of the names, shapes and types that it must have.
+
+    Raises:
+        CheckpointError: If names, shapes or types differ; the message lists how.
+    """
+    read = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
+    differences = [f"{name} is missing" for name in wanted if name not in read]
+    differences += [f"{name} is unknown" for name in read if name not in wanted]
+    for name, value in wanted.items():
+        own = (tuple(value.shape), value.dtype)
+        if name in read and read[name] != own:
+            differences.append(f"{name} is {read[name]} there and {own} here")
+    if differences:
+        raise CheckpointError(
+            f"{path} must hold the same model, but {'; '.join(differences[:5])}"
+            + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+            + "; build the model with the sizes it was saved with"
         )
 
 

@@ -14,7 +14,9 @@ from ssmrl.envs.families import get_family
 
 KnobValue: TypeAlias = int | float | bool | str
 
-METHODS = ("ssm", "mlp")
+METHODS = ("ssm", "lstm", "gru", "transformer", "mlp")
+
+MEMORY_RESETS = ("episode", "trial")
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,33 @@ class PolicyConfig:
 
     Attributes:
         method: The sequence model, one of ``METHODS``.
-        state_dim: Reals of memory of the state space model (two per complex mode).
+        state_dim: Reals of memory of a layer of the state space model (two per complex mode).
         hidden_dim: Width of the layers.
         init_std: Initial standard deviation of the action, before ``env.action_scale``.
+        num_layers: Layers of ``ssm`` and ``transformer``; the others have one shape.
+        gated: Whether the input gates what the layers of ``ssm`` pass on.
+        num_heads: Heads of attention of ``transformer``.
+        window: How far a layer of ``transformer`` looks, the present included [env steps].
+        rl2_inputs: Whether the policy sees its last action, the last reward and where an episode
+            starts, beside the observation.
+        memory_reset: What empties the memory: the start of an ``"episode"``, or that of the
+            ``"trial"``, which is the whole lane with all its episodes.
+
+    References:
+        Duan et al. 2016, "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning",
+        section 2.2 (the inputs, and a memory that lives as long as a trial).
     """
 
     method: str = "ssm"
     state_dim: int = 32
     hidden_dim: int = 64
     init_std: float = 1.0
+    num_layers: int = 1
+    gated: bool = False
+    num_heads: int = 4
+    window: int = 32
+    rl2_inputs: bool = False
+    memory_reset: str = "episode"
 
 
 @dataclass(frozen=True)
@@ -67,9 +87,13 @@ class MetaConfig:
         discount: Discount per env step.
         gae_lambda: Mix of generalised advantage estimation, 1 is Monte Carlo.
         first_order: Leave the second derivative out of the meta-gradient.
+        encoder_lr_scale: Adam's step size on the sequence encoder, which is all of the policy but
+            its output layer, relative to ``outer_lr``.
 
     References:
-        Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", section 5 and appendix.
+        Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", section 5 and appendix; Luo et
+        al. 2024, "Efficient Recurrent Off-Policy RL Requires a Context-Encoder-Specific Learning
+        Rate" (RESeL: 1/30 to 1/100 for the encoder of an off-policy learner).
     """
 
     inner_lr: float = 0.1
@@ -83,6 +107,7 @@ class MetaConfig:
     discount: float = 0.99
     gae_lambda: float = 1.0
     first_order: bool = False
+    encoder_lr_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +145,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         get_family(self.env.task)
         _check(self.policy.method in METHODS, "policy.method", self, f"one of {list(METHODS)}")
+        resets = f"one of {list(MEMORY_RESETS)}"
+        _check(self.policy.memory_reset in MEMORY_RESETS, "policy.memory_reset", self, resets)
         _check(self.policy.state_dim % 2 == 0, "policy.state_dim", self, "even: two reals a mode")
         for knob in _COUNTS:
             _check(self.knobs()[knob] >= 1, knob, self, "at least 1")  # type: ignore[operator]
@@ -187,6 +214,9 @@ _COUNTS = (
     "env.horizon",
     "policy.state_dim",
     "policy.hidden_dim",
+    "policy.num_layers",
+    "policy.num_heads",
+    "policy.window",
     "meta.num_inner_steps",
     "meta.num_tasks",
     "meta.num_episodes",
@@ -200,6 +230,7 @@ _POSITIVE = (
     "meta.inner_lr",
     "meta.outer_lr",
     "meta.clip",
+    "meta.encoder_lr_scale",
 )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
 
@@ -64,7 +65,10 @@ def saved_actor(checkpoint: Checkpoint) -> GaussianActor:
 
 
 def train(
-    config: TrainConfig, actor: GaussianActor | None = None, num_threads: int = 0
+    config: TrainConfig,
+    actor: GaussianActor | None = None,
+    num_threads: int = 0,
+    device: str = "cpu",
 ) -> Iterator[Metrics]:
     """Meta-train for as long as the caller keeps asking.
 
@@ -72,23 +76,29 @@ def train(
         config: Everything the result depends on.
         actor: Trained in place; a fresh one if left out.
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
+        device: Where the meta-updates are computed, for example ``"cuda"``; the actor moves there.
+            Policies act beside the physics, on the CPU.
 
     Yields:
         Metrics of each iteration.
 
     Raises:
         DivergedError: If a meta-gradient is not finite.
+        ValueError: If CUDA is asked for and not present.
     """
-    actor = initial_actor(config) if actor is None else actor
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` is {device!r}, but torch sees no CUDA device; use 'cpu'")
+    actor = (initial_actor(config) if actor is None else actor).to(device)
+    player = deepcopy(actor).cpu()
     learner = MetaLearner(actor, config.meta)
-    worker = RolloutWorker(actor, config.env, num_threads)
+    worker = RolloutWorker(player, config.env, num_threads)
     env_steps = 0
     for iteration in count():
         started = time.perf_counter()
         trajectories = collect_adapting(
             worker,
-            actor,
-            learner.params(),
+            player,
+            {name: value.cpu() for name, value in learner.params().items()},
             train_assignment(config, iteration),
             config.meta,
             num_steps=config.meta.num_inner_steps,
@@ -125,11 +135,12 @@ def evaluate(
         draw: Which set of held-out tasks.
         num_threads: Threads of the physics; 0 means all cores.
     """
-    params = {name: value.detach() for name, value in actor.named_parameters()}
+    player = deepcopy(actor).cpu()
+    params = {name: value.detach() for name, value in player.named_parameters()}
     return Evaluation.of(
         collect_adapting(
-            RolloutWorker(actor, config.env, num_threads),
-            actor,
+            RolloutWorker(player, config.env, num_threads),
+            player,
             params,
             held_out_assignment(config, draw),
             config.meta,

@@ -83,7 +83,8 @@ def conclude(
         _keep_best(folder, best)
         comparison = _compare(plan, folder, table, best, say)
     bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
-    say(f"no policy without adaptation exceeds {bound:.4g} on average over the tasks")
+    if bound is not None:
+        say(f"no policy without adaptation exceeds {bound:.4g} on average over the tasks")
     write_report(
         folder / "report.html",
         title=f"{plan.task}, {plan.method}: {len(table.rows)} trials",

@@ -27,7 +27,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def sweep(  # noqa: PLR0917  # one parameter a flag
     task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
-    method: Annotated[str, typer.Option(help="Sequence model: ssm or mlp.")] = "ssm",
+    method: Annotated[
+        str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
+    ] = "ssm",
     num_samples: Annotated[int, typer.Option(help="Trials in all.")] = 10,
     max_env_steps: Annotated[int, typer.Option(help="Budget of a trial [env steps].")] = 300_000,
     time_budget_s: Annotated[float, typer.Option(help="Search no longer than this [s].")] = 480.0,

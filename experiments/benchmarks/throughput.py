@@ -28,7 +28,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def throughput(
     task: Annotated[str, typer.Option(help="Task family.")] = "halfcheetah-vel",
-    method: Annotated[str, typer.Option(help="Sequence model: ssm or mlp.")] = "mlp",
+    method: Annotated[
+        str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
+    ] = "mlp",
     env_steps: Annotated[int, typer.Option(min=1, help="How long [env steps].")] = 10_000_000,
     output: Annotated[Path, typer.Option(help="Folder of the CSV.")] = Path("experiments/results"),
 ) -> None:

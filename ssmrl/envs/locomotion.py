@@ -1,47 +1,18 @@
-"""Robots that run: velocity and direction families on HalfCheetah and Ant.
+"""Robots that run, each simulation with its own hidden task.
 
-Observation, dynamics and termination are those of Gymnasium's v5 environments; the rewards are
-the meta-RL literature's.
+Observation, dynamics, start and end of episodes are those of Gymnasium's v5 environments.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ssmrl.envs.batched_env import BatchedEnv, Step
+from ssmrl.envs.dynamics import Dynamics, VariedModel
 from ssmrl.envs.physics import BatchedPhysics
-from ssmrl.envs.task import Alternating, TaskFamily, UniformInterval
-
-RewardTerms: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
-"""``(parameters (B, P), velocity (B,) [m/s], control (B, A)) -> named terms, each (B,)``."""
-
-
-@dataclass(frozen=True)
-class Robot:
-    """What distinguishes one robot from another.
-
-    Attributes:
-        model: File name of the model.
-        frame_skip: Physics steps per env step.
-        num_hidden_positions: Leading generalised positions that the policy does not see.
-        tracked_body: Body whose x velocity counts; None takes the root joint's.
-        healthy_height: Heights [m] of the root between which the episode goes on, or None.
-        reset_noise: Scale of the initial state's noise.
-    """
-
-    model: str
-    frame_skip: int
-    num_hidden_positions: int
-    tracked_body: str | None
-    healthy_height: tuple[float, float] | None
-    reset_noise: float = 0.1
-
-
-HALF_CHEETAH = Robot("half_cheetah", 5, 1, None, None)
-ANT = Robot("ant", 5, 2, "torso", (0.2, 1.0))
+from ssmrl.envs.rewards import Motion, Reward
+from ssmrl.envs.robots import Robot
 
 
 class LocomotionEnv(BatchedEnv):
@@ -49,11 +20,14 @@ class LocomotionEnv(BatchedEnv):
 
     Args:
         robot: Which robot.
-        reward_terms: The family's reward.
+        reward: What it is paid for.
         num_envs: Simulations, ``B``.
         horizon: Steps until truncation [env steps].
-        action_scale: The actuators receive ``clip(action / action_scale, -1, 1)``.
+        action_scale: The actuators receive ``clip(action / action_scale, -1, 1)``, times the
+            robot's limit.
         num_threads: Threads of the physics; 0 means all cores.
+        dynamics: The constants of the model that the tasks multiply; None: the tasks differ in
+            their reward.
 
     Attributes:
         physics: The bare simulations.
@@ -62,36 +36,44 @@ class LocomotionEnv(BatchedEnv):
     def __init__(
         self,
         robot: Robot,
-        reward_terms: RewardTerms,
+        reward: Reward,
         num_envs: int,
         horizon: int,
         action_scale: float,
         num_threads: int,
+        dynamics: Dynamics | None = None,
     ) -> None:
         self._robot = robot
-        self._reward_terms = reward_terms
+        self._reward = reward
+        sees_contacts = "cfrc_ext" in dict(robot.derived)
         self.physics = BatchedPhysics(
-            robot.model, num_envs, frame_skip=robot.frame_skip, num_threads=num_threads
+            robot.model,
+            num_envs,
+            frame_skip=robot.frame_skip,
+            num_threads=num_threads,
+            contact_forces=sees_contacts or reward.contact_weight > 0.0,
         )
         self._horizon = horizon
         self._action_scale = action_scale
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._parameters = np.zeros((num_envs, 1))
-        if robot.tracked_body is None:
-            self._x: np.ndarray = self.physics.position[:, 0]
-        else:
-            self._x = self.physics.body_position(robot.tracked_body)[:, 0]
-        num_positions, num_velocities = (
-            self.physics.position.shape[1],
-            self.physics.velocity.shape[1],
-        )
+        self._varied = VariedModel(self.physics, dynamics) if dynamics is not None else None
+        self._place = _tracker(self.physics, robot)
+        self._contact_force = self.physics.derived("cfrc_ext") if reward.contact_weight else None
+        self._seen = [
+            self.physics.position[:, robot.num_hidden_positions :],
+            self.physics.velocity,
+            *(self.physics.derived(field)[:, skip:] for field, skip in robot.derived),
+        ]
         self.num_envs = num_envs
-        self.observation_dim = num_positions - robot.num_hidden_positions + num_velocities
+        self.observation_dim = sum(part.shape[1] for part in self._seen)
         self.action_dim = self.physics.control_dim
 
     def set_tasks(self, parameters: Sequence[tuple[float, ...]]) -> None:
         """Give each robot its hidden variables."""
         self._parameters = np.asarray(parameters, dtype=np.float64).reshape(self.num_envs, -1)
+        if self._varied is not None:
+            self._varied.multiply(self._parameters)
 
     def reset(
         self, mask: Bool[np.ndarray, " B"], generators: Sequence[np.random.Generator]
@@ -106,7 +88,10 @@ class LocomotionEnv(BatchedEnv):
         for row, index in enumerate(ids.tolist()):
             rng = generators[index]
             position[row] = rest + rng.uniform(-noise, noise, len(rest))
-            velocity[row] = noise * rng.standard_normal(num_velocities)
+            if self._robot.gaussian_start:
+                velocity[row] = noise * rng.standard_normal(num_velocities)
+            else:
+                velocity[row] = rng.uniform(-noise, noise, num_velocities)
         return self.set_state(ids, position, velocity)
 
     def set_state(
@@ -120,108 +105,52 @@ class LocomotionEnv(BatchedEnv):
     def step(self, action: Float[np.ndarray, "B A"]) -> Step:
         """Advance every robot by one env step; where MuJoCo raised an error, it terminates."""
         control = np.clip(action / self._action_scale, -1.0, 1.0)
-        before = self._x.copy()
+        if self._robot.control_limit != 1.0:
+            control *= self._robot.control_limit
+        before = self._place()
         failed = self.physics.step(control)
-        velocity = (self._x - before) / self.physics.dt
-        terms = self._reward_terms(self._parameters, velocity, control)
+        velocity = (self._place() - before) / self.physics.dt
+        healthy = self._healthy()
+        motion = Motion(velocity, control, healthy, self._contact_force)
+        terms = self._reward.terms(self._parameters, motion)
         self._elapsed += 1
         return Step(
             observation=self._observation(),
             reward=np.sum(list(terms.values()), axis=0),
-            terminated=failed | ~self._healthy(),
+            terminated=failed | ~healthy,
             truncated=self._elapsed >= self._horizon,
             terms=terms,
         )
 
     def _observation(self) -> np.ndarray:
-        seen = self.physics.position[:, self._robot.num_hidden_positions :]
-        return np.concatenate([seen, self.physics.velocity], axis=1)
+        parts = self._seen
+        if self._robot.velocity_limit is not None:
+            limit = self._robot.velocity_limit
+            parts = [parts[0], np.clip(parts[1], -limit, limit), *parts[2:]]
+        return np.concatenate(parts, axis=1)
 
     def _healthy(self) -> np.ndarray:
-        if self._robot.healthy_height is None:
+        if self._robot.healthy is None:
             return np.ones(self.num_envs, dtype=np.bool_)
-        low, high = self._robot.healthy_height
-        height = self.physics.position[:, 2]
-        healthy: np.ndarray = np.isfinite(self.physics.position).all(1)
-        healthy &= np.isfinite(self.physics.velocity).all(1)
-        healthy &= (low <= height) & (height <= high)
-        return healthy
+        return self._robot.healthy(self.physics.position, self.physics.velocity)
 
 
-def half_cheetah_velocity_terms(
-    parameters: np.ndarray, velocity: np.ndarray, control: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Reward of halfcheetah-vel: minus the velocity error [m/s], minus the control cost."""
-    return {
-        "velocity": -np.abs(velocity - parameters[:, 0]),
-        "control": -0.05 * np.sum(np.square(control), axis=1),
-    }
+def _tracker(physics: BatchedPhysics, robot: Robot) -> Callable[[], np.ndarray]:
+    """A function that gives the place [m] whose velocity counts, ``(B, D)``, as a copy."""
+    if robot.tracked == "root":
+        root = physics.position[:, :1]
+        return root.copy
+    if robot.tracked == "torso":
+        torso = physics.body_position("torso")[:, :2]
+        return torso.copy
+    # A view, so that it follows where tasks change the masses.
+    mass = physics.own_model_field("body_mass")
+    place = physics.derived("xipos").reshape(physics.position.shape[0], -1, 3)
 
+    def mass_center() -> np.ndarray:
+        # In the order in which Gymnasium sums, so that not a bit differs.
+        moment = np.einsum("nb,nbj->nj", mass, place)
+        center: np.ndarray = (moment / mass.sum(axis=1, keepdims=True))[:, :2]
+        return center
 
-def half_cheetah_direction_terms(
-    parameters: np.ndarray, velocity: np.ndarray, control: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Reward of halfcheetah-dir: velocity [m/s] in the wanted direction, minus the control cost."""
-    return {
-        "velocity": parameters[:, 0] * velocity,
-        "control": -0.05 * np.sum(np.square(control), axis=1),
-    }
-
-
-def ant_velocity_terms(
-    parameters: np.ndarray, velocity: np.ndarray, control: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Reward of ant-vel: one minus the velocity error [m/s], minus control, plus survival.
-
-    The literature's contact cost is absent: with the 27 observations that leave contact forces
-    out, Gymnasium's Ant has no contact cost either (its v4 default), and the simulators of most
-    published runs reported zero contact forces.
-    """
-    return {
-        "velocity": 1.0 - np.abs(velocity - parameters[:, 0]),
-        "control": -0.005 * np.sum(np.square(control), axis=1),
-        "survive": np.full_like(velocity, 0.05),
-    }
-
-
-def _family(
-    name: str,
-    robot: Robot,
-    reward_terms: RewardTerms,
-    train: UniformInterval | Alternating,
-    test: UniformInterval | Alternating,
-    bound_per_step: float,
-) -> TaskFamily:
-    def make_env(
-        num_envs: int, horizon: int, action_scale: float, num_threads: int
-    ) -> LocomotionEnv:
-        return LocomotionEnv(robot, reward_terms, num_envs, horizon, action_scale, num_threads)
-
-    return TaskFamily(name, train, test, make_env, bound_per_step, action_scale=10.0, horizon=100)
-
-
-# No adaptation, targets uniform on [0, 3]: the best fixed velocity is 1.5, its mean error 0.75.
-HALF_CHEETAH_VELOCITY = _family(
-    "halfcheetah-vel",
-    HALF_CHEETAH,
-    half_cheetah_velocity_terms,
-    train=UniformInterval(0.0, 3.0),
-    test=UniformInterval(0.0, 3.0),
-    bound_per_step=-0.75,
-)
-HALF_CHEETAH_DIRECTION = _family(
-    "halfcheetah-dir",
-    HALF_CHEETAH,
-    half_cheetah_direction_terms,
-    train=Alternating(((1.0,), (-1.0,))),
-    test=Alternating(((1.0,), (-1.0,))),
-    bound_per_step=0.0,
-)
-ANT_VELOCITY = _family(
-    "ant-vel",
-    ANT,
-    ant_velocity_terms,
-    train=UniformInterval(0.0, 3.0),
-    test=UniformInterval(0.0, 3.0),
-    bound_per_step=1.05 - 0.75,
-)
+    return mass_center

@@ -3,13 +3,18 @@
 Not an environment: it has no observation, no reward and no end.
 """
 
+import ctypes
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from mujoco import MjLogConfig, MjModel
-from mujoco.batch import Batch, SimulationError
+from mujoco import MjLogConfig, MjModel, _batch, mjtState
+
+from ssmrl.envs.simulation_batch import ALL_STAGES, NO_STAGE, SimulationBatch
+
+# MuJoCo's functions are found through the extension module that is linked to its library.
+_LIBRARY = _batch.__file__
 
 
 class BatchedPhysics:
@@ -22,6 +27,7 @@ class BatchedPhysics:
         num_simulations: ``B``.
         frame_skip: Physics steps per env step.
         num_threads: Threads that step; 0 means all cores.
+        contact_forces: Whether contact forces are computed; costs memory, and 2 % of the time.
 
     Attributes:
         position: Generalised positions, ``(B, nq)`` float64, a live view.
@@ -32,14 +38,30 @@ class BatchedPhysics:
     """
 
     def __init__(
-        self, robot: str, num_simulations: int, *, frame_skip: int, num_threads: int = 0
+        self,
+        robot: str,
+        num_simulations: int,
+        *,
+        frame_skip: int,
+        num_threads: int = 0,
+        contact_forces: bool = False,
     ) -> None:
         self._model = load_model(robot)
-        self._batch = Batch(self._model, nsim=num_simulations, nthread=num_threads)
+        # Contact forces follow from the contacts of the last physics step, which are kept only if
+        # each simulation keeps its own data.
+        self._batch = SimulationBatch(
+            ctypes.CDLL(_LIBRARY),
+            self._model._address,
+            num_simulations,
+            num_threads=num_threads,
+            persistent=contact_forces,
+        )
         self._frame_skip = frame_skip
-        self._control = self._batch.bind("ctrl")
-        self.position: np.ndarray = self._batch.bind("qpos")
-        self.velocity: np.ndarray = self._batch.bind("qvel")
+        self._contact_forces = contact_forces
+        self._ids = np.arange(num_simulations, dtype=np.int32)
+        self._control = self._batch.state_component(mjtState.mjSTATE_CTRL.value)
+        self.position: np.ndarray = self._batch.state_component(mjtState.mjSTATE_QPOS.value)
+        self.velocity: np.ndarray = self._batch.state_component(mjtState.mjSTATE_QVEL.value)
         self.initial_position: np.ndarray = self._model.qpos0.copy()
         self.control_dim = int(self._model.nu)
         self.dt = float(self._model.opt.timestep) * frame_skip
@@ -49,8 +71,32 @@ class BatchedPhysics:
 
         Like every derived field of MuJoCo it belongs to the state before the last physics step.
         """
-        view: np.ndarray = self._batch.bind("xpos")[:, self._model.body(body).id]
-        return view
+        first = 3 * int(self._model.body(body).id)
+        return self._batch.output("xpos")[:, first : first + 3]
+
+    def derived(self, field: str) -> Float[np.ndarray, "B size"]:
+        """A field that MuJoCo derives from the state, row by row and flat, a live view.
+
+        Contact forces, ``cfrc_ext``, are only computed if the constructor was told so.
+        """
+        return self._batch.output(field)
+
+    def model_field(self, field: str) -> np.ndarray:
+        """A field of the model, the same for all simulations, as MuJoCo shapes it."""
+        holder = self._model.opt if field.startswith("opt.") else self._model
+        value: np.ndarray = np.array(getattr(holder, field.removeprefix("opt.")))
+        return value
+
+    def own_model_field(self, field: str) -> Float[np.ndarray, "B size"]:
+        """A field of the model that each simulation has of its own, flat, a live view.
+
+        ``update_model`` has to follow a write.
+        """
+        return self._batch.expand(field)
+
+    def update_model(self) -> None:
+        """Bring up to date what follows from each simulation's own model fields."""
+        self._batch.set_const()
 
     def set_state(
         self,
@@ -61,10 +107,10 @@ class BatchedPhysics:
         """Put some simulations into a state, at rest in every other respect."""
         if len(ids) == 0:
             return
-        self._batch.reset(ids, stage=0)
+        self._batch.reset(ids)
         self.position[ids] = position
         self.velocity[ids] = velocity
-        self._batch.forward(ids)
+        self._batch.forward(ids, ALL_STAGES)
 
     def step(self, control: Float[np.ndarray, "B A"]) -> Bool[np.ndarray, " B"]:
         """Advance every simulation by one env step.
@@ -77,11 +123,12 @@ class BatchedPhysics:
             intact. An unstable one raises none: MuJoCo puts it back to rest, as in Gymnasium.
         """
         self._control[:] = control
-        failed = np.zeros(len(control), dtype=np.bool_)
-        try:
-            self._batch.step(nstep=self._frame_skip)
-        except SimulationError as error:
-            failed[error.ids] = True
+        self._batch.step(self._frame_skip)
+        failed = self._batch.failed
+        if self._contact_forces:
+            sound = self._ids if not failed.any() else self._ids[~failed]
+            self._batch.apply(sound, "mj_rnePostConstraint")
+            self._batch.forward(sound, NO_STAGE)
         return failed
 
 

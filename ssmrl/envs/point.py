@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ssmrl.envs.batched_env import BatchedEnv, Step
-from ssmrl.envs.task import TaskFamily, UniformCircle
+from ssmrl.envs.task import FamilySpec, TaskFamily, UniformCircle
 
 GOAL_DISTANCE = 1.0
 MAX_STEP = 0.1
@@ -88,6 +88,23 @@ POINT = TaskFamily(
     test=UniformCircle(GOAL_DISTANCE),
     make_env=PointEnv,
     bound_per_step=-GOAL_DISTANCE,
-    action_scale=1.0,
-    horizon=20,
+    spec=FamilySpec(
+        hidden="goal (x, y) on the unit circle",
+        varies="reward",
+        train="angle uniform on the circle",
+        test="angle uniform on the circle, drawn independently of the training tasks",
+        disjoint=False,
+        num_parameters=2,
+        reward="minus the distance to the goal",
+        control_weight=0.0,
+        termination="never",
+        horizon=20,
+        dt=0.0,
+        observation="position",
+        observation_dim=2,
+        action_dim=2,
+        action_scale=1.0,
+        bound="staying at the start: -1 per step",
+        source="this project: a toy whose best return is known in closed form",
+    ),
 )

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -33,22 +34,6 @@ class TaskDistribution(ABC):
 
 
 @dataclass(frozen=True)
-class UniformInterval(TaskDistribution):
-    """One variable, uniform on ``[low, high]``."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"`low < high` must hold, but got {self.low=}, {self.high=}")
-
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
-        """Draw independently."""
-        return [(float(value),) for value in rng.uniform(self.low, self.high, num_tasks)]
-
-
-@dataclass(frozen=True)
 class UniformCircle(TaskDistribution):
     """A point on a circle around the origin, uniform in angle."""
 
@@ -73,6 +58,49 @@ class Alternating(TaskDistribution):
 
 
 @dataclass(frozen=True)
+class FamilySpec:
+    """What a family is, in words and numbers plain enough for JSON.
+
+    Attributes:
+        hidden: What differs between the tasks, with units.
+        varies: ``reward`` or ``dynamics``: through what a task makes itself felt.
+        train: Where the training tasks come from.
+        test: Where the held-out tasks come from.
+        disjoint: Whether no held-out task is ever trained on.
+        num_parameters: Hidden variables of one task, ``P``.
+        reward: The formula.
+        control_weight: Weight of the sum of squared controls; 0 where there is no such cost.
+        termination: When an episode ends before its horizon.
+        horizon: Default length of an episode [env steps].
+        dt: Duration of an env step [s]; 0 where nothing takes time.
+        observation: What the policy sees.
+        observation_dim: ``O``.
+        action_dim: ``A``.
+        action_scale: Default of what an action is divided by.
+        bound: Where the no-adaptation bound comes from, or why there is none.
+        source: Whose definition this is, and what differs from it.
+    """
+
+    hidden: str
+    varies: Literal["reward", "dynamics"]
+    train: str
+    test: str
+    disjoint: bool
+    num_parameters: int
+    reward: str
+    control_weight: float
+    termination: str
+    horizon: int
+    dt: float
+    observation: str
+    observation_dim: int
+    action_dim: int
+    action_scale: float
+    bound: str
+    source: str
+
+
+@dataclass(frozen=True)
 class TaskFamily:
     """Tasks that differ in hidden variables and share everything else.
 
@@ -83,18 +111,27 @@ class TaskFamily:
         make_env: ``(num_envs, horizon, action_scale, num_threads) -> BatchedEnv``;
             0 threads means all cores.
         bound_per_step: Expected reward per step that no policy without adaptation exceeds:
-            that of the best fixed behaviour, reached at once and free of control cost.
-        action_scale: The default of ``env.action_scale``.
-        horizon: The default of ``env.horizon`` [env steps].
+            that of the best fixed behaviour, reached at once and free of control cost. None
+            where no useful bound is known.
+        spec: What the family is, in words and numbers.
     """
 
     name: str
     train: TaskDistribution
     test: TaskDistribution
     make_env: Callable[[int, int, float, int], BatchedEnv]
-    bound_per_step: float
-    action_scale: float
-    horizon: int
+    bound_per_step: float | None
+    spec: FamilySpec
+
+    @property
+    def action_scale(self) -> float:
+        """The default of ``env.action_scale``."""
+        return self.spec.action_scale
+
+    @property
+    def horizon(self) -> int:
+        """The default of ``env.horizon`` [env steps]."""
+        return self.spec.horizon
 
     def sample_train(self, rng: np.random.Generator, num_tasks: int) -> list[Task]:
         """Draw tasks to meta-train on."""
@@ -104,6 +141,9 @@ class TaskFamily:
         """Draw held-out tasks to be judged on."""
         return [Task(self.name, values) for values in self.test.sample(rng, num_tasks)]
 
-    def no_adaptation_bound(self, horizon: int) -> float:
-        """The return over ``horizon`` env steps that no policy without adaptation exceeds."""
-        return self.bound_per_step * horizon
+    def no_adaptation_bound(self, horizon: int) -> float | None:
+        """The return over ``horizon`` env steps that no policy without adaptation exceeds.
+
+        None where no useful bound is known.
+        """
+        return None if self.bound_per_step is None else self.bound_per_step * horizon

@@ -1,6 +1,6 @@
 """The inner loop of MAML: functional gradient steps that carry their graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -47,3 +47,23 @@ def inner_adapt(
 def stack_params(params: Params, num_tasks: int) -> Params:
     """The same parameters for each of ``num_tasks`` tasks: every leaf gets a leading ``N``."""
     return {name: value.expand(num_tasks, *value.shape) for name, value in params.items()}
+
+
+ROWS_AT_ONCE = 4_000
+"""Steps of sequences whose graph is held in memory together: what fits into a CPU's cache."""
+
+
+def task_parts(num_tasks: int, rows_per_task: int) -> Iterator[slice]:
+    """Cut a meta-batch into parts whose graphs are small, each of at least one task.
+
+    Args:
+        num_tasks: ``N``.
+        rows_per_task: Steps of all sequences of a task, ``B * T``.
+
+    Example:
+        >>> [(part.start, part.stop) for part in task_parts(5, ROWS_AT_ONCE // 2)]
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    size = max(1, ROWS_AT_ONCE // rows_per_task)
+    for low in range(0, num_tasks, size):
+        yield slice(low, min(low + size, num_tasks))

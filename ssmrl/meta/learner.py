@@ -1,13 +1,15 @@
 """The outer loop's optimiser: meta-parameters in, better meta-parameters out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssmrl.config import MetaConfig
+from ssmrl.meta.inner import task_parts
 from ssmrl.meta.promp import Distribution, Sample, adapt, make_sample, meta_loss
-from ssmrl.models.actor import GaussianActor
+from ssmrl.models.actor import GaussianActor, encoder_names
 from ssmrl.types import Params, Trajectory
 
 
@@ -19,7 +21,7 @@ class MetaLearner:
     """Owns Adam's state over the meta-parameters of an actor, and updates both in place.
 
     Args:
-        actor: Its parameters are the meta-parameters.
+        actor: Its parameters are the meta-parameters; updates are computed on their device.
         config: The algorithm's settings.
 
     Attributes:
@@ -29,7 +31,14 @@ class MetaLearner:
     def __init__(self, actor: GaussianActor, config: MetaConfig) -> None:
         self._actor = actor
         self._config = config
-        self.optimizer = torch.optim.Adam(actor.parameters(), lr=config.outer_lr)
+        encoder = encoder_names(actor)
+        groups: list[dict[str, Any]] = [
+            {"params": [], "lr": config.outer_lr},
+            {"params": [], "lr": config.outer_lr * config.encoder_lr_scale},
+        ]
+        for name, parameter in actor.named_parameters():
+            groups[name in encoder]["params"].append(parameter)
+        self.optimizer = torch.optim.Adam(groups)
 
     def params(self) -> Params:
         """The meta-parameters, detached."""
@@ -60,13 +69,14 @@ class MetaLearner:
 
     def adapt(self, params: Params, support: Trajectory) -> Params:
         """One adaptation step of every task; leaves ``(N, ...)`` in and out."""
-        return adapt(self._actor, params, make_sample(support, self._config), self._config)
+        return adapt(self._actor, params, self._sample(support), self._config)
 
     def loss(self, supports: Sequence[Trajectory], query: Trajectory) -> Tensor:
         """The outer loss of a meta-batch at the present meta-parameters, which do not change."""
-        before = [make_sample(support, self._config) for support in supports]
-        after = make_sample(query, self._config)
-        value, _ = meta_loss(self._actor, self.params(), before, after, None, self._config)
+        before = [self._sample(support) for support in supports]
+        value, _ = meta_loss(
+            self._actor, self.params(), before, self._sample(query), None, self._config
+        )
         return value
 
     def update(self, supports: Sequence[Trajectory], query: Trajectory) -> dict[str, float]:
@@ -83,8 +93,8 @@ class MetaLearner:
             DivergedError: If the loss or its gradient is not finite.
         """
         config = self._config
-        before = [make_sample(support, config) for support in supports]
-        after = make_sample(query, config)
+        before = [self._sample(support) for support in supports]
+        after = self._sample(query)
         sampled_from: list[Distribution] | None = None
         first_loss = 0.0
         for epoch in range(config.num_epochs):
@@ -110,6 +120,11 @@ class MetaLearner:
             "gradient_norm": float(norm),
         }
 
+    def _sample(self, trajectory: Trajectory) -> Sample:
+        device = self._actor.log_std.device
+        moved = Trajectory(*(leaf.to(device) for leaf in trajectory))
+        return make_sample(moved, self._config)
+
 
 def _gradient(
     actor: GaussianActor,
@@ -119,9 +134,34 @@ def _gradient(
     sampled_from: Sequence[Distribution] | None,
     config: MetaConfig,
 ) -> tuple[Params, tuple[Tensor, tuple[list[Distribution], Tensor]]]:
-    def loss(params: Params) -> tuple[Tensor, tuple[Tensor, tuple[list[Distribution], Tensor]]]:
+    """Meta-gradient, loss, distributions and divergence: means over tasks, a few at a time."""
+
+    def loss(
+        params: Params,
+        supports: Sequence[Sample],
+        query: Sample,
+        sampled_from: Sequence[Distribution] | None,
+    ) -> tuple[Tensor, tuple[Tensor, tuple[list[Distribution], Tensor]]]:
         value, extra = meta_loss(actor, params, supports, query, sampled_from, config)
         return value, (value, extra)
 
-    gradient, extra = torch.func.grad(loss, has_aux=True)(params)
-    return gradient, extra
+    num_tasks, num_lanes, num_steps = query.first.shape
+    total: Params = {name: torch.zeros_like(value) for name, value in params.items()}
+    value = kl = torch.zeros((), device=query.advantage.device)
+    distributions: list[list[Distribution]] = []
+    for part in task_parts(num_tasks, num_lanes * num_steps):
+        share = (part.stop - part.start) / num_tasks
+        gradient, (part_value, (part_distributions, part_kl)) = torch.func.grad(loss, has_aux=True)(
+            params,
+            [Sample(*(leaf[part] for leaf in support)) for support in supports],
+            Sample(*(leaf[part] for leaf in query)),
+            sampled_from and [Distribution(*(leaf[part] for leaf in d)) for d in sampled_from],
+        )
+        total = {name: total[name] + share * gradient[name] for name in total}
+        value, kl = value + share * part_value, kl + share * part_kl
+        distributions.append(part_distributions)
+    joined = [
+        Distribution(*(torch.cat(leaves) for leaves in zip(*parts, strict=True)))
+        for parts in zip(*distributions, strict=True)
+    ]
+    return total, (value, (joined, kl))

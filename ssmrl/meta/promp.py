@@ -32,6 +32,7 @@ class Sample(NamedTuple):
 
     observation: Tensor
     action: Tensor
+    reward: Tensor
     log_prob: Tensor
     first: Tensor
     advantage: Tensor
@@ -66,6 +67,7 @@ def make_sample(trajectory: Trajectory, config: MetaConfig) -> Sample:
     return Sample(
         trajectory.observation,
         trajectory.action,
+        trajectory.reward,
         trajectory.log_prob,
         trajectory.first,
         normalise_per_task(advantage),
@@ -153,8 +155,7 @@ def _adapt_task(
 
 
 def _distribution(actor: GaussianActor, params: Params, sample: Sample) -> Distribution:
-    hidden = actor.init_hidden(sample.observation.shape[0])
-    mean, log_std, _ = torch.func.functional_call(
-        actor, params, (sample.observation, hidden, sample.first)
-    )
+    inputs = actor.lane_input(sample.observation, sample.action, sample.reward, sample.first)
+    hidden = actor.init_hidden(inputs.shape[0])
+    mean, log_std, _ = torch.func.functional_call(actor, params, (inputs, hidden, sample.first))
     return Distribution(mean, log_std)

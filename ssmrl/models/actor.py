@@ -3,12 +3,17 @@
 import math
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ssmrl.config import PolicyConfig
+from ssmrl.config import MEMORY_RESETS, METHODS, PolicyConfig
+from ssmrl.models.gru import GRU
+from ssmrl.models.lstm import LSTM
 from ssmrl.models.mlp import MLP
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.models.ssm import StateSpaceModel
+from ssmrl.models.transformer import Transformer
 from ssmrl.types import Hidden
 
 
@@ -18,27 +23,118 @@ class GaussianActor(nn.Module):
     Args:
         policy: The sequence model; its output is the mean.
         init_std: Initial standard deviation, the same at every state.
+        rl2_inputs: Whether the last action, the last reward and the start of an episode are
+            inputs beside the observation; ``policy.input_dim`` must have room for them.
+        memory_reset: What empties the memory: the start of an ``"episode"``, or only that of the
+            ``"trial"``, for which the caller passes an empty memory.
+
+    Raises:
+        ValueError: If ``memory_reset`` is neither.
+
+    References:
+        Duan et al. 2016, "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning",
+        section 2.2.
     """
 
-    def __init__(self, policy: SequencePolicy, init_std: float = 1.0) -> None:
+    def __init__(
+        self,
+        policy: SequencePolicy,
+        init_std: float = 1.0,
+        *,
+        rl2_inputs: bool = False,
+        memory_reset: str = "episode",
+    ) -> None:
+        if memory_reset not in MEMORY_RESETS:
+            raise ValueError(
+                f"`memory_reset` must be one of {list(MEMORY_RESETS)}, but got {memory_reset!r}"
+            )
         super().__init__()
         self.policy = policy
         self.log_std = nn.Parameter(torch.full((policy.output_dim,), math.log(init_std)))
+        self._rl2_inputs = rl2_inputs
+        self._forgets_at_first = memory_reset == "episode"
+
+    @property
+    def input_is_observation(self) -> bool:
+        """Whether the inputs are the observations themselves, so that nothing must be made."""
+        return not self._rl2_inputs
 
     def init_hidden(self, batch_size: int) -> Hidden:
         """An empty memory for each sequence."""
         return self.policy.init_hidden(batch_size)
 
     def forward(
-        self, observation: Tensor, hidden: Hidden, first: Tensor
+        self, inputs: Tensor, hidden: Hidden, first: Tensor
     ) -> tuple[Tensor, Tensor, Hidden]:
-        """Step on ``(B, O)``, scan on ``(B, T, O)``.
+        """Step on ``(B, I)``, scan on ``(B, T, I)``.
+
+        Args:
+            inputs: What ``make_input`` or ``lane_input`` made.
+            hidden: The memory before; empty at the start of a lane.
+            first: Where an episode starts, ``(B,)`` or ``(B, T)``; with a memory that lives as
+                long as the trial, nothing is forgotten there.
 
         Returns:
             Mean ``(B, A)`` or ``(B, T, A)``, log standard deviation ``(A,)``, next memory.
         """
-        mean, next_hidden = self.policy(observation, hidden, first)
+        forget = first if self._forgets_at_first else torch.zeros_like(first)
+        mean, next_hidden = self.policy(inputs, hidden, forget)
         return mean, self.log_std, next_hidden
+
+    def make_input(
+        self,
+        observation: Float[Tensor, "*batch O"],
+        previous_action: Float[Tensor, "*batch A"],
+        previous_reward: Float[Tensor, "*batch"],
+        first: Bool[Tensor, "*batch"],
+    ) -> Float[Tensor, "*batch I"]:
+        """What the policy receives at one step, or at each of many.
+
+        Args:
+            observation: What it sees now.
+            previous_action: What it chose one step before, in the same lane; 0 at its start.
+            previous_reward: What it got for that; 0 at the lane's start.
+            first: Where an episode starts. If the memory ends with the episode, so does what is
+                known of the last step.
+        """
+        if not self._rl2_inputs:
+            return observation
+        starts = first.unsqueeze(-1)
+        last_step = torch.cat([previous_action, previous_reward.unsqueeze(-1)], dim=-1)
+        if self._forgets_at_first:
+            last_step = last_step.masked_fill(starts, 0.0)
+        return torch.cat([observation, last_step, starts.to(observation.dtype)], dim=-1)
+
+    def lane_input(
+        self,
+        observation: Float[Tensor, "*batch T O"],
+        action: Float[Tensor, "*batch T A"],
+        reward: Float[Tensor, "*batch T"],
+        first: Bool[Tensor, "*batch T"],
+    ) -> Float[Tensor, "*batch T I"]:
+        """The same inputs for whole lanes, from what a trajectory holds.
+
+        Args:
+            observation: Seen at each step.
+            action: Chosen at each step; the last is not used.
+            reward: Received after each step; the last is not used.
+            first: Where an episode starts.
+        """
+        if not self._rl2_inputs:
+            return observation
+        previous_action = functional.pad(action[..., :-1, :], (0, 0, 1, 0))
+        return self.make_input(
+            observation, previous_action, functional.pad(reward[..., :-1], (1, 0)), first
+        )
+
+
+def encoder_names(actor: GaussianActor) -> set[str]:
+    """Names of the parameters of the sequence encoder: all of the policy but its output layer."""
+    return {
+        name
+        for name, _ in actor.named_parameters()
+        if name.startswith("policy.") and not name.startswith("policy.head.")
+    }
 
 
 def make_actor(
@@ -47,22 +143,50 @@ def make_actor(
     """Build the policy that a configuration describes.
 
     Args:
-        config: Which sequence model, and its sizes.
+        config: Which sequence model, its sizes and its inputs.
         observation_dim: ``O``.
         action_dim: ``A``.
         generator: Where the initial weights come from.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))
-    policy: SequencePolicy
+    # Last action, last reward, and whether an episode starts.
+    input_dim = observation_dim + (action_dim + 2 if config.rl2_inputs else 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if config.method == "ssm":
-            policy = StateSpaceModel(
-                config.state_dim, observation_dim, action_dim, config.hidden_dim
+        policy = make_policy(config, input_dim, action_dim)
+    return GaussianActor(
+        policy, config.init_std, rl2_inputs=config.rl2_inputs, memory_reset=config.memory_reset
+    )
+
+
+def make_policy(config: PolicyConfig, input_dim: int, output_dim: int) -> SequencePolicy:
+    """Build the sequence model alone, with initial weights from torch's global generator.
+
+    Raises:
+        KeyError: If ``config.method`` is not known.
+    """
+    hidden_dim, num_layers = config.hidden_dim, config.num_layers
+    match config.method:
+        case "ssm":
+            return StateSpaceModel(
+                config.state_dim,
+                input_dim,
+                output_dim,
+                hidden_dim,
+                num_layers=num_layers,
+                gated=config.gated,
             )
-        else:
-            policy = MLP(observation_dim, action_dim, config.hidden_dim)
-    return GaussianActor(policy, config.init_std)
+        case "lstm":
+            return LSTM(input_dim, output_dim, hidden_dim)
+        case "gru":
+            return GRU(input_dim, output_dim, hidden_dim)
+        case "transformer":
+            return Transformer(
+                input_dim, output_dim, hidden_dim, num_layers, config.num_heads, config.window
+            )
+        case "mlp":
+            return MLP(input_dim, output_dim, hidden_dim)
+    raise KeyError(f"unknown method {config.method!r}; the methods are: {', '.join(METHODS)}")
 
 
 def log_density(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

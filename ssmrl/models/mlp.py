@@ -18,23 +18,18 @@ class MLP(SequencePolicy):
     def __init__(self, input_dim: int, output_dim: int, hidden_dim: int = 64) -> None:
         super().__init__()
         self.input_dim, self.output_dim, self.state_dim = input_dim, output_dim, 0
-        self.layers = nn.Sequential(
-            nn.Linear(input_dim, hidden_dim),
-            nn.Tanh(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.Tanh(),
-            nn.Linear(hidden_dim, output_dim),
-        )
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        first, second = nn.Linear(input_dim, hidden_dim), nn.Linear(hidden_dim, hidden_dim)
+        self.layers = nn.Sequential(first, nn.Tanh(), second, nn.Tanh())
+        self.head = nn.Linear(hidden_dim, output_dim)
+        for layer in (first, second, self.head):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def step(
         self, x: Float[Tensor, "B I"], hidden: Float[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B S"]]:
         """Process one time step; the memory is empty and stays so."""
-        output: Tensor = self.layers(x)
+        output: Tensor = self.head(self.layers(x))
         return output, hidden
 
     def scan(
@@ -44,5 +39,5 @@ class MLP(SequencePolicy):
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
         """Process whole sequences; there is nothing to forget."""
-        output: Tensor = self.layers(x)
+        output: Tensor = self.head(self.layers(x))
         return output, hidden

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ssmrl.types import Hidden
 
 
-class SequencePolicy(nn.Module, ABC):
+class SequencePolicy(ABC, nn.Module):
     """Turns a sequence of inputs into a sequence of outputs, carrying a memory.
 
     ``scan`` equals the loop of ``reset_hidden`` and ``step`` for every implementation.
@@ -17,11 +17,13 @@ class SequencePolicy(nn.Module, ABC):
         input_dim: ``I``.
         output_dim: ``O``.
         state_dim: ``S``, the reals of memory; 0 for a model without.
+        head: The linear output layer; all else is the sequence encoder.
     """
 
     input_dim: int
     output_dim: int
     state_dim: int
+    head: nn.Linear
 
     def init_hidden(self, batch_size: int) -> Float[Tensor, "B S"]:
         """An empty memory for each of ``batch_size`` sequences."""

@@ -1,99 +1,65 @@
 """A diagonal state space model as a sequence policy."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional
 
+from ssmrl.models.activations import gelu, sigmoid
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.models.recurrence import multiply, recurrence
 
 
-class StateSpaceModel(SequencePolicy):
-    """Input layer, diagonal linear state space, gelu, one hidden layer, output layer.
-
-    The state space has ``state_dim / 2`` complex modes ``lambda_n`` with negative real part, so it
-    is stable whatever the parameters. It is discretised by zero-order hold with a learnt time
-    step per mode, and starts at the diagonal linear initialisation of S4D.
+class StateSpaceLayer(nn.Module):
+    """A diagonal state space between two linear maps, then gelu, an optional gate, and a layer.
 
     Args:
-        state_dim: Reals of memory, ``S``; even, two for a mode.
-        input_dim: ``I``.
-        output_dim: ``O``.
-        hidden_dim: Width of the layers around the state space.
-        device: Where the parameters live.
-
-    Raises:
-        ValueError: If ``state_dim`` is odd or not positive.
-
-    Example:
-        >>> policy = StateSpaceModel(state_dim=8, input_dim=3, output_dim=2)
-        >>> output, hidden = policy(torch.zeros(5, 3), policy.init_hidden(5))
-        >>> tuple(output.shape), tuple(hidden.shape)
-        ((5, 2), (5, 8))
-
-    References:
-        Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space
-        Models", equations 4 (zero-order hold) and 9 (initialisation).
+        state_dim: Reals of memory, two for a mode.
+        hidden_dim: Width of what goes in and what comes out, ``H``.
+        gated: Let the input decide how much of the gelu's output passes on.
     """
 
-    def __init__(
-        self,
-        state_dim: int,
-        input_dim: int,
-        output_dim: int,
-        hidden_dim: int = 128,
-        device: str = "cpu",
-    ) -> None:
-        if state_dim < 2 or state_dim % 2:
-            raise ValueError(
-                f"`state_dim` must be even and at least 2, because a complex mode takes two "
-                f"reals, but got {state_dim=}; use {max(2, state_dim + 1)}"
-            )
+    def __init__(self, state_dim: int, hidden_dim: int, gated: bool) -> None:
         super().__init__()
-        self.input_dim, self.output_dim, self.state_dim = input_dim, output_dim, state_dim
         num_modes = state_dim // 2
-        self.encoder = nn.Linear(input_dim, hidden_dim)
         self.log_rate = nn.Parameter(torch.full((num_modes,), math.log(0.5)))
         self.frequency = nn.Parameter(math.pi * torch.arange(num_modes, dtype=torch.float32))
         low, high = math.log(1e-3), math.log(1e-1)
         self.log_time_step = nn.Parameter(torch.linspace(low, high, num_modes))
-        self.drive = nn.Linear(hidden_dim, state_dim, bias=False)
-        self.readout = nn.Linear(state_dim, hidden_dim, bias=False)
+        self.drive = _linear(hidden_dim, state_dim, bias=False)
+        self.readout = _linear(state_dim, hidden_dim, bias=False)
         self.skip = nn.Parameter(torch.ones(hidden_dim))
-        self.hidden = nn.Linear(hidden_dim, hidden_dim)
-        self.head = nn.Linear(hidden_dim, output_dim)
-        for layer in (self.encoder, self.drive, self.readout, self.hidden, self.head):
-            nn.init.xavier_uniform_(layer.weight)
-        for layer in (self.encoder, self.hidden, self.head):
-            nn.init.zeros_(layer.bias)
-        self.to(device)
+        self.hidden = _linear(hidden_dim, hidden_dim)
+        self.gate = _linear(hidden_dim, hidden_dim) if gated else None
 
     def step(
-        self, x: Float[Tensor, "B I"], hidden: Float[Tensor, "B S"]
-    ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B S"]]:
+        self, features: Float[Tensor, "B H"], state: Float[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B S"]]:
         """Process one time step."""
-        encoded = torch.tanh(self.encoder(x))
-        decay, gain = self._discretise()
-        state = multiply(decay, hidden) + multiply(gain, self.drive(encoded))
-        return self._decode(encoded, state), state
+        decay, drive = self._discretise()
+        next_state = multiply(decay, state) + features @ drive
+        return self._mix(features, next_state), next_state
 
     def scan(
         self,
-        x: Float[Tensor, "B T I"],
-        hidden: Float[Tensor, "B S"],
+        features: Float[Tensor, "B T H"],
+        state: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
-    ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
+    ) -> tuple[Float[Tensor, "B T H"], Float[Tensor, "B S"]]:
         """Process whole sequences; linear in their length."""
-        encoded = torch.tanh(self.encoder(x))
-        decay, gain = self._discretise()
-        states = recurrence(decay, multiply(gain, self.drive(encoded)), hidden, first)
-        return self._decode(encoded, states), states[:, -1]
+        decay, drive = self._discretise()
+        states = recurrence(decay, features @ drive, state, first)
+        return self._mix(features, states), states[:, -1]
 
-    def _discretise(self) -> tuple[Float[Tensor, " S"], Float[Tensor, " S"]]:
-        """Zero-order hold: ``exp(step * lambda)`` and ``(exp(step * lambda) - 1) / lambda``."""
+    def _discretise(self) -> tuple[Float[Tensor, " S"], Float[Tensor, "H S"]]:
+        """Zero-order hold: ``exp(step * lambda)``, and what drives the modes.
+
+        The drive is scaled by ``(exp(step * lambda) - 1) / lambda``: its weights, and not what
+        comes out of them, since there are fewer weights than steps.
+        """
         rate = self.log_rate.exp()
         step = self.log_time_step.exp()
         shrink = torch.exp(-rate * step)
@@ -103,12 +69,117 @@ class StateSpaceModel(SequencePolicy):
         size = rate.square() + self.frequency.square()
         inverse = torch.stack([-rate / size, -self.frequency / size], dim=-1).flatten()
         change = torch.stack([real - 1.0, imag], dim=-1).flatten()
-        return decay, multiply(change, inverse)
+        return decay, multiply(multiply(change, inverse), self.drive.weight.mT)
 
-    def _decode(self, encoded: Tensor, state: Tensor) -> Tensor:
-        mixed = functional.gelu(self.readout(state) + self.skip * encoded)
-        output: Tensor = self.head(torch.tanh(self.hidden(mixed)))
-        return output
+    def _mix(
+        self, features: Float[Tensor, "*batch H"], state: Float[Tensor, "*batch S"]
+    ) -> Float[Tensor, "*batch H"]:
+        mixed = gelu(self.readout(state) + self.skip * features)
+        if self.gate is not None:
+            mixed = mixed * sigmoid(self.gate(features))
+        return torch.tanh(self.hidden(mixed))
+
+
+class StateSpaceModel(SequencePolicy):
+    """Input layer, diagonal linear state space, gelu, one hidden layer, output layer.
+
+    The state space has ``state_dim / 2`` complex modes ``lambda_n`` with negative real part, so it
+    is stable whatever the parameters. It is discretised by zero-order hold with a learnt time
+    step per mode, and starts at the diagonal linear initialisation of S4D.
+
+    With more layers, each further state space with its gelu and hidden layer is added to what the
+    one below gives, and the memory holds their modes side by side.
+
+    Args:
+        state_dim: Reals of memory of a layer; even, two for a mode. ``S = num_layers * state_dim``.
+        input_dim: ``I``.
+        output_dim: ``O``.
+        hidden_dim: Width of the layers around the state space.
+        device: Where the parameters live.
+        num_layers: State spaces on top of each other.
+        gated: Let each layer's input decide how much of the gelu's output passes on.
+
+    Raises:
+        ValueError: If ``state_dim`` is odd or not positive, or ``num_layers`` less than 1.
+
+    Example:
+        >>> policy = StateSpaceModel(state_dim=8, input_dim=3, output_dim=2)
+        >>> output, hidden = policy(torch.zeros(5, 3), policy.init_hidden(5))
+        >>> tuple(output.shape), tuple(hidden.shape)
+        ((5, 2), (5, 8))
+
+    References:
+        Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space
+        Models", equations 4 (zero-order hold) and 9 (initialisation); Mehta et al. 2023, "Long
+        Range Language Modeling via Gated State Spaces", section 3 (the gate).
+    """
+
+    def __init__(
+        self,
+        state_dim: int,
+        input_dim: int,
+        output_dim: int,
+        hidden_dim: int = 128,
+        device: str = "cpu",
+        *,
+        num_layers: int = 1,
+        gated: bool = False,
+    ) -> None:
+        if state_dim < 2 or state_dim % 2:
+            raise ValueError(
+                f"`state_dim` must be even and at least 2, because a complex mode takes two "
+                f"reals, but got {state_dim=}; use {max(2, state_dim + 1)}"
+            )
+        if num_layers < 1:
+            raise ValueError(f"`num_layers` must be at least 1, but got {num_layers=}")
+        super().__init__()
+        self.input_dim, self.output_dim = input_dim, output_dim
+        self.state_dim = num_layers * state_dim
+        self.encoder = _linear(input_dim, hidden_dim)
+        self.layers = nn.ModuleList(
+            StateSpaceLayer(state_dim, hidden_dim, gated) for _ in range(num_layers)
+        )
+        self.head = _linear(hidden_dim, output_dim)
+        self.to(device)
+
+    def step(
+        self, x: Float[Tensor, "B I"], hidden: Float[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B S"]]:
+        """Process one time step."""
+        return self._through(x, hidden, lambda layer, *inputs: layer.step(*inputs))
+
+    def scan(
+        self,
+        x: Float[Tensor, "B T I"],
+        hidden: Float[Tensor, "B S"],
+        first: Bool[Tensor, "B T"],
+    ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
+        """Process whole sequences; linear in their length."""
+        return self._through(x, hidden, lambda layer, *inputs: layer.scan(*inputs, first))
+
+    def _through(
+        self,
+        x: Tensor,
+        hidden: Float[Tensor, "B S"],
+        run: Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> tuple[Tensor, Float[Tensor, "B S"]]:
+        """All layers, one above the other, each with its share of the memory."""
+        features, next_states = torch.tanh(self.encoder(x)), []
+        states = hidden.chunk(len(self.layers), dim=-1)
+        for depth, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            output, next_state = run(layer, features, state)
+            features = output if depth == 0 else features + output
+            next_states.append(next_state)
+        return self.head(features), torch.cat(next_states, dim=-1)
 
 
 SSM = StateSpaceModel
+
+
+def _linear(input_dim: int, output_dim: int, *, bias: bool = True) -> nn.Linear:
+    """Xavier's initial weights, and no initial bias."""
+    linear = nn.Linear(input_dim, output_dim, bias=bias)
+    nn.init.xavier_uniform_(linear.weight)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear

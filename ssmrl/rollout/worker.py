@@ -75,8 +75,10 @@ class RolloutWorker:
         with torch.no_grad():
             act = torch.func.vmap(self._act)
             for t in range(horizon):
-                observation, first = record.see(t, seen, ended)
-                mean, hidden = act(params, observation, hidden, first)
+                record.see(t, seen, ended)
+                mean, hidden = act(
+                    params, record.policy_input(t, self._actor), hidden, record.first(t)
+                )
                 step = env.step(record.act(t, mean))
                 record.receive(t, step.reward, step.terminated)
                 seen, ended = step.observation, step.terminated
@@ -85,10 +87,10 @@ class RolloutWorker:
         return record.trajectory(seen)
 
     def _act(
-        self, params: Params, observation: Tensor, hidden: Hidden, first: Tensor
+        self, params: Params, inputs: Tensor, hidden: Hidden, first: Tensor
     ) -> tuple[Tensor, Hidden]:
         mean, _, next_hidden = torch.func.functional_call(
-            self._actor, params, (observation, hidden, first)
+            self._actor, params, (inputs, hidden, first)
         )
         return mean, next_hidden
 
@@ -123,10 +125,22 @@ class _Record:
         self._first = torch.empty(*lanes, horizon, dtype=torch.bool)
         self._terminated = torch.empty_like(self._first)
 
-    def see(self, t: int, observation: np.ndarray, first: np.ndarray) -> tuple[Tensor, Tensor]:
+    def see(self, t: int, observation: np.ndarray, first: np.ndarray) -> None:
         self._observation[:, :, t] = self._per_lane(observation)
         self._first[:, :, t] = self._per_lane(first)
-        return self._observation[:, :, t], self._first[:, :, t]
+
+    def first(self, t: int) -> Tensor:
+        return self._first[:, :, t]
+
+    def policy_input(self, t: int, actor: GaussianActor) -> Tensor:
+        observation = self._observation[:, :, t]
+        if actor.input_is_observation:
+            return observation
+        if t == 0:
+            action, reward = torch.zeros_like(self._action[:, :, 0]), torch.zeros(*self._lanes)
+        else:
+            action, reward = self._action[:, :, t - 1], self._reward[:, :, t - 1]
+        return actor.make_input(observation, action, reward, self._first[:, :, t])
 
     def act(self, t: int, mean: Tensor) -> np.ndarray:
         self._mean[:, :, t] = mean

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from ssmrl.envs.batched_env import BatchedEnv, Step
-from ssmrl.envs.families import FAMILIES, get_family
+from ssmrl.envs.families import ALIASES, FAMILIES, get_family
 from ssmrl.envs.task import TaskFamily
 
 NUM_ENVS, HORIZON, NUM_STEPS = 4, 12, 6
+TERMS = {"velocity", "direction", "forward", "distance", "survive", "control", "contact"}
 
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -101,12 +102,36 @@ def test_truncated_at_the_horizon_counted_from_each_own_reset(family: TaskFamily
 
 
 @every_family
-def test_the_hidden_task_shows_in_the_reward_and_nowhere_else(family: TaskFamily) -> None:
+def test_the_hidden_task_shows_only_through_what_it_varies(family: TaskFamily) -> None:
     """With the task in the observation there would be nothing left to adapt to."""
-    one, other = play(started(family, task_seed=0)), play(started(family, task_seed=1))
-    for ours, theirs in zip(one, other, strict=True):
-        assert np.array_equal(ours.observation, theirs.observation)
-        assert (ours.reward != theirs.reward).any()
+    one, other = started(family, task_seed=0), started(family, task_seed=1)
+    if family.spec.varies == "reward":
+        for ours, theirs in zip(play(one), play(other), strict=True):
+            assert np.array_equal(ours.observation, theirs.observation)
+            assert (ours.reward != theirs.reward).any()
+    else:
+        nobody = np.zeros(NUM_ENVS, dtype=np.bool_)
+        # Positions and velocities; the humanoid also sees its inertia.
+        seen = [env.reset(nobody, generators(0))[:, :45] for env in (one, other)]
+        assert np.array_equal(*seen), "the first observation comes from the generators alone"
+        last = [play(env, HORIZON)[-1].observation for env in (one, other)]
+        assert (last[0] != last[1]).any()
+
+
+@every_family
+def test_a_step_says_the_same_whatever_the_task(family: TaskFamily) -> None:
+    """Names of fields and of reward terms; and no number of any of them is the task itself."""
+    for seed in (0, 1):
+        env = started(family, task_seed=seed)
+        tasks = family.sample_train(np.random.default_rng(seed), NUM_ENVS)
+        for step in play(env):
+            assert step._fields == ("observation", "reward", "terminated", "truncated", "terms")
+            assert set(step.terms) <= TERMS
+            said = np.column_stack([step.observation, step.reward, *step.terms.values()])
+            for lane, task in enumerate(tasks):
+                # Zeros and ones occur in every step.
+                telling = set(task.parameters) - {0.0, 1.0, -1.0}
+                assert not telling & set(said[lane].tolist())
 
 
 @every_family
@@ -121,19 +146,22 @@ def test_each_simulation_keeps_its_own_task(family: TaskFamily) -> None:
 
 
 @every_family
-def test_train_and_test_tasks_come_from_two_objects_and_one_support(family: TaskFamily) -> None:
+def test_train_and_test_tasks_come_from_two_objects(family: TaskFamily) -> None:
     assert family.train is not family.test
     assert get_family(family.name) is family
     rng = np.random.default_rng(0)
-    for tasks in (family.sample_train(rng, 50), family.sample_test(rng, 50)):
+    trained, held_out = family.sample_train(rng, 50), family.sample_test(rng, 50)
+    for tasks in (trained, held_out):
         assert len(tasks) == 50
         assert {task.family for task in tasks} == {family.name}
-        assert len({len(task.parameters) for task in tasks}) == 1
+        assert {len(task.parameters) for task in tasks} == {family.spec.num_parameters}
         assert all(type(value) is float for task in tasks for value in task.parameters)
         assert len(set(tasks)) > 1
+    if family.spec.disjoint:
+        assert not set(trained) & set(held_out)
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
     with pytest.raises(KeyError, match="unknown task 'walker'") as caught:
         get_family("walker")
-    assert all(name in str(caught.value) for name in FAMILIES)
+    assert all(name in str(caught.value) for name in (*FAMILIES, *ALIASES))

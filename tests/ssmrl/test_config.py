@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmrl.config import METHODS, EnvConfig, KnobValue, MetaConfig, PolicyConfig, TrainConfig
+from ssmrl.config import (
+    MEMORY_RESETS,
+    METHODS,
+    EnvConfig,
+    KnobValue,
+    MetaConfig,
+    PolicyConfig,
+    TrainConfig,
+)
 from ssmrl.envs.families import FAMILIES
 from tests.contracts.property_settings import PROPERTY
 
@@ -22,6 +30,12 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "policy.state_dim": st.integers(1, 64).map(lambda half: 2 * half),
     "policy.hidden_dim": st.integers(1, 256),
     "policy.init_std": positive,
+    "policy.num_layers": st.integers(1, 4),
+    "policy.gated": st.booleans(),
+    "policy.num_heads": st.integers(1, 8),
+    "policy.window": st.integers(1, 64),
+    "policy.rl2_inputs": st.booleans(),
+    "policy.memory_reset": st.sampled_from(MEMORY_RESETS),
     "meta.inner_lr": positive,
     "meta.outer_lr": positive,
     "meta.num_inner_steps": st.integers(1, 5),
@@ -33,6 +47,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.gae_lambda": st.floats(0, 1),
     "meta.inner_kl": st.floats(0, 10),
     "meta.first_order": st.booleans(),
+    "meta.encoder_lr_scale": positive,
     "evaluation.num_tasks": st.integers(1, 50),
     "evaluation.num_episodes": st.integers(1, 50),
     "seed": st.integers(0, 2**31),
@@ -87,6 +102,9 @@ def test_an_unknown_knob_is_refused_with_the_known_ones(name: str) -> None:
         ("meta.inner_lr", True),
         ("meta.first_order", 1),
         ("meta.first_order", "false"),
+        ("policy.gated", 0),
+        ("policy.rl2_inputs", "yes"),
+        ("policy.memory_reset", True),
         ("policy.method", 3),
         ("seed", [0]),
     ],
@@ -108,10 +126,15 @@ def test_whole_numbers_pass_between_int_and_float() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("policy.method", "transformer"),
+        ("policy.method", "rnn"),
         ("policy.state_dim", 7),
         ("policy.state_dim", 0),
         ("policy.hidden_dim", 0),
+        ("policy.num_layers", 0),
+        ("policy.num_heads", 0),
+        ("policy.window", 0),
+        ("policy.memory_reset", "never"),
+        ("meta.encoder_lr_scale", 0.0),
         ("env.horizon", 0),
         ("env.action_scale", 0.0),
         ("policy.init_std", -1.0),

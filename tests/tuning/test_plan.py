@@ -29,7 +29,7 @@ def test_the_base_is_the_first_point_and_keeps_the_familys_defaults() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "lstn"}, "ssm, mlp"),
+        ({"method": "lstn"}, "ssm, lstm, gru, transformer, mlp"),
         ({"num_samples": 0}, "num_samples"),
         ({"max_env_steps": 0}, "max_env_steps"),
         ({"time_budget_s": 0.0}, "time_budget_s"),

@@ -237,7 +237,10 @@ def test_an_unreachable_cluster_is_one_line_and_exit_code_2(tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (["--task", "ant-velocity"], "the tasks are: ant-vel"),
-        (["--task", "point", "--method", "lstn"], "the methods are: ssm, mlp"),
+        (
+            ["--task", "point", "--method", "lstn"],
+            "the methods are: ssm, lstm, gru, transformer, mlp",
+        ),
         (["--task", "point", "--searcher", "tpo"], "the searchers are: tpe, random, qmc"),
         (["--task", "point", "--scheduler", "ash"], "the schedulers are: asha, none"),
         (["--task", "point", "--max-concurrent", "4096"], "need 4096 CPUs, but there are"),

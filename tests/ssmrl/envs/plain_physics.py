@@ -4,7 +4,8 @@ MuJoCo's warnings about the age of the model files are silenced, or it would pri
 a log file for every model that is loaded here.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +48,10 @@ class PlainPhysics:
             data.ctrl[:] = inputs
             for _ in range(self._frame_skip):
                 mujoco.mj_step(self.model, data)
+            mujoco.mj_rnePostConstraint(self.model, data)
+
+    def derived(self, field: str) -> np.ndarray:
+        return np.stack([getattr(data, field).ravel() for data in self._data])
 
     @property
     def position(self) -> np.ndarray:
@@ -60,29 +65,34 @@ class PlainPhysics:
         return np.stack([data.body(body).xpos for data in self._data])
 
 
+# Gymnasium's own environments, with their own weights.
 GYMNASIUM: dict[str, tuple[str, dict[str, Any]]] = {
-    "half_cheetah": ("HalfCheetah-v5", {"ctrl_cost_weight": 0.05}),
-    "ant": (
-        "Ant-v5",
-        {
-            "ctrl_cost_weight": 0.005,
-            "contact_cost_weight": 0,
-            "healthy_reward": 0.05,
-            "include_cfrc_ext_in_observation": False,
-        },
-    ),
+    "halfcheetah": ("HalfCheetah-v5", {}),
+    "ant": ("Ant-v5", {"include_cfrc_ext_in_observation": False}),
+    "hopper": ("Hopper-v5", {}),
+    "walker2d": ("Walker2d-v5", {}),
+    "humanoid": ("Humanoid-v5", {}),
+    "humanoid-v4": ("Humanoid-v4", {}),
 }
 
 
 class GymnasiumRobots:
-    """Several of Gymnasium's own environments of one robot, stepped in a loop."""
+    """Several of Gymnasium's own environments of one robot, stepped in a loop.
 
-    def __init__(self, robot: str, num_envs: int) -> None:
+    With ``models``, each plays on its own model instead of the robot's usual one.
+    """
+
+    def __init__(
+        self, robot: str, num_envs: int, models: Sequence[mujoco.MjModel] | None = None
+    ) -> None:
         name, arguments = GYMNASIUM[robot]
-        with quiet_mujoco():
+        with quiet_mujoco(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # version 4 is said to be old
             self._envs: list[Any] = [
                 gymnasium.make(name, **arguments).unwrapped for _ in range(num_envs)
             ]
+        for env, model in zip(self._envs, models or [], strict=models is not None):
+            env.model, env.data = model, mujoco.MjData(model)
 
     @property
     def rest(self) -> tuple[np.ndarray, np.ndarray]:
@@ -95,18 +105,25 @@ class GymnasiumRobots:
             [env.reset(seed=seed)[0] for env, seed in zip(self._envs, seeds, strict=True)]
         )
 
-    def set_state(self, index: int, position: np.ndarray, velocity: np.ndarray) -> None:
-        """Start an episode as ``reset`` does, but in a given state."""
+    def set_state(self, index: int, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """Start an episode as ``reset`` does, but in a given state; returns the observation."""
         env = self._envs[index]
         mujoco.mj_resetData(env.model, env.data)
         env.set_state(position, velocity)
+        observation: np.ndarray = env._get_obs()
+        return observation
 
     def step(self, action: np.ndarray) -> dict[str, np.ndarray]:
-        """What Gymnasium returns and ``info["x_velocity"]``, stacked."""
+        """What Gymnasium returns, and what its ``info`` says, stacked."""
         results = [env.step(each) for env, each in zip(self._envs, action, strict=True)]
+        infos = [result[4] for result in results]
         return {
             "observation": np.stack([result[0] for result in results]),
             "reward": np.array([result[1] for result in results]),
             "terminated": np.array([result[2] for result in results]),
-            "x_velocity": np.array([result[4]["x_velocity"] for result in results]),
+            "velocity": np.array(
+                [[info["x_velocity"], info.get("y_velocity", 0.0)] for info in infos]
+            ),
+            "contact": np.array([info.get("reward_contact", 0.0) for info in infos]),
+            "survive": np.array([info.get("reward_survive", 0.0) for info in infos]),
         }

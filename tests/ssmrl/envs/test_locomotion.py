@@ -1,5 +1,6 @@
-"""The locomotion families against Gymnasium's own v5 environments, bit for bit."""
+"""The locomotion families against Gymnasium's own environments, bit for bit."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -7,117 +8,246 @@ import pytest
 
 from ssmrl.envs.families import FAMILIES, get_family
 from ssmrl.envs.locomotion import LocomotionEnv
-from ssmrl.envs.task import TaskFamily
 from tests.ssmrl.envs.plain_physics import GymnasiumRobots
 
-NUM_ENVS, NUM_STEPS = 3, 500
-ROBOTS = {"halfcheetah-vel": "half_cheetah", "halfcheetah-dir": "half_cheetah", "ant-vel": "ant"}
+NUM_ENVS, NUM_STEPS = 2, 500
+UNITS = [(math.cos(angle), math.sin(angle)) for angle in (0.3, 2.5)]
 
-# The literature's rewards, written again from Gymnasium's raw velocity and the action:
-# (hidden variable, x velocity [m/s], action) -> reward of one robot.
-REWARDS: dict[str, Callable[[float, float, np.ndarray], float]] = {
-    "halfcheetah-vel": lambda goal, v, a: -abs(v - goal) - 0.05 * np.sum(np.square(a)),
-    "halfcheetah-dir": lambda sign, v, a: sign * v - 0.05 * np.sum(np.square(a)),
-    "ant-vel": lambda goal, v, a: (1 - abs(v - goal)) - 0.005 * np.sum(np.square(a)) + 0.05,
+# The literature's rewards, written again from what Gymnasium says about a step: its velocity
+# [m/s], survival reward and contact cost, and the controls.
+Reward = Callable[[tuple[float, ...], dict[str, np.ndarray], np.ndarray], float]
+
+
+def squares(control: np.ndarray) -> float:
+    return float(np.sum(np.square(control)))
+
+
+def along(d: tuple[float, ...], g: dict[str, np.ndarray]) -> float:
+    return float(d[0] * g["velocity"][0] + d[1] * g["velocity"][1])
+
+
+# family -> (Gymnasium's robot, two tasks, reward)
+REWARD_FAMILIES: dict[str, tuple[str, list[tuple[float, ...]], Reward]] = {
+    "halfcheetah-vel": (
+        "halfcheetah",
+        [(0.4,), (2.9,)],
+        lambda goal, g, a: -abs(g["velocity"][0] - goal[0]) - 0.05 * squares(a),
+    ),
+    "halfcheetah-dir": (
+        "halfcheetah",
+        [(1.0,), (-1.0,)],
+        lambda sign, g, a: sign[0] * g["velocity"][0] - 0.05 * squares(a),
+    ),
+    "ant-vel": (
+        "ant",
+        [(0.4,), (2.9,)],
+        lambda goal, g, a: (1 - abs(g["velocity"][0] - goal[0])) - 0.005 * squares(a) + 0.05,
+    ),
+    "walker2d-vel": (
+        "walker2d",
+        [(0.4,), (2.9,)],
+        lambda goal, g, a: -abs(g["velocity"][0] - goal[0]) + g["survive"] - 1e-3 * squares(a),
+    ),
+    "hopper-vel": (
+        "hopper",
+        [(0.4,), (2.9,)],
+        lambda goal, g, a: -abs(g["velocity"][0] - goal[0]) + g["survive"] - 1e-3 * squares(a),
+    ),
+    "humanoid-vel": (
+        "humanoid",
+        [(0.4,), (2.9,)],
+        lambda goal, g, a: (
+            -abs(g["velocity"][0] - goal[0]) + g["survive"] - 0.1 * squares(a) + g["contact"]
+        ),
+    ),
+    "ant-dir-fb": (
+        "ant",
+        [(1.0, 0.0), (-1.0, 0.0)],
+        lambda d, g, a: along(d, g) + g["survive"] - 0.5 * squares(a) + g["contact"],
+    ),
+    "ant-dir-2d": (
+        "ant",
+        UNITS,
+        lambda d, g, a: along(d, g) + g["survive"] - 0.5 * squares(a) + g["contact"],
+    ),
+    "humanoid-dir-2d": (
+        "humanoid",
+        UNITS,
+        lambda d, g, a: 1.25 * along(d, g) + g["survive"] - 0.1 * squares(a) + g["contact"],
+    ),
+    # Version 4 has no contact cost, but the same contact forces in its observation.
+    "humanoid": (
+        "humanoid-v4",
+        UNITS,
+        lambda d, g, a: (
+            1.25 * along(d, g)
+            + 5.0 * (1 - g["terminated"])
+            - 0.1 * squares(a)
+            - min(10.0, 5e-7 * squares(g["observation"][-84:]))
+        ),
+    ),
 }
+ROBOTS = {
+    "halfcheetah": (17, 0.1, True),
+    "ant": (27, 0.1, True),
+    "hopper": (11, 5e-3, False),
+    "walker2d": (17, 5e-3, False),
+    "humanoid": (348, 1e-2, False),
+    "humanoid-v4": (376, 1e-2, False),
+}
+STANDARD = {
+    name: robot
+    for name, robot in {f"{robot}-gravity": robot for robot in ROBOTS}.items()
+    if name in FAMILIES
+}
+NEVER_ENDS = {"halfcheetah"}
 
 
-def make(name: str, num_threads: int = 1, action_scale: float = 1.0) -> LocomotionEnv:
+def make(name: str, num_threads: int = 2, action_scale: float = 1.0) -> LocomotionEnv:
     env = get_family(name).make_env(NUM_ENVS, NUM_STEPS, action_scale, num_threads)
     assert isinstance(env, LocomotionEnv)
     return env
 
 
+def control_limit(robot: str) -> float:
+    return 0.4 if robot.startswith("humanoid") else 1.0
+
+
 class Pair:
     """Our batch and Gymnasium's environments, always put into the same states."""
 
-    def __init__(self, name: str, num_threads: int) -> None:
-        self.env = make(name, num_threads)
-        self.peer = GymnasiumRobots(ROBOTS[name], NUM_ENVS)
+    def __init__(self, name: str, robot: str) -> None:
+        self.env = make(name)
+        self.peer = GymnasiumRobots(robot, NUM_ENVS)
         self._rng = np.random.default_rng(0)
 
     def restart(self, ids: np.ndarray) -> None:
         rest, still = self.peer.rest
         position = rest + self._rng.uniform(-0.1, 0.1, (len(ids), len(rest)))
         velocity = still + 0.1 * self._rng.standard_normal((len(ids), len(still)))
-        self.env.set_state(ids, position, velocity)
+        ours = self.env.set_state(ids, position, velocity)
         for row, index in enumerate(ids):
-            self.peer.set_state(int(index), position[row], velocity[row])
+            theirs = self.peer.set_state(int(index), position[row], velocity[row])
+            assert np.array_equal(ours[index], theirs)
 
 
-def test_every_locomotion_family_is_compared() -> None:
-    assert set(ROBOTS) == set(REWARDS) == set(FAMILIES) - {"point"}
+def test_every_family_whose_tasks_differ_in_the_reward_is_compared() -> None:
+    here = {name for name, family in FAMILIES.items() if family.spec.varies == "reward"}
+    assert set(REWARD_FAMILIES) == here - {"point"}
+    assert set(STANDARD.values()) == set(ROBOTS) - {"humanoid-v4"}
 
 
-@pytest.mark.parametrize("num_threads", [1, 2])
-@pytest.mark.parametrize("name", ROBOTS)
-def test_equals_gymnasium_over_500_random_steps(name: str, num_threads: int) -> None:
-    """Observation, reward and termination, with every reward term recomputed from raw velocity.
+@pytest.mark.parametrize("name", REWARD_FAMILIES)
+def test_equals_gymnasium_over_500_random_steps(name: str) -> None:
+    """Observation, reward and termination, with every reward recomputed from Gymnasium's velocity.
 
     Every published number of these families rests on Gymnasium's dynamics; an error in frame
     skip, in which velocity counts or in how an episode starts would show here and nowhere else.
+    The reward is the same bit for bit, but for the two robots with a contact cost, which we
+    subtract after the control cost while Gymnasium adds both costs first.
     """
-    pair = Pair(name, num_threads)
-    hidden = [1.0, -1.0, 1.0] if name == "halfcheetah-dir" else [0.0, 1.3, 3.0]
-    pair.env.set_tasks([(value,) for value in hidden])
+    robot, tasks, reward = REWARD_FAMILIES[name]
+    pair = Pair(name, robot)
+    pair.env.set_tasks(tasks)
     pair.restart(np.arange(NUM_ENVS))
     rng = np.random.default_rng(1)
     num_ended = 0
     for t in range(NUM_STEPS):
         action = rng.uniform(-1.0, 1.0, (NUM_ENVS, pair.env.action_dim))
-        ours, theirs = pair.env.step(action), pair.peer.step(action)
+        control = action if control_limit(robot) == 1.0 else action * control_limit(robot)
+        ours, theirs = pair.env.step(action), pair.peer.step(control)
         assert np.array_equal(ours.observation, theirs["observation"]), f"{t=}"
         assert np.array_equal(ours.terminated, theirs["terminated"]), f"{t=}"
         wanted = [
-            REWARDS[name](*each) for each in zip(hidden, theirs["x_velocity"], action, strict=True)
+            reward(task, {key: value[index] for key, value in theirs.items()}, control[index])
+            for index, task in enumerate(tasks)
         ]
-        assert np.array_equal(ours.reward, wanted), f"{t=}"
-        if name == "halfcheetah-dir":
-            forwards = np.array(hidden) == 1.0
-            assert np.array_equal(ours.reward[forwards], theirs["reward"][forwards]), f"{t=}"
+        if "contact" in ours.terms:
+            np.testing.assert_allclose(ours.reward, wanted, rtol=0, atol=1e-13)
+        else:
+            assert np.array_equal(ours.reward, wanted), f"{t=}"
         num_ended += int(ours.terminated.sum())
         again = ours.terminated | (np.arange(NUM_ENVS) == (t // 100) % NUM_ENVS) & (t % 100 == 99)
         pair.restart(np.flatnonzero(again))
-    assert (num_ended >= 5) == (ROBOTS[name] == "ant"), f"{num_ended=}"
+    assert (num_ended >= 2) == (robot not in NEVER_ENDS), f"{num_ended=}"
 
 
-def test_ant_ends_as_gymnasium_does_near_the_borders_of_health() -> None:
-    """Healthy is 0.2 m <= height <= 1 m after the step; falling and rising ants."""
-    pair = Pair("ant-vel", 1)
+@pytest.mark.parametrize("name", STANDARD)
+def test_with_usual_dynamics_the_reward_is_gymnasiums_own(name: str) -> None:
+    """Multipliers of one: weights, healthy reward and contact cost of version 5, unchanged."""
+    robot = STANDARD[name]
+    pair = Pair(name, robot)
+    pair.env.set_tasks([(1.0,)] * NUM_ENVS)
+    pair.restart(np.arange(NUM_ENVS))
+    rng = np.random.default_rng(1)
+    num_ended, contact = 0, 0.0
+    for t in range(NUM_STEPS):
+        action = rng.uniform(-1.0, 1.0, (NUM_ENVS, pair.env.action_dim))
+        control = action if control_limit(robot) == 1.0 else action * control_limit(robot)
+        ours, theirs = pair.env.step(action), pair.peer.step(control)
+        assert np.array_equal(ours.observation, theirs["observation"]), f"{t=}"
+        assert np.array_equal(ours.terminated, theirs["terminated"]), f"{t=}"
+        if "contact" in ours.terms:
+            assert np.array_equal(ours.terms["contact"], theirs["contact"]), f"{t=}"
+            np.testing.assert_allclose(ours.reward, theirs["reward"], rtol=0, atol=1e-13)
+            contact = min(contact, ours.terms["contact"].min())
+        else:
+            assert np.array_equal(ours.reward, theirs["reward"]), f"{t=}"
+        num_ended += int(ours.terminated.sum())
+        pair.restart(np.flatnonzero(ours.terminated))
+    assert (num_ended >= 2) == (robot not in NEVER_ENDS), f"{num_ended=}"
+    assert (contact < -1e-3) == (robot in {"ant", "humanoid"})
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "values"),
+    [
+        # Which generalised position crosses a border of health, slowly in both directions.
+        ("ant-vel", 2, np.linspace(0.1, 1.1, 101)),
+        ("humanoid-vel", 2, np.linspace(0.9, 2.1, 121)),
+        ("walker2d-vel", 1, np.linspace(0.7, 2.1, 141)),
+        ("walker2d-vel", 2, np.linspace(-1.1, 1.1, 221)),
+        ("hopper-vel", 1, np.linspace(0.6, 1.4, 81)),
+        ("hopper-vel", 2, np.linspace(-0.3, 0.3, 121)),
+        ("hopper-vel", 4, np.linspace(-102.0, 102.0, 103)),
+    ],
+)
+def test_episodes_end_where_gymnasium_ends_them(name: str, column: int, values: np.ndarray) -> None:
+    pair = Pair(name, REWARD_FAMILIES[name][0])
     pair.env.set_tasks([(0.0,)] * NUM_ENVS)
     rest, still = pair.peer.rest
-    velocity = np.tile(still, (NUM_ENVS, 1))
-    velocity[:, 2] = [-20.0, -8.0, 3.0]
-    height, ended = [], []
-    for start in np.arange(0.05, 1.2, 0.01):
+    ended = []
+    for start in values:
         position = np.tile(rest, (NUM_ENVS, 1))
-        position[:, 2] = start
+        position[:, column] = start
+        velocity = np.tile(still, (NUM_ENVS, 1))
+        velocity[:, 0 if column > 2 else column] = [-1.0, 1.0]
         pair.env.set_state(np.arange(NUM_ENVS), position, velocity)
         for index in range(NUM_ENVS):
             pair.peer.set_state(index, position[index], velocity[index])
-        action = np.zeros((NUM_ENVS, 8))
+        action = np.zeros((NUM_ENVS, pair.env.action_dim))
         ours, theirs = pair.env.step(action), pair.peer.step(action)
         assert np.array_equal(ours.terminated, theirs["terminated"]), f"{start=}"
-        height.extend(ours.observation[:, 0])
-        ended.extend(ours.terminated)
-    for low, high, ends in ((0.15, 0.2, 1), (0.2, 0.25, 0), (0.95, 1.0, 0), (1.0, 1.05, 1)):
-        seen = [end for z, end in zip(height, ended, strict=True) if low < z < high]
-        assert len(seen) >= 2, f"no ant ended up between {low} m and {high} m"
-        assert set(seen) == {bool(ends)}
+        ended.append(ours.terminated.copy())
+    assert 2 <= np.sum(ended) <= NUM_ENVS * len(values) - 2
 
 
-@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("name", REWARD_FAMILIES)
 def test_episodes_start_as_gymnasium_starts_them(name: str) -> None:
     """The same generator gives the same noise around the same rest position, bit for bit."""
-    env, peer = make(name), GymnasiumRobots(ROBOTS[name], NUM_ENVS)
-    seeds = [11, 12, 13]
+    robot = REWARD_FAMILIES[name][0]
+    num_observations, noise, is_gaussian = ROBOTS[robot]
+    env, peer = make(name), GymnasiumRobots(robot, NUM_ENVS)
+    seeds = [11, 12]
     everyone = np.ones(NUM_ENVS, dtype=np.bool_)
     observation = env.reset(everyone, [np.random.default_rng(seed) for seed in seeds])
     assert np.array_equal(observation, peer.reset(seeds))
-    assert observation.shape == (NUM_ENVS, 27 if name == "ant-vel" else 17)
+    assert observation.shape == (NUM_ENVS, num_observations)
+    assert np.abs(env.physics.position - env.physics.initial_position).max() <= noise
+    assert (np.abs(env.physics.velocity).max() > noise) == is_gaussian
 
 
-@pytest.mark.parametrize("name", ROBOTS)
+@pytest.mark.parametrize("name", ["halfcheetah-vel", "ant-vel", "hopper-vel", "humanoid-vel"])
 def test_action_scale_is_division_and_clipping_by_hand(name: str) -> None:
     """Dynamics and control cost both see the scaled action; otherwise the knob changes the task."""
     scaled, plain = make(name, action_scale=10.0), make(name)
@@ -134,21 +264,50 @@ def test_action_scale_is_division_and_clipping_by_hand(name: str) -> None:
         ours, theirs = scaled.step(action), plain.step(by_hand)
         assert np.array_equal(ours.observation, theirs.observation)
         assert np.array_equal(ours.reward, theirs.reward)
-        cost = {"ant-vel": 0.005}.get(name, 0.05) * np.square(by_hand).sum(1)
+        family = get_family(name)
+        controls = by_hand * control_limit(REWARD_FAMILIES[name][0])
+        cost = family.spec.control_weight * np.square(controls).sum(1)
         np.testing.assert_allclose(ours.terms["control"], -cost, rtol=1e-12)
     assert num_clipped > 0
 
 
-@pytest.mark.parametrize("name", ROBOTS)
+class EvenlySpaced(np.random.Generator):
+    """Draws the midpoints of a grid, whose means are those of the uniform distribution."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def uniform(self, low: float, high: float, shape: tuple[int, int]) -> np.ndarray:  # type: ignore[override]
+        assert shape[1] == 1
+        return (low + (high - low) * (np.arange(shape[0]) + 0.5) / shape[0])[:, None]
+
+
+@pytest.mark.parametrize("name", REWARD_FAMILIES)
 def test_the_bound_is_the_best_of_all_fixed_velocities(name: str) -> None:
-    """Reports draw this line as what no policy without adaptation exceeds."""
-    family: TaskFamily = get_family(name)
-    # Midpoints: their mean distance to a velocity is that of the uniform distribution.
-    midpoints = (np.arange(300) + 0.5) / 100
-    hidden = np.array([1.0, -1.0]) if name == "halfcheetah-dir" else midpoints
-    mean_rewards = [
-        np.mean([REWARDS[name](goal, velocity, np.zeros(6)) for goal in hidden])
-        for velocity in np.linspace(-4.0, 6.0, 101)
-    ]
-    assert max(mean_rewards) == pytest.approx(family.bound_per_step, abs=1e-6)
+    """Reports draw this line as what no policy without adaptation exceeds, on either split."""
+    family = get_family(name)
+    robot, _, reward = REWARD_FAMILIES[name]
+    healthy = {"walker2d": 1.0, "hopper": 1.0, "ant": 1.0, "humanoid": 5.0}.get(robot, 0.0)
+    sideways = (0.0, 1.0) if family.spec.num_parameters == 2 else (0.0,)
+    for split in (family.train, family.test):
+        tasks = split.sample(EvenlySpaced(), 200)
+        mean_rewards = []
+        for velocity in [
+            (speed, side) for speed in np.linspace(-2.0, 4.0, 13) for side in sideways
+        ]:
+            seen = {
+                "velocity": np.array(velocity),
+                "survive": healthy,
+                "contact": 0.0,
+                "terminated": False,
+                "observation": np.zeros(84),
+            }
+            mean_rewards.append(np.mean([reward(task, seen, np.zeros(6)) for task in tasks]))
+        assert max(mean_rewards) == pytest.approx(family.bound_per_step, abs=1e-9)
     assert family.no_adaptation_bound(100) == pytest.approx(100 * family.bound_per_step)
+
+
+def test_no_bound_is_claimed_where_none_is_known() -> None:
+    for family in FAMILIES.values():
+        assert (family.bound_per_step is None) == (family.spec.varies == "dynamics")
+        assert (family.no_adaptation_bound(100) is None) == (family.bound_per_step is None)

@@ -1,5 +1,7 @@
 """The distributions that tasks are drawn from."""
 
+import dataclasses
+import json
 from collections import Counter
 
 import numpy as np
@@ -7,23 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmrl.envs.families import get_family
-from ssmrl.envs.task import Alternating, UniformInterval
+from ssmrl.envs.families import ALIASES, FAMILIES, get_family
+from ssmrl.envs.locomotion import LocomotionEnv
+from ssmrl.envs.task import Alternating
 from tests.contracts.property_settings import PROPERTY
-
-
-def test_an_interval_is_covered_evenly() -> None:
-    values = np.array(UniformInterval(0.0, 3.0).sample(np.random.default_rng(0), 3000))[:, 0]
-    counts, _ = np.histogram(values, bins=6, range=(0.0, 3.0))
-    assert counts.sum() == 3000
-    assert counts.min() > 420
-
-
-@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0)])
-def test_an_empty_interval_is_refused_with_its_ends(low: float, high: float) -> None:
-    with pytest.raises(ValueError, match="`low < high` must hold") as caught:
-        UniformInterval(low, high)
-    assert str(low) in str(caught.value)
 
 
 @PROPERTY
@@ -43,3 +32,30 @@ def test_a_single_direction_task_may_be_either() -> None:
         for seed in range(20)
     }
     assert seen == {(1.0,), (-1.0,)}
+
+
+def test_a_spec_says_what_the_family_and_its_environment_are() -> None:
+    """It is printed beside results; a dimension or a duration that is off would mislead."""
+    for family in FAMILIES.values():
+        spec = family.spec
+        env = family.make_env(1, 5, 1.0, 1)
+        assert json.loads(json.dumps(dataclasses.asdict(spec))) == dataclasses.asdict(spec)
+        assert (spec.observation_dim, spec.action_dim) == (env.observation_dim, env.action_dim)
+        assert (spec.horizon, spec.action_scale) == (family.horizon, family.action_scale)
+        for split in (family.train, family.test):
+            (drawn,) = split.sample(np.random.default_rng(0), 1)
+            assert len(drawn) == spec.num_parameters, family.name
+        if isinstance(env, LocomotionEnv):
+            assert spec.dt == pytest.approx(env.physics.dt)
+
+
+def test_other_names_lead_to_a_family() -> None:
+    """The names by which task suites know them."""
+    for name in (
+        "halfcheetah-vel", "ant-vel", "ant-dir", "walker2d-vel", "halfcheetah-gravity", "ant-mass",
+        "humanoid",
+    ):  # fmt: skip
+        assert get_family(name) in FAMILIES.values()
+    assert get_family("ant-dir") is FAMILIES["ant-dir-fb"]
+    assert not set(ALIASES) & set(FAMILIES)
+    assert get_family("humanoid").spec.observation_dim == 376

@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from ssmrl.config import METHODS
+from ssmrl.meta import inner
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.learner import DivergedError, MetaLearner
 from ssmrl.meta.promp import adapt, make_sample
+from ssmrl.models.actor import encoder_names
 from tests.ssmrl.meta.plain_promp import plain_meta_loss
 from tests.ssmrl.meta.random_trajectory import (
     TINY,
+    B,
     N,
+    T,
     detached,
     random_batch,
     random_trajectory,
@@ -48,6 +52,41 @@ def test_an_update_is_adam_on_the_plain_meta_gradient(method: str) -> None:
         assert statistics["loss_last"] == pytest.approx(losses[-1], rel=1e-9)
         assert statistics["divergence"] > 0.0
         assert statistics["gradient_norm"] > 0.0
+
+
+@pytest.mark.parametrize("rows", [1, 2 * B * T])
+@every_method
+def test_how_many_tasks_are_held_in_memory_together_changes_nothing(
+    method: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta-gradient is a mean over tasks, also where the last part is a smaller one."""
+    together, apart = MetaLearner(tiny_actor(method), TINY), MetaLearner(tiny_actor(method), TINY)
+    batch = random_batch(tiny_actor(method), 2)
+    wanted = together.update(*batch)
+    monkeypatch.setattr(inner, "ROWS_AT_ONCE", rows)
+    got = apart.update(*batch)
+    assert got == pytest.approx(wanted, rel=1e-9)
+    for name, value in apart.params().items():
+        torch.testing.assert_close(value, together.params()[name], rtol=1e-9, atol=1e-11)
+
+
+@every_method
+def test_the_sequence_encoder_has_a_step_size_of_its_own(method: str) -> None:
+    """Adam's first step is its step size in every parameter with a gradient, so it can be read."""
+    actor = tiny_actor(method)
+    config = dataclasses.replace(TINY, num_epochs=1, encoder_lr_scale=0.1)
+    learner = MetaLearner(actor, config)
+    before = {name: value.clone() for name, value in learner.params().items()}
+    learner.update(*random_batch(actor, 1))
+    largest = {
+        name: float((value - before[name]).abs().max()) / config.outer_lr
+        for name, value in learner.params().items()
+    }
+    slow = encoder_names(actor)
+    assert slow
+    assert largest.keys() - slow == {"log_std", "policy.head.weight", "policy.head.bias"}
+    for name, moved in largest.items():
+        assert moved == pytest.approx(0.1 if name in slow else 1.0, rel=0.01), name
 
 
 @every_method

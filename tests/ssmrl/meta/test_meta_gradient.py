@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmrl.config import METHODS, MetaConfig
+from ssmrl.config import METHODS, MetaConfig, PolicyConfig
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import Distribution, Sample, adapt, make_sample, meta_loss
-from ssmrl.models.actor import GaussianActor
+from ssmrl.models.actor import GaussianActor, make_actor
 from ssmrl.types import Params
 from tests.ssmrl.meta.plain_promp import adapt_task, plain_meta_loss, task_of
 from tests.ssmrl.meta.random_trajectory import (
     TINY,
+    A,
     N,
+    O,
     detached,
     random_batch,
     random_trajectory,
@@ -24,13 +26,32 @@ from tests.ssmrl.meta.random_trajectory import (
 every_method = pytest.mark.parametrize("method", METHODS)
 every_depth = pytest.mark.parametrize("num_inner_steps", [1, 2])
 FIRST_ORDER = dataclasses.replace(TINY, first_order=True)
+DEEPER = {
+    "ssm, deep and gated": PolicyConfig("ssm", 2, 3, 0.7, num_layers=2, gated=True),
+    "transformer, narrow window": PolicyConfig(
+        "transformer", hidden_dim=4, init_std=0.7, num_layers=2, num_heads=2, window=3
+    ),
+}
+"""Shapes that a tiny actor of the same method leaves out."""
+
+
+def actor_of(name: str) -> GaussianActor:
+    """A tiny actor of a method, or one of the deeper ones; with random parameters."""
+    if name in METHODS:
+        return tiny_actor(name)
+    generator = torch.Generator().manual_seed(0)
+    actor = make_actor(DEEPER[name], O, A, generator).double()
+    with torch.no_grad():
+        for parameter in actor.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator).double())
+    return actor
 
 
 class Problem:
     """A meta-batch, and meta-parameters that have already moved away from those that sampled."""
 
     def __init__(self, method: str, num_inner_steps: int, config: MetaConfig = TINY) -> None:
-        self.actor: GaussianActor = tiny_actor(method)
+        self.actor: GaussianActor = actor_of(method)
         self.config = config
         supports, query = random_batch(self.actor, num_inner_steps)
         self.supports = [make_sample(support, config) for support in supports]
@@ -73,21 +94,23 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
 
 
 def finite_differences(problem: Problem, width: float = 1e-5) -> Tensor:
-    """Central differences in every coordinate of the meta-parameters."""
-    slopes = []
-    for name, value in problem.params.items():
-        for index in range(value.numel()):
-            losses = []
-            for sign in (1.0, -1.0):
-                moved = value.clone()
-                moved.view(-1)[index] += sign * width
-                losses.append(problem.loss(problem.params | {name: moved}))
-            slopes.append((losses[0] - losses[1]) / (2.0 * width))
-    return torch.stack(slopes)
+    """Central differences in every coordinate of the meta-parameters, many at a time."""
+    here = flat(problem.params)
+
+    def loss(there: Tensor) -> Tensor:
+        parts = there.split([value.numel() for value in problem.params.values()])
+        moved = zip(problem.params.items(), parts, strict=True)
+        return problem.loss({name: part.view_as(value) for (name, value), part in moved})
+
+    steps = width * torch.eye(len(here), dtype=here.dtype)
+    losses = torch.func.vmap(loss, chunk_size=64)(torch.cat([here + steps, here - steps]))
+    torch.testing.assert_close(losses[0], loss(here + steps[0]), rtol=1e-13, atol=1e-13)
+    ahead, behind = losses.chunk(2)
+    return (ahead - behind) / (2.0 * width)
 
 
 @every_depth
-@every_method
+@pytest.mark.parametrize("method", [*METHODS, *DEEPER])
 def test_equals_finite_differences(method: str, num_inner_steps: int) -> None:
     """Law 8. The loss here has all its terms: ratios beyond the clip, and a divergence."""
     problem = Problem(method, num_inner_steps)

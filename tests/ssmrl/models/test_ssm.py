@@ -6,10 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from ssmrl.models.ssm import SSM, StateSpaceModel
 from tests.contracts.property_settings import PROPERTY
 from tests.contracts.sequence_policy import make_policy
+
+FINGERPRINT = [6.85439, 18.33211, 1.98241, 2.15658]
+"""Sum and sum of squares of the output, then of the memory, computed with version 0.1."""
 
 
 def decay_of(policy: StateSpaceModel) -> torch.Tensor:
@@ -38,6 +42,81 @@ def test_is_stable_whatever_the_parameters(seed: int, scale: float) -> None:
     assert radius.min() >= 0.0
 
 
+@PROPERTY
+@given(seed=st.integers(0, 2**20), scale=st.sampled_from([1.0, 5.0]), gated=st.booleans())
+def test_layers_on_top_of_each_other_are_stable_too(seed: int, scale: float, gated: bool) -> None:
+    """The memory's own dynamics at some point of the sequence, with all that layers do between."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return scale * torch.randn(shape, generator=generator).double()
+
+    policy = StateSpaceModel(4, 3, 2, hidden_dim=4, num_layers=3, gated=gated).double()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.copy_(normal(*parameter.shape))
+    x, hidden = normal(1, 3), normal(1, policy.state_dim)
+    jacobian = torch.func.jacrev(lambda h: policy.step(x, h)[1])(hidden).detach()[0, :, 0]
+    assert jacobian.shape == (12, 12)
+    assert torch.linalg.eigvals(jacobian).abs().max() <= 1.0 + 1e-9
+
+
+def test_one_layer_has_its_names_and_the_numbers_it_always_had() -> None:
+    """Checkpoints hold the names; the numbers were written down when the layer was first made."""
+    policy = StateSpaceModel(8, 3, 2, hidden_dim=16)
+    layer = ["log_rate", "frequency", "log_time_step", "skip"]
+    layer += ["drive.weight", "readout.weight", "hidden.weight", "hidden.bias"]
+    names = ["encoder.weight", "encoder.bias", *(f"layers.0.{name}" for name in layer)]
+    assert list(policy.state_dict()) == [*names, "head.weight", "head.bias"]
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            count = torch.arange(parameter.numel(), dtype=torch.float32)
+            parameter.copy_(0.3 * torch.cos(count).view_as(parameter))
+    x = torch.sin(torch.arange(2.0 * 7 * 3)).view(2, 7, 3)
+    output, hidden = policy(x, torch.cos(torch.arange(16.0)).view(2, 8))
+    got = torch.stack([output.sum(), output.square().sum(), hidden.sum(), hidden.square().sum()])
+    wanted = torch.tensor(FINGERPRINT)
+    torch.testing.assert_close(got.detach(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_deeper_layer_is_added_to_what_lies_below() -> None:
+    """With nothing behind its nonlinearity it changes nothing, so depth costs no gradient."""
+    deep = StateSpaceModel(4, 3, 2, hidden_dim=5, num_layers=2)
+    shallow = StateSpaceModel(4, 3, 2, hidden_dim=5)
+    shallow.load_state_dict({name: deep.state_dict()[name] for name in shallow.state_dict()})
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(deep(x)[0], shallow(x)[0])
+    with torch.no_grad():
+        deep.get_parameter("layers.1.hidden.weight").zero_()
+    torch.testing.assert_close(deep(x)[0], shallow(x)[0])
+
+
+def test_a_shut_gate_lets_nothing_of_the_layer_pass() -> None:
+    policy = StateSpaceModel(4, 3, 2, hidden_dim=5, gated=True).double()
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)).double()
+    assert policy(x)[0].std() > 1e-2
+    gate = policy.get_submodule("layers.0.gate")
+    assert isinstance(gate, nn.Linear)
+    with torch.no_grad():
+        gate.bias.fill_(-1e3)
+    assert not policy(x)[0].any(), "all biases behind the gate start at 0"
+
+
+@pytest.mark.parametrize(("num_layers", "gated"), [(1, False), (1, True), (3, True)])
+def test_each_layer_adds_its_memory_and_its_parameters(num_layers: int, gated: bool) -> None:
+    policy = StateSpaceModel(4, 3, 2, hidden_dim=5, num_layers=num_layers, gated=gated)
+    assert policy.init_hidden(7).shape == (7, 4 * num_layers)
+    state_space = 3 * 2 + 2 * 4 * 5 + 5
+    a_layer = state_space + (5 * 5 + 5) * (2 if gated else 1)
+    wanted = (3 * 5 + 5) + num_layers * a_layer + (5 * 2 + 2)
+    assert sum(parameter.numel() for parameter in policy.parameters()) == wanted
+
+
+def test_no_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="`num_layers` must be at least 1, but got num_layers=0"):
+        StateSpaceModel(4, 3, 2, num_layers=0)
+
+
 def test_starts_at_the_s4d_linear_initialisation() -> None:
     """``lambda_n = -1/2 + i pi n`` with time steps from 1e-3 to 1e-1, held over one step."""
     policy = StateSpaceModel(8, 3, 2, hidden_dim=4).double()
@@ -52,11 +131,11 @@ def test_zero_order_hold_is_the_exact_response_to_a_constant_input() -> None:
     assert isinstance(policy, StateSpaceModel)
     x = torch.ones(1, 1, policy.input_dim).double().expand(1, 5_000, -1)
     with torch.no_grad():
-        policy.log_time_step.fill_(math.log(0.02))
+        policy.layers[0].log_time_step.fill_(math.log(0.02))
         first = torch.zeros(1, x.shape[1], dtype=torch.bool)
         _, settled = policy.scan(x, policy.init_hidden(1), first)
-        drive = policy.drive(torch.tanh(policy.encoder(x[:, 0])))
-        eigenvalue = torch.complex(-policy.log_rate.exp(), policy.frequency)
+        drive = policy.layers[0].drive(torch.tanh(policy.encoder(x[:, 0])))
+        eigenvalue = torch.complex(-policy.layers[0].log_rate.exp(), policy.layers[0].frequency)
     rest = -torch.view_as_complex(drive.view(-1, 2)) / eigenvalue
     torch.testing.assert_close(torch.view_as_complex(settled.view(-1, 2)), rest)
 

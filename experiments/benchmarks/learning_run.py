@@ -1,0 +1,163 @@
+"""One seed's training, whose curve and checkpoint outlive the process; not the command line."""
+
+import fcntl
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.algorithm import MAML, MAMLConfig
+from cluster.learner import MetaBatch
+from experiments.benchmarks.curves import CurveRow, curve_text
+from experiments.benchmarks.shuffled_rewards import collect_adapting_on_shuffled, held_out_returns
+from ssmrl.checkpoint import Checkpoint
+from ssmrl.config import TrainConfig
+from ssmrl.rollout.assignment import train_assignment
+from ssmrl.rollout.worker import RolloutWorker
+from ssmrl.train import initial_actor
+from tuning.durable import replace_file
+from tuning.training import checkpoint_path
+
+EVALUATE_EVERY = 10
+"""Iterations between two evaluations; the last iteration always has one."""
+HELD_OUT_DRAW = 1
+"""Which held-out tasks; searches use draw 0."""
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+class LearningRun:
+    """The training of one seed, whose curve and checkpoint outlive the process.
+
+    Args:
+        config: What to train.
+        curve: The CSV, rewritten in one move after each iteration.
+        checkpoints: Folder of the checkpoint, which names itself by the configuration.
+        shuffled_rewards: Adapt on shuffled rewards also in training.
+        num_threads: Threads of the physics; 0 means all cores.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        curve: Path,
+        checkpoints: Path,
+        shuffled_rewards: bool,
+        num_threads: int,
+    ) -> None:
+        self.config = config
+        self.curve = curve
+        self.rows: list[CurveRow] = []
+        self._checkpoint = checkpoint_path(checkpoints, config)
+        self._shuffled_rewards = shuffled_rewards
+        self._num_threads = num_threads
+        self._saved: Checkpoint | None = None
+        self._saved_at = -math.inf
+
+    @property
+    def env_steps(self) -> int:
+        """What training has used so far [env steps]."""
+        return int(self.rows[-1]["env_steps"]) if self.rows else 0
+
+    def restore(self) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            FileExistsError: If there is a curve without a checkpoint: it would be overwritten.
+            CheckpointError: If the checkpoint is damaged.
+        """
+        try:
+            self._saved = Checkpoint.load(self._checkpoint)
+        except FileNotFoundError:
+            if self.curve.exists():
+                raise FileExistsError(
+                    f"there is a curve at {self.curve}, but no checkpoint at {self._checkpoint} "
+                    "to go on from; move the curve away or choose another `--output`"
+                ) from None
+            return
+        self.rows = list(self._saved.progress["rows"])
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """Hold the algorithm, and the run's files against a second process, for a while.
+
+        Raises:
+            BlockingIOError: If another process trains this configuration.
+        """
+        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        self.curve.parent.mkdir(parents=True, exist_ok=True)
+        with self._checkpoint.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            settings = MAMLConfig().training(
+                train_config=self.config, num_physics_threads=self._num_threads
+            )
+            self._algorithm: MAML = settings.build_algo()
+            self._actor = initial_actor(self.config)
+            self._worker = RolloutWorker(self._actor, self.config.env, self._num_threads)
+            if self._saved is not None:
+                self._algorithm.load_tensors(self._saved.tensors, len(self.rows))
+            try:
+                yield
+            finally:
+                self._algorithm.stop()
+
+    def advance(self, env_steps: int) -> CurveRow:
+        """One meta-iteration, and an evaluation where one is due.
+
+        Args:
+            env_steps: The budget; the iteration that reaches it is evaluated.
+
+        Returns:
+            The new row of the curve.
+
+        Raises:
+            DivergedError: If a meta-gradient is not finite.
+        """
+        started = time.perf_counter()
+        before, after = self._iterate_shuffled() if self._shuffled_rewards else self._iterate()
+        meta = self.config.meta
+        lanes = meta.num_tasks * meta.num_episodes * (meta.num_inner_steps + 1)
+        row: CurveRow = {
+            "env_steps": self.env_steps + lanes * self.config.env.horizon,
+            "return_before": before,
+            "return_after": after,
+            "seconds": time.perf_counter() - started,
+        }
+        self.rows.append(row)
+        if len(self.rows) % EVALUATE_EVERY == 0 or row["env_steps"] >= env_steps:
+            self._load_actor()
+            row |= held_out_returns(self.config, self._actor, self._worker, HELD_OUT_DRAW)
+        # The checkpoint first, and one at once: a curve without a checkpoint cannot go on.
+        if time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+        replace_file(self.curve, curve_text(self.rows))
+        return row
+
+    def save(self) -> None:
+        """Write the checkpoint; to be called between two iterations."""
+        Checkpoint(self.config, self._algorithm.tensors(), {"rows": self.rows}).save(
+            self._checkpoint
+        )
+        self._saved_at = time.monotonic()
+
+    def _iterate(self) -> tuple[float, float]:
+        result = self._algorithm.train()["env_runners"]
+        return float(result["return_before"]), float(result["return_after"])
+
+    def _iterate_shuffled(self) -> tuple[float, float]:
+        """The algorithm's own learner on a meta-batch that adapted on shuffled rewards."""
+        self._load_actor()
+        trajectories, returns = collect_adapting_on_shuffled(
+            self.config, self._actor, self._worker, train_assignment(self.config, len(self.rows))
+        )
+        self._algorithm.learner_group.update(
+            batch=MetaBatch(tuple(trajectories[:-1]), trajectories[-1]), timesteps={}
+        )
+        return float(returns[0]), float(returns[-1])
+
+    def _load_actor(self) -> None:
+        tensors = self._algorithm.tensors()
+        self._actor.load_state_dict(
+            {name: tensors[f"actor.{name}"] for name in self._actor.state_dict()}
+        )

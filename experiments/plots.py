@@ -1,0 +1,140 @@
+"""The figures of the experiments; it draws numbers that it is given and measures none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.statistics import interquartile_mean, nested_interval
+
+MET, MISSED = "#2a7f62", "#c2512f"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One number against its target.
+
+    Attributes:
+        name: What was measured.
+        value: The number.
+        wanted: Its target in words, or nothing.
+        share: The number in units of its target, so that 1 or more is met; None without one.
+        met: Whether the target is met; None without one.
+    """
+
+    name: str
+    value: float
+    wanted: str
+    share: float | None
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure, with a value of each seed at each point.
+
+    Attributes:
+        name: For the legend.
+        x: Positions of the points.
+        y: Values, one sequence per seed.
+        style: Of matplotlib, for example ``"-"``.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[Sequence[float]]
+    style: str = "-"
+
+
+def ratio_bars(path: Path, bars: Sequence[Bar], *, title: str) -> Path:
+    """Bars in units of their targets: what reaches the line at 1 is met.
+
+    Numbers without a target have no place on that axis; they are in the table.
+    """
+    placed = [(bar, bar.share) for bar in bars if bar.share is not None]
+    figure, axes = _figure(height=1.2 + 0.5 * len(placed))
+    positions = np.arange(len(placed))[::-1]
+    colors = [MET if bar.met else MISSED for bar, _ in placed]
+    axes.barh(positions, [share for _, share in placed], color=colors, height=0.6)
+    axes.set_yticks(positions, [fill(bar.name, 40) for bar, _ in placed], fontsize=7)
+    for position, (bar, share) in zip(positions, placed, strict=True):
+        text = f" {bar.value:.3g} (target {bar.wanted})"
+        axes.text(share, position, text, va="center", fontsize=7)
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_xlabel("measured in units of the target")
+    axes.set_xlim(0.0, 1.5 * max([1.0, *(share for _, share in placed if np.isfinite(share))]))
+    return _saved(figure, axes, path, title)
+
+
+def log_log_lines(
+    path: Path, curves: Sequence[Curve], *, title: str, x_label: str, y_label: str
+) -> Path:
+    """Lines of medians on two logarithmic axes."""
+    figure, axes = _figure()
+    for curve in curves:
+        axes.loglog(
+            curve.x, np.median(curve.y, axis=0), curve.style, label=curve.name, marker="o", ms=3
+        )
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend(fontsize=7)
+    return _saved(figure, axes, path, title)
+
+
+def learning_curves(
+    path: Path, curves: Sequence[Curve], *, title: str, bound: float | None, y_label: str
+) -> Path:
+    """Interquartile means over seeds, with 95 % bootstrap bands where there are several seeds.
+
+    Args:
+        path: The PNG.
+        curves: Of env steps.
+        title: Above the axes.
+        bound: What no policy without adaptation exceeds; None draws no line.
+        y_label: Of the vertical axis.
+    """
+    figure, axes = _figure()
+    colors: dict[str, str] = {}
+    for curve in curves:
+        values = np.asarray(curve.y, dtype=np.float64)
+        color = colors.setdefault(curve.name.partition(",")[0], f"C{len(colors)}")
+        middle = interquartile_mean(values.T)
+        axes.plot(curve.x, middle, curve.style, color=color, label=curve.name, linewidth=1.2)
+        if len(values) > 1:
+            rng = np.random.default_rng(0)
+            bands = [nested_interval(column[:, None], rng) for column in values.T]
+            low, high = np.asarray(bands).T
+            axes.fill_between(curve.x, low, high, color=color, alpha=0.2, linewidth=0)
+    if bound is not None:
+        axes.axhline(bound, color="black", linewidth=0.8, linestyle="--")
+        axes.annotate(
+            "no policy without adaptation exceeds this",
+            (0.99, bound),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=7,
+        )
+    axes.set_xlabel("env steps")
+    axes.set_ylabel(y_label)
+    axes.legend(fontsize=7)
+    return _saved(figure, axes, path, title)
+
+
+def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
+    # Not pyplot, which keeps figures and picks a display.
+    figure = Figure(figsize=(7.0, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _saved(figure: Figure, axes: Axes, path: Path, title: str) -> Path:
+    axes.set_title(title, fontsize=9)
+    axes.grid(alpha=0.25)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A committed figure stays below 200 KB, also with many noisy curves.
+    figure.savefig(path, dpi=90, pil_kwargs={"optimize": True})
+    return path

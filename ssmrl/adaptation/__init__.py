@@ -1,0 +1,1 @@
+"""Adaptation of a trained model to the data that it meets when it is used."""

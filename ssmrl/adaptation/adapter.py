@@ -1,0 +1,277 @@
+"""Adaptation at test time: gradient steps on a copy of the weights that can be taken back.
+
+Not meta-training: nothing is learnt here about how to adapt.
+"""
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssmrl.checkpoint import CheckpointError, check_tensors, read_tensors, write_tensors
+from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.supervised import FunctionalModel, LossFn
+from ssmrl.types import Hidden, Params
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """How a model adapts to one batch.
+
+    Attributes:
+        learning_rate: Step size of gradient descent.
+        num_steps: Gradient steps in one update.
+        grad_clip_norm: Largest norm of a step's gradient, over all parameters together; a longer
+            one is scaled down to it. None for no limit.
+        trust_region: Largest Euclidean distance of the adapted parameters, all together, from the
+            weights that the adapter started with. A step that leaves this ball is put back onto
+            its surface, along the line to its centre. None for no limit.
+        ema_decay: With a decay ``d``, predictions use averaged weights: they start at the adapter's
+            first weights, and after each gradient step become ``d * average + (1 - d) * weights``.
+            Gradients are still taken at the weights themselves. None for no average.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    learning_rate: float = 0.01
+    num_steps: int = 1
+    grad_clip_norm: float | None = None
+    trust_region: float | None = None
+    ema_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "grad_clip_norm", "trust_region"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, but got {value}")
+        if self.num_steps < 0:
+            raise ValueError(f"`num_steps` must not be negative, but got {self.num_steps}")
+        if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(
+                f"`0 <= ema_decay < 1` must hold, but got {self.ema_decay}; "
+                "with 1 the average would never move"
+            )
+
+
+class AdaptationReport(NamedTuple):
+    """What one update did.
+
+    Attributes:
+        loss_before: On the update's data, of the weights that predicted before it.
+        loss_after: On the same data, of the weights that the steps led to, kept or not.
+        rolled_back: Whether the steps were taken back because the loss had risen.
+        distance: Euclidean distance from the first weights, of the weights that were kept.
+    """
+
+    loss_before: float
+    loss_after: float
+    rolled_back: bool
+    distance: float
+
+
+class Adapter:
+    """Adapts its own copy of a model to the data that comes, and never to worse.
+
+    An update whose steps raise the loss on their own data is taken back: the weights, and their
+    average, are then as before it. The copy is in evaluation mode, so that the two losses compare.
+
+    Args:
+        model: As in ``MetaMAML``; it is copied and never changed.
+        config: How to adapt.
+        device: Where the copy lives; inputs are moved there.
+
+    Attributes:
+        config: How it adapts.
+        last_report: What the last update did; None before the first one.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> adapter = Adapter(model, AdaptationConfig(learning_rate=0.1, num_steps=5))
+        >>> x = torch.linspace(-1, 1, 8).unsqueeze(-1)
+        >>> loss, steps_taken = adapter.update_step(x, 3 * x)
+        >>> steps_taken, loss < adapter.last_report.loss_before
+        (5, True)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: AdaptationConfig = AdaptationConfig(),
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.config = config
+        self.last_report: AdaptationReport | None = None
+        self._device = torch.device(device)
+        self._model = FunctionalModel(copy.deepcopy(model).to(self._device).eval())
+        self._start: Params = {k: v.detach().clone() for k, v in self._model.params().items()}
+        self._params = self._average = self._start
+
+    def params(self) -> Params:
+        """The weights that predict, by name, copied: the average if there is one."""
+        return {name: value.clone() for name, value in self._predicting().items()}
+
+    def update_step(
+        self,
+        x: Tensor,
+        y: Tensor,
+        hidden_state: Hidden | None = None,
+        loss_fn: LossFn | None = None,
+    ) -> tuple[float, int]:
+        """Adapt to one batch.
+
+        Args:
+            x: ``(B, I)`` or ``(B, T, I)``.
+            y: As the output.
+            hidden_state: ``(B, S)``; the model's empty one if left out.
+            loss_fn: Mean squared error if left out.
+
+        Returns:
+            The loss on this batch of the weights that predict from now on, and how many gradient
+            steps were kept: ``config.num_steps``, or 0 after a rollback. ``last_report`` says more.
+
+        Raises:
+            ValueError: If shapes do not fit.
+            DivergedError: If the loss is not finite before any step; then nothing changed.
+        """
+        x, y = x.detach().to(self._device), y.detach().to(self._device)
+        hidden = None if hidden_state is None else hidden_state.detach().to(self._device)
+
+        def loss(params: Params) -> Tensor:
+            return self._model.loss(params, x, y, hidden, loss_fn)
+
+        before = float(loss(self._predicting()))
+        if not math.isfinite(before):
+            raise DivergedError(
+                f"the loss before adapting must be finite, but is {before}; look for values in "
+                "`x`, `y` and the hidden state that are not finite, or `reset()` the adapter"
+            )
+        params, average = self._params, self._average
+        for _ in range(self.config.num_steps):
+            params = self._stepped(params, torch.func.grad(loss)(params))
+            average = self._averaged(average, params)
+        after = float(loss(params if self.config.ema_decay is None else average))
+        rolled_back = not (after <= before and _is_finite(params))
+        if not rolled_back:
+            self._params, self._average = params, average
+        self.last_report = AdaptationReport(
+            before, after, rolled_back, float(_distance(self._params, self._start))
+        )
+        return (before, 0) if rolled_back else (after, self.config.num_steps)
+
+    def predict(
+        self, x: Tensor, hidden_state: Hidden | None = None
+    ) -> tuple[Tensor, Hidden | None]:
+        """The adapted model's output, without a graph.
+
+        Args:
+            x: ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: ``(B, S)``; the model's empty one if left out.
+
+        Returns:
+            The output, and the next memory or None for a model without.
+
+        Raises:
+            ValueError: If shapes do not fit.
+        """
+        hidden = None if hidden_state is None else hidden_state.to(self._device)
+        with torch.no_grad():
+            return self._model(self._predicting(), x.to(self._device), hidden)
+
+    def reset(self) -> None:
+        """Go back to the weights that the adapter started with."""
+        self._params = self._average = self._start
+        self.last_report = None
+
+    def save(self, path: Path | str) -> None:
+        """Write the weights (first, present, averaged), buffers and settings without pickle."""
+        write_tensors(Path(path), self._tensors(), {"adapter": json.dumps(asdict(self.config))})
+
+    def load(self, path: Path | str) -> None:
+        """Become what was saved: weights, buffers and settings.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If the file is damaged, of another kind, or of another model; then
+                nothing changed.
+        """
+        tensors, metadata = read_tensors(Path(path))
+        if "adapter" not in metadata:
+            raise CheckpointError(
+                f"{path} must be a file of `Adapter.save`, but is of another kind"
+            )
+        check_tensors(Path(path), tensors, self._tensors())
+        config = AdaptationConfig(**json.loads(metadata["adapter"]))
+        on_device = {name: value.to(self._device) for name, value in tensors.items()}
+        module = self._model.module
+        module.load_state_dict({name: on_device[f"model.{name}"] for name in module.state_dict()})
+        # In the model's order: norms are sums, whose last bits depend on it.
+        self._start, self._params, self._average = (
+            {name: on_device[f"{group}.{name}"] for name in self._model.params()}
+            for group in ("start", "present", "average")
+        )
+        self.config = config
+        self.last_report = None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that makes the adapter; ``model`` holds buffers and what does not adapt."""
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "model": self._model.module.state_dict(),
+            "start": self._start,
+            "present": self._params,
+            "average": self._average,
+        }
+        return {f"{group}.{k}": v for group, part in groups.items() for k, v in part.items()}
+
+    def _predicting(self) -> Params:
+        return self._params if self.config.ema_decay is None else self._average
+
+    def _stepped(self, params: Params, gradient: Params) -> Params:
+        """One step of gradient descent, kept inside the trust region."""
+        config = self.config
+        scale = 1.0
+        if config.grad_clip_norm is not None:
+            scale = min(1.0, config.grad_clip_norm / max(float(_norm(gradient)), 1e-30))
+        params = {
+            name: value - config.learning_rate * scale * gradient[name]
+            for name, value in params.items()
+        }
+        if config.trust_region is None:
+            return params
+        distance = float(_distance(params, self._start))
+        if distance <= config.trust_region:
+            return params
+        share = config.trust_region / distance
+        return {
+            name: self._start[name] + share * (value - self._start[name])
+            for name, value in params.items()
+        }
+
+    def _averaged(self, average: Params, params: Params) -> Params:
+        decay = self.config.ema_decay
+        if decay is None:
+            return average
+        return {
+            name: decay * value + (1.0 - decay) * params[name] for name, value in average.items()
+        }
+
+
+def _norm(params: Params) -> Tensor:
+    """Euclidean norm of all values together."""
+    norms = torch.stack([torch.linalg.vector_norm(value) for value in params.values()])
+    norm: Tensor = torch.linalg.vector_norm(norms)
+    return norm
+
+
+def _distance(params: Params, others: Params) -> Tensor:
+    return _norm({name: value - others[name] for name, value in params.items()})
+
+
+def _is_finite(params: Params) -> bool:
+    return all(bool(value.isfinite().all()) for value in params.values())

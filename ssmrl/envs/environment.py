@@ -1,0 +1,180 @@
+"""Any Gymnasium environment as a batch of episodes played side by side.
+
+Not the batched physics that meta-training runs on, which is ``ssmrl.envs.batched_env``.
+"""
+
+import difflib
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import FlattenObservation
+from torch import Tensor
+
+
+class Environment:
+    """``B`` episodes of one Gymnasium environment, stepped together.
+
+    Autoreset is Gymnasium's next-step mode. The step that ends an episode returns its last
+    observation. The next step of that lane ignores its action and starts the next episode: it
+    returns the first observation, a reward of 0, and ``done`` false, and ``info["first"]`` is
+    true there. What it goes from and to is no transition; leave such steps out of any training.
+
+    Args:
+        env_name: A Gymnasium id; ``module:id`` imports the module that registers it first.
+        batch_size: How many lanes, ``B``.
+        seed: Lane ``i`` of the first reset is seeded with ``seed + i``, and later resets go on
+            from there. Left out, every run differs.
+
+    Attributes:
+        vector_env: The Gymnasium vector environment. This project's own ids step as one batch,
+            all others one lane after the other, each lane an environment of its own.
+        batch_size: ``B``.
+        observation_dim: ``O``, after flattening.
+        action_dim: ``A``: the width of a continuous action, or the number of discrete choices.
+
+    Raises:
+        KeyError: If there is no environment of this name; the message lists the nearest ones.
+        ValueError: If ``batch_size`` is not positive, or the actions are neither a vector of reals
+            nor a choice.
+
+    Example:
+        >>> with Environment("CartPole-v1", batch_size=2, seed=0) as environment:
+        ...     observation = environment.reset()
+        ...     observation, reward, done, info = environment.step(np.array([0, 1]))
+        >>> observation.shape, reward.tolist(), done.tolist()
+        ((2, 4), [1.0, 1.0], [False, False])
+    """
+
+    def __init__(self, env_name: str, batch_size: int = 1, seed: int | None = None) -> None:
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, but got {batch_size=}")
+        spec = _find_spec(env_name)
+        own = spec.namespace == "ssmrl"
+        self.vector_env = gymnasium.make_vec(
+            env_name,
+            num_envs=batch_size,
+            vectorization_mode="vector_entry_point" if own else "sync",
+            wrappers=None if own else [FlattenObservation],
+        )
+        mode = self.vector_env.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.NEXT_STEP:
+            raise ValueError(f"{env_name} must reset at the next step, but its mode is {mode}")
+        self.batch_size = batch_size
+        self.observation_dim = math.prod(self.vector_env.single_observation_space.shape or ())
+        self.action_dim = _action_dim(env_name, self.vector_env.single_action_space)
+        self._seed = seed
+        self._ended: np.ndarray | None = None
+
+    def reset(self) -> np.ndarray:
+        """Start a new episode in every lane.
+
+        Returns:
+            Observations ``(B, O)``, float32.
+        """
+        observation, _ = self.vector_env.reset(seed=self._seed)
+        self._seed = None
+        self._ended = np.zeros(self.batch_size, dtype=np.bool_)
+        return np.array(observation, dtype=np.float32)
+
+    def step(
+        self, action: np.ndarray | Tensor
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Advance every lane by one env step.
+
+        Args:
+            action: ``(B, A)`` reals, or ``(B,)`` integers for discrete choices. Reals are passed
+                on as they are: an environment that clips says so itself.
+
+        Returns:
+            Observations ``(B, O)`` float32; rewards ``(B,)`` float64; ``done`` ``(B,)`` bool,
+            terminated or truncated; and ``info``: what the environment itself tells, with the
+            arrays ``terminated`` (ended by its own rules), ``truncated`` (cut, by the time limit
+            say) and ``first`` (started here instead of acting), each ``(B,)`` bool.
+
+        Raises:
+            RuntimeError: Before the first reset.
+            ValueError: If the action's shape is wrong, or it is not finite or no choice.
+        """
+        if self._ended is None:
+            raise RuntimeError("an environment must be reset before its first step; call `reset()`")
+        first = self._ended
+        observation, reward, terminated, truncated, told = self.vector_env.step(
+            self._checked(action)
+        )
+        self._ended = np.logical_or(terminated, truncated)
+        info = dict(told) | {
+            "terminated": np.array(terminated),
+            "truncated": np.array(truncated),
+            "first": first,
+        }
+        return (
+            np.array(observation, dtype=np.float32),
+            np.array(reward, dtype=np.float64),
+            self._ended.copy(),
+            info,
+        )
+
+    def close(self) -> None:
+        """Free what the environment holds; may be called again."""
+        self.vector_env.close()
+
+    def __enter__(self) -> "Environment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _checked(self, action: np.ndarray | Tensor) -> np.ndarray:
+        array = action.detach().cpu().numpy() if isinstance(action, Tensor) else np.asarray(action)
+        space = self.vector_env.single_action_space
+        shape = (self.batch_size, *(space.shape or ()))
+        if array.shape != shape:
+            raise ValueError(f"`action` must be {shape}, but got {array.shape}")
+        if isinstance(space, Discrete):
+            if not np.issubdtype(array.dtype, np.integer):
+                raise ValueError(
+                    f"a choice out of {space} must be an integer, but got {array.dtype}; take the "
+                    "argmax of the model's output, or a sample"
+                )
+            low = int(space.start)
+            wrong, rule = (array < low) | (array >= low + int(space.n)), f"in {space}"
+        else:
+            wrong, rule = ~np.isfinite(array).all(axis=1), "finite"
+        if wrong.any():
+            lanes = np.flatnonzero(wrong).tolist()
+            raise ValueError(
+                f"`action` must be {rule}, but in the lanes {lanes} is {array[lanes].tolist()}"
+            )
+        return array
+
+
+def _find_spec(env_name: str) -> gymnasium.envs.registration.EnvSpec:
+    """The registered environment of this name.
+
+    Raises:
+        KeyError: If there is none; the message lists the nearest names.
+    """
+    try:
+        return gymnasium.spec(env_name)
+    except gymnasium.error.Error as error:
+        lower = {name.lower(): name for name in sorted(gymnasium.registry)}
+        near = difflib.get_close_matches(env_name.lower(), lower, n=5, cutoff=0.5)
+        names = ", ".join(lower[name] for name in near) or "none is near"
+        raise KeyError(
+            f"unknown environment {env_name!r}; the nearest of {len(lower)} are: {names}"
+        ) from error
+
+
+def _action_dim(env_name: str, space: gymnasium.Space[Any]) -> int:
+    if isinstance(space, Discrete):
+        return int(space.n)
+    if isinstance(space, Box) and len(space.shape) == 1:
+        return space.shape[0]
+    raise ValueError(
+        f"the actions of {env_name} must be a vector of reals or one choice, but are {space}; "
+        "wrap and register the environment with such actions"
+    )

@@ -1,0 +1,361 @@
+"""MAML on supervised tasks, through any model; reinforcement learning is ``ssmrl.meta.learner``."""
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmrl.checkpoint import CheckpointError, check_tensors, read_tensors, write_tensors
+from ssmrl.meta.inner import inner_adapt, task_parts
+from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask, stack_tasks
+from ssmrl.types import Hidden, Params
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class MetaMAML:
+    """Learns initial parameters from which a few gradient steps fit a new task.
+
+    All tasks of a meta-batch are adapted at once under ``torch.func.vmap``, so the model must be
+    made of operations that can be differentiated twice there: ``torch.nn``'s fused recurrent and
+    attention layers, and dropout, are not. The models of ``ssmrl`` are.
+
+    Args:
+        model: A ``SequencePolicy``, a module from ``x`` to an output, or a module from
+            ``(x, hidden_state)`` to ``(output, next_hidden)``; its parameters are the
+            meta-parameters, and ``meta_update`` changes them in place.
+        inner_lr: Step size of the adaptation.
+        outer_lr: Adam's step size on the meta-parameters.
+        first_order: Leave the second derivative out of the meta-gradient.
+        grad_clip_norm: Largest norm of the meta-gradient, over all parameters together; a longer
+            one is scaled down to it. The inner gradient is not clipped.
+
+    Attributes:
+        model: The model.
+        optimizer: Adam over the model's parameters that require a gradient.
+
+    Raises:
+        ValueError: If a step size or the norm is not positive and finite.
+
+    Example:
+        >>> maml = MetaMAML(nn.Linear(1, 1), inner_lr=0.1)
+        >>> x = torch.linspace(-1, 1, 8).unsqueeze(-1)
+        >>> tasks = [(x, slope * x, x, slope * x) for slope in (1.0, 2.0)]
+        >>> losses = [maml.meta_update(tasks) for _ in range(50)]
+        >>> losses[-1] < losses[0]
+        True
+
+    References:
+        Finn et al. 2017, "Model-Agnostic Meta-Learning", algorithm 1 and section 5.2 (first order).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner_lr: float = 0.01,
+        outer_lr: float = 0.001,
+        first_order: bool = False,
+        *,
+        grad_clip_norm: float | None = None,
+    ) -> None:
+        self.model = model
+        self._functional = FunctionalModel(model)
+        self._settings: dict[str, Any] = {
+            "inner_lr": inner_lr,
+            "outer_lr": outer_lr,
+            "first_order": first_order,
+            "grad_clip_norm": grad_clip_norm,
+        }
+        for name in ("inner_lr", "outer_lr", "grad_clip_norm"):
+            value = self._settings[name]
+            if value is not None and not 0.0 < value < math.inf:
+                raise ValueError(f"`{name}` must be positive and finite, but got {value}")
+        self.optimizer = torch.optim.Adam(self._functional.params().values(), lr=outer_lr)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was made with, by argument name; a copy."""
+        return dict(self._settings)
+
+    def functional_forward(
+        self,
+        x: Tensor,
+        hidden_state: Hidden | None = None,
+        params: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Hidden | None]:
+        """The model at other parameters than its own.
+
+        Args:
+            x: ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: ``(B, S)``; the model's empty one if left out.
+            params: As ``adapt_task`` returns them; the model's own if left out.
+
+        Returns:
+            The output, and the next memory or None for a model without.
+
+        Raises:
+            ValueError: If shapes do not fit.
+            KeyError: If ``params`` has other names than the model.
+        """
+        own: Mapping[str, Tensor] = self._functional.params()
+        if params is not None and params.keys() != own.keys():
+            raise KeyError(
+                f"`params` must name the model's parameters {sorted(own)}, but got {sorted(params)}"
+            )
+        return self._functional(own if params is None else params, x, hidden_state)
+
+    def adapt_task(
+        self,
+        support_x: Tensor,
+        support_y: Tensor,
+        initial_hidden_state: Hidden | None = None,
+        loss_fn: LossFn | None = None,
+        num_steps: int = 1,
+    ) -> OrderedDict[str, Tensor]:
+        """Parameters after gradient steps on one task.
+
+        Args:
+            support_x: ``(B, I)``, one step for each sequence, or ``(B, T, I)``.
+            support_y: As the output.
+            initial_hidden_state: ``(B, S)``; the model's empty one if left out.
+            loss_fn: Mean squared error if left out.
+            num_steps: Gradient steps; with 0 the result equals the meta-parameters.
+
+        Returns:
+            Adapted parameters by name. They carry the graph back to the model's own parameters,
+            which stay as they are; under ``torch.no_grad`` they carry none.
+
+        Raises:
+            ValueError: If shapes do not fit, or ``num_steps`` is negative.
+        """
+        _check_num_steps(num_steps)
+        return OrderedDict(
+            self._adapt(
+                loss_fn, num_steps, self._meta(), support_x, support_y, initial_hidden_state
+            )
+        )
+
+    def meta_loss(
+        self,
+        tasks: Sequence[SupervisedTask],
+        initial_hidden_state: Hidden | Sequence[Hidden] | None = None,
+        loss_fn: LossFn | None = None,
+        num_steps: int = 1,
+    ) -> Tensor:
+        """Mean loss on the query data after adapting to the support data; changes nothing.
+
+        The arguments are those of ``meta_update``.
+
+        Returns:
+            A scalar that carries the graph back to the model's parameters; under ``torch.no_grad``
+            it carries none.
+        """
+        _check_num_steps(num_steps)
+        stacked = stack_tasks(tasks)
+        hidden, hidden_axis = self._hidden_of_tasks(initial_hidden_state, len(tasks))
+        return self._mean_loss(loss_fn, num_steps, stacked, hidden, hidden_axis)
+
+    def meta_gradient(
+        self,
+        tasks: Sequence[SupervisedTask],
+        initial_hidden_state: Hidden | Sequence[Hidden] | None = None,
+        loss_fn: LossFn | None = None,
+        num_steps: int = 1,
+    ) -> tuple[float, Params]:
+        """The meta-loss and its gradient by parameter, a few tasks at a time; changes nothing.
+
+        The arguments are those of ``meta_update``.
+        """
+        _check_num_steps(num_steps)
+        stacked = stack_tasks(tasks)
+        hidden, hidden_axis = self._hidden_of_tasks(initial_hidden_state, len(tasks))
+        params = self._functional.params()
+        total = {name: torch.zeros_like(value) for name, value in params.items()}
+        mean = 0.0
+        rows = max(stacked[part][0, ..., 0].numel() for part in (0, 2))
+        for part in task_parts(len(tasks), rows):
+            share = (part.stop - part.start) / len(tasks)
+            own = hidden if hidden is None or hidden_axis is None else hidden[part]
+            with torch.enable_grad():
+                loss = self._mean_loss(
+                    loss_fn, num_steps, [leaf[part] for leaf in stacked], own, hidden_axis
+                )
+            gradients = torch.autograd.grad(loss, list(params.values()), materialize_grads=True)
+            for name, gradient in zip(params, gradients, strict=True):
+                total[name] += share * gradient
+            mean += share * float(loss.detach())
+        return mean, total
+
+    def meta_update(
+        self,
+        tasks: Sequence[SupervisedTask],
+        initial_hidden_state: Hidden | Sequence[Hidden] | None = None,
+        loss_fn: LossFn | None = None,
+        num_steps: int = 1,
+    ) -> float:
+        """One step of Adam on the meta-parameters, along the gradient through the adaptation.
+
+        Args:
+            tasks: ``(support_x, support_y, query_x, query_y)`` of each task; all tasks have the
+                same shapes, while support and query may differ from each other.
+            initial_hidden_state: The memory before the support and again before the query
+                sequences: one ``(B, S)`` for all tasks, or one for each task as ``(N, B, S)`` or
+                as a list of ``N``. The model's empty one if left out.
+            loss_fn: Mean squared error if left out. It runs under ``vmap``: it must not branch on
+                values.
+            num_steps: Gradient steps of the adaptation; with 0 this is training on all tasks.
+
+        Returns:
+            The meta-loss before the step.
+
+        Raises:
+            ValueError: If there is no task, tasks are ragged, or shapes do not fit.
+            DivergedError: If the meta-loss or its gradient is not finite; then nothing changed.
+        """
+        value, gradient = self.meta_gradient(tasks, initial_hidden_state, loss_fn, num_steps)
+        norm = torch.stack([each.norm() for each in gradient.values()]).norm()
+        if not (math.isfinite(value) and bool(torch.isfinite(norm))):
+            raise DivergedError(
+                f"the meta-loss must be finite, but got {value} with a gradient of norm "
+                f"{float(norm)}; lower `inner_lr`, or look for values in the tasks that are not "
+                "finite"
+            )
+        clip = self._settings["grad_clip_norm"]
+        scale = 1.0 if clip is None else min(1.0, clip / max(float(norm), 1e-30))
+        for name, parameter in self._functional.params().items():
+            parameter.grad = gradient[name] * scale
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return value
+
+    def save(self, path: Path | str) -> None:
+        """Write weights, buffers, Adam's moments and settings to one file without pickle."""
+        metadata = {"maml": json.dumps(self._settings)}
+        write_tensors(Path(path), self._tensors(), metadata)
+
+    def load(self, path: Path | str) -> None:
+        """Become what was saved: weights, buffers, Adam's moments and settings.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If the file is damaged, of another kind, or of another model; then
+                nothing changed.
+        """
+        tensors, metadata = read_tensors(Path(path))
+        if "maml" not in metadata:
+            raise CheckpointError(
+                f"{path} must be a file of `MetaMAML.save`, but is of another kind"
+            )
+        model = {k: v for k, v in tensors.items() if k.startswith("model.")}
+        check_tensors(Path(path), model, _prefixed("model", self.model.state_dict()))
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in model.items()})
+        self._settings = json.loads(metadata["maml"])
+        self.optimizer = torch.optim.Adam(
+            self._functional.params().values(), lr=self._settings["outer_lr"]
+        )
+        for name, parameter in self._functional.params().items():
+            moments = {key: tensors.get(f"optimizer.{key}.{name}") for key in _MOMENTS}
+            if all(value is not None for value in moments.values()):
+                self.optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device)
+                    for key, value in moments.items()
+                    if value is not None
+                }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = _prefixed("model", self.model.state_dict())
+        for name, parameter in self._functional.params().items():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
+        return tensors
+
+    def _meta(self) -> Params:
+        # Clones carry the graph and survive the optimiser, which writes in place.
+        return {name: value.clone() for name, value in self._functional.params().items()}
+
+    def _adapt(
+        self,
+        loss_fn: LossFn | None,
+        num_steps: int,
+        params: Params,
+        x: Tensor,
+        y: Tensor,
+        hidden: Hidden | None,
+    ) -> Params:
+        def loss(params: Params) -> Tensor:
+            return self._functional.loss(params, x, y, hidden, loss_fn)
+
+        return inner_adapt(
+            loss,
+            params,
+            lr=self._settings["inner_lr"],
+            num_steps=num_steps,
+            first_order=self._settings["first_order"],
+        )
+
+    def _mean_loss(
+        self,
+        loss_fn: LossFn | None,
+        num_steps: int,
+        stacked: list[Tensor],
+        hidden: Hidden | None,
+        hidden_axis: int | None,
+    ) -> Tensor:
+        losses: Tensor = torch.func.vmap(
+            partial(self._task_loss, loss_fn, num_steps), in_dims=(None, 0, hidden_axis)
+        )(self._meta(), stacked, hidden)
+        return losses.mean()
+
+    def _task_loss(
+        self,
+        loss_fn: LossFn | None,
+        num_steps: int,
+        params: Params,
+        task: SupervisedTask,
+        hidden: Hidden | None,
+    ) -> Tensor:
+        support_x, support_y, query_x, query_y = task
+        adapted = self._adapt(loss_fn, num_steps, params, support_x, support_y, hidden)
+        return self._functional.loss(adapted, query_x, query_y, hidden, loss_fn)
+
+    def _hidden_of_tasks(
+        self, hidden: Hidden | Sequence[Hidden] | None, num_tasks: int
+    ) -> tuple[Hidden | None, int | None]:
+        """The memory, and the axis of its tasks or None if all tasks share it."""
+        if hidden is None:
+            return None, None
+        if not isinstance(hidden, Tensor):
+            shapes = [tuple(each.shape) for each in hidden]
+            if len(hidden) != num_tasks or len(set(shapes)) != 1:
+                raise ValueError(
+                    f"`initial_hidden_state` must hold {num_tasks} hidden states of one shape, "
+                    f"one for each task, but got {shapes}"
+                )
+            return torch.stack(list(hidden)), 0
+        shape = self._functional.hidden_shape(1)
+        shared_ndim = 2 if shape is None else len(shape)
+        if hidden.ndim == shared_ndim:
+            return hidden, None
+        if hidden.ndim != shared_ndim + 1 or hidden.shape[0] != num_tasks:
+            raise ValueError(
+                "`initial_hidden_state` must have the batch on axis 0, or the "
+                f"{num_tasks} tasks on axis 0 and the batch on axis 1, but got "
+                f"{tuple(hidden.shape)}"
+            )
+        return hidden, 0
+
+
+def _check_num_steps(num_steps: int) -> None:
+    if num_steps < 0:
+        raise ValueError(f"`num_steps` must not be negative, but got {num_steps=}")
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}

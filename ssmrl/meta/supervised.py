@@ -1,0 +1,218 @@
+"""Any module as a function of its parameters, with a memory or without, on checked batches.
+
+Not an optimiser: steps are taken in ``ssmrl.meta.maml`` and ``ssmrl.adaptation.adapter``.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssmrl.types import Hidden
+
+LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From (prediction, target) to a scalar."""
+
+SupervisedTask: TypeAlias = Sequence[Tensor]
+"""``(support_x, support_y, query_x, query_y)``."""
+
+_PARTS = ("support_x", "support_y", "query_x", "query_y")
+
+
+class FunctionalModel:
+    """A module whose parameters are an argument.
+
+    A module has a memory if it has a method ``init_hidden(batch_size)``, as every
+    ``SequencePolicy`` does, or if its ``forward`` takes a second positional argument. Then it maps
+    ``(x, hidden_state)`` to ``(output, next_hidden)``, and the memory is a tensor with the batch
+    on axis 0. Any other module maps ``x`` to its output.
+
+    Args:
+        module: Its parameters that require a gradient are the ones that adapt; the others, and
+            its buffers, stay what they are.
+
+    Attributes:
+        module: The same module.
+        has_memory: Whether it carries a memory.
+
+    Raises:
+        ValueError: If no parameter requires a gradient.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        positional = [
+            parameter
+            for parameter in inspect.signature(module.forward).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        self._init_hidden: Callable[[int], Hidden] | None = getattr(module, "init_hidden", None)
+        self.has_memory = self._init_hidden is not None or len(positional) > 1
+        self._must_be_given = (
+            len(positional) > 1 and positional[1].default is inspect.Parameter.empty
+        )
+        if not self.params():
+            raise ValueError(
+                "a model must have a parameter that requires a gradient, but "
+                f"{type(module).__name__} has none; there is nothing to adapt"
+            )
+
+    def params(self) -> dict[str, nn.Parameter]:
+        """The module's own parameters that adapt, by name; not copies."""
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def __call__(
+        self, params: Mapping[str, Tensor], x: Tensor, hidden_state: Hidden | None
+    ) -> tuple[Tensor, Hidden | None]:
+        """Evaluate the module at these parameters.
+
+        Args:
+            params: Those of ``params()``, at any values.
+            x: ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: ``(B, S)``; if left out the model starts with an empty one.
+
+        Returns:
+            The output, and the next memory or None.
+
+        Raises:
+            ValueError: If ``x`` or the memory has an impossible shape.
+            TypeError: If the module returns something else than its kind should.
+        """
+        check_input(x)
+        if not self.has_memory:
+            if hidden_state is not None:
+                raise ValueError(
+                    f"{type(self.module).__name__} has no memory, but got a hidden state of shape "
+                    f"{tuple(hidden_state.shape)}; leave it out"
+                )
+            output = torch.func.functional_call(self.module, dict(params), (x,))
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"{type(self.module).__name__} has no memory, so it must return a tensor, but "
+                    f"returned {type(output).__name__}"
+                )
+            return output, None
+        hidden = self._checked_hidden(x.shape[0], hidden_state)
+        arguments = (x,) if hidden is None else (x, hidden)
+        result = torch.func.functional_call(self.module, dict(params), arguments)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                f"{type(self.module).__name__} has a memory, so it must return (output, "
+                f"next_hidden), but returned {type(result).__name__}"
+            )
+        return result
+
+    def loss(
+        self,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        hidden_state: Hidden | None,
+        loss_fn: LossFn | None,
+    ) -> Tensor:
+        """Loss of these parameters on one batch, a scalar.
+
+        Args:
+            params: Those of ``params()``, at any values.
+            x: ``(B, I)`` or ``(B, T, I)``.
+            y: The output's shape; a loss of your own may want another last axis, or integers.
+            hidden_state: As in a call.
+            loss_fn: Mean squared error if left out.
+
+        Raises:
+            ValueError: If ``x``, ``y``, memory and output do not fit, or the loss is no scalar.
+        """
+        check_input(x)
+        if y.ndim == 0 or y.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"`x` and `y` must have the same batch size, but got {tuple(x.shape)} and "
+                f"{tuple(y.shape)}"
+            )
+        output, _ = self(params, x, hidden_state)
+        _check_target(output, y, is_default=loss_fn is None)
+        loss = (functional.mse_loss if loss_fn is None else loss_fn)(output, y)
+        if loss.ndim != 0:
+            raise ValueError(
+                f"`loss_fn` must return a scalar, but got shape {tuple(loss.shape)}; reduce it, "
+                "for example with `.mean()`"
+            )
+        return loss
+
+    def hidden_shape(self, batch_size: int) -> tuple[int, ...] | None:
+        """The shape of a memory for this batch size; None if the module does not say."""
+        return None if self._init_hidden is None else tuple(self._init_hidden(batch_size).shape)
+
+    def _checked_hidden(self, batch_size: int, hidden_state: Hidden | None) -> Hidden | None:
+        if hidden_state is None:
+            if not self._must_be_given:
+                return None
+            if self._init_hidden is None:
+                raise ValueError(
+                    f"{type(self.module).__name__}.forward needs a hidden state, but got none; "
+                    "pass one, or give the model a method `init_hidden(batch_size)`"
+                )
+            return self._init_hidden(batch_size)
+        wanted = self.hidden_shape(batch_size) or (batch_size, *hidden_state.shape[1:])
+        if tuple(hidden_state.shape) != wanted:
+            raise ValueError(
+                f"the hidden state must have the shape {wanted} for a batch of {batch_size}, but "
+                f"got {tuple(hidden_state.shape)}; make one with `init_hidden({batch_size})`"
+            )
+        return hidden_state
+
+
+def check_input(x: Tensor) -> None:
+    """Refuse what is neither a batch of steps nor a batch of sequences, and empty batches.
+
+    Raises:
+        ValueError: If ``x`` has neither 2 nor 3 axes, or no elements.
+    """
+    if x.ndim not in (2, 3) or x.numel() == 0:
+        raise ValueError(f"`x` must be (B, I) or (B, T, I), not empty, but got {tuple(x.shape)}")
+
+
+def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
+    """The four parts of all tasks, each with a leading task axis ``N``.
+
+    Raises:
+        ValueError: If there are none, one has not four parts, or their shapes differ.
+    """
+    if not tasks:
+        raise ValueError("`tasks` must hold at least one task, but is empty")
+    for index, task in enumerate(tasks):
+        if len(task) != len(_PARTS):
+            raise ValueError(
+                f"each task must be ({', '.join(_PARTS)}), but task {index} has {len(task)} parts"
+            )
+    for part, name in enumerate(_PARTS):
+        shapes = [tuple(task[part].shape) for task in tasks]
+        others = [index for index, shape in enumerate(shapes) if shape != shapes[0]]
+        if others:
+            raise ValueError(
+                f"all tasks must have the same shapes, but `{name}` is {shapes[0]} in task 0 and "
+                f"{shapes[others[0]]} in task {others[0]} (differing tasks: {others}); cut or pad "
+                "them, or update on groups of equal shape"
+            )
+    return [torch.stack([task[part] for task in tasks]) for part in range(len(_PARTS))]
+
+
+def _check_target(output: Tensor, y: Tensor, *, is_default: bool) -> None:
+    """Shapes that torch would broadcast without a word are refused.
+
+    A loss of one's own may read the last axis in its own way (a mean and a variance, say), and
+    integer targets are class labels.
+    """
+    if is_default:
+        fits = output.shape == y.shape
+    else:
+        fits = not y.is_floating_point() or (
+            output.ndim == y.ndim and output.shape[:-1] == y.shape[:-1]
+        )
+    if not fits:
+        raise ValueError(
+            f"`y` must have the output's shape {tuple(output.shape)}, but got {tuple(y.shape)}; "
+            "torch would broadcast one against the other"
+        )

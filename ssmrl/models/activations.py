@@ -1,0 +1,26 @@
+"""Nonlinearities that give a number the same bits wherever in a tensor it stands.
+
+Not torch's own ``sigmoid`` and ``gelu``: on a CPU these round the last elements of a tensor, which
+do not fill a vector register, otherwise than the rest. A task's actions would then depend on how
+many tasks share its batch.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def sigmoid(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``1 / (1 + exp(-x))``."""
+    return 0.5 + 0.5 * torch.tanh(0.5 * x)
+
+
+def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``x`` times the probability that a standard normal is below it.
+
+    References:
+        Hendrycks & Gimpel 2016, "Gaussian Error Linear Units", section 2.
+    """
+    return x * (0.5 + 0.5 * torch.erf(math.sqrt(0.5) * x))
