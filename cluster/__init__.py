@@ -1,1 +1,3 @@
 """Ray: meta-learning as an RLlib algorithm, its actors, and the session they live in."""
+
+import ssmrl as _ssmrl  # noqa: F401 (before RLlib loads torch, which reads what ssmrl sets)

@@ -10,6 +10,11 @@ import os
 # MKL reads this at its first call, so it must be set before anything is computed.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
+# After each product torch's threads wait for the next one in a busy loop, by default for so long
+# that they take the cores from the physics. They read this when torch is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 

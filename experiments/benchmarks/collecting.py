@@ -56,7 +56,11 @@ class Collection:
         env = robot.make_env(self.num_lanes, settings.num_threads)
         env.reset(np.ones(self.num_lanes, dtype=np.bool_), generators(self.num_lanes))
         self._start = env.physics.position.copy(), env.physics.velocity.copy()
-        control = self.collect().action.double() / robot.action_per_control
+        played = self.collect()
+        control = played.action.double() / robot.action_per_control
+        later = played.first.clone()
+        later[..., 0] = False
+        self._restarts = [np.flatnonzero(row) for row in later.flatten(0, 1).T.numpy()]
         limit = robot.control_limit
         by_time = control.clamp(-limit, limit).flatten(0, 1).movedim(1, 0)
         self._controls: np.ndarray = by_time.contiguous().numpy()
@@ -70,8 +74,8 @@ class Collection:
         self._raw.set_state(*self._start)
 
     def play_raw(self) -> None:
-        """The collection's own actions without policy, observation, reward or reset."""
-        self._raw.play(self._controls)
+        """The collection's own actions and restarts, without policy, observation or reward."""
+        self._raw.play(self._controls, self._restarts)
 
 
 def measure(settings: Settings) -> Measured:

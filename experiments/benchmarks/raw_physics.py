@@ -4,12 +4,12 @@ Beside ``ssmrl.envs.physics`` the only file that knows MuJoCo: what is measured 
 library may not go through our own code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from mujoco import MjLogConfig
 from mujoco.batch import Batch
 
@@ -99,18 +99,37 @@ class RawPhysics:
         self._control = self._batch.bind("ctrl")
         self.position: np.ndarray = self._batch.bind("qpos")
         self._velocity: np.ndarray = self._batch.bind("qvel")
+        self._start = self.position.copy(), self._velocity.copy()
 
     def set_state(
         self, position: Float[np.ndarray, "B nq"], velocity: Float[np.ndarray, "B nv"]
     ) -> None:
-        """Put every simulation into a state."""
-        self._batch.reset(self._ids, stage=0)
-        self.position[:] = position
-        self._velocity[:] = velocity
-        self._batch.forward(self._ids)
+        """Put every simulation into a state, from which ``play`` may start lanes again."""
+        self._start = position, velocity
+        self._restart(self._ids)
 
-    def play(self, controls: Float[np.ndarray, "T B A"]) -> None:
-        """Advance every simulation by one env step per row of ``controls``."""
-        for control in controls:
+    def play(
+        self,
+        controls: Float[np.ndarray, "T B A"],
+        restarts: Sequence[Int[np.ndarray, " K"]] | None = None,
+    ) -> None:
+        """Advance every simulation by one env step per row of ``controls``.
+
+        Args:
+            controls: Actuator inputs.
+            restarts: Which simulations go back to their start before each step. A robot that lies
+                on the ground costs more than one that stands, so a floor under episodes that end
+                must let them end.
+        """
+        for t, control in enumerate(controls):
+            if restarts is not None and len(restarts[t]):
+                self._restart(restarts[t])
             self._control[:] = control
             self._batch.step(nstep=FRAME_SKIP)
+
+    def _restart(self, ids: Int[np.ndarray, " K"]) -> None:
+        position, velocity = self._start
+        self._batch.reset(ids, stage=0)
+        self.position[ids] = position[ids]
+        self._velocity[ids] = velocity[ids]
+        self._batch.forward(ids)
