@@ -15,12 +15,12 @@ import typer
 
 from cluster.algorithm import MAML, MAMLConfig
 from cluster.session import session
+from experiments.benchmarks.raw_physics import ANT, HALF_CHEETAH, HUMANOID, RawPhysics
 from ssmrl.config import TrainConfig
-from ssmrl.envs.families import get_family
-from ssmrl.envs.locomotion import LocomotionEnv
 
 NUM_RAW_MEASUREMENTS = 5
 RAW_STEPS = 40
+ROBOTS = {robot.task.partition("-")[0]: robot for robot in (HALF_CHEETAH, ANT, HUMANOID)}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -51,19 +51,20 @@ def throughput(
 
 
 def raw_rate(config: TrainConfig) -> float:
-    """Env steps/s of the bare environment, all lanes of a meta-batch at once, random actions."""
-    num_envs = config.meta.num_tasks * config.meta.num_episodes
-    env = get_family(config.env.task).make_env(num_envs, config.env.horizon, 1.0, 0)
-    if not isinstance(env, LocomotionEnv):
+    """Env steps/s of ``mujoco.batch`` alone, all lanes of a meta-batch at once, random actions."""
+    robot = ROBOTS.get(config.env.task.partition("-")[0])
+    if robot is None:
         raise typer.BadParameter(
-            f"{config.env.task} has no physics to compare with", param_hint="--task"
+            f"{config.env.task} has no raw physics to compare with; tasks of these robots have: "
+            f"{', '.join(ROBOTS)}",
+            param_hint="--task",
         )
-    physics = env.physics
-    rng = np.random.default_rng(0)
-    control = rng.uniform(-0.3, 0.3, (RAW_STEPS, num_envs, physics.control_dim))
+    num_envs = config.meta.num_tasks * config.meta.num_episodes
+    physics = RawPhysics(robot.model, num_envs, num_threads=0)
+    shape = (RAW_STEPS, num_envs, robot.make_env(1, 1).action_dim)
+    controls = np.random.default_rng(0).uniform(-0.3, 0.3, shape)
     started = time.perf_counter()
-    for action in control:
-        physics.step(action)
+    physics.play(controls)
     return RAW_STEPS * num_envs / (time.perf_counter() - started)
 
 
