@@ -148,13 +148,14 @@ class TrainConfig:
         resets = f"one of {list(MEMORY_RESETS)}"
         _check(self.policy.memory_reset in MEMORY_RESETS, "policy.memory_reset", self, resets)
         _check(self.policy.state_dim % 2 == 0, "policy.state_dim", self, "even: two reals a mode")
+        knobs = self.knobs()
         for knob in _COUNTS:
-            _check(self.knobs()[knob] >= 1, knob, self, "at least 1")  # type: ignore[operator]
+            _check(knobs[knob] >= 1, knob, self, "at least 1")  # type: ignore[operator]
         for knob in _POSITIVE:
-            value = float(self.knobs()[knob])
+            value = float(knobs[knob])
             _check(0.0 < value < float("inf"), knob, self, "positive and finite")
         for knob in ("meta.discount", "meta.gae_lambda"):
-            _check(0.0 <= float(self.knobs()[knob]) <= 1.0, knob, self, "in [0, 1]")
+            _check(0.0 <= float(knobs[knob]) <= 1.0, knob, self, "in [0, 1]")
         _check(self.meta.inner_kl >= 0.0, "meta.inner_kl", self, "at least 0")
         _check(self.seed >= 0, "seed", self, "at least 0")
 

@@ -49,7 +49,7 @@ def stack_params(params: Params, num_tasks: int) -> Params:
     return {name: value.expand(num_tasks, *value.shape) for name, value in params.items()}
 
 
-ROWS_AT_ONCE = 16_000
+ROWS_AT_ONCE = 8_000
 """Steps of sequences whose graph is held in memory together: more fall out of a CPU's cache."""
 
 

@@ -8,32 +8,45 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ssmrl.models.activations import gelu, sigmoid
+from ssmrl.models.activations import sigmoid
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.models.recurrence import multiply, recurrence
 
 
 class StateSpaceLayer(nn.Module):
-    """A diagonal state space between two linear maps, then gelu, an optional gate, and a layer.
+    """A diagonal state space between two linear maps, then tanh, an optional gate, and a layer.
+
+    A mode moves by no more than its time step times its input, which is little beside what passes
+    it by. So the weights that drive it are measured in units (``loudness``) in which unit white
+    noise gives every mode the same standard deviation at first: a half, since observations change
+    slowly and move a mode further than noise. Without, neither the memory nor its gradients could
+    be heard, and a policy did not learn.
 
     Args:
         state_dim: Reals of memory, two for a mode.
         hidden_dim: Width of what goes in and what comes out, ``H``.
-        gated: Let the input decide how much of the gelu's output passes on.
+        gated: Let the input decide how much of the state space's output passes on.
     """
+
+    loudness: Tensor
 
     def __init__(self, state_dim: int, hidden_dim: int, gated: bool) -> None:
         super().__init__()
         num_modes = state_dim // 2
         self.log_rate = nn.Parameter(torch.full((num_modes,), math.log(0.5)))
         self.frequency = nn.Parameter(math.pi * torch.arange(num_modes, dtype=torch.float32))
-        low, high = math.log(1e-3), math.log(1e-1)
-        self.log_time_step = nn.Parameter(torch.linspace(low, high, num_modes))
+        # The faster a mode turns, the shorter its step: none turns by more than pi / 2 at first.
+        longest, shortest = math.log(1e-1), math.log(1e-3)
+        self.log_time_step = nn.Parameter(torch.linspace(longest, shortest, num_modes))
         self.drive = _linear(hidden_dim, state_dim, bias=False)
         self.readout = _linear(state_dim, hidden_dim, bias=False)
         self.skip = nn.Parameter(torch.ones(hidden_dim))
         self.hidden = _linear(hidden_dim, hidden_dim)
         self.gate = _linear(hidden_dim, hidden_dim) if gated else None
+        with torch.no_grad():
+            decay, gain = self._zero_order_hold()
+            loudness = 0.5 * torch.sqrt((1.0 - _size(decay)) / _size(gain)).repeat_interleave(2)
+        self.register_buffer("loudness", loudness, persistent=False)
 
     def step(
         self, features: Float[Tensor, "B H"], state: Float[Tensor, "B S"]
@@ -55,11 +68,16 @@ class StateSpaceLayer(nn.Module):
         return self._mix(features, states), states[:, -1]
 
     def _discretise(self) -> tuple[Float[Tensor, " S"], Float[Tensor, "H S"]]:
-        """Zero-order hold: ``exp(step * lambda)``, and what drives the modes.
+        """The decay of the modes, and what drives them.
 
-        The drive is scaled by ``(exp(step * lambda) - 1) / lambda``: its weights, and not what
-        comes out of them, since there are fewer weights than steps.
+        The drive is scaled: its weights, and not what comes out of them, since there are fewer
+        weights than steps.
         """
+        decay, gain = self._zero_order_hold()
+        return decay, multiply(gain * self.loudness, self.drive.weight.mT)
+
+    def _zero_order_hold(self) -> tuple[Float[Tensor, " S"], Float[Tensor, " S"]]:
+        """``exp(step * lambda)`` and ``(exp(step * lambda) - 1) / lambda``."""
         rate = self.log_rate.exp()
         step = self.log_time_step.exp()
         shrink = torch.exp(-rate * step)
@@ -69,25 +87,26 @@ class StateSpaceLayer(nn.Module):
         size = rate.square() + self.frequency.square()
         inverse = torch.stack([-rate / size, -self.frequency / size], dim=-1).flatten()
         change = torch.stack([real - 1.0, imag], dim=-1).flatten()
-        return decay, multiply(multiply(change, inverse), self.drive.weight.mT)
+        return decay, multiply(change, inverse)
 
     def _mix(
         self, features: Float[Tensor, "*batch H"], state: Float[Tensor, "*batch S"]
     ) -> Float[Tensor, "*batch H"]:
-        mixed = gelu(self.readout(state) + self.skip * features)
+        mixed = torch.tanh(self.readout(state) + self.skip * features)
         if self.gate is not None:
             mixed = mixed * sigmoid(self.gate(features))
         return torch.tanh(self.hidden(mixed))
 
 
 class StateSpaceModel(SequencePolicy):
-    """Input layer, diagonal linear state space, gelu, one hidden layer, output layer.
+    """Input layer, diagonal linear state space, one hidden layer, output layer; tanh between.
 
     The state space has ``state_dim / 2`` complex modes ``lambda_n`` with negative real part, so it
     is stable whatever the parameters. It is discretised by zero-order hold with a learnt time
-    step per mode, and starts at the diagonal linear initialisation of S4D.
+    step per mode, and starts at the diagonal linear initialisation of S4D, each mode as loud as the
+    others (Orvieto et al. 2023).
 
-    With more layers, each further state space with its gelu and hidden layer is added to what the
+    With more layers, each further state space with its hidden layer is added to what the
     one below gives, and the memory holds their modes side by side.
 
     Args:
@@ -97,7 +116,7 @@ class StateSpaceModel(SequencePolicy):
         hidden_dim: Width of the layers around the state space.
         device: Where the parameters live.
         num_layers: State spaces on top of each other.
-        gated: Let each layer's input decide how much of the gelu's output passes on.
+        gated: Let each layer's input decide how much of the state space's output passes on.
 
     Raises:
         ValueError: If ``state_dim`` is odd or not positive, or ``num_layers`` less than 1.
@@ -111,7 +130,8 @@ class StateSpaceModel(SequencePolicy):
     References:
         Gu et al. 2022, "On the Parameterization and Initialization of Diagonal State Space
         Models", equations 4 (zero-order hold) and 9 (initialisation); Mehta et al. 2023, "Long
-        Range Language Modeling via Gated State Spaces", section 3 (the gate).
+        Range Language Modeling via Gated State Spaces", section 3 (the gate); Orvieto et al. 2023,
+        "Resurrecting Recurrent Neural Networks for Long Sequences", section 3.4 (equal loudness).
     """
 
     def __init__(
@@ -136,6 +156,10 @@ class StateSpaceModel(SequencePolicy):
         self.input_dim, self.output_dim = input_dim, output_dim
         self.state_dim = num_layers * state_dim
         self.encoder = _linear(input_dim, hidden_dim)
+        # Unit variance for unit inputs. A few inputs tend to be large ones, such as positions, and
+        # would saturate the units: they are weighted as if there were sixteen.
+        bound = math.sqrt(3.0 / max(input_dim, 16))
+        nn.init.uniform_(self.encoder.weight, -bound, bound)
         self.layers = nn.ModuleList(
             StateSpaceLayer(state_dim, hidden_dim, gated) for _ in range(num_layers)
         )
@@ -174,6 +198,12 @@ class StateSpaceModel(SequencePolicy):
 
 
 SSM = StateSpaceModel
+
+
+def _size(pairs: Float[Tensor, " S"]) -> Tensor:
+    """Squared absolute value of each complex number."""
+    size: Tensor = pairs.square().unflatten(-1, (-1, 2)).sum(-1)
+    return size
 
 
 def _linear(input_dim: int, output_dim: int, *, bias: bool = True) -> nn.Linear:

@@ -41,7 +41,7 @@ def checksum(actor: GaussianActor) -> float:
 # Recorded from the code as it is. They tell an unintended change of the numbers, not right from
 # wrong: a change that is meant to move them records them anew and says so.
 FINGERPRINTS = {
-    "ssm": (-14.686293, 10.010022),
+    "ssm": (-13.187180, 4.097270),
     "lstm": (-14.136838, 15.431914),
     "gru": (-12.734582, 3.215570),
     "transformer": (-14.167668, 13.632271),

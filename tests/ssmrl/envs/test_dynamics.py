@@ -13,7 +13,7 @@ from ssmrl.envs.locomotion import LocomotionEnv
 from ssmrl.envs.physics import load_model
 from tests.ssmrl.envs.plain_physics import GymnasiumRobots, quiet_mujoco
 
-NUM_ENVS, NUM_STEPS = 2, 60
+NUM_ENVS, NUM_STEPS = 2, 500
 MODELS = {
     "halfcheetah": "half_cheetah",
     "ant": "ant",

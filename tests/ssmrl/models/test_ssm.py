@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from ssmrl.models.recurrence import recurrence
 from ssmrl.models.ssm import SSM, StateSpaceModel
 from tests.contracts.property_settings import PROPERTY
 from tests.contracts.sequence_policy import make_policy
 
-FINGERPRINT = [6.85439, 18.33211, 1.98241, 2.15658]
+FINGERPRINT = [6.93833, 15.00230, 17.00517, 100.81037]
 """Sum and sum of squares of the output, then of the memory, computed with version 0.1."""
 
 
@@ -118,15 +119,18 @@ def test_no_layer_is_refused() -> None:
 
 
 def test_starts_at_the_s4d_linear_initialisation() -> None:
-    """``lambda_n = -1/2 + i pi n`` with time steps from 1e-3 to 1e-1, held over one step."""
+    """``lambda_n = -1/2 + i pi n``, held over time steps from 1e-1 down to 1e-3."""
     policy = StateSpaceModel(8, 3, 2, hidden_dim=4).double()
     eigenvalue = torch.complex(torch.full((4,), -0.5).double(), torch.pi * torch.arange(4).double())
-    step = torch.logspace(-3, -1, 4).double()
+    step = torch.logspace(-1, -3, 4).double()
     torch.testing.assert_close(decay_of(policy), (step * eigenvalue).exp(), rtol=1e-6, atol=1e-6)
 
 
 def test_zero_order_hold_is_the_exact_response_to_a_constant_input() -> None:
-    """Held input: the memory tends to ``-b / lambda``, the rest state of the continuous system."""
+    """Held input: the memory tends to ``-b / lambda``, the rest state of the continuous system.
+
+    ``b`` are the weights of the drive in their units, the same for any time step.
+    """
     policy = make_policy("ssm")
     assert isinstance(policy, StateSpaceModel)
     x = torch.ones(1, 1, policy.input_dim).double().expand(1, 5_000, -1)
@@ -135,9 +139,24 @@ def test_zero_order_hold_is_the_exact_response_to_a_constant_input() -> None:
         first = torch.zeros(1, x.shape[1], dtype=torch.bool)
         _, settled = policy.scan(x, policy.init_hidden(1), first)
         drive = policy.layers[0].drive(torch.tanh(policy.encoder(x[:, 0])))
+        drive = drive * policy.layers[0].loudness
         eigenvalue = torch.complex(-policy.layers[0].log_rate.exp(), policy.layers[0].frequency)
     rest = -torch.view_as_complex(drive.view(-1, 2)) / eigenvalue
     torch.testing.assert_close(torch.view_as_complex(settled.view(-1, 2)), rest)
+
+
+def test_every_mode_is_heard_alike_at_first() -> None:
+    """White noise moves a slow mode as far as a fast one; once, none of them could be heard."""
+    torch.manual_seed(0)
+    layer = StateSpaceModel(64, 3, 2, hidden_dim=256).layers[0]
+    x = torch.randn(64, 4_000, 256)
+    first = torch.zeros(64, 4_000, dtype=torch.bool)
+    decay, drive = layer._discretise()
+    states = recurrence(decay.detach(), x @ drive.detach(), torch.zeros(64, 64), first)
+    # Xavier's weights of 256 inputs and 64 outputs turn unit noise into one of this variance.
+    wanted = 0.5 * math.sqrt(2.0 * 256 / (256 + 64))
+    spread = states[:, 2_000:].unflatten(-1, (-1, 2)).square().sum(-1).mean((0, 1)).sqrt()
+    torch.testing.assert_close(spread / math.sqrt(2.0), torch.full((32,), wanted), rtol=0.1, atol=0)
 
 
 def test_remembers() -> None:
