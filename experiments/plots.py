@@ -50,6 +50,25 @@ class Curve:
     style: str = "-"
 
 
+@dataclass(frozen=True)
+class Band:
+    """One line or row of bars of a figure, with an interval at each point.
+
+    Attributes:
+        name: For the legend.
+        x: Positions of the points.
+        middle: Values.
+        low: Lower ends of the intervals.
+        high: Upper ends.
+    """
+
+    name: str
+    x: Sequence[float]
+    middle: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
 def ratio_bars(path: Path, bars: Sequence[Bar], *, title: str) -> Path:
     """Bars in units of their targets: what reaches the line at 1 is met.
 
@@ -123,6 +142,105 @@ def learning_curves(
     axes.set_ylabel(y_label)
     axes.legend(fontsize=7)
     return _saved(figure, axes, path, title)
+
+
+def interval_lines(
+    path: Path,
+    bands: Sequence[Band],
+    *,
+    title: str,
+    bound: float | None,
+    x_label: str,
+    y_label: str,
+) -> Path:
+    """Lines with error bars, a little beside each other.
+
+    Args:
+        path: The PNG.
+        bands: In the order of their colors.
+        title: Above the axes.
+        bound: Mean that no policy without adaptation exceeds; None draws no line.
+        x_label: Of the horizontal axis.
+        y_label: Of the vertical axis.
+    """
+    figure, axes = _figure()
+    for number, band in enumerate(bands):
+        shift = 0.04 * (number - (len(bands) - 1) / 2)
+        axes.errorbar(
+            np.asarray(band.x) + shift,
+            band.middle,
+            yerr=_error_bars(band),
+            color=f"C{number}",
+            label=band.name,
+            linewidth=1.2,
+            capsize=2,
+            marker="o",
+            ms=3,
+        )
+    _draw_bound(axes, bound)
+    axes.set_xticks(sorted({x for band in bands for x in band.x}))
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _saved(figure, axes, path, title)
+
+
+def interval_bars(
+    path: Path,
+    bands: Sequence[Band],
+    *,
+    title: str,
+    bound: float | None,
+    groups: Sequence[str],
+    y_label: str,
+) -> Path:
+    """Groups of bars with error bars, one bar of each band in a group.
+
+    Args:
+        path: The PNG.
+        bands: In the order of their colors; their positions are not used.
+        title: Above the axes.
+        bound: Mean that no policy without adaptation exceeds; None draws no line.
+        groups: What the groups are called, one for each point of a band.
+        y_label: Of the vertical axis.
+    """
+    figure, axes = _figure()
+    positions = np.arange(len(groups))
+    width = 0.8 / len(bands)
+    for number, band in enumerate(bands):
+        axes.bar(
+            positions + width * (number - (len(bands) - 1) / 2),
+            band.middle,
+            width,
+            yerr=_error_bars(band),
+            color=f"C{number}",
+            label=band.name,
+            capsize=2,
+            error_kw={"linewidth": 0.8},
+        )
+    _draw_bound(axes, bound)
+    axes.set_xticks(positions, list(groups))
+    axes.set_ylabel(y_label)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _saved(figure, axes, path, title)
+
+
+def _error_bars(band: Band) -> np.ndarray:
+    """Lengths below and above the middle; an interval need not contain it."""
+    middle = np.asarray(band.middle)
+    return np.maximum([middle - band.low, band.high - middle], 0.0)
+
+
+def _draw_bound(axes: Axes, bound: float | None) -> None:
+    if bound is None:
+        return
+    axes.axhline(
+        bound,
+        color="black",
+        linewidth=0.8,
+        linestyle="--",
+        label="bound on the mean\nwithout adaptation",
+    )
 
 
 def _figure(height: float = 4.2) -> tuple[Figure, Axes]:

@@ -1,0 +1,260 @@
+"""What the serious benchmark leaves of one method and seed; neither made nor drawn here."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from experiments.benchmarks.curves import CurveRow
+from experiments.statistics import (
+    NUM_RESAMPLES,
+    Statistic,
+    interquartile_mean,
+    nested_interval,
+)
+from ssmrl.config import TrainConfig
+from ssmrl.envs.families import get_family
+from tuning.durable import replace_file
+
+REPORTED_STEPS = (0, 1, 2, 3, 5)
+"""Adaptation steps after which a policy is tested."""
+TEST_DRAW = 1
+"""Which held-out tasks; searches use draw 0."""
+
+_FIRST_COLUMNS = ("env_steps", "return_before", "return_after", "seconds")
+
+
+class ResultError(ValueError):
+    """A file is not a result of the serious benchmark, or it was damaged."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    middle: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """One method with one seed, meta-trained and tested on held-out tasks.
+
+    Attributes:
+        config: What was trained.
+        preset: Name of the policy's size; None if its width was given.
+        device: Where the meta-updates were computed.
+        num_parameters: Of the policy.
+        curve: One row per meta-iteration.
+        task_returns: Return on each held-out task, by the number of adaptation steps before.
+
+    Raises:
+        ValueError: If there is no curve, or numbers of the curve or the test are missing or not
+            finite.
+    """
+
+    config: TrainConfig
+    preset: str | None
+    device: str
+    num_parameters: int
+    curve: tuple[CurveRow, ...]
+    task_returns: Mapping[int, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        if not self.curve:
+            raise ValueError("`curve` must have a row per meta-iteration, but is empty")
+        for number, row in enumerate(self.curve, start=1):
+            if missing := [name for name in _FIRST_COLUMNS if name not in row]:
+                raise ValueError(f"row {number} of `curve` lacks {', '.join(missing)}")
+            _check_finite(f"row {number} of `curve`", list(row.values()))
+        if tuple(self.task_returns) != REPORTED_STEPS:
+            raise ValueError(
+                f"`task_returns` must be of {list(REPORTED_STEPS)} adaptation steps, but is of "
+                f"{list(self.task_returns)}"
+            )
+        for num_steps, values in self.task_returns.items():
+            _check_finite(f"the returns after {num_steps} adaptation steps", values)
+            if len(values) != self.config.evaluation.num_tasks:
+                raise ValueError(
+                    f"there must be a return for each of {self.config.evaluation.num_tasks} "
+                    f"held-out tasks, but after {num_steps} adaptation steps there are "
+                    f"{len(values)}"
+                )
+
+    @property
+    def method(self) -> str:
+        """The sequence model."""
+        return self.config.policy.method
+
+    @property
+    def num_iterations(self) -> int:
+        """Meta-iterations."""
+        return len(self.curve)
+
+    @property
+    def env_steps(self) -> int:
+        """What training used [env steps]."""
+        return int(self.curve[-1]["env_steps"])
+
+    @property
+    def seconds(self) -> float:
+        """What training took [s]."""
+        return sum(row["seconds"] for row in self.curve)
+
+    @property
+    def no_adaptation_bound(self) -> float | None:
+        """What no policy without adaptation exceeds on average over tasks; None if not known."""
+        config = self.config.env
+        return get_family(config.task).no_adaptation_bound(config.horizon)
+
+    def command(self) -> str:
+        """What makes this result again; in which folder is left out."""
+        config = self.config
+        sizes: dict[str, Any] = {"preset": self.preset}
+        if self.preset is None:
+            sizes = {"hidden-dim": config.policy.hidden_dim}
+            if self.method == "ssm":
+                sizes["state-dim"] = config.policy.state_dim
+        flags = {
+            "task": config.env.task,
+            "method": self.method,
+            "epochs": self.num_iterations,
+            **sizes,
+            "seed": config.seed,
+            "num-tasks": config.meta.num_tasks,
+            "num-episodes": config.meta.num_episodes,
+            "num-test-tasks": config.evaluation.num_tasks,
+            "inner-lr": config.meta.inner_lr,
+            "outer-lr": config.meta.outer_lr,
+            "device": self.device,
+        }
+        words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+        return shlex.join(["python", "-m", "experiments.serious_benchmark", *words])
+
+    def to_json(self) -> str:
+        """The result as indented JSON, with what follows from it."""
+        tests = []
+        for num_steps, values in self.task_returns.items():
+            row: dict[str, Any] = {"num_steps": num_steps}
+            for name, statistic in (("interquartile_mean", interquartile_mean), ("mean", mean)):
+                estimated = estimate([self], num_steps, statistic)
+                row[name] = estimated.middle
+                row[f"{name}_interval"] = [estimated.low, estimated.high]
+            tests.append(row | {"task_returns": list(values)})
+        content = {
+            "task": self.config.env.task,
+            "method": self.method,
+            "seed": self.config.seed,
+            "preset": self.preset,
+            "device": self.device,
+            "num_parameters": self.num_parameters,
+            "env_steps": self.env_steps,
+            "seconds": self.seconds,
+            "no_adaptation_bound": self.no_adaptation_bound,
+            "command": self.command(),
+            "config": self.config.knobs(),
+            "test": tests,
+            "curve": list(self.curve),
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of ``to_json``.
+
+        Raises:
+            ResultError: If the text is not a whole result.
+        """
+        try:
+            content: dict[str, Any] = json.loads(text)
+            return cls(
+                config=_config(content["config"]),
+                preset=content["preset"],
+                device=content["device"],
+                num_parameters=int(content["num_parameters"]),
+                curve=tuple(
+                    {name: float(value) for name, value in row.items()} for row in content["curve"]
+                ),
+                task_returns={
+                    row["num_steps"]: tuple(float(value) for value in row["task_returns"])
+                    for row in content["test"]
+                },
+            )
+        except KeyError as error:
+            raise ResultError(f"it lacks {error.args[0]!r}") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ResultError(str(error)) from error
+
+    def save(self, path: Path) -> None:
+        """Write the file in one move."""
+        replace_file(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            ResultError: If it is not a whole result; the message names it.
+            OSError: If it cannot be read.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (ResultError, UnicodeDecodeError) as error:
+            raise ResultError(
+                f"{path} is not a whole result of the serious benchmark: {error}; "
+                "move it away and make it again"
+            ) from error
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """The mean along the last axis: what a no-adaptation bound is about."""
+    return np.asarray(values.mean(-1))
+
+
+def estimate(
+    results: Sequence[BenchmarkResult],
+    num_steps: int,
+    statistic: Statistic = interquartile_mean,
+) -> Estimate:
+    """A statistic of the returns of all seeds on all held-out tasks, with its bootstrap interval.
+
+    All seeds are tested on the same tasks. So a resample draws seeds and draws tasks, and has every
+    drawn seed on every drawn task: tasks drawn for each seed apart would average out the luck of
+    the tasks, which the seeds share, and make the interval too short. With one seed it is over its
+    tasks alone and says nothing about other seeds. The resamples come from a fixed stream: equal
+    returns give an equal interval.
+
+    Args:
+        results: Of one method, one per seed.
+        num_steps: Adaptation steps.
+        statistic: What is estimated.
+    """
+    scores = np.array([result.task_returns[num_steps] for result in results])
+    num_seeds, num_tasks = scores.shape
+    rng = np.random.default_rng(0)
+    if num_seeds == 1:
+        low, high = nested_interval(scores, rng, statistic=statistic)
+    else:
+        rows = rng.integers(num_seeds, size=(NUM_RESAMPLES, num_seeds, 1))
+        columns = rng.integers(num_tasks, size=(NUM_RESAMPLES, 1, num_tasks))
+        resamples = scores[rows, columns].reshape(NUM_RESAMPLES, -1)
+        low, high = (float(end) for end in np.quantile(statistic(resamples), [0.025, 0.975]))
+    return Estimate(float(statistic(scores.reshape(1, -1))[0]), low, high)
+
+
+def _config(knobs: Mapping[str, Any]) -> TrainConfig:
+    try:
+        return TrainConfig().with_knobs(knobs)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+
+
+def _check_finite(what: str, values: Sequence[float]) -> None:
+    if bad := [index for index, value in enumerate(values) if not math.isfinite(value)]:
+        raise ValueError(f"{what} must be finite, but those at {bad} are not")

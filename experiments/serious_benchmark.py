@@ -1,0 +1,261 @@
+"""``python -m experiments.serious_benchmark``: meta-train sequence models and test them, one table.
+
+Not a search over settings, and by default not the published budget: the meta-batch is small, so
+that a comparison ends in minutes.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+if not __package__:
+    # Run as a file: its folder would come before the standard library, and the root not at all.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import typer
+
+from experiments.benchmark_result import REPORTED_STEPS, TEST_DRAW, BenchmarkResult, estimate
+from ssmrl.config import METHODS, TrainConfig
+
+if TYPE_CHECKING:
+    from experiments.benchmark_run import BenchmarkRun
+
+METHOD_NAMES = ("all", *METHODS)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Turn the first SIGINT or SIGTERM into a request; a second one ends the process at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _: Any) -> None:
+        if asked:
+            raise SystemExit(128 + number)
+        asked.append(number)
+        typer.echo("stopping after this iteration; once more to stop at once", err=True)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def table(results: list[BenchmarkResult]) -> str:
+    """The results as text: an interquartile mean and the ends of its interval below each other."""
+    first = results[0].config
+    bound = results[0].no_adaptation_bound
+    columns = "".join(f"{f'k = {k}':>11}" for k in REPORTED_STEPS)
+    lines = [
+        f"{first.env.task}: return after k adaptation steps on {first.evaluation.num_tasks} "
+        f"held-out tasks (draw {TEST_DRAW}), interquartile mean",
+        "and 95 % interval over the tasks; what it cost to train",
+        f"{'method':<12}{'seed':>5}{'parameters':>12}{'env steps':>13}{'seconds':>9}{columns}",
+    ]
+    for result in results:
+        estimates = [estimate([result], k) for k in REPORTED_STEPS]
+        middle, low, high = (
+            "".join(f"{getattr(each, part):11.2f}" for each in estimates)
+            for part in ("middle", "low", "high")
+        )
+        lines += [
+            f"{result.method:<12}{result.config.seed:>5}{result.num_parameters:>12,}"
+            f"{result.env_steps:>13,}{result.seconds:>9.0f}{middle}",
+            f"{'from':>51}{low}",
+            f"{'to':>51}{high}",
+        ]
+    lines.append(
+        "no useful bound of policies without adaptation is known for this family"
+        if bound is None
+        else f"no policy without adaptation exceeds {bound:.2f} on average over the tasks"
+    )
+    return "\n".join(lines)
+
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # So that --output_dir is --output-dir.
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+
+
+@app.command()
+def main(
+    *,
+    task: Annotated[str, typer.Option(help="Task family.")] = "halfcheetah-vel",
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHOD_NAMES)}.")] = "all",
+    epochs: Annotated[int, typer.Option(min=1, help="Meta-iterations of each method.")] = 100,
+    hidden_dim: Annotated[
+        int | None, typer.Option(help="Width of the layers; 64 by default.")
+    ] = None,
+    state_dim: Annotated[
+        int | None, typer.Option(help="Reals of memory of the ssm, even; 32 by default.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Sizes by name instead: seed (128 units), or matched (as many weights)."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Of the meta-updates: cpu, or cuda, which leaves no checkpoints.")
+    ] = "cpu",
+    output_dir: Annotated[
+        Path, typer.Option(help="Folder of results, curves and checkpoints.")
+    ] = Path("runs/serious_benchmark"),
+    seed: Annotated[
+        list[int], typer.Option(min=0, help="Of weights, tasks and rollouts; may be repeated.")
+    ] = [0],  # noqa: B006  # typer copies it
+    # A small meta-batch, and a step size to match: many updates in few env steps.
+    num_tasks: Annotated[int, typer.Option(help="Tasks of a meta-batch.")] = 10,
+    num_episodes: Annotated[
+        int, typer.Option(help="Episodes of a task before each adaptation step, and after.")
+    ] = 4,
+    num_test_tasks: Annotated[int, typer.Option(help="Held-out tasks.")] = 20,
+    inner_lr: Annotated[float, typer.Option(help="Step size of the adaptation.")] = 0.1,
+    outer_lr: Annotated[float, typer.Option(help="Adam's step size.")] = 3e-3,
+    num_threads: Annotated[
+        int, typer.Option(min=0, help="Threads of the physics; 0: all cores.")
+    ] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is finished; go on with the rest.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Meta-train the methods with ProMP, test them on held-out tasks, leave a file for each."""
+    knobs = {
+        "meta.num_tasks": num_tasks,
+        "meta.num_episodes": num_episodes,
+        "meta.inner_lr": inner_lr,
+        "meta.outer_lr": outer_lr,
+        "evaluation.num_tasks": num_test_tasks,
+        "evaluation.num_episodes": num_episodes,
+    }
+    try:
+        methods = chosen_methods(method)
+        TrainConfig.for_task(task).with_knobs(knobs)  # before anything slow is imported
+        check_device(device)
+        sizes = {"policy.hidden_dim": hidden_dim, "policy.state_dim": state_dim}
+        given = {name: value for name, value in sizes.items() if value is not None}
+        from experiments.benchmark_run import BenchmarkRun
+        from experiments.benchmarks.learning import configured
+
+        runs = [
+            BenchmarkRun(
+                configured(task, each, given, preset=preset, knobs=knobs, seed=number),
+                num_iterations=epochs,
+                preset=preset,
+                device=device,
+                folder=output_dir,
+                num_threads=num_threads,
+            )
+            for each in methods
+            for number in dict.fromkeys(seed)
+        ]
+        earlier = [run.earlier_result(resume=resume) for run in runs]
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except (KeyError, ValueError, TypeError) as error:
+        _refuse(str(error.args[0]))
+    except OSError as error:
+        _refuse(str(error))
+    results, failures = run_all(runs, earlier)
+    if as_json:
+        typer.echo(json.dumps({"results": [json.loads(result.to_json()) for result in results]}))
+    elif results:
+        typer.echo(table(results))
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(2)
+
+
+def chosen_methods(name: str) -> tuple[str, ...]:
+    """The methods of that name, which may be ``"all"``.
+
+    Raises:
+        KeyError: If there is no such method.
+    """
+    if name not in METHOD_NAMES:
+        raise KeyError(f"`--method` must be one of {', '.join(METHOD_NAMES)}, but got {name!r}")
+    return METHODS if name == "all" else (name,)
+
+
+def check_device(device: str) -> None:
+    """See that the meta-updates can be computed there.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = None
+    if wanted is None or wanted.type not in ("cpu", "cuda"):
+        raise ValueError(f"`--device` must be cpu or cuda, but got {device!r}")
+    num_devices = torch.cuda.device_count() if wanted.type == "cuda" else 1
+    if (wanted.index or 0) >= num_devices:
+        raise ValueError(
+            f"`--device` is {device!r}, but torch sees {num_devices} devices of that kind; use cpu"
+        )
+
+
+def run_all(
+    runs: list["BenchmarkRun"], earlier: list[BenchmarkResult | None]
+) -> tuple[list[BenchmarkResult], list[str]]:
+    """Train and test what is not finished.
+
+    Args:
+        runs: In the order of training.
+        earlier: The result of each run that is finished.
+
+    Returns:
+        The results in the order of the runs, and a sentence for each run that diverged.
+
+    Raises:
+        typer.Exit: If somebody asked to stop, or another process trains the same.
+    """
+    from cluster.session import session
+    from ssmrl.meta.learner import DivergedError
+
+    results, failures = [], []
+    unfinished = [run for run, result in zip(runs, earlier, strict=True) if result is None]
+    needs_ray = any(run.is_resumable for run in unfinished)
+    with session() if needs_ray else nullcontext(), stop_requests() as asked:
+        for run, known in zip(runs, earlier, strict=True):
+            if known is not None:
+                typer.echo(f"{run.name}: finished before", err=True)
+                results.append(known)
+                continue
+            try:
+                result = None if asked else run.train_and_test(asked, _say)
+            except DivergedError as error:
+                failures.append(f"{run.name} diverged: {error}")
+                continue
+            except BlockingIOError:
+                _refuse(f"another process is training {run.name} in {run.folder}")
+            if result is None:
+                typer.echo("stopped; the same command with `--resume` goes on from here", err=True)
+                raise typer.Exit(128 + asked[0])
+            results.append(result)
+    return results, failures
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,332 @@
+"""``python -m experiments.visualize_results``: figures and a summary of the serious benchmark.
+
+It trains and tests nothing: all numbers come from the files that the benchmark left.
+"""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+if not __package__:
+    # Run as a file: its folder would come before the standard library, and the root not at all.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import typer
+
+from experiments.benchmark_result import (
+    REPORTED_STEPS,
+    TEST_DRAW,
+    BenchmarkResult,
+    Estimate,
+    ResultError,
+    estimate,
+    mean,
+)
+from ssmrl.config import METHODS
+from tuning.durable import replace_file
+
+SUMMARISED_STEPS = (0, 1, 3)
+FIGURES = ("training_curves", "test_performance", "adaptation_curves")
+
+
+@dataclass(frozen=True)
+class MethodResults:
+    """The results of one method, one per seed, in the order of the seeds."""
+
+    method: str
+    results: tuple[BenchmarkResult, ...]
+
+    def row(self) -> dict[str, Any]:
+        """What the summary says about the method."""
+        first = self.results[0]
+        row: dict[str, Any] = {
+            "method": self.method,
+            "num_parameters": first.num_parameters,
+            "seeds": [result.config.seed for result in self.results],
+            "env_steps": first.env_steps,
+            "seconds": sum(result.seconds for result in self.results) / len(self.results),
+        }
+        for num_steps in SUMMARISED_STEPS:
+            row[f"return_{num_steps}"] = asdict(estimate(self.results, num_steps))
+        return row | {"mean_return_1": asdict(self._mean_after_one()), "verdict": self.verdict()}
+
+    def label(self) -> str:
+        """For legends."""
+        return f"{self.method} ({_seeds(len(self.results))})"
+
+    def verdict(self) -> str:
+        """How the mean return after one adaptation step compares with the no-adaptation bound.
+
+        The bound is about means, so the mean is held against it and not the interquartile mean.
+        """
+        first = self.results[0]
+        if (bound := first.no_adaptation_bound) is None:
+            return "no bound is known"
+        found = self._mean_after_one()
+        if found.low > bound:
+            return "above"
+        return "below" if found.high < bound else "not told apart"
+
+    def _mean_after_one(self) -> Estimate:
+        return estimate(self.results, 1, mean)
+
+
+def read_results(folder: Path, task: str | None = None) -> tuple[MethodResults, ...]:
+    """The results of one task in a folder, by method.
+
+    Args:
+        folder: Where the benchmark left them.
+        task: Which task; None if there is only one.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ResultError: If one is damaged, or some do not compare with each other.
+        ValueError: If there are several tasks and none was chosen.
+    """
+    results = [BenchmarkResult.load(path) for path in sorted(folder.glob("result-*.json"))]
+    if not results:
+        raise FileNotFoundError(
+            f"there is no result in {folder}; make some with "
+            f"`python -m experiments.serious_benchmark --output-dir {folder}`"
+        )
+    tasks = sorted({result.config.env.task for result in results})
+    if task is None and len(tasks) > 1:
+        raise ValueError(f"{folder} holds several tasks; choose one with `--task`: {tasks}")
+    chosen = [result for result in results if result.config.env.task == (task or tasks[0])]
+    if not chosen:
+        raise FileNotFoundError(f"there is no result of {task!r} in {folder}, only of {tasks}")
+    check_comparable(chosen)
+    methods = []
+    for method in METHODS:
+        of_method = [result for result in chosen if result.method == method]
+        if of_method:
+            of_method.sort(key=lambda result: result.config.seed)
+            methods.append(MethodResults(method, tuple(of_method)))
+    return tuple(methods)
+
+
+def check_comparable(results: list[BenchmarkResult]) -> None:
+    """See that results of one task differ in nothing but method, sizes and seed.
+
+    Raises:
+        ResultError: If seeds of one method differ in more than the seed, or methods in more than
+            the policy; or if a seed is there twice.
+    """
+    first_of: dict[str, BenchmarkResult] = {}
+    seen: set[tuple[str, int]] = set()
+    for result in results:
+        name = f"{result.method} with seed {result.config.seed}"
+        if (result.method, result.config.seed) in seen:
+            raise ResultError(f"there are two results of {name}; move one of them away")
+        seen.add((result.method, result.config.seed))
+        for other in (results[0], first_of.setdefault(result.method, result)):
+            here, there = _settings(result), _settings(other)
+            if result.method != other.method:
+                here = {k: v for k, v in here.items() if not k.startswith("policy.")}
+            if different := [knob for knob, value in here.items() if value != there[knob]]:
+                raise ResultError(
+                    f"results must be made with the same settings to be compared, but {name} and "
+                    f"{other.method} with seed {other.config.seed} differ in "
+                    f"{', '.join(different)}; keep them in different folders"
+                )
+
+
+def _settings(result: BenchmarkResult) -> dict[str, Any]:
+    knobs = {k: v for k, v in result.config.knobs().items() if k != "seed"}
+    return {"epochs": result.num_iterations, **knobs}
+
+
+def unfinished(folder: Path, methods: tuple[MethodResults, ...]) -> list[str]:
+    """Curves of the task without a result: runs that were stopped, or that diverged."""
+    task = methods[0].results[0].config.env.task
+    curves = [
+        (path, method)
+        for method in METHODS
+        for path in sorted(folder.glob(f"curve-{task}-{method}-seed*.csv"))
+    ]
+    return [
+        f"{method} with seed {path.stem.rpartition('-seed')[2]}"
+        for path, method in curves
+        if not (folder / f"result-{path.stem.removeprefix('curve-')}.json").exists()
+    ]
+
+
+def draw(methods: tuple[MethodResults, ...], folder: Path) -> list[Path]:
+    """The three figures."""
+    from experiments.plots import Band, Curve, interval_bars, interval_lines, learning_curves
+
+    first = methods[0].results[0]
+    task, bound = first.config.env.task, first.no_adaptation_bound
+    num_test_tasks = first.config.evaluation.num_tasks
+    curves = []
+    for each in methods:
+        x = [row["env_steps"] for row in each.results[0].curve]
+        for column, style in (("return_after", "-"), ("return_before", ":")):
+            y = [[row[column] for row in result.curve] for result in each.results]
+            # The color goes by what stands before the comma.
+            curves.append(Curve(f"{each.method}, {column.removeprefix('return_')}", x, y, style))
+    bands = []
+    for each in methods:
+        estimates = [estimate(each.results, k) for k in REPORTED_STEPS]
+        ends = [[getattr(e, part) for e in estimates] for part in ("middle", "low", "high")]
+        bands.append(Band(each.label(), REPORTED_STEPS, *ends))
+    what = f"interquartile mean return of {num_test_tasks} held-out tasks"
+    picked = [REPORTED_STEPS.index(k) for k in SUMMARISED_STEPS]
+    picked_bands = [
+        Band(
+            band.name,
+            SUMMARISED_STEPS,
+            *([ends[i] for i in picked] for ends in (band.middle, band.low, band.high)),
+        )
+        for band in bands
+    ]
+    return [
+        learning_curves(
+            folder / "training_curves.png",
+            curves,
+            title=f"{task}: return on training tasks, before and after adaptation"
+            + (", 95 % intervals over seeds" if any(len(c.y) > 1 for c in curves) else ""),
+            bound=bound,
+            y_label="return",
+        ),
+        interval_bars(
+            folder / "test_performance.png",
+            picked_bands,
+            title=f"{task}: {what}, 95 % intervals",
+            bound=bound,
+            groups=[f"after {_steps(k)}" if k else "before adaptation" for k in SUMMARISED_STEPS],
+            y_label="return",
+        ),
+        interval_lines(
+            folder / "adaptation_curves.png",
+            bands,
+            title=f"{task}: {what}, 95 % intervals",
+            bound=bound,
+            x_label="adaptation steps",
+            y_label="return",
+        ),
+    ]
+
+
+def summary(methods: tuple[MethodResults, ...], folder: Path) -> str:
+    """All of it as Markdown, with the commands that make it again.
+
+    Args:
+        methods: What was read.
+        folder: Where it was read.
+    """
+    first = methods[0].results[0]
+    config, bound = first.config, first.no_adaptation_bound
+    shown = "none is known" if bound is None else f"{bound:.2f}"
+    lines = [
+        f"# {config.env.task}",
+        "",
+        f"Meta-trained with ProMP for {first.num_iterations} iterations of "
+        f"{config.meta.num_tasks} tasks x {config.meta.num_episodes} episodes x "
+        f"{config.env.horizon} env steps before and after adaptation; tested on "
+        f"{config.evaluation.num_tasks} held-out tasks (draw {TEST_DRAW}).",
+        "",
+        f"Bound on the mean return without adaptation: {shown}.",
+        "",
+        "| method | parameters | seeds | env steps | before adaptation | after 1 step "
+        "| after 3 steps | mean after 1 step | against the bound |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in methods:
+        row = each.row()
+        returns = [_cell(row[f"return_{k}"]) for k in SUMMARISED_STEPS]
+        cells = [
+            row["method"],
+            f"{row['num_parameters']:,}",
+            str(len(row["seeds"])),
+            f"{row['env_steps']:,}",
+            *returns,
+            _cell(row["mean_return_1"]),
+            row["verdict"],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Returns are interquartile means over seeds and tasks, but the last but one column is a "
+        "mean, which is what the bound limits. Intervals are of 95 %, by a bootstrap over seeds "
+        "and tasks; that of one seed is over tasks alone. Env steps are those of one seed.",
+    ]
+    if left_out := unfinished(folder, methods):
+        lines += ["", f"Stopped or diverged, and not in the table: {', '.join(left_out)}."]
+    lines += ["", *(f"![{name}]({name}.png)" for name in FIGURES)]
+    lines += ["", "## Again", "", "```"]
+    words = f" --output-dir {shlex.quote(str(folder))}"
+    lines += [result.command() + words for each in methods for result in each.results]
+    lines += [f"python -m experiments.visualize_results --results-dir {shlex.quote(str(folder))}"]
+    return "\n".join([*lines, "```", ""])
+
+
+def _cell(found: dict[str, float]) -> str:
+    return f"{found['middle']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'s' if number > 1 else ''}"
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'s' if number > 1 else ''}"
+
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # So that --results_dir is --results-dir.
+    context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
+)
+
+
+@app.command()
+def main(
+    *,
+    results_dir: Annotated[Path, typer.Option(help="Where the benchmark left its results.")] = Path(
+        "runs/serious_benchmark"
+    ),
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder of figures and summary; that of the results.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Which task, if the folder holds several.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Draw the results of all methods and seeds, and sum them up."""
+    folder = results_dir if output_dir is None else output_dir
+    try:
+        methods = read_results(results_dir, task)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = summary(methods, results_dir)
+        files = [*draw(methods, folder), folder / "summary.md"]
+        replace_file(folder / "summary.md", text)
+    except (ValueError, OSError) as error:
+        _refuse(str(error))
+    if as_json:
+        first = methods[0].results[0]
+        content = {
+            "task": first.config.env.task,
+            "no_adaptation_bound": first.no_adaptation_bound,
+            "methods": [each.row() for each in methods],
+            "files": [str(path) for path in files],
+        }
+        typer.echo(json.dumps(content))
+        return
+    typer.echo(text)
+    typer.echo("\n".join(f"written: {path}" for path in files))
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()
