@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from tuning.comparison import Comparison, compare
 from tuning.durable import replace_file
 from tuning.plan import SweepPlan
 from tuning.report import write_report
+from tuning.round_log import Round
+from tuning.rounds import winner
 from tuning.search import Study
-from tuning.training import TrialTraining, checkpoint_path
+from tuning.training import SeedsTraining, checkpoint_path
 from tuning.trial import Trial, TrialState, TrialTable
 
 # Draw 0 chose the best trial; the comparison is on tasks that chose nothing.
@@ -40,8 +42,9 @@ def finish_default(plan: SweepPlan, folder: Path, *, say: Callable[[str], None])
     Its row stays as it was written; only the checkpoint goes on.
     """
     say("training the default configuration, stopped early, to the end for a fair comparison")
-    training = TrialTraining(
+    training = SeedsTraining(
         plan.base(),
+        plan.seeds_per_trial,
         max_env_steps=plan.max_env_steps,
         folder=folder / "checkpoints",
         num_physics_threads=0,
@@ -57,6 +60,7 @@ def conclude(
     table: TrialTable,
     study: Study,
     *,
+    rounds: Sequence[Round],
     command: str,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -67,19 +71,25 @@ def conclude(
         folder: The sweep's.
         table: Its rows.
         study: The same trials as Optuna knows them.
+        rounds: Where each round searched.
         command: The command line that goes on with the sweep.
         say: Prints a line.
 
     Returns:
-        Best trial, score, knobs, folder, comparison and bound, ready for JSON.
+        Best trial, score, knobs, folder, comparison and bound, ready for JSON; ``held_out_score``
+        is the best trial's return on tasks that chose nothing.
     """
     table.write_csv(folder / "trials.csv")
-    best = table.best()
+    best = winner(table.rows, plan)
     comparison = None
     if best is None:
         say("no trial completed, so there is no best one; raise --time-budget-s and --resume")
     else:
-        say(f"best trial {best.trial_id}: score {best.score:.4g}, knobs {json.dumps(best.knobs)}")
+        again = ", trained again with fresh seeds" if best.round >= plan.rounds else ""
+        say(
+            f"best trial {best.trial_id}{again}: score {best.score:.4g}, "
+            f"knobs {json.dumps(best.knobs)}"
+        )
         _keep_best(folder, best)
         comparison = _compare(plan, folder, table, best, say)
     bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
@@ -89,16 +99,19 @@ def conclude(
         folder / "report.html",
         title=f"{plan.task}, {plan.method}: {len(table.rows)} trials",
         table=table,
+        best=best,
         study=study,
         max_env_steps=plan.max_env_steps,
         bound=bound,
         comparison=comparison,
         command=command,
+        rounds=rounds if plan.rounds > 1 else (),
     )
     say(f"table {folder / 'trials.csv'}, report {folder / 'report.html'}")
     return {
         "best_trial": best.trial_id if best else None,
         "score": best.score if best else None,
+        "held_out_score": comparison.best_mean if comparison else None,
         "knobs": dict(best.knobs) if best else None,
         "path": str(folder),
         "comparison": dataclasses.asdict(comparison) if comparison else None,
@@ -129,7 +142,7 @@ def _compare(
         _fresh_returns(folder, best),
         _fresh_returns(folder, default),
         plan.seed,
-        is_default=best.trial_id == default.trial_id,
+        is_default=best.knobs == default.knobs,
     )
     say(
         f"on {comparison.num_tasks} fresh held-out tasks: best {comparison.best_mean:.2f}, default "
@@ -141,16 +154,22 @@ def _compare(
 
 
 def _fresh_returns(folder: Path, trial: Trial) -> list[float]:
-    """Return after adaptation on each of the fresh tasks."""
-    saved = _checkpoint(folder, trial)
-    config = saved.config.with_knobs({"evaluation.num_tasks": NUM_FRESH_TASKS})
-    num_steps = config.meta.num_inner_steps
-    evaluation = evaluate(config, saved_actor(saved), num_steps=num_steps, draw=FRESH_DRAW)
-    return np.asarray(evaluation.task_returns[num_steps]).tolist()  # type: ignore[no-any-return]
+    """Return after adaptation on each of the fresh tasks, the mean over the trial's seeds."""
+    returns = []
+    for seed in trial.seeds or (int(trial.config["seed"]),):
+        saved = _checkpoint(folder, trial, seed)
+        config = saved.config.with_knobs({"evaluation.num_tasks": NUM_FRESH_TASKS})
+        num_steps = config.meta.num_inner_steps
+        # The same tasks for every seed, so that trials are compared task by task.
+        evaluation = evaluate(config, saved_actor(saved), num_steps=num_steps, draw=FRESH_DRAW)
+        returns.append(np.asarray(evaluation.task_returns[num_steps]))
+    return np.mean(returns, axis=0).tolist()  # type: ignore[no-any-return]
 
 
-def _checkpoint(folder: Path, trial: Trial) -> Checkpoint:
+def _checkpoint(folder: Path, trial: Trial, seed: int | None = None) -> Checkpoint:
+    """Of the trial's first seed, or of another one."""
     config = TrainConfig().with_knobs(trial.config)
+    config = config if seed is None else config.with_knobs({"seed": seed})
     return Checkpoint.load(checkpoint_path(folder / "checkpoints", config))
 
 

@@ -19,6 +19,8 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
+from tuning.round_log import Round
+from tuning.rounds import is_confirmation
 from tuning.search import StudySearcher, make_scheduler, row_name
 from tuning.training import MetaTraining
 from tuning.trial import Trial, TrialState, TrialTable
@@ -28,27 +30,33 @@ METRIC = "score"
 
 def run_trials(
     plan: SweepPlan,
+    this: Round,
     folder: Path,
     table: TrialTable,
     searcher: StudySearcher,
     progress: Progress,
     *,
+    time_budget_s: float,
     num_physics_threads: int,
 ) -> None:
-    """Make the trials that the table still lacks; Ray must be running.
+    """Make the trials of a round that the table still lacks; Ray must be running.
 
     Args:
         plan: What to do.
+        this: The round.
         folder: The sweep's.
         table: Gets a row for every trial that ends.
         searcher: Chooses the points.
         progress: Is told what happens.
+        time_budget_s: Train no longer than this [s].
         num_physics_threads: MuJoCo's threads in each trial.
     """
+    num_made = sum(row.round == this.number for row in table.rows)
     trainable = tune.with_resources(
         tune.with_parameters(
             MetaTraining,
             base=plan.base(),
+            num_seeds=plan.seeds_per_trial,
             max_env_steps=plan.max_env_steps,
             folder=(folder / "checkpoints").resolve(),  # workers have other working directories
             num_env_runners=plan.num_env_runners,
@@ -56,19 +64,20 @@ def run_trials(
         ),
         PlacementGroupFactory([{"CPU": 1}] * plan.cpus_per_trial()),
     )
-    keeper = RowKeeper(plan, table, searcher, progress)
+    keeper = RowKeeper(this.number, table, searcher, progress, time_budget_s=time_budget_s)
+    scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     tuner = tune.Tuner(
         trainable,
         tune_config=TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(plan.scheduler, max_steps=plan.max_env_steps),
-            num_samples=plan.num_samples - len(table.rows),
+            scheduler=make_scheduler(scheduler, max_steps=plan.max_env_steps),
+            num_samples=this.num_trials - num_made,
             max_concurrent_trials=plan.max_concurrent,
-            time_budget_s=plan.time_budget_s,
+            time_budget_s=time_budget_s,
             reuse_actors=True,
         ),
         run_config=RunConfig(
-            name=f"tune-{os.getpid()}",
+            name=f"tune-{this.number}-{os.getpid()}",
             storage_path=str((folder / "tune").resolve()),
             callbacks=[keeper],
             failure_config=FailureConfig(max_failures=2),
@@ -86,16 +95,24 @@ class RowKeeper(tune.Callback):
     """Turns what Tune says of a trial into progress, and its end into a row of the table.
 
     Args:
-        plan: Whose budget says when time is up.
+        number: Of the round.
         table: Gets the rows.
         searcher: Knows the trials' numbers.
         progress: Is told what happens.
+        time_budget_s: When time is up [s].
     """
 
     def __init__(
-        self, plan: SweepPlan, table: TrialTable, searcher: StudySearcher, progress: Progress
+        self,
+        number: int,
+        table: TrialTable,
+        searcher: StudySearcher,
+        progress: Progress,
+        *,
+        time_budget_s: float,
     ) -> None:
-        self._plan, self._table, self._searcher, self._progress = plan, table, searcher, progress
+        self._round, self._time_budget_s = number, time_budget_s
+        self._table, self._searcher, self._progress = table, searcher, progress
         self._started = time.monotonic()
         self._evaluations: dict[str, int] = {}
         self._open: dict[str, Any] = {}
@@ -108,7 +125,7 @@ class RowKeeper(tune.Callback):
         """A trial began, or began again."""
         if trial.trial_id not in self._open:
             self._open[trial.trial_id] = trial
-            self._progress.started(self._name(trial), trial.config)
+            self._progress.started(self._name(trial), _searched(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -158,15 +175,18 @@ class RowKeeper(tune.Callback):
             number=self._searcher.number(trial.trial_id),
             state=state,
             score=result.get(METRIC) if has_score else None,
-            knobs=trial.config,
+            knobs=_searched(trial),
             config=result.get("received", {}),
-            env_steps=result.get("env_steps", 0),
+            env_steps=result.get("all_env_steps", 0),
             seconds=result.get("seconds", 0.0),
             iterations=result.get("iterations", 0),
             returns=result.get("returns", {}),
             interval=None if interval is None else tuple(interval),
             curve=tuple(tuple(point) for point in result.get("curve", ())),
             reason=reason,
+            round=self._round,
+            seeds=tuple(result.get("seeds", ())),
+            seed_scores=tuple(result.get("seed_scores", ())) if has_score else (),
         )
 
     def _outcome(
@@ -178,9 +198,14 @@ class RowKeeper(tune.Callback):
             return TrialState.DIVERGED, result["reason"]
         if result.get("finished"):
             return TrialState.COMPLETE, ""
-        if time.monotonic() - self._started >= self._plan.time_budget_s:
+        if time.monotonic() - self._started >= self._time_budget_s:
             return TrialState.PRUNED, "the time budget ended"
         return TrialState.PRUNED, "stopped by the scheduler"
+
+
+def _searched(trial: Any) -> dict[str, Any]:
+    """The searched knobs of a trial; a seed of its own is not one of them."""
+    return {knob: value for knob, value in trial.config.items() if knob != "seed"}
 
 
 def _last_line(error_file: str | None) -> str:

@@ -2,14 +2,15 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from ssmrl.config import METHODS, TrainConfig
-from tuning.space import SearchSpace, default_space
+from tuning.space import SearchSpace, default_limits, default_space
+from tuning.space_file import SpaceFile, load_space_file
 
-SEARCHERS = ("tpe", "random", "qmc")
+SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random")
 SCHEDULERS = ("asha", "none")
 
 # Sizes that let a trial on Ant learn visibly in a minute on one core: many small meta-batches
@@ -34,7 +35,7 @@ class SweepPlan:
     Attributes:
         task: Task family.
         method: Sequence model.
-        num_samples: Trials in all.
+        num_samples: Trials in all, shared evenly by the rounds after those that confirm.
         max_env_steps: Budget of a trial [env steps].
         time_budget_s: Search no longer than this [s].
         max_concurrent: Trials at once.
@@ -42,6 +43,14 @@ class SweepPlan:
         searcher: How points are chosen.
         scheduler: How trials are stopped early.
         seed: Of the searcher and of every trial.
+        rounds: After each but the last one the search space moves.
+        seeds_per_trial: Runs of a trial, with ``seed`` and the seeds after it.
+        num_confirmed: How many of the best configurations are trained again at the end, with fresh
+            seeds, before one of them is named; by default 3, but no more than a third of the
+            trials.
+        space_file: Where to search, and how far the space may move; by default around the task's
+            defaults.
+        space_path: Where the space file was read.
 
     Raises:
         KeyError: If task, method, searcher or scheduler are not known; the message lists those
@@ -59,30 +68,75 @@ class SweepPlan:
     searcher: str = "tpe"
     scheduler: str = "asha"
     seed: int = 0
+    rounds: int = 1
+    seeds_per_trial: int = 1
+    num_confirmed: int | None = None
+    space_file: SpaceFile | None = None
+    space_path: str = ""
 
     def __post_init__(self) -> None:
+        if self.num_confirmed is None:
+            object.__setattr__(self, "num_confirmed", min(3, self.num_samples // 3))
         _check_known("method", self.method, METHODS)
         _check_known("searcher", self.searcher, SEARCHERS)
         _check_known("scheduler", self.scheduler, SCHEDULERS)
-        for name in ("num_samples", "max_env_steps", "max_concurrent"):
+        for name in ("num_samples", "max_env_steps", "max_concurrent", "rounds", "seeds_per_trial"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {getattr(self, name)}")
-        for name in ("num_env_runners", "seed"):
+        for name in ("num_env_runners", "seed", "num_confirmed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, but got {getattr(self, name)}")
         if not self.time_budget_s > 0:
             raise ValueError(f"`time_budget_s` must be positive, but got {self.time_budget_s}")
-        self.space()
+        if sum(self.trials_of_rounds()) < self.rounds:
+            raise ValueError(
+                f"each of the {self.rounds} rounds must have a trial, but of "
+                f"{self.num_samples} trials {self.num_confirmed} are for confirming; raise "
+                "`--num-samples`, or lower `--rounds` or `--num-confirmed`"
+            )
+        if "seed" in self.space().ranges:
+            raise ValueError("`seed` must not be searched: use `--seeds-per-trial` to average it")
 
     def base(self) -> TrainConfig:
         """The default configuration, which is also the first trial."""
+        if self.space_file is not None:
+            return self.space_file.space.base
         return TrainConfig.for_task(self.task).with_knobs(
             {**_SMALL_META_BATCH, "policy.method": self.method, "seed": self.seed}
         )
 
+    def within(self, path: Path) -> "SweepPlan":
+        """The same plan with the space of a file.
+
+        Raises:
+            ValueError: If the file is no space for this task; one sentence says why.
+        """
+        space_file = load_space_file(path, replace(self, space_file=None).base())
+        return replace(self, space_file=space_file, space_path=str(path))
+
     def space(self) -> SearchSpace:
-        """Where the sweep searches."""
-        return default_space(self.base())
+        """Where the sweep begins to search."""
+        return self.space_file.space if self.space_file else default_space(self.base())
+
+    def limits(self) -> SearchSpace:
+        """What no round's space may leave."""
+        return self.space_file.limits if self.space_file else default_limits(self.base())
+
+    def trials_of_rounds(self) -> list[int]:
+        """How many trials each round makes; the earlier ones have what does not divide."""
+        num_searched = self.num_samples - (self.num_confirmed or 0)
+        return [
+            (num_searched + self.rounds - 1 - number) // self.rounds
+            for number in range(self.rounds)
+        ]
+
+    def first_seed(self, repetition: int) -> int:
+        """The first seed of a configuration's trial when it is tried for another time.
+
+        Args:
+            repetition: 0 for its first trial; each repetition has seeds of its own.
+        """
+        return self.seed + repetition * self.seeds_per_trial
 
     def cpus_per_trial(self) -> int:
         """One for the trial and one for each of its rollout actors."""
@@ -104,18 +158,20 @@ class SweepPlan:
 
     def flags(self) -> list[str]:
         """The command-line flags that make this plan."""
-        pairs = asdict(self).items()
-        return [
-            word for name, value in pairs for word in (f"--{name.replace('_', '-')}", str(value))
+        pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        flags = [
+            word
+            for name, value in pairs
+            if name not in ("space_file", "space_path")
+            for word in (f"--{name.replace('_', '-')}", str(value))
         ]
+        return [*flags, "--space", self.space_path] if self.space_path else flags
 
     def to_json(self) -> str:
-        """The plan, its base and its space, as indented JSON."""
-        content = asdict(self) | {
-            "base": self.base().knobs(),
-            "space": json.loads(self.space().to_json()),
-        }
-        return json.dumps(content, indent=2) + "\n"
+        """The plan, its base, its space and its limits, as indented JSON."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content["space_file"] = self.space_file is not None
+        return json.dumps(content | self._written(), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -125,15 +181,28 @@ class SweepPlan:
             ValueError: If the text is not a plan, or was written with other defaults.
         """
         content: dict[str, Any] = json.loads(text)
-        written = {"base": content.pop("base"), "space": content.pop("space")}
+        written = {name: content.pop(name) for name in ("base", "space", "limits")}
+        if content.pop("space_file"):
+            base = TrainConfig().with_knobs(written["base"])
+            space, limits = (
+                SearchSpace.from_json(json.dumps(written[name]), base)
+                for name in ("space", "limits")
+            )
+            content["space_file"] = SpaceFile(space, limits)
         plan = cls(**content)
-        now = {"base": plan.base().knobs(), "space": json.loads(plan.space().to_json())}
-        if written != now:
+        if written != plan._written():
             raise ValueError(
                 "this sweep was made with other defaults or another search space than this "
                 "version's, so its trials would not compare; start a new one"
             )
         return plan
+
+    def _written(self) -> dict[str, Any]:
+        return {
+            "base": self.base().knobs(),
+            "space": json.loads(self.space().to_json()),
+            "limits": json.loads(self.limits().to_json()),
+        }
 
 
 def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:

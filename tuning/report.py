@@ -1,22 +1,22 @@
 """One self-contained page about a sweep: what won, how sure that is, and how it was found."""
 
-import base64
-import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import optuna
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import TrialState as StudyState
 
-from ssmrl.config import KnobValue
 from tuning.comparison import Comparison
 from tuning.durable import replace_file
+from tuning.importance import importance
+from tuning.report_boxes import boxes_section
+from tuning.report_parts import image, number
+from tuning.round_log import Round
+from tuning.space import SearchSpace
 from tuning.trial import Trial, TrialState, TrialTable
 
 MIN_TRIALS_FOR_IMPORTANCE = 4
@@ -48,11 +48,13 @@ def write_report(
     *,
     title: str,
     table: TrialTable,
+    best: Trial | None,
     study: optuna.Study,
     max_env_steps: int,
     bound: float | None,
     comparison: Comparison | None,
     command: str,
+    rounds: Sequence[Round] = (),
 ) -> None:
     """Writes the page; a reader never finds half of it.
 
@@ -60,17 +62,19 @@ def write_report(
         path: The HTML file. It holds its figures and needs no network.
         title: What was swept.
         table: The rows.
-        study: The same trials as Optuna knows them, for the importance of the knobs.
+        best: The trial that the sweep names, None if there is none.
+        study: The same trials as Optuna knows them, for the importance of the knobs; not used if
+            there are rounds, of which each has a study of its own.
         max_env_steps: Budget of a trial [env steps].
         bound: The best return that a policy reaches without adapting, None if it is not known.
         comparison: Best against default on fresh held-out tasks, None if it was not made.
         command: The command line that repeats the sweep.
+        rounds: Where each round searched, and why; none if the space was not to move.
 
     Raises:
         OSError: If the file cannot be written.
     """
     rows = sorted(table.rows, key=lambda trial: trial.number)
-    best = table.best()
     sections = [
         f"<h1>{escape(title)}</h1>",
         _headline(rows, best, max_env_steps),
@@ -78,7 +82,8 @@ def write_report(
         "<h2>Score by trial</h2>",
         _history(rows),
         "<h2>Importance of the knobs</h2>",
-        _importance(study),
+        _importance_over_rounds(rows, rounds[-1].space) if rounds else _importance(study),
+        *(("<h2>How the box moved</h2>", boxes_section(rounds, rows)) if rounds else ()),
         "<h2>Learning curves</h2>",
         _curves(rows, best, bound),
         "<h2>All trials</h2>",
@@ -108,14 +113,14 @@ def _headline(rows: Sequence[Trial], best: Trial | None, max_env_steps: int) -> 
         return "<p>No trial completed, so there is no best one.</p>" + note
     interval = ""
     if best.interval is not None:
-        interval = f" [{_number(best.interval[0])}, {_number(best.interval[1])}] (95 % interval)"
+        interval = f" [{number(best.interval[0])}, {number(best.interval[1])}] (95 % interval)"
     knobs = "".join(
-        f'<tr><td class="text">{escape(knob)}</td><td>{_number(value)}</td></tr>'
+        f'<tr><td class="text">{escape(knob)}</td><td>{number(value)}</td></tr>'
         for knob, value in best.knobs.items()
     )
     return (
         f'<p class="score">Best trial <b>{escape(best.trial_id)}</b>: return after adaptation '
-        f"<b>{_number(best.score)}</b>{interval}</p>\n"
+        f"<b>{number(best.score)}</b>{interval}</p>\n"
         f"<table>{knobs}</table>\n"
         '<p class="note">The score of the best of several trials is too good on average: it was '
         f"chosen for it.</p>{note}"
@@ -126,14 +131,14 @@ def _judgement(comparison: Comparison | None, bound: float | None) -> str:
     if bound is None:
         limit = "<p>The best return without adaptation is not known for this task.</p>"
     else:
-        limit = f"<p>A policy that does not adapt reaches at most about {_number(bound)}.</p>"
+        limit = f"<p>A policy that does not adapt reaches at most about {number(bound)}.</p>"
     if comparison is None:
         return "<p>Best and default were not compared on fresh tasks.</p>" + limit
     c = comparison
     return (
         f"<p><b>{escape(c.verdict)}</b> On {c.num_tasks} fresh held-out tasks: best "
-        f"{_number(c.best_mean)}, default {_number(c.default_mean)}, difference "
-        f"{_number(c.difference)} [{_number(c.low)}, {_number(c.high)}] (95 % interval over "
+        f"{number(c.best_mean)}, default {number(c.default_mean)}, difference "
+        f"{number(c.difference)} [{number(c.low)}, {number(c.high)}] (95 % interval over "
         f"tasks; one training run each).</p>{limit}"
     )
 
@@ -164,7 +169,7 @@ def _history(rows: Sequence[Trial]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8)
 
-    return _figure(draw, "score of each trial in order, and the best so far")
+    return image(draw, "score of each trial in order, and the best so far")
 
 
 def _running_best(rows: Sequence[Trial]) -> tuple[list[int], list[float]]:
@@ -215,10 +220,38 @@ def _importance(study: optuna.Study) -> str:
         axes.set(xlabel="share of importance (PED-ANOVA)", xlim=(0, 1.1))
 
     return (
-        _figure(draw, "importance of each knob")
+        image(draw, "importance of each knob")
         + f'<p class="note">From {num_complete} complete trials; with few trials this is a hint '
         "at best.</p>"
     )
+
+
+def _importance_over_rounds(rows: Sequence[Trial], space: SearchSpace) -> str:
+    results = importance(rows, space, seed=0)
+    known = [
+        (result.knob, result.share, *result.interval)
+        for result in results[::-1]
+        if result.share is not None and result.interval is not None
+    ]
+    unknown = "".join(
+        f"<li>{escape(result.knob)}: {escape(result.reason)}</li>"
+        for result in results
+        if result.share is None
+    )
+    missing = f"<p>Not computed:</p><ul>{unknown}</ul>" if unknown else ""
+    if not known:
+        return missing
+    knobs, shares, lows, highs = zip(*known, strict=True)
+
+    def draw(axes: Axes) -> None:
+        errors = (
+            [share - low for share, low in zip(shares, lows, strict=True)],
+            [high - share for share, high in zip(shares, highs, strict=True)],
+        )
+        axes.barh(knobs, shares, xerr=errors, color="tab:blue", ecolor="0.3", capsize=3)
+        axes.set(xlabel="share of importance (PED-ANOVA), 95 % interval", xlim=(0, 1.05))
+
+    return image(draw, "importance of each knob") + missing
 
 
 def _curves(rows: Sequence[Trial], best: Trial | None, bound: float | None) -> str:
@@ -245,7 +278,7 @@ def _curves(rows: Sequence[Trial], best: Trial | None, bound: float | None) -> s
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
 
-    return _figure(draw, "return after adaptation against env steps, every trial")
+    return image(draw, "return after adaptation against env steps, every trial")
 
 
 def _trials(rows: Sequence[Trial], best: Trial | None) -> str:
@@ -253,13 +286,13 @@ def _trials(rows: Sequence[Trial], best: Trial | None) -> str:
     head = ["trial", "state", "score", "95 % interval", *knobs, "env steps", "time [s]", "reason"]
     lines = [f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>"]
     for trial in rows:
-        interval = "" if trial.interval is None else "{} – {}".format(*map(_number, trial.interval))
+        interval = "" if trial.interval is None else "{} – {}".format(*map(number, trial.interval))
         cells = [
             escape(trial.trial_id),
             trial.state.value,
-            _number(trial.score),
+            number(trial.score),
             interval,
-            *(_number(trial.knobs.get(knob)) for knob in knobs),
+            *(number(trial.knobs.get(knob)) for knob in knobs),
             f"{trial.env_steps:,}",
             f"{trial.seconds:.1f}",
         ]
@@ -268,24 +301,3 @@ def _trials(rows: Sequence[Trial], best: Trial | None) -> str:
         text += f'<td class="text">{escape(trial.reason)}</td>'
         lines.append(f'<tr class="best">{text}</tr>' if is_best else f"<tr>{text}</tr>")
     return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
-
-
-def _figure(draw: Callable[[Axes], None], description: str) -> str:
-    """An image inside of the page; drawn without pyplot, whose state is global."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    draw(axes)
-    image = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(image, format="png")
-    data = base64.b64encode(image.getvalue()).decode()
-    return f'<img alt="{escape(description)}" src="data:image/png;base64,{data}">'
-
-
-def _number(value: KnobValue | None) -> str:
-    """HTML that shows four digits and keeps the exact value."""
-    if value is None:
-        return ""
-    if not isinstance(value, float):
-        return escape(str(value))
-    return f'<data value="{value!r}">{value:.4g}</data>'

@@ -6,20 +6,10 @@ The Optuna journal is the searcher's whole state, so a sweep goes on from it aft
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -27,31 +17,39 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ssmrl.config import KnobValue
-from tuning.durable import recover_lines
 from tuning.plan import SCHEDULERS, SEARCHERS
-from tuning.space import Choice, Float, Int, Range, SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.planned import PlannedPoint
+from tuning.samplers import make_sampler, suggest_point
+from tuning.space import SearchSpace
+from tuning.study import (
+    OUTSIDE,
+    PLANNED,
+    RESUMES,
+    ROW,
+    SEED,
+    Interrupted,
+    Study,
+    fail_stale,
+    import_rows,
+    open_storage,
+    open_study,
+    own_trials,
+    repair_journal,
+    row_name,
+    storage_key,
+)
+from tuning.trial import Trial
 
-# Optuna waits for 10 random trials before it models anything, more than a short sweep has.
-NUM_STARTUP_TRIALS = 5
-
-Study: TypeAlias = optuna.Study
-"""Optuna's study, for those who pass it on without knowing Optuna."""
-
-_SPACE, _TRIAL_ID, _RESUMES = "space", "trial_id", "resumes"
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """A trial that a dead driver left without a row.
-
-    Attributes:
-        number: Its number in the study.
-        knobs: The point that has to be tried again.
-    """
-
-    number: int
-    knobs: dict[str, KnobValue]
+__all__ = [
+    "SEARCHERS",
+    "Interrupted",
+    "Study",
+    "StudySearcher",
+    "make_scheduler",
+    "open_storage",
+    "repair_journal",
+    "row_name",
+]
 
 
 class StudySearcher(Searcher):
@@ -62,24 +60,31 @@ class StudySearcher(Searcher):
 
     - COMPLETE, with the final metric, if the result says ``finished`` and the metric is finite;
     - PRUNED, with the last metric, if the trial was stopped before that;
-    - FAIL after an error, without a metric, with one that is not finite, or if it ``diverged``.
+    - FAIL after an error, without a metric, with one that is not finite, or if it ``diverged``;
+    - FAIL also if the point lies outside of the space, since the sampler cannot learn from it.
+
+    A sweep of several rounds has one table and a study for each round, whose sampler starts from
+    the earlier rows that lie in the round's space. Trials have the numbers of their rows, which go
+    on from round to round.
 
     Args:
         space: The space to search.
         name: One of ``SEARCHERS``.
         seed: Same seed, same suggestions, as long as trials end in the same order.
-        storage_path: The journal file.
+        storage_path: The journal file; None keeps the study in memory, for simulations.
         study_name: The study in the journal.
         metric: The key of the score in a result; higher is better.
         initial_points: Points to try before any other, in this order, in a new study.
+        imports: Rows of earlier studies; those that are points of the space begin a new study.
+        first_number: The number of the first row of this study.
         resume: Go on with an existing study: trials that its dead driver left are tried again
             before any other point. A study that does not exist yet is made.
         recorded: On resume, all rows of the table; a trial without a row is tried again.
 
     Raises:
         KeyError: If ``name`` is not known.
-        ValueError: If a point lies outside, the study exists and ``resume`` is off, or the study
-            was made for another space.
+        ValueError: If a point lies outside, the study exists and ``resume`` is off, the study was
+            made for another space, or ``first_number`` is negative or not what it was.
     """
 
     def __init__(
@@ -88,34 +93,38 @@ class StudySearcher(Searcher):
         *,
         name: str = "tpe",
         seed: int = 0,
-        storage_path: Path,
+        storage_path: Path | None,
         study_name: str,
         metric: str = "score",
-        initial_points: Sequence[Mapping[str, KnobValue]] = (),
+        initial_points: Sequence[PlannedPoint] = (),
+        imports: Sequence[Trial] = (),
+        first_number: int = 0,
         resume: bool = False,
         recorded: Sequence[Trial] = (),
     ) -> None:
         super().__init__(metric=metric, mode="max")
         if name not in SEARCHERS:
             raise KeyError(f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}")
-        for point in initial_points:
-            space.configure(point)
-        self._space = space
-        repair_journal(storage_path)
+        if first_number < 0:
+            raise ValueError(f"`first_number` must be at least 0, but got {first_number}")
+        for planned in initial_points:
+            if not planned.outside:
+                space.configure(planned.knobs)
+        self._space, self._first_number = space, first_number
+        if storage_path is not None:
+            repair_journal(storage_path)
         storage = self._storage = open_storage(storage_path)
-        self._study = _open_study(storage, study_name, space, resume=resume)
-        is_new = not self._study.get_trials(deepcopy=False)
-        self._requeued = () if is_new else fail_stale(storage, study_name, recorded)
-        for stale in self._requeued:
-            if space.contains(stale.knobs):
-                self.enqueue(stale.knobs, resumes=stale.number)
-        for point in initial_points if is_new else ():
-            self.enqueue(point)
+        self._study = open_study(storage, study_name, space, resume=resume)
+        self._requeued = self._begin(initial_points, imports, recorded)
+        num_own = len(own_trials(self._study))
+        self._num_imported = len(self._study.get_trials(deepcopy=False)) - num_own
         self._optuna_search = OptunaSearch(
-            {knob: _distribution(a_range) for knob, a_range in space.ranges.items()},
+            partial(suggest_point, space),
             metric=metric,
             mode="max",
-            sampler=_make_sampler(name, seed, len(self._study.get_trials(deepcopy=False))),
+            sampler=make_sampler(
+                name, space, seed=seed, first_number=first_number, num_known=num_own
+            ),
             study_name=study_name,
             storage=storage,
         )
@@ -132,39 +141,66 @@ class StudySearcher(Searcher):
         """The trials of a dead driver that are tried again."""
         return self._requeued
 
-    def enqueue(self, point: Mapping[str, KnobValue], *, resumes: int | None = None) -> None:
+    def enqueue(
+        self,
+        point: Mapping[str, KnobValue],
+        *,
+        resumes: int | None = None,
+        outside: bool = False,
+        seed: int | None = None,
+    ) -> None:
         """Puts a point before all that the sampler will suggest.
 
         Args:
             point: A point of the space.
-            resumes: The number of the trial that it repeats, if it does.
+            resumes: The number of the row that it repeats, if it does.
+            outside: The point may lie outside of the ranges. It is then tried like any other, but
+                the sampler does not learn from it.
+            seed: Of its training, if it is not the sweep's own.
 
         Raises:
-            ValueError: If it lies outside of the space.
+            KeyError: If ``outside`` and a name is not a knob.
+            ValueError: If it is no point of the space, or ``outside`` and no configuration.
+            TypeError: If ``outside`` and a value has another type than its knob.
         """
-        self._space.configure(point)
-        attributes = {} if resumes is None else {_RESUMES: resumes}
-        self._study.enqueue_trial(dict(point), user_attrs=attributes)
+        attributes: dict[str, Any] = {PLANNED: dict(point)}
+        params = dict(point)
+        if outside and not self._space.contains(point):
+            self._check_outside(point)
+            attributes[OUTSIDE], params = True, {}
+        else:
+            self._space.configure(point)
+        if resumes is not None:
+            attributes[RESUMES] = resumes
+        if seed is not None:
+            attributes[SEED] = seed
+        self._study.enqueue_trial(params, user_attrs=attributes)
 
     def number(self, tune_trial_id: str) -> int:
-        """The number in the study of the trial that Tune calls so.
+        """The number of the row of the trial that Tune calls so.
 
         Raises:
             KeyError: If no point was suggested under that id.
         """
-        return self._numbers[tune_trial_id]
+        return self._row_number(self._numbers[tune_trial_id])
 
     def suggest(self, trial_id: str) -> dict[str, KnobValue]:
-        """The next point, flat and keyed by knob; the same again for the same id."""
+        """The next point, flat and keyed by knob; the same again for the same id.
+
+        A point with a seed of its own has it under the knob ``seed``.
+        """
         if trial_id in self._numbers:
-            return dict(self._trial(trial_id).params)
+            return self._point(trial_id)
         before = self._running()
-        self._optuna_search.suggest(trial_id)
+        with warnings.catch_warnings():
+            # It takes the time that a sampler thinks for the time that a trial trains.
+            warnings.filterwarnings("ignore", "Define-by-run function")
+            self._optuna_search.suggest(trial_id)
         (number,) = self._running() - before
         self._numbers[trial_id] = number
-        key = _storage_key(self._storage, self._study.study_name, number)
-        self._storage.set_trial_user_attr(key, _TRIAL_ID, row_name(number))
-        return dict(self._trial(trial_id).params)
+        key = storage_key(self._storage, self._study.study_name, number)
+        self._storage.set_trial_user_attr(key, ROW, row_name(self._row_number(number)))
+        return self._point(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports an intermediate score, if there is a finite one that was not reported yet."""
@@ -172,7 +208,7 @@ class StudySearcher(Searcher):
         # A trial that was restarted from a checkpoint repeats iterations; Optuna keeps the first.
         if step is None or step <= self._last_step.get(trial_id, 0):
             return
-        if _is_finite(result.get(self.metric)):
+        if _is_finite(result.get(self.metric)) and not self._is_outside(trial_id):
             self._last_step[trial_id] = step
             self._optuna_search.on_trial_result(trial_id, result)
 
@@ -185,7 +221,8 @@ class StudySearcher(Searcher):
             RuntimeError: If the journal did not take it.
         """
         result = result or {}
-        if error or result.get("diverged") or not _is_finite(result.get(self.metric)):
+        failed = error or result.get("diverged") or not _is_finite(result.get(self.metric))
+        if failed or self._is_outside(trial_id):
             self._optuna_search.on_trial_complete(trial_id, None, error=True)
         elif result.get("finished"):
             self._optuna_search.on_trial_complete(trial_id, result)
@@ -194,9 +231,9 @@ class StudySearcher(Searcher):
             # trial by its last report.
             self.on_trial_result(trial_id, result)
             self._optuna_search.on_trial_complete(trial_id, None)
-        if not (trial := self._trial(trial_id)).state.is_finished():
+        if not self._trial(trial_id).state.is_finished():
             raise RuntimeError(  # OptunaSearch logs and swallows what goes wrong here
-                f"the journal did not record the end of trial {trial.number}, "
+                f"the journal did not record the end of trial {self.number(trial_id)}, "
                 "it is still RUNNING there; see whether the disk is full, then resume."
             )
 
@@ -214,74 +251,62 @@ class StudySearcher(Searcher):
         """
         raise RuntimeError("make a StudySearcher with resume=True on the same journal.")
 
+    def _begin(
+        self,
+        initial_points: Sequence[PlannedPoint],
+        imports: Sequence[Trial],
+        recorded: Sequence[Trial],
+    ) -> tuple[Interrupted, ...]:
+        """Fills a new study, or goes on where a dead driver left it, even while it filled it."""
+        own = own_trials(self._study)
+        first = own[0].user_attrs.get(ROW) if own else None
+        if first not in (None, row_name(self._first_number)):
+            raise ValueError(
+                f"`first_number` must stay what it was when the study began, with row {first}, "
+                f"but got {self._first_number}."
+            )
+        if not own:
+            import_rows(self._study, self._space, imports)
+        requeued = fail_stale(
+            self._storage, self._study.study_name, recorded, first_number=self._first_number
+        )
+        for stale in requeued:
+            if stale.outside or self._space.contains(stale.knobs):
+                self.enqueue(
+                    stale.knobs, resumes=stale.number, outside=stale.outside, seed=stale.seed
+                )
+        if all(trial.state is StudyState.WAITING for trial in own):
+            for planned in initial_points[len(own) :]:
+                self.enqueue(planned.knobs, outside=planned.outside, seed=planned.seed)
+        return requeued
+
+    def _check_outside(self, point: Mapping[str, KnobValue]) -> None:
+        self._space.base.with_knobs(point)
+        active = self._space.active_knobs(point)
+        if point.keys() != set(active):
+            raise ValueError(
+                f"a point outside of the ranges must still have the knobs {list(active)}, "
+                f"but has {list(point)}."
+            )
+
+    def _row_number(self, number: int) -> int:
+        return self._first_number + number - self._num_imported
+
+    def _point(self, trial_id: str) -> dict[str, KnobValue]:
+        trial = self._trial(trial_id)
+        point = trial.user_attrs[PLANNED] if self._is_outside(trial_id) else trial.params
+        seed = {SEED: trial.user_attrs[SEED]} if SEED in trial.user_attrs else {}
+        return {knob: point[knob] for knob in self._space.ranges if knob in point} | seed
+
+    def _is_outside(self, trial_id: str) -> bool:
+        return OUTSIDE in self._trial(trial_id).user_attrs
+
     def _trial(self, trial_id: str) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[self._numbers[trial_id]]
 
     def _running(self) -> set[int]:
         running = self._study.get_trials(deepcopy=False, states=(StudyState.RUNNING,))
         return {trial.number for trial in running}
-
-
-def row_name(number: int) -> str:
-    """The id of the row of the trial with this number in the study.
-
-    Example:
-        >>> row_name(3)
-        't0003'
-    """
-    return f"t{number:04d}"
-
-
-def open_storage(path: Path) -> JournalStorage:
-    """The journal at ``path``, made if there is none; optuna-dashboard reads it too."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study says hello on every opening
-    # The lock beside the journal is a link to this path: a relative one would dangle, and Optuna
-    # would wait for a dead driver's dangling lock for ever.
-    return JournalStorage(JournalFileBackend(str(path.resolve())))
-
-
-def repair_journal(path: Path) -> None:
-    """Makes the journal of a killed driver readable. Only while no driver uses it.
-
-    A torn last line is set aside in ``<path>.torn`` with a warning, and a lock that the driver
-    left, for which the next one would wait 30 s, is removed.
-
-    Raises:
-        ValueError: If the journal is damaged elsewhere; the message gives the line.
-    """
-    recover_lines(path)
-    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-
-
-def fail_stale(
-    storage: BaseStorage, study_name: str, rows: Sequence[Trial]
-) -> tuple[Interrupted, ...]:
-    """Closes what a dead driver left open in a study, and says what has to be tried again.
-
-    A RUNNING trial that has a row gets the row's outcome; one without fails. A trial that ended
-    in the study, but whose driver died before it wrote the row, has to be tried again too.
-
-    Args:
-        storage: The open journal.
-        study_name: The study.
-        rows: The rows that were written.
-
-    Returns:
-        The trials without a row that no later trial repeats, by number.
-    """
-    study = optuna.load_study(study_name=study_name, storage=storage)
-    row_of = {row.number: row for row in rows}
-    trials = study.get_trials(deepcopy=False)
-    repeated = {trial.user_attrs.get(_RESUMES) for trial in trials}
-    lost: list[Interrupted] = []
-    for trial in trials:
-        row = row_of.get(trial.number)
-        if trial.state is StudyState.RUNNING:
-            _close(storage, study, trial, row)
-        if trial.state is StudyState.WAITING or row is not None or trial.number in repeated:
-            continue
-        lost.append(Interrupted(trial.number, dict(trial.params)))
-    return tuple(lost)
 
 
 def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> TrialScheduler:
@@ -314,78 +339,6 @@ def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> Trial
         grace_period=max(1, max_steps // 4),
         reduction_factor=2,
     )
-
-
-def _open_study(
-    storage: JournalStorage, study_name: str, space: SearchSpace, *, resume: bool
-) -> Study:
-    exists = study_name in optuna.get_all_study_names(storage)
-    if exists and not resume:
-        raise ValueError(
-            f"`study_name` must be new, but the journal has a study {study_name!r}; "
-            "resume it or choose another name."
-        )
-    study = optuna.create_study(
-        storage=storage, study_name=study_name, direction="maximize", load_if_exists=True
-    )
-    made_for = study.user_attrs.get(_SPACE)
-    if made_for is None:
-        study.set_user_attr(_SPACE, space.to_json())
-    elif made_for != space.to_json():
-        raise ValueError(
-            f"the study {study_name!r} was made for another search space, and a sampler cannot "
-            f"learn from both: {made_for} then, {space.to_json()} now; use a new name."
-        )
-    return study
-
-
-def _close(storage: BaseStorage, study: Study, trial: FrozenTrial, row: Trial | None) -> None:
-    if row is not None and row.state is TrialState.COMPLETE:
-        study.tell(trial.number, row.score)
-    elif row is not None and row.state is TrialState.PRUNED:
-        last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
-        if row.score is not None and row.score != last:
-            step = max(row.iterations, (trial.last_step or 0) + 1)
-            key = _storage_key(storage, study.study_name, trial.number)
-            storage.set_trial_intermediate_value(key, step, row.score)
-        study.tell(trial.number, state=StudyState.PRUNED)
-    else:
-        study.tell(trial.number, state=StudyState.FAIL)
-
-
-def _storage_key(storage: BaseStorage, study_name: str, number: int) -> int:
-    study_id = storage.get_study_id_from_name(study_name)
-    return storage.get_trial_id_from_study_id_trial_number(study_id, number)
-
-
-def _make_sampler(name: str, seed: int, num_known: int) -> optuna.samplers.BaseSampler:
-    """The sampler; a resumed one must not draw again what it drew before."""
-    fresh = int(np.random.SeedSequence([seed, num_known]).generate_state(1)[0])
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=fresh, n_startup_trials=NUM_STARTUP_TRIALS)
-    random = optuna.samplers.RandomSampler(seed=fresh)
-    if name == "random":
-        return random
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # The sequence's position is kept in the study under its seed, which therefore stays.
-        return optuna.samplers.QMCSampler(
-            scramble=True,
-            seed=seed,
-            independent_sampler=random,
-            warn_independent_sampling=False,
-            warn_asynchronous_seeding=False,
-        )
-
-
-def _distribution(a_range: Range) -> BaseDistribution:
-    match a_range:
-        case Float():
-            return FloatDistribution(a_range.low, a_range.high, log=a_range.log)
-        case Int():
-            return IntDistribution(a_range.low, a_range.high, log=a_range.log, step=a_range.step)
-        case Choice():
-            return CategoricalDistribution(a_range.options)
 
 
 def _is_finite(value: Any) -> bool:

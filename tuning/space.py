@@ -1,115 +1,25 @@
 """What a sweep may vary: ranges keyed by knob, checked when made; not how they are searched."""
 
-import dataclasses
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from ssmrl.config import KnobValue, TrainConfig
+from tuning.ranges import Choice, Float, Int, Range, range_fields, range_from
 
+__all__ = [
+    "Choice",
+    "Condition",
+    "Float",
+    "Int",
+    "Range",
+    "SearchSpace",
+    "default_limits",
+    "default_space",
+]
 
-@dataclass(frozen=True)
-class Float:
-    """All numbers from ``low`` to ``high``, both included.
-
-    Attributes:
-        low: Smallest value.
-        high: Largest value.
-        log: Search the logarithm evenly: for step sizes, whose order of magnitude matters.
-
-    Raises:
-        ValueError: If the range is empty, infinite, or logarithmic and not positive.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "low", float(self.low))
-        object.__setattr__(self, "high", float(self.high))
-        _check_order(self.low, self.high, self.log)
-
-    def contains(self, value: KnobValue) -> bool:
-        """Whether ``value`` is a number of the range; a bool is none."""
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and self.low <= float(value) <= self.high
-
-
-@dataclass(frozen=True)
-class Int:
-    """The integers ``low, low + step, ..., high``.
-
-    Attributes:
-        low: Smallest value.
-        high: Largest value.
-        step: Distance of neighbours.
-        log: Search the logarithm evenly; then ``step`` is 1.
-
-    Raises:
-        ValueError: If the range is empty, ``step`` misses ``high``, or ``log`` does not fit.
-        TypeError: If a bound or the step is not an integer.
-    """
-
-    low: int
-    high: int
-    step: int = 1
-    log: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("low", "high", "step"):
-            if type(value := getattr(self, name)) is not int:
-                raise TypeError(f"`{name}` must be an integer, but got {value!r}; or use Float.")
-        _check_order(self.low, self.high, self.log)
-        low, high, step = self.low, self.high, self.step
-        if step < 1 or (high - low) % step:
-            hint = f"use high={high - (high - low) % step}" if step >= 1 else "use step=1"
-            raise ValueError(
-                "`step` must be at least 1 and divide `high - low`, "
-                f"but got {low=}, {high=}, {step=}; {hint}."
-            )
-        if self.log and step != 1:
-            raise ValueError(f"`step` must be 1 with `log`, but got {step=}; drop one of the two.")
-
-    def contains(self, value: KnobValue) -> bool:
-        """Whether ``value`` is an integer of the range; neither ``8.0`` nor a bool is."""
-        if not isinstance(value, int) or isinstance(value, bool):
-            return False
-        return self.low <= value <= self.high and (value - self.low) % self.step == 0
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values without an order.
-
-    Attributes:
-        options: At least two values, all different.
-
-    Raises:
-        ValueError: If there are fewer.
-    """
-
-    options: tuple[KnobValue, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "options", tuple(self.options))
-        if len(self.options) < 2 or len(_typed(self.options)) < len(self.options):
-            raise ValueError(
-                f"`options` must be at least 2 different values, but got {self.options!r}; "
-                "set a knob that does not vary in the base configuration."
-            )
-
-    def contains(self, value: KnobValue) -> bool:
-        """Whether ``value`` is an option, of the same type: ``1`` is not ``True``."""
-        return (type(value), value) in _typed(self.options)
-
-
-Range: TypeAlias = Float | Int | Choice
-
-_KINDS: dict[str, Callable[..., Range]] = {"float": Float, "int": Int, "choice": Choice}
 _KNOB_TYPES: dict[type, tuple[type, ...]] = {
     float: (Float, Choice),
     int: (Int, Choice),
@@ -119,19 +29,51 @@ _KNOB_TYPES: dict[type, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
+class Condition:
+    """When a knob is part of a point: while another knob has one of some values.
+
+    Attributes:
+        knob: The other knob; searched, or one of the base configuration.
+        values: The values of the other knob, all different.
+
+    Raises:
+        ValueError: If there are no values, or two are equal.
+    """
+
+    knob: str
+    values: tuple[KnobValue, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
+        if not self.values or any(_same(a, b) for a, b in _pairs(self.values)):
+            raise ValueError(
+                f"a condition on `{self.knob}` must name at least 1 value and each once, but got "
+                f"{self.values!r}; a knob that is always searched needs no condition."
+            )
+
+    def holds(self, value: KnobValue) -> bool:
+        """Whether ``value`` is one of the values; ``1`` is not ``True``."""
+        return any(_same(value, other) for other in self.values)
+
+
+@dataclass(frozen=True)
 class SearchSpace:
     """The knobs that vary, their ranges, and the configuration that everything else comes from.
 
-    A *point* of the space is a mapping with a value for every searched knob, and nothing else.
+    A *point* of the space is a mapping with a value for every active knob, and nothing else. A knob
+    is active unless it has a condition that does not hold, or hangs on a knob that is not active.
 
     Attributes:
         ranges: The range of each searched knob, read-only.
         base: The configuration of the knobs that do not vary.
+        conditions: When a searched knob is active, read-only; the others always are. A value that
+            the range of the other knob has lost is allowed, since ranges move and conditions stay.
 
     Raises:
         KeyError: If a name is not a knob; the message lists the known ones.
-        ValueError: If there is no range, or one has an end that no configuration accepts.
-        TypeError: If a range does not fit the type of its knob.
+        ValueError: If there is no range, one has an end that no configuration accepts, no knob can
+            be active, or a condition hangs on itself, on a Float, or on an impossible value.
+        TypeError: If a range or a value does not fit the type of its knob.
 
     Example:
         >>> space = SearchSpace({"meta.inner_lr": Float(0.01, 1.0, log=True)}, TrainConfig())
@@ -143,35 +85,78 @@ class SearchSpace:
 
     ranges: Mapping[str, Range]
     base: TrainConfig
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ranges", MappingProxyType(dict(self.ranges)))
+        object.__setattr__(self, "conditions", MappingProxyType(dict(self.conditions)))
         if not self.ranges:
             raise ValueError("a search space must hold at least 1 range, but got none.")
         known = self.base.knobs()
         for knob, a_range in self.ranges.items():
-            if knob not in known:
-                raise KeyError(f"unknown knob {knob!r}; the knobs are: {', '.join(known)}")
+            _check_known(knob, known)
             _check_fit(knob, a_range, type(known[knob]))
             _check_ends(knob, a_range, self.base)
+        for knob, condition in self.conditions.items():
+            _check_condition(knob, condition, self.ranges, self.base)
+        _check_no_cycle(self.conditions)
+        if not self.active_knobs({}):
+            raise ValueError(
+                "a search space must have a knob that is active, but none of the conditions holds "
+                f"for the base configuration: {dict(self.conditions)}; search fewer conditions."
+            )
 
-    def __reduce__(self) -> tuple[type[Self], tuple[dict[str, Range], TrainConfig]]:
-        return type(self), (dict(self.ranges), self.base)  # a read-only view cannot be pickled
+    def __reduce__(
+        self,
+    ) -> tuple[type[Self], tuple[dict[str, Range], TrainConfig, dict[str, Condition]]]:
+        # A read-only view cannot be pickled.
+        return type(self), (dict(self.ranges), self.base, dict(self.conditions))
+
+    def active_knobs(self, point: Mapping[str, KnobValue]) -> tuple[str, ...]:
+        """The knobs that a point with these values has, in the order of the ranges.
+
+        Args:
+            point: Values of some knobs. What hangs on a searched knob without a value is inactive,
+                so a point can be built from ``{}`` by giving values to active knobs until none is
+                without.
+        """
+        known = self.base.knobs()
+
+        def is_active(knob: str) -> bool:
+            if (condition := self.conditions.get(knob)) is None:
+                return True
+            if condition.knob not in self.ranges:
+                return condition.holds(known[condition.knob])
+            return (
+                condition.knob in point
+                and condition.holds(point[condition.knob])
+                and is_active(condition.knob)
+            )
+
+        return tuple(knob for knob in self.ranges if is_active(knob))
 
     def contains(self, knobs: Mapping[str, KnobValue]) -> bool:
         """Whether ``knobs`` is a point of the space."""
-        return knobs.keys() == self.ranges.keys() and all(
-            a_range.contains(knobs[knob]) for knob, a_range in self.ranges.items()
+        return knobs.keys() == set(self.active_knobs(knobs)) and all(
+            self.ranges[knob].contains(value) for knob, value in knobs.items()
+        )
+
+    def covers(self, other: "SearchSpace") -> bool:
+        """Whether ``other`` searches the same knobs under the same conditions, but no further."""
+        return (
+            self.ranges.keys() == other.ranges.keys()
+            and self.conditions == other.conditions
+            and all(self.ranges[knob].covers(inner) for knob, inner in other.ranges.items())
         )
 
     def default_point(self) -> dict[str, KnobValue]:
-        """The values that the base configuration has for the searched knobs.
+        """The values that the base configuration has for the knobs that are active in it.
 
         Raises:
             ValueError: If the base lies outside of the space; the message names the knobs.
         """
         known = self.base.knobs()
-        point = {knob: known[knob] for knob in self.ranges}
+        point = {knob: known[knob] for knob in self.active_knobs(known)}
         self._check_point(point, "the base configuration")
         return point
 
@@ -179,20 +164,29 @@ class SearchSpace:
         """The configuration of a point.
 
         Raises:
-            ValueError: If a searched knob is missing, another one is given, or a value is outside.
+            ValueError: If an active knob is missing, another one is given, or a value is outside.
         """
         self._check_point(point, "the point")
         return self.base.with_knobs(point)
 
+    def replace_ranges(self, ranges: Mapping[str, Range]) -> "SearchSpace":
+        """The same space with some of its ranges replaced; base and conditions stay.
+
+        Raises:
+            KeyError: If a name is not a searched knob; the message lists those that are.
+            ValueError: All that the class raises.
+            TypeError: All that the class raises.
+        """
+        for knob in ranges.keys() - self.ranges.keys():
+            raise KeyError(f"`{knob}` is not a searched knob; those are: {', '.join(self.ranges)}")
+        return SearchSpace({**self.ranges, **ranges}, self.base, self.conditions)
+
     def to_json(self) -> str:
-        """The ranges as one line of JSON; the base is not part of it."""
-        kinds = {make: kind for kind, make in _KINDS.items()}
-        return json.dumps(
-            {
-                knob: {"kind": kinds[type(a_range)], **dataclasses.asdict(a_range)}
-                for knob, a_range in self.ranges.items()
-            }
-        )
+        """The ranges and their conditions as one line of JSON; the base is not part of it."""
+        data = {knob: range_fields(a_range) for knob, a_range in self.ranges.items()}
+        for knob, condition in self.conditions.items():
+            data[knob][_WHEN] = {"knob": condition.knob, "values": list(condition.values)}
+        return json.dumps(data)
 
     @classmethod
     def from_json(cls, text: str, base: TrainConfig) -> Self:
@@ -204,12 +198,19 @@ class SearchSpace:
         data = json.loads(text)
         if not isinstance(data, dict):
             raise ValueError(f"a search space must be a JSON object, but got {text[:80]!r}")
-        return cls({knob: _range_from(knob, fields) for knob, fields in data.items()}, base)
+        conditions = {
+            knob: _condition_from(knob, fields.pop(_WHEN))
+            for knob, fields in data.items()
+            if isinstance(fields, dict) and _WHEN in fields
+        }
+        ranges = {knob: range_from(knob, fields) for knob, fields in data.items()}
+        return cls(ranges, base, conditions)
 
     def _check_point(self, point: Mapping[str, KnobValue], whose: str) -> None:
-        if point.keys() != self.ranges.keys():
-            missing = sorted(self.ranges.keys() - point.keys())
-            extra = sorted(point.keys() - self.ranges.keys())
+        active = self.active_knobs(point)
+        if point.keys() != set(active):
+            missing = sorted(set(active) - point.keys())
+            extra = sorted(point.keys() - set(active))
             raise ValueError(
                 f"{whose} must have exactly the searched knobs, but {missing=}, {extra=}."
             )
@@ -220,6 +221,9 @@ class SearchSpace:
                 f"{whose} must lie inside of the search space, but has {outside}; "
                 f"change the value or the range ({ranges})."
             )
+
+
+_WHEN = "when"
 
 
 def default_space(base: TrainConfig) -> SearchSpace:
@@ -240,17 +244,21 @@ def default_space(base: TrainConfig) -> SearchSpace:
     return SearchSpace(ranges, base)
 
 
-def _check_order(low: float, high: float, log: bool) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(
-            f"`low < high` must hold with finite ends, but got {low=}, {high=}; "
-            "set a knob that does not vary in the base configuration."
-        )
-    if log and low <= 0:
-        raise ValueError(
-            f"`0 < low < high` must hold with `log`, but got {low=}, {high=}; "
-            "use a linear scale for ranges that include 0."
-        )
+def default_limits(base: TrainConfig) -> SearchSpace:
+    """How far the ranges of ``default_space`` may ever move: what is still sane to train."""
+    ranges: dict[str, Range] = {
+        "policy.state_dim": Int(2, 512, step=2),
+        "policy.hidden_dim": Int(8, 512, step=8),
+        "meta.inner_lr": Float(1e-4, 10.0, log=True),
+        "meta.outer_lr": Float(1e-5, 1e-1, log=True),
+        "meta.num_inner_steps": Int(1, 5),
+    }
+    return SearchSpace({knob: ranges[knob] for knob in default_space(base).ranges}, base)
+
+
+def _check_known(knob: str, known: Mapping[str, KnobValue]) -> None:
+    if knob not in known:
+        raise KeyError(f"unknown knob {knob!r}; the knobs are: {', '.join(known)}")
 
 
 def _check_fit(knob: str, a_range: Range, kind: type) -> None:
@@ -279,18 +287,54 @@ def _check_ends(knob: str, a_range: Range, base: TrainConfig) -> None:
             ) from error
 
 
-def _range_from(knob: str, fields: Any) -> Range:
-    kind = fields.get("kind") if isinstance(fields, dict) else None
-    if kind not in _KINDS:
-        raise ValueError(
-            f"the range of `{knob}` must have a kind of {sorted(_KINDS)}, but got {fields!r}"
+def _check_condition(
+    knob: str, condition: Condition, ranges: Mapping[str, Range], base: TrainConfig
+) -> None:
+    if knob not in ranges:
+        raise KeyError(
+            f"only a searched knob can have a condition, but `{knob}` is none; "
+            f"those are: {', '.join(ranges)}"
         )
-    arguments = {name: value for name, value in fields.items() if name != "kind"}
+    _check_known(condition.knob, base.knobs())
+    if isinstance(ranges.get(condition.knob), Float):
+        raise ValueError(
+            f"`{knob}` must hang on a knob that meets its values, but `{condition.knob}` varies "
+            "continuously; make it a Choice."
+        )
+    for value in condition.values:
+        try:
+            base.with_knobs({condition.knob: value})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"`{knob}` must hang on values that `{condition.knob}` can have, but not on "
+                f"{value!r}: {error.args[0]}"
+            ) from error
+
+
+def _check_no_cycle(conditions: Mapping[str, Condition]) -> None:
+    for start in conditions:
+        path = [start]
+        while (condition := conditions.get(path[-1])) is not None:
+            path.append(condition.knob)
+            if condition.knob in path[:-1]:
+                raise ValueError(
+                    f"no knob may hang on itself, but {' hangs on '.join(path)}; "
+                    "drop one of the conditions."
+                )
+
+
+def _condition_from(knob: str, fields: Any) -> Condition:
     try:
-        return _KINDS[kind](**arguments)
-    except TypeError as error:
-        raise ValueError(f"the range of `{knob}` cannot be read from {fields!r}: {error}") from None
+        return Condition(fields["knob"], tuple(fields["values"]))
+    except (TypeError, KeyError):
+        raise ValueError(
+            f"the condition of `{knob}` must have a knob and a list of values, but got {fields!r}"
+        ) from None
 
 
-def _typed(options: tuple[KnobValue, ...]) -> set[tuple[type, KnobValue]]:
-    return {(type(option), option) for option in options}
+def _pairs(values: tuple[KnobValue, ...]) -> list[tuple[KnobValue, KnobValue]]:
+    return [(a, b) for i, a in enumerate(values) for b in values[:i]]
+
+
+def _same(a: KnobValue, b: KnobValue) -> bool:
+    return a == b and isinstance(a, bool) == isinstance(b, bool)

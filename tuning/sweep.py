@@ -1,22 +1,18 @@
 """``python -m tuning.sweep``: search the settings of a task, and leave one table of trials."""
 
 import dataclasses
-import fcntl
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
 
 _COMMAND = ("python", "-m", "tuning.sweep")
@@ -37,9 +33,24 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
     ] = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
-    searcher: Annotated[str, typer.Option(help="tpe, random or qmc.")] = "tpe",
+    searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
     scheduler: Annotated[str, typer.Option(help="asha or none.")] = "asha",
     seed: Annotated[int, typer.Option(help="Of the searcher and of training.")] = 0,
+    rounds: Annotated[
+        int, typer.Option(help="After each round the search space moves by the table so far.")
+    ] = 1,
+    seeds_per_trial: Annotated[int, typer.Option(help="Runs that a score is the mean of.")] = 1,
+    num_confirmed: Annotated[
+        int | None,
+        typer.Option(
+            help="Best configurations to train again with fresh seeds before one is named; by "
+            "default 3, but no more than a third of the trials."
+        ),
+    ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of knobs, ranges and limits, like docs/spaces/ant-vel.yaml."),
+    ] = None,
     storage: Annotated[Path, typer.Option(help="Folder of all sweeps.")] = Path("runs"),
     name: Annotated[
         str | None, typer.Option(help="Name of this sweep; by default task, method and time.")
@@ -71,7 +82,12 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             searcher=searcher,
             scheduler=scheduler,
             seed=seed,
+            rounds=rounds,
+            seeds_per_trial=seeds_per_trial,
+            num_confirmed=num_confirmed,
         )
+        if space is not None:
+            plan = plan.within(space)
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
         label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -89,8 +105,11 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     place += ["--address", address] if address else []
     place += ["--json"] if as_json else []
     going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
-    with _lock(folder), _interruptible(going_on, folder):
-        summary = _carry_out(plan, folder, address=address, quiet=as_json)
+    try:
+        with exclusive(folder), interruptible(going_on, folder):
+            summary = _carry_out(plan, folder, address=address, quiet=as_json)
+    except BusyError as error:
+        _refuse(str(error))
     if as_json:
         print(json.dumps(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
@@ -109,44 +128,13 @@ def _carry_out(
 
 def _run(plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool) -> dict[str, Any]:
     """Search, compare, report; everything that starts slowly is imported from here on."""
-    from cluster.session import session
-    from tuning.conclusion import conclude, finish_default, is_default_unfinished
-    from tuning.driver import METRIC, run_trials
-    from tuning.progress import Progress
-    from tuning.search import StudySearcher
-    from tuning.trial import TrialTable
+    from tuning.engine import run_sweep
 
-    table = TrialTable(folder / "trials.jsonl")
-    searcher = StudySearcher(
-        plan.space(),
-        name=plan.searcher,
-        seed=plan.seed,
-        storage_path=folder / "optuna.journal",
-        study_name=folder.name,
-        metric=METRIC,
-        initial_points=[plan.space().default_point()],
-        resume=True,
-        recorded=table.rows,
-    )
     say = partial(print, file=sys.stderr if quiet else sys.stdout, flush=True)
-    is_searching = len(table.rows) < plan.num_samples
-    if is_searching or is_default_unfinished(plan, folder, table):
-        with session(address, num_cpus=_num_cpus()) as num_cpus:
-            plan.check_cpus(num_cpus)
-            if is_searching:
-                threads = max(1, num_cpus // (plan.max_concurrent * plan.cpus_per_trial()))
-                with Progress(
-                    num_trials=plan.num_samples,
-                    max_env_steps=plan.max_env_steps,
-                    earlier=table.rows,
-                    time_budget_s=plan.time_budget_s,
-                    quiet_stdout=quiet,
-                ) as progress:
-                    run_trials(plan, folder, table, searcher, progress, num_physics_threads=threads)
-            if is_default_unfinished(plan, folder, table):
-                finish_default(plan, folder, say=say)
     command = shlex.join([*_COMMAND, *plan.flags()])
-    return conclude(plan, folder, table, searcher.study, command=command, say=say)
+    return run_sweep(
+        plan, folder, address=address, num_cpus=_num_cpus(), quiet=quiet, command=command, say=say
+    )
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
@@ -177,50 +165,6 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
 def _num_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Two drivers on one sweep would lose each other's trials: the second is refused."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            _refuse(f"another process is working on the sweep in {folder}")
-        yield
-
-
-@contextmanager
-def _interruptible(command: str, folder: Path) -> Iterator[None]:
-    """On Ctrl-C or SIGTERM: say how to go on, stop Ray, and leave with 130 or 143."""
-
-    def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.stderr.write(f"\nstopped; finished trials are kept in {folder}. Go on with:\n")
-        sys.stderr.write(f"  {command}\n")
-        sys.stderr.flush()
-        _stop_ray()
-        os._exit(128 + number)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _stop_ray() -> None:
-    """End Ray and give the terminal back, but wait for it no longer than 3 s."""
-    import ray
-
-    thread = threading.Thread(target=ray.shutdown, daemon=True)
-    thread.start()
-    thread.join(3.0)
-    if sys.stdout.isatty():
-        sys.stdout.write("\x1b[?25h")  # the live view hides the cursor
-        sys.stdout.flush()
 
 
 def _refuse(message: str) -> NoReturn:

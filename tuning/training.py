@@ -1,6 +1,6 @@
 """One trial: trains a configuration to its budget, is judged on the way, and survives its worker.
 
-A trial's state is one checkpoint file, named by the configuration's fingerprint, so whoever
+A run's state is one checkpoint file, named by the configuration's fingerprint, so whoever
 trains that configuration next goes on where the last one stopped.
 """
 
@@ -8,6 +8,7 @@ import hashlib
 import math
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ray import tune
@@ -151,8 +152,76 @@ class TrialTraining:
         self._algorithm.load_tensors(saved.tensors, int(self._progress["iteration"]))
 
 
+class SeedsTraining:
+    """The runs of a trial, which differ in their seeds alone, side by side in one process.
+
+    All make an iteration before any makes the next, so the trial can be judged at every stage.
+
+    Args:
+        config: The first run's; the others have the seeds after its.
+        num_seeds: How many runs.
+        settings: What ``TrialTraining`` takes.
+    """
+
+    def __init__(self, config: TrainConfig, num_seeds: int = 1, **settings: Any) -> None:
+        self._seeds = tuple(range(config.seed, config.seed + num_seeds))
+        self._runs = [
+            TrialTraining(config.with_knobs({"seed": seed}), **settings) for seed in self._seeds
+        ]
+        self._results: list[dict[str, Any]] = [{"finished": False} for _ in self._runs]
+
+    def advance(self) -> dict[str, Any]:
+        """One meta-iteration of every run that is not at its end.
+
+        Returns:
+            What ``TrialTraining.advance`` tells, means over the runs; ``seconds`` of all together,
+            ``env_steps`` of one and ``all_env_steps`` of all; ``seeds``, and ``seed_scores`` beside
+            ``score``. The interval over tasks is left out where there are several runs.
+        """
+        for index, run in enumerate(self._runs):
+            if not self._results[index]["finished"]:
+                self._results[index] = run.advance()
+        results = self._results
+        joined = results[0] | {
+            "seeds": list(self._seeds),
+            "seconds": sum(result["seconds"] for result in results),
+            "env_steps": min(result["env_steps"] for result in results),
+            "all_env_steps": sum(result["env_steps"] for result in results),
+            "finished": all(result["finished"] for result in results),
+        }
+        for seed, result in zip(self._seeds, results, strict=True):
+            if result["diverged"]:
+                return joined | {"diverged": True, "reason": f"seed {seed}: {result['reason']}"}
+        # A run that a killed worker left further than the others waits for them.
+        num_judged = min(len(result["curve"]) for result in results)
+        joined["curve"] = [
+            [points[0][0], *(fmean(column) for column in list(zip(*points, strict=True))[1:])]
+            for points in zip(*(result["curve"][:num_judged] for result in results), strict=True)
+        ]
+        if num_judged == 0:
+            return {name: joined[name] for name in joined if name not in _JUDGEMENT}
+        scores = [result["curve"][num_judged - 1][2] for result in results]
+        joined |= {"score": fmean(scores), "seed_scores": scores}
+        if len(results) > 1:
+            joined["interval"] = None
+            joined["returns"] = {
+                steps: fmean(result["returns"][steps] for result in results)
+                for steps in results[0]["returns"]
+                if all(steps in result["returns"] for result in results)
+            }
+        return joined
+
+    def close(self) -> None:
+        """Save all runs, and give back actors and memory."""
+        for run in self._runs:
+            run.close()
+
+
+_JUDGEMENT = ("score", "interval", "returns")
+
+
 class MetaTraining(tune.Trainable):
-    """``TrialTraining`` as Tune sees it: the point comes in as Tune's configuration.
+    """``SeedsTraining`` as Tune sees it: the point comes in as Tune's configuration.
 
     Tune's own checkpoints stay empty: a restarted trial finds its state by its fingerprint.
     """
@@ -163,7 +232,7 @@ class MetaTraining(tune.Trainable):
         Args:
             config: The searched knobs.
             settings: ``base``, the configuration that the point changes, and what
-                ``TrialTraining`` takes.
+                ``SeedsTraining`` takes.
         """
         self._settings = settings
         self._begin(config)
@@ -186,7 +255,7 @@ class MetaTraining(tune.Trainable):
     def _begin(self, point: dict[str, Any]) -> None:
         arguments = dict(self._settings)
         base: TrainConfig = arguments.pop("base")
-        self._training = TrialTraining(base.with_knobs(point), **arguments)
+        self._training = SeedsTraining(base.with_knobs(point), **arguments)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to add to the trial's own file."""

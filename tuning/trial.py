@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Self
 
 from ssmrl.config import KnobValue
@@ -46,6 +47,9 @@ class Trial:
         interval: 95 % interval of the score, low and high.
         curve: At each evaluation the env steps so far, the return before and after adaptation.
         reason: Why it did not complete, in a sentence; empty if it did.
+        round: The round of the sweep that made it.
+        seeds: The seeds of its runs, which differ in nothing else.
+        seed_scores: The score of each run, in the same order; their mean is ``score``.
 
     Raises:
         ValueError: If the fields contradict each other. Among them: training received another value
@@ -65,9 +69,14 @@ class Trial:
     interval: tuple[float, float] | None = None
     curve: tuple[tuple[int, float, float], ...] = ()
     reason: str = ""
+    round: int = 0
+    seeds: tuple[int, ...] = ()
+    seed_scores: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", TrialState(self.state))
+        for name in ("seeds", "seed_scores"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("knobs", "config", "returns"):
             object.__setattr__(self, name, dict(getattr(self, name)))
         if self.interval is not None:
@@ -75,6 +84,7 @@ class Trial:
         object.__setattr__(self, "curve", tuple(tuple(row) for row in self.curve))
         _check_outcome(self)
         _check_measures(self)
+        _check_seeds(self)
         _check_provenance(self)
 
     def to_json(self) -> str:
@@ -175,7 +185,7 @@ class TrialTable:
     def _records(self) -> tuple[list[str], list[dict[str, Any]]]:
         rows = sorted(self.rows, key=lambda trial: trial.number)
         records = [_record(trial) for trial in rows]
-        columns = dict.fromkeys(_FIRST)
+        columns = dict.fromkeys((*_FIRST, *_SEEDS))
         columns |= dict.fromkeys(knob for trial in rows for knob in trial.knobs)
         returns = {
             column for record in records for column in record if column.startswith("return_")
@@ -185,7 +195,8 @@ class TrialTable:
         return list(columns), records
 
 
-_FIRST = ("trial_id", "number", "state", "score", "interval_low", "interval_high")
+_FIRST = ("trial_id", "number", "round", "state", "score", "interval_low", "interval_high")
+_SEEDS = ("score_std", "seeds")
 _LAST = ("env_steps", "seconds", "iterations", "reason")
 
 
@@ -194,10 +205,13 @@ def _record(trial: Trial) -> dict[str, Any]:
     return {
         "trial_id": trial.trial_id,
         "number": trial.number,
+        "round": trial.round,
         "state": trial.state.value,
         "score": trial.score,
         "interval_low": low,
         "interval_high": high,
+        "score_std": stdev(trial.seed_scores) if len(trial.seed_scores) > 1 else None,
+        "seeds": " ".join(map(str, trial.seeds)),
         **trial.knobs,
         **{f"return_{steps}": value for steps, value in trial.returns.items()},
         "env_steps": trial.env_steps,
@@ -253,6 +267,23 @@ def _check_measures(trial: Trial) -> None:
         raise ValueError(
             f"{trial.trial_id}: `returns`, `interval` and `curve` must be finite; "
             "leave out evaluations that are not."
+        )
+
+
+def _check_seeds(trial: Trial) -> None:
+    if trial.round < 0:
+        raise ValueError(f"{trial.trial_id}: `round` must be at least 0, but got {trial.round}")
+    scores = trial.seed_scores
+    if not scores:
+        return
+    if len(scores) != len(trial.seeds) or trial.score is None:
+        raise ValueError(
+            f"{trial.trial_id}: each of {len(trial.seeds)} seeds must have its score, and the "
+            f"trial their mean, but got seed_scores={scores}, score={trial.score}."
+        )
+    if not math.isclose(fmean(scores), trial.score, rel_tol=1e-9, abs_tol=1e-9):
+        raise ValueError(
+            f"{trial.trial_id}: `score` must be the mean of {scores}, but got {trial.score}."
         )
 
 

@@ -35,7 +35,7 @@ def test_the_base_is_the_first_point_and_keeps_the_familys_defaults() -> None:
         ({"time_budget_s": 0.0}, "time_budget_s"),
         ({"time_budget_s": float("nan")}, "time_budget_s"),
         ({"num_env_runners": -1}, "num_env_runners"),
-        ({"searcher": "tpo"}, "tpe, random, qmc"),
+        ({"searcher": "tpo"}, "tpe, gp, cmaes, qmc, random"),
         ({"scheduler": "ash"}, "asha, none"),
     ],
 )

@@ -10,8 +10,13 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
+from ssmrl.config import TrainConfig
 from tuning.comparison import compare
+from tuning.move import Move
+from tuning.ranges import Choice, Float, Int
 from tuning.report import write_report
+from tuning.round_log import Round
+from tuning.space import SearchSpace
 from tuning.trial import Trial, TrialState, TrialTable
 
 RANGES = {"meta.inner_lr": FloatDistribution(0.0, 1.0), "meta.clip": FloatDistribution(0.0, 1.0)}
@@ -38,7 +43,7 @@ def make(folder: Path, trials: list[Trial], **changes: Any) -> str:
     study = optuna.create_study(direction="maximize")
     for trial in trials:
         table.append(trial)
-        if trial.state is TrialState.COMPLETE:
+        if trial.state is TrialState.COMPLETE and trial.knobs.keys() == RANGES.keys():
             frozen = optuna.trial.create_trial(
                 params=dict(trial.knobs), distributions=RANGES, value=trial.score
             )
@@ -46,6 +51,7 @@ def make(folder: Path, trials: list[Trial], **changes: Any) -> str:
     arguments: dict[str, Any] = {
         "title": "point <ssm> & co",
         "table": table,
+        "best": table.best(),
         "study": study,
         "max_env_steps": 5000,
         "bound": -3.125,
@@ -95,7 +101,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
     assert "--name &#x27;a&lt;b&gt;&#x27;" in page
 
 
-def test_the_page_is_well_formed(tmp_path: Path) -> None:
+def check_well_formed(page: str) -> None:
     class Checker(HTMLParser):
         def __init__(self) -> None:
             super().__init__()
@@ -109,8 +115,12 @@ def test_the_page_is_well_formed(tmp_path: Path) -> None:
             assert self.open.pop() == tag
 
     checker = Checker()
-    checker.feed(make(tmp_path, [ended(i, float(i)) for i in range(5)] + [ended(5, None)]))
+    checker.feed(page)
     assert checker.open == []
+
+
+def test_the_page_is_well_formed(tmp_path: Path) -> None:
+    check_well_formed(make(tmp_path, [ended(i, float(i)) for i in range(5)] + [ended(5, None)]))
 
 
 def test_the_bound_is_drawn(tmp_path: Path) -> None:
@@ -140,3 +150,69 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
         assert "do not tell the knobs apart" in make(tmp_path / name, trials)
     (tmp_path / "empty").mkdir()
     assert "Trials: none" in make(tmp_path / "empty", [])
+
+
+LR, STEPS, METHOD = "meta.inner_lr", "meta.num_inner_steps", "policy.method"
+
+
+def two_rounds() -> tuple[Round, Round]:
+    ranges = {LR: Float(0.01, 1.0, log=True), STEPS: Int(1, 3), METHOD: Choice(("ssm", "gru"))}
+    first = SearchSpace(ranges, TrainConfig())
+    moves = (
+        Move(LR, ranges[LR], Float(0.01, 3.7, log=True), "expand", "<b>4 of 5</b>", ("t<0>", "t2")),
+        Move(STEPS, ranges[STEPS], Int(1, 5), "expand", "median at the edge", ("t0001",)),
+    )
+    second = first.replace_ranges({move.knob: move.new for move in moves})
+    return Round(1, "default", first, (), 6), Round(2, "agents & co", second, moves, 7)
+
+
+def searched(number: int, in_round: int) -> Trial:
+    knobs = {LR: 0.01 * 1.4**number, STEPS: 1 + number % 3, METHOD: ("ssm", "gru")[number % 2]}
+    return ended(number, -abs(number - 9.0), knobs=knobs, round=in_round)
+
+
+def make_with_rounds(folder: Path, trials: list[Trial]) -> str:
+    return make(folder, trials, rounds=two_rounds())
+
+
+def test_the_page_shows_how_the_box_moved(tmp_path: Path) -> None:
+    page = make_with_rounds(tmp_path, [searched(i, 1 if i < 6 else 2) for i in range(13)])
+    check_well_formed(page)
+    section = page[page.index("<h2>How the box moved</h2>") : page.index("<h2>Learning curves")]
+    assert list(images(section)) == [
+        f"range of {knob} in each round" for knob in (LR, STEPS, METHOD)
+    ]
+    assert "nothing moved" in section
+    assert "agents &amp; co" in section
+    assert '<data value="1.0">1</data></td><td><data value="0.01">0.01</data>' in section
+    assert '<data value="3.7">3.7</data>' in section
+    assert "<td>1 – 3</td><td>1 – 5</td>" in section
+    assert "&lt;b&gt;4 of 5&lt;/b&gt;" in section
+    assert "t&lt;0&gt;, t2" in section
+    # Each round has a study of its own, so the importance comes from the rows.
+    assert "takes at least 4 complete trials" not in page
+    assert images(page)["importance of each knob"].startswith(b"\x89PNG")
+
+
+def test_the_incumbent_is_the_best_up_to_its_round(tmp_path: Path) -> None:
+    drawn = {}
+    for name, rounds in {"late": [1] * 6 + [2] * 7, "early": [1] * 13}.items():
+        (tmp_path / name).mkdir()
+        trials = [searched(i, in_round) for i, in_round in enumerate(rounds)]
+        drawn[name] = images(make_with_rounds(tmp_path / name, trials))
+    # The dots are trial 5 and then 9, or trial 9 both times; both have the same method.
+    for knob, is_same in {LR: False, STEPS: False, METHOD: True}.items():
+        name = f"range of {knob} in each round"
+        assert (drawn["late"][name] == drawn["early"][name]) == is_same
+
+
+def test_rounds_without_a_complete_trial_are_shown(tmp_path: Path) -> None:
+    page = make_with_rounds(tmp_path, [ended(0, None)])
+    check_well_formed(page)
+    assert len(images(page)) == 3
+    assert page.count("<li>") == 3
+    assert "too few trials: 0 complete configurations, but it takes 10" in page
+
+
+def test_a_page_without_rounds_does_not_speak_of_them(tmp_path: Path) -> None:
+    assert "How the box moved" not in make(tmp_path, [ended(0, 1.0)])

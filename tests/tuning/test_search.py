@@ -11,6 +11,7 @@ from optuna.trial import TrialState as StudyState
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from ssmrl.config import KnobValue, TrainConfig
+from tuning.planned import PlannedPoint
 from tuning.search import (
     SEARCHERS,
     StudySearcher,
@@ -38,7 +39,7 @@ def searcher(folder: Path, **changes: Any) -> StudySearcher:
     arguments: dict[str, Any] = {
         "storage_path": folder / "journal.log",
         "study_name": "s",
-        "initial_points": [SPACE.default_point()],
+        "initial_points": [PlannedPoint(SPACE.default_point())],
     }
     return StudySearcher(SPACE, **(arguments | changes))
 
@@ -61,7 +62,7 @@ def test_every_searcher_starts_with_the_initial_points_and_stays_inside(
     tmp_path: Path, name: str
 ) -> None:
     first = [SPACE.default_point(), OTHER_POINT]
-    search = searcher(tmp_path, name=name, initial_points=first)
+    search = searcher(tmp_path, name=name, initial_points=[PlannedPoint(point) for point in first])
     points = []
     for i in range(12):
         points.append(search.suggest(f"x{i}"))
@@ -136,7 +137,9 @@ def test_iterations_that_a_restarted_trial_repeats_are_not_reported_twice(tmp_pa
 
 
 def test_resume_keeps_what_ended_and_repeats_what_was_left(tmp_path: Path) -> None:
-    dead = searcher(tmp_path, initial_points=[SPACE.default_point(), OTHER_POINT])
+    dead = searcher(
+        tmp_path, initial_points=[PlannedPoint(SPACE.default_point()), PlannedPoint(OTHER_POINT)]
+    )
     points = [dead.suggest(name) for name in "abcde"]
     dead.on_trial_complete("a", result(1.0, finished=True))
     dead.on_trial_complete("c", result(2.0, finished=True))  # killed before its row was written
@@ -163,8 +166,14 @@ def test_resume_keeps_what_ended_and_repeats_what_was_left(tmp_path: Path) -> No
 
 
 def test_a_point_that_waited_when_the_driver_died_is_tried_once(tmp_path: Path) -> None:
-    searcher(tmp_path, initial_points=[SPACE.default_point(), OTHER_POINT])
-    alive = searcher(tmp_path, initial_points=[SPACE.default_point(), OTHER_POINT], resume=True)
+    searcher(
+        tmp_path, initial_points=[PlannedPoint(SPACE.default_point()), PlannedPoint(OTHER_POINT)]
+    )
+    alive = searcher(
+        tmp_path,
+        initial_points=[PlannedPoint(SPACE.default_point()), PlannedPoint(OTHER_POINT)],
+        resume=True,
+    )
     assert alive.requeued == ()
     points = [alive.suggest(name) for name in "abc"]
     assert points[:2] == [SPACE.default_point(), OTHER_POINT]
@@ -206,12 +215,12 @@ def test_two_sweeps_do_not_merge(tmp_path: Path) -> None:
 
 
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="'bohb'; the searchers are: tpe, random, qmc"):
+    with pytest.raises(KeyError, match="'bohb'; the searchers are: tpe, gp, cmaes, qmc, random"):
         searcher(tmp_path, name="bohb")
     with pytest.raises(KeyError, match="the schedulers are: asha, none"):
         make_scheduler("pbt", max_steps=100)
     with pytest.raises(ValueError, match="must lie inside of the search space"):
-        searcher(tmp_path, initial_points=[OTHER_POINT | {"policy.state_dim": 9}])
+        searcher(tmp_path, initial_points=[PlannedPoint(OTHER_POINT | {"policy.state_dim": 9})])
     assert not (tmp_path / "journal.log").exists(), "bad input must not leave a journal"
 
 

@@ -4,11 +4,20 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ssmrl.config import TrainConfig
-from tuning.space import Choice, Float, Int, Range, SearchSpace, default_space
+from tuning.space import (
+    Choice,
+    Condition,
+    Float,
+    Int,
+    Range,
+    SearchSpace,
+    default_limits,
+    default_space,
+)
 
 BASE = TrainConfig()
 
@@ -157,3 +166,217 @@ def test_the_default_space_holds_the_default_point(method: str, outer_lr: float)
     assert default_space(base).configure(point) == base
     assert ("policy.state_dim" in point) == (method == "ssm")
     assert {"policy.hidden_dim", "meta.inner_lr", "meta.num_inner_steps"} <= point.keys()
+
+
+NESTED = SearchSpace(
+    {
+        "policy.num_layers": Int(1, 3),
+        "policy.gated": Choice((False, True)),
+        "policy.state_dim": Int(8, 128, step=8),
+        "policy.method": Choice(("ssm", "gru", "transformer")),
+        "policy.window": Int(4, 64),
+        "meta.inner_lr": Float(0.01, 1.0, log=True),
+    },
+    BASE,
+    {
+        "policy.gated": Condition("policy.num_layers", (2, 3)),
+        "policy.num_layers": Condition("policy.method", ("ssm", "transformer")),
+        "policy.state_dim": Condition("policy.method", ("ssm",)),
+        "policy.window": Condition("meta.first_order", (True,)),  # not searched, and False
+    },
+)
+
+
+@given(float_ranges(), st.floats(-2.0, 3.0), st.floats(0.0, 1.0))
+def test_a_float_range_and_its_unit_scale(a: Float, anywhere: float, inside: float) -> None:
+    assume(a.high > 1.001 * a.low)  # below, the places between the ends are no floats
+    assert a.contains(a.from_unit(anywhere))
+    assert (a.from_unit(0.0), a.from_unit(1.0)) == (a.low, a.high)
+    assert a.to_unit(a.from_unit(inside)) == pytest.approx(inside, abs=1e-6)
+    assert a.from_unit(-1e300) == a.low
+    ratio, share = a.high / a.low, (a.from_unit(0.5) - a.low) / (a.high - a.low)
+    assert share == pytest.approx(1 / (1 + ratio**0.5) if a.log else 0.5, rel=1e-3, abs=1e-9)
+
+
+@given(int_ranges(), st.booleans(), st.floats(-2.0, 3.0), st.data())
+def test_an_int_range_and_its_unit_scale(
+    a: Int, log: bool, anywhere: float, data: st.DataObject
+) -> None:
+    a = Int(a.low, a.high, log=True) if log else a
+    value = a.low + a.step * data.draw(st.integers(0, (a.high - a.low) // a.step))
+    assert a.from_unit(a.to_unit(value)) == value
+    assert a.contains(a.from_unit(anywhere))
+    steps = range(a.low, a.high + 1, a.step)
+    if not log:
+        nearest = min(abs(a.to_unit(step) - anywhere) for step in steps)
+        assert abs(a.to_unit(a.from_unit(anywhere)) - anywhere) == pytest.approx(nearest)
+
+
+def test_the_unit_scale_refuses_what_has_no_place() -> None:
+    for a in (Float(0.1, 1.0, log=True), Int(1, 9, log=True)):
+        assert a.to_unit(100) > 1
+        assert a.to_unit(1e-3) < 0
+        with pytest.raises(ValueError, match="must be positive on the logarithmic scale"):
+            a.to_unit(0)
+        with pytest.raises(ValueError, match="between 0 and 1, but got nan"):
+            a.from_unit(float("nan"))
+
+
+@given(int_ranges(), int_ranges())
+def test_an_int_range_covers_another_if_it_contains_all_of_it(a: Int, b: Int) -> None:
+    values = range(b.low, b.high + 1, b.step)
+    assert a.covers(b) == all(a.contains(value) for value in values)
+    assert a.covers(a)
+    assert not a.covers(Float(b.low, b.high))
+
+
+@pytest.mark.parametrize(
+    ("values", "active"),
+    [
+        ({"policy.method": "gru"}, {"policy.method", "meta.inner_lr"}),
+        (
+            {"policy.method": "ssm", "policy.num_layers": 1},
+            {"policy.method", "policy.num_layers", "policy.state_dim", "meta.inner_lr"},
+        ),
+        (
+            {"policy.method": "transformer", "policy.num_layers": 3},
+            {"policy.method", "policy.num_layers", "policy.gated", "meta.inner_lr"},
+        ),
+        # What hangs on an inactive knob is inactive, whatever value is given for that.
+        ({"policy.method": "gru", "policy.num_layers": 3}, {"policy.method", "meta.inner_lr"}),
+        ({}, {"policy.method", "meta.inner_lr"}),
+    ],
+)
+def test_a_knob_is_active_while_its_condition_holds(values: Any, active: set[str]) -> None:
+    knobs = NESTED.active_knobs(values)
+    assert set(knobs) == active
+    assert list(knobs) == [knob for knob in NESTED.ranges if knob in active]
+
+
+@given(st.data())
+def test_a_point_grows_to_its_active_knobs_and_has_no_other(data: st.DataObject) -> None:
+    point: dict[str, Any] = {}
+    while waiting := [knob for knob in NESTED.active_knobs(point) if knob not in point]:
+        assert not NESTED.contains(point)
+        a_range = NESTED.ranges[waiting[0]]
+        if isinstance(a_range, Choice):
+            point[waiting[0]] = data.draw(st.sampled_from(a_range.options))
+        else:
+            point[waiting[0]] = a_range.from_unit(data.draw(st.floats(0.0, 1.0)))
+    assert NESTED.contains(point)
+    assert NESTED.configure(point).knobs() == BASE.knobs() | point
+    for knob in NESTED.ranges.keys() - point.keys():
+        assert not NESTED.contains(point | {knob: BASE.knobs()[knob]})
+    for knob in point:
+        with pytest.raises(ValueError, match="must have exactly the searched knobs"):
+            NESTED.configure({k: v for k, v in point.items() if k != knob})
+
+
+def test_the_default_point_has_the_knobs_that_are_active_in_the_base() -> None:
+    assert NESTED.default_point().keys() == {
+        *("policy.num_layers", "policy.state_dim", "policy.method", "meta.inner_lr")
+    }
+    gru = SearchSpace(NESTED.ranges, BASE.with_knobs({"policy.method": "gru"}), NESTED.conditions)
+    assert gru.default_point().keys() == {"policy.method", "meta.inner_lr"}
+
+
+def test_conditions_survive_json_and_pickle() -> None:
+    again = SearchSpace.from_json(NESTED.to_json(), BASE)
+    assert again == NESTED == pickle.loads(pickle.dumps(NESTED))
+    assert again.conditions["policy.gated"].values == (2, 3)
+    assert again != SearchSpace(NESTED.ranges, BASE)
+    with pytest.raises(TypeError):
+        again.conditions["seed"] = Condition("seed", (1,))  # type: ignore[index]
+
+
+def test_json_of_a_space_without_conditions_is_as_sweeps_have_written_it() -> None:
+    assert space().to_json() == (
+        '{"policy.state_dim": {"kind": "int", "low": 8, "high": 128, "step": 8, "log": false}, '
+        '"meta.inner_lr": {"kind": "float", "low": 0.01, "high": 1.0, "log": true}, '
+        '"meta.first_order": {"kind": "choice", "options": [false, true]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("conditions", "error", "message"),
+    [
+        ({"seed": Condition("policy.method", ("ssm",))}, KeyError, "`seed` is none; those are: "),
+        ({"meta.inner_lr": Condition("policy.kind", ("ssm",))}, KeyError, "unknown knob"),
+        (
+            {"meta.inner_lr": Condition("policy.method", ("rnn",))},
+            ValueError,
+            "`meta.inner_lr` must hang on values that `policy.method` can have.*'rnn'",
+        ),
+        (
+            {"meta.first_order": Condition("policy.state_dim", ("8",))},
+            ValueError,
+            "must hang on values",
+        ),
+        (
+            {"meta.first_order": Condition("meta.inner_lr", (0.1,))},
+            ValueError,
+            "varies continuously; make it a Choice",
+        ),
+        (
+            {"meta.first_order": Condition("meta.first_order", (True,))},
+            ValueError,
+            "no knob may hang on itself",
+        ),
+        (
+            {
+                "meta.inner_lr": Condition("meta.first_order", (True,)),
+                "policy.state_dim": Condition("meta.first_order", (True,)),
+                "meta.first_order": Condition("policy.state_dim", (8,)),
+            },
+            ValueError,
+            "no knob may hang on itself, but .* hangs on",
+        ),
+        (
+            {
+                knob: Condition("policy.method", ("gru",))
+                for knob in ("meta.inner_lr", "policy.state_dim", "meta.first_order")
+            },
+            ValueError,
+            "must have a knob that is active",
+        ),
+    ],
+)
+def test_a_condition_that_cannot_be_meant_is_refused_when_made(
+    conditions: Any, error: Any, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        SearchSpace(space().ranges, BASE, conditions)
+
+
+def test_a_condition_names_each_value_once() -> None:
+    for values in [(), ("ssm", "ssm"), (1, 1.0)]:
+        with pytest.raises(ValueError, match="at least 1 value and each once"):
+            Condition("policy.method", values)
+    assert Condition("meta.first_order", (True,)).holds(True)
+    assert not Condition("meta.first_order", (True,)).holds(1)
+    text = '{"seed": {"kind": "int", "low": 1, "high": 2, "when": {"knob": "seed"}}}'
+    with pytest.raises(ValueError, match="condition of `seed` must have a knob and a list"):
+        SearchSpace.from_json(text, BASE)
+
+
+def test_ranges_are_replaced_and_all_else_stays() -> None:
+    moved = NESTED.replace_ranges({"policy.method": Choice(("gru", "transformer"))})
+    assert moved.ranges["policy.method"] == Choice(("gru", "transformer"))
+    assert (moved.base, moved.conditions) == (NESTED.base, NESTED.conditions)
+    assert moved.replace_ranges(NESTED.ranges) == NESTED
+    assert NESTED.covers(moved)
+    assert not moved.covers(NESTED)
+    assert not SearchSpace(NESTED.ranges, BASE).covers(NESTED)
+    with pytest.raises(KeyError, match="`seed` is not a searched knob; those are: policy"):
+        NESTED.replace_ranges({"seed": Int(0, 3)})
+    with pytest.raises(ValueError, match=r"reaches 9: .*even"):
+        NESTED.replace_ranges({"policy.state_dim": Int(8, 9)})
+
+
+@pytest.mark.parametrize("method", ["ssm", "mlp"])
+def test_the_default_limits_are_wider_than_the_default_space(method: str) -> None:
+    base = BASE.with_knobs({"policy.method": method})
+    space, limits = default_space(base), default_limits(base)
+    assert limits.covers(space)
+    for knob in space.ranges:
+        assert not space.covers(space.replace_ranges({knob: limits.ranges[knob]})), knob

@@ -241,7 +241,10 @@ def test_an_unreachable_cluster_is_one_line_and_exit_code_2(tmp_path: Path) -> N
             ["--task", "point", "--method", "lstn"],
             "the methods are: ssm, lstm, gru, transformer, mlp",
         ),
-        (["--task", "point", "--searcher", "tpo"], "the searchers are: tpe, random, qmc"),
+        (
+            ["--task", "point", "--searcher", "tpo"],
+            "the searchers are: tpe, gp, cmaes, qmc, random",
+        ),
         (["--task", "point", "--scheduler", "ash"], "the schedulers are: asha, none"),
         (["--task", "point", "--max-concurrent", "4096"], "need 4096 CPUs, but there are"),
         (["--task", "point", "--name", "../x"], "`--name` must be"),

@@ -56,6 +56,9 @@ def failed(number: int, state: TrialState = TrialState.DIVERGED) -> Trial:
         ({"curve": ((1, NAN, 1.0),)}, "must be finite"),
         ({"interval": (2.0, 1.0)}, "`interval` must be low, high"),
         ({"trial_id": ""}, "both are needed"),
+        ({"round": -1}, "`round` must be at least 0, but got -1"),
+        ({"seeds": (0, 1), "seed_scores": (1.5,)}, "each of 2 seeds must have its score"),
+        ({"seeds": (0, 1), "seed_scores": (1.0, 3.0)}, "must be the mean of"),
     ],
 )
 def test_a_row_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -1,0 +1,62 @@
+"""What lies on the table when the agents of a round are asked: data without behaviour."""
+
+import re
+from dataclasses import dataclass
+
+from tuning.space import SearchSpace
+from tuning.trial import Trial
+
+# The identifiers that the project gives. Another one, from a table that was written elsewhere,
+# could hold a sentence, and is neither shown to an agent nor accepted from one.
+TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+
+
+@dataclass(frozen=True)
+class Board:
+    """The table of trials, the box they were drawn from, and what may still be spent.
+
+    Attributes:
+        space: Where the last round searched.
+        limits: How far any range may ever move; the same knobs, conditions and base.
+        first: Where the first round searched.
+        rows: All trials so far.
+        round: The round that is asked about, from 1.
+        budget_trials_left: Trials that may still be made.
+        refused: Fingerprints of the findings that were refused before.
+        seed: Of the resampling behind the intervals that the tools give.
+
+    Raises:
+        ValueError: If a number is negative, or the limits do not contain the space.
+    """
+
+    space: SearchSpace
+    limits: SearchSpace
+    first: SearchSpace
+    rows: tuple[Trial, ...]
+    round: int
+    budget_trials_left: int
+    refused: frozenset[str] = frozenset()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(self.rows))
+        object.__setattr__(self, "refused", frozenset(self.refused))
+        for name in ("round", "budget_trials_left", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, but got {getattr(self, name)}")
+        if not self.limits.covers(self.space):
+            raise ValueError(
+                "`limits` must have the knobs and conditions of `space` and contain its ranges, "
+                f"but got {self.limits.to_json()} and {self.space.to_json()}."
+            )
+
+    def trials(self) -> dict[str, Trial]:
+        """The trials that agents are shown and may cite, by their identifiers.
+
+        Those of an odd name, and those outside of the limits, are not among them.
+        """
+        return {
+            row.trial_id: row
+            for row in self.rows
+            if TRIAL_ID.fullmatch(row.trial_id) and self.limits.contains(row.knobs)
+        }

@@ -1,0 +1,55 @@
+"""What earlier studies of a task found, read from their folders; foreign text, never trusted."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agents.strict_json import clean_text
+
+FILE_NAME = "findings.json"
+MAX_BYTES = 256 * 1024
+MAX_FINDINGS = 12
+MAX_TEXT_LENGTH = 400
+
+
+def earlier_findings(folder: Path, task: str) -> tuple[Mapping[str, Any], ...]:
+    """Findings of the other studies of the task beside this one, the newest study first.
+
+    A file that is too large or not of this form is passed over: nothing hangs on it.
+
+    Args:
+        folder: This study's; the others lie beside it.
+        task: The task family.
+
+    Returns:
+        At most ``MAX_FINDINGS`` objects of short texts: ``study``, ``author``, ``hypothesis``,
+        ``verdict`` and ``trial_ids``.
+    """
+    others = [path for path in folder.parent.glob(f"*/{FILE_NAME}") if path.parent != folder]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    found: list[Mapping[str, Any]] = []
+    for path in others:
+        found += _read(path, task)
+    return tuple(found[:MAX_FINDINGS])
+
+
+def _read(path: Path, task: str) -> list[Mapping[str, Any]]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return []
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["task"] != task:
+            return []
+        return [_short(path.parent.name, entry) for entry in content["findings"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def _short(study: str, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    texts = {
+        name: clean_text(str(entry[name]), MAX_TEXT_LENGTH)
+        for name in ("author", "hypothesis", "verdict")
+    }
+    trial_ids = [clean_text(str(trial_id), 40) for trial_id in list(entry["trial_ids"])[:8]]
+    return {"study": clean_text(study, 100), **texts, "trial_ids": trial_ids}

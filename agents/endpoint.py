@@ -1,0 +1,343 @@
+"""One OpenAI-compatible server, and a bound on the time that is lost on it; not who asks it."""
+
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from agents.exchange import Exchange, ExchangeError, Response, check_url
+from agents.ledger import BudgetError, Reservation
+
+Message: TypeAlias = Mapping[str, Any]
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+MAX_TEXT_LENGTH = 65_536
+
+_MAX_BYTES = 1 << 20
+_MAX_ATTEMPTS = 6
+_MAX_TOOL_CALLS = 8
+_MAX_ARGUMENTS_LENGTH = 8192
+_MAX_DEPTH = 32
+_MAX_KEY_LENGTH = 4096
+_MIN_SECRET_LENGTH = 8  # local servers are given words such as "none", which are none
+_MESSAGE_FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
+_RETRIED = frozenset({408, 409, 425, 429})
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+
+
+class EndpointDownError(RuntimeError):
+    """The server is not asked any more in this run; the message says why."""
+
+
+class NoToolsError(RuntimeError):
+    """The server does not take tool schemas; ask in plain text."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool that the model wants called.
+
+    Attributes:
+        name: Of the tool, as the model wrote it.
+        arguments: JSON of an object; ``"{"``, which nothing reads, if the model sent anything else.
+        call_id: What the answer refers to.
+    """
+
+    name: str
+    arguments: str
+    call_id: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said.
+
+    Attributes:
+        text: Never longer than ``MAX_TEXT_LENGTH``; may be empty.
+        tool_calls: Of which there may be none.
+        num_tokens: What the question and the answer took; estimated where the server is silent.
+    """
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    num_tokens: int = 0
+
+
+class Meter(Protocol):
+    """What calls and tokens are reserved from before they are spent, such as a ledger."""
+
+    def reserve(self, kind: str, amount: float) -> Reservation:
+        """Takes something from a budget; raises ``BudgetError`` if less is left."""
+
+    def settle(self, reservation: Reservation, actual: float) -> None:
+        """Replaces what was reserved by what it took."""
+
+
+class Endpoint:
+    """A model behind ``/chat/completions``, which is given up once too much time was lost on it.
+
+    Time is lost by an attempt that fails and by the pause that follows it, never by an answer. When
+    six attempts in a row have failed, when ``patience_s`` are lost in all, or when the server
+    refuses what no second attempt can mend, the endpoint is down and stays so.
+
+    Args:
+        model: Name of the model at the server.
+        base_url: Where it answers, up to and with ``/v1``.
+        key: Sent as bearer token to this server and shown nowhere; empty for none.
+        patience_s: Time that may be lost on the server in all [s].
+        max_tokens: Longest answer that is asked for.
+        report: Is told in one sentence of each failed attempt.
+        meter: Each attempt is reserved from it as one call with its tokens; None for no limit.
+
+    Raises:
+        ValueError: If a value is outside its range; the message never holds the key.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = DEFAULT_BASE_URL,
+        *,
+        key: str = "",
+        patience_s: float = 60.0,
+        max_tokens: int = 4096,
+        report: Callable[[str], None] | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        if not model.strip() or not model.isprintable():
+            raise ValueError(f"`model` must be a name, but got {model[:80]!r}")
+        if not (math.isfinite(patience_s) and patience_s > 0):
+            raise ValueError(f"`patience_s` must be positive and finite, but got {patience_s}")
+        if max_tokens < 1:
+            raise ValueError(f"`max_tokens` must be at least 1, but got {max_tokens}")
+        self._key = _checked_key(key)
+        self._url = check_url(base_url).rstrip("/") + "/chat/completions"
+        self._model = model
+        self._patience_s = patience_s
+        self._max_tokens = max_tokens
+        self._limit_name = "max_tokens"
+        self._report = report or (lambda sentence: None)
+        self._meter = meter
+        self._lost_s = 0.0
+        self._takes_tools = True
+        self._down = ""
+        self._exchange: Exchange | None = None
+        self._given_up = threading.Event()
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self._model
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is not asked any more."""
+        return bool(self._down)
+
+    @property
+    def lost_s(self) -> float:
+        """Time lost on the server so far [s]."""
+        return self._lost_s
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the server takes tool schemas, as far as is known."""
+        return self._takes_tools
+
+    def complete(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> Reply:
+        """What the model answers.
+
+        Args:
+            messages: The conversation so far, each with ``role`` and ``content``.
+            tools: Schemas of the tools that the model may ask for.
+
+        Raises:
+            EndpointDownError: If the server is down, or is found to be.
+            NoToolsError: If the server says that it takes no tools.
+            BudgetError: If the budget does not allow one more call.
+        """
+        for attempt in range(_MAX_ATTEMPTS):
+            if self._down:
+                break
+            started = time.monotonic()
+            try:
+                return self._metered(messages, tools)
+            except _AttemptError as error:
+                self._lost_s += time.monotonic() - started
+                self._report(self.redact(str(error)))
+                self._pause_or_give_up(attempt, error)
+        raise EndpointDownError(self.redact(self._down))
+
+    def give_up(self, reason: str) -> None:
+        """Ask it no more, for a reason of the caller's; from any thread, and at once."""
+        self._down = self._down or reason
+        self._given_up.set()
+        if (exchange := self._exchange) is not None:
+            exchange.abort()
+
+    def redact(self, text: str) -> str:
+        """The text without the key."""
+        is_secret = len(self._key) >= _MIN_SECRET_LENGTH
+        return text.replace(self._key, "***") if is_secret else text
+
+    def _metered(self, messages: Sequence[Message], tools: Sequence[Message]) -> Reply:
+        if self._meter is None:
+            return self._attempt(messages, tools)
+        num_asked = _estimated_tokens(messages, "")
+        call = self._meter.reserve("calls", 1)
+        try:
+            tokens = self._meter.reserve("tokens", num_asked + self._max_tokens)
+        except BudgetError:
+            self._meter.settle(call, 0)
+            raise
+        self._meter.settle(call, 1)
+        num_tokens = num_asked  # what a failed attempt took, as far as is known
+        try:
+            reply = self._attempt(messages, tools)
+            num_tokens = reply.num_tokens
+        finally:
+            self._meter.settle(tokens, num_tokens)
+        return reply
+
+    def _attempt(self, messages: Sequence[Message], tools: Sequence[Message]) -> Reply:
+        left_s = self._patience_s - self._lost_s
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        body = self._body(messages, tools)
+        self._exchange = Exchange(self._url, body, headers, timeout_s=left_s, max_bytes=_MAX_BYTES)
+        try:
+            response = self._exchange.response()
+        except ExchangeError as error:
+            raise _AttemptError(str(error), is_final=self._given_up.is_set()) from None
+        if response.status != 200:
+            raise self._refusal(response, bool(tools))
+        return self._reply(response.body, messages)
+
+    def _body(self, messages: Sequence[Message], tools: Sequence[Message]) -> bytes:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [
+                {name: message[name] for name in _MESSAGE_FIELDS if name in message}
+                for message in messages
+            ],
+            self._limit_name: self._max_tokens,
+        }
+        if tools:
+            body["tools"] = [_lenient(tool) for tool in tools]
+        return json.dumps(body).encode()
+
+    def _refusal(self, response: Response, with_tools: bool) -> Exception:
+        status, excerpt = response.status, _excerpt(response.body)
+        if status in _RETRIED or status >= 500:
+            return _AttemptError(f"the server answered {status}", pause_s=response.retry_after_s)
+        if status == 400 and self._limit_name == "max_tokens" and "max_completion_tok" in excerpt:
+            self._limit_name = "max_completion_tokens"
+            return _AttemptError("the server wants `max_completion_tokens`", pause_s=0.0)
+        if with_tools and status in (400, 404, 422, 501) and "tool" in excerpt.lower():
+            self._takes_tools = False
+            return NoToolsError(f"the server answered {status} to tool schemas")
+        if status in (401, 403):  # their texts quote the key, whole or in part
+            return _AttemptError(f"the server answered {status}: check the key", is_final=True)
+        return _AttemptError(f"the server answered {status}: {excerpt}", is_final=True)
+
+    def _reply(self, body: bytes, messages: Sequence[Message]) -> Reply:
+        try:
+            data = json.loads(body)
+            message = data["choices"][0]["message"]
+            content, calls = message.get("content"), message.get("tool_calls")
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            raise _AttemptError("the answer was cut, or is no chat completion") from None
+        text = self.redact(_THOUGHT.sub("", content)) if isinstance(content, str) else ""
+        if len(text) > MAX_TEXT_LENGTH:
+            raise _AttemptError(f"the answer of {len(text)} characters is too long")
+        tool_calls = [
+            _tool_call(call, number, self.redact)
+            for number, call in enumerate(calls if isinstance(calls, list) else [])
+        ]
+        num_tokens = _num_tokens(data.get("usage"), messages, text)
+        return Reply(text, tuple(tool_calls[:_MAX_TOOL_CALLS]), num_tokens)
+
+    def _pause_or_give_up(self, attempt: int, error: "_AttemptError") -> None:
+        left_s = self._patience_s - self._lost_s
+        doubling_s = self._patience_s / 60 * 2**attempt
+        pause_s = doubling_s if error.pause_s is None else error.pause_s
+        if error.is_final:
+            self._down = self._down or str(error)
+        elif attempt == _MAX_ATTEMPTS - 1:
+            self._down = f"{error}; {_MAX_ATTEMPTS} attempts in a row failed"
+        elif pause_s >= left_s:
+            self._down = f"{error}; the {self._patience_s:g} s for waiting are used up"
+        else:
+            self._given_up.wait(pause_s)
+            self._lost_s += pause_s
+
+
+class _AttemptError(Exception):
+    """One attempt brought no answer."""
+
+    def __init__(
+        self, sentence: str, *, pause_s: float | None = None, is_final: bool = False
+    ) -> None:
+        super().__init__(sentence)
+        self.pause_s = pause_s
+        self.is_final = is_final
+
+
+def _checked_key(key: str) -> str:
+    key = key.strip()
+    if len(key) > _MAX_KEY_LENGTH or not all("!" <= letter <= "~" for letter in key):
+        # The value is left out: this message may be printed.
+        raise ValueError("the key must be printable ASCII without spaces; look at the variable.")
+    return key
+
+
+def _lenient(tool: Message) -> dict[str, Any]:
+    """The schema without ``strict``, which some servers refuse and which is checked here anyway."""
+    function = {name: value for name, value in tool["function"].items() if name != "strict"}
+    return {"type": "function", "function": function}
+
+
+def _excerpt(body: bytes) -> str:
+    text = body[:4096].decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else " " for letter in text)[:160]
+
+
+def _tool_call(call: Any, number: int, redact: Callable[[str], str]) -> ToolCall:
+    function = call.get("function") if isinstance(call, dict) else None
+    fields = function if isinstance(function, dict) else {}
+    name, arguments = fields.get("name"), fields.get("arguments")
+    call_id = call.get("id") if isinstance(call, dict) else None
+    return ToolCall(
+        redact(name[:64]) if isinstance(name, str) else "unknown",
+        redact(_arguments(arguments)),
+        redact(call_id[:64]) if isinstance(call_id, str) and call_id else f"call_{number}",
+    )
+
+
+def _arguments(arguments: Any) -> str:
+    if isinstance(arguments, dict):  # as some servers send them
+        arguments = json.dumps(arguments)
+    if not isinstance(arguments, str) or len(arguments) > _MAX_ARGUMENTS_LENGTH:
+        return "{"
+    if arguments.count("{") + arguments.count("[") > _MAX_DEPTH * 8 or not arguments.strip():
+        return "{}" if not arguments.strip() else "{"
+    try:
+        return arguments if isinstance(json.loads(arguments), dict) else "{"
+    except (ValueError, RecursionError):
+        return "{"
+
+
+def _num_tokens(usage: Any, messages: Sequence[Message], text: str) -> int:
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    if type(total) is int and 0 < total <= 10_000_000:
+        return total
+    return _estimated_tokens(messages, text)
+
+
+def _estimated_tokens(messages: Sequence[Message], text: str) -> int:
+    return (sum(len(str(message.get("content"))) for message in messages) + len(text)) // 4 + 1

@@ -1,0 +1,260 @@
+"""``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
+
+import json
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from agents.ledger import Budget, EventKind
+from ssmrl.envs.families import get_family
+from tuning.interruption import BusyError, exclusive, interruptible
+from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
+from tuning.space import SearchSpace
+
+_MODULE = ("python", "-m", "agents.research")
+MAX_SHOWN_LENGTH = 300
+EPISODES_OF_A_RUN = 3_000
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def research(  # noqa: PLR0917  # one parameter a flag
+    task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
+    rounds: Annotated[int, typer.Option(help="Sweeps; the agents speak after each.")] = 3,
+    budget_trials: Annotated[int, typer.Option(help="Trials in all.")] = 24,
+    budget_minutes: Annotated[
+        float | None, typer.Option(help="No new trial after this time [min].")
+    ] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Tokens of a model in all.")] = None,
+    budget_calls: Annotated[int | None, typer.Option(help="Calls of a model in all.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model that answers; without one the offline brain does.")
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="OpenAI-compatible endpoint; its key is in SSMRL_API_KEY."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
+    ] = "ssm",
+    max_env_steps: Annotated[
+        int | None,
+        typer.Option(help="Budget of a run [env steps]; by default 3,000 times the horizon."),
+    ] = None,
+    seeds_per_trial: Annotated[int, typer.Option(help="Runs that a score is the mean of.")] = 1,
+    num_confirmed: Annotated[
+        int | None, typer.Option(help="Best configurations to train again at the end.")
+    ] = None,
+    searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
+    scheduler: Annotated[
+        str,
+        typer.Option(help="none or asha; what is stopped early is no evidence for the agents."),
+    ] = "none",
+    space: Annotated[Path | None, typer.Option(help="YAML file of knobs and limits.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the searcher and of training.")] = 0,
+    storage: Annotated[Path, typer.Option(help="Folder of all studies.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of this study.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
+    ] = False,
+    use_earlier: Annotated[
+        bool, typer.Option("--earlier/--no-earlier", help="Quote earlier studies of the task.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End stdout with one JSON object.")
+    ] = False,
+) -> None:
+    """Let a State Modeling, a Meta-Learning and a Coordinator agent run the search.
+
+    Leaves NAME/research.md, report.html, saved_models/, ledger.jsonl, rounds.jsonl and trials.csv
+    in the storage folder. Statistics decide what the agents may change.
+    """
+    try:
+        plan = SweepPlan(
+            task=task,
+            method=method,
+            num_samples=budget_trials,
+            max_env_steps=max_env_steps or EPISODES_OF_A_RUN * get_family(task).horizon,
+            time_budget_s=60.0 * (budget_minutes or 60.0 * 24.0),
+            searcher=searcher,
+            scheduler=scheduler,
+            seed=seed,
+            rounds=rounds,
+            seeds_per_trial=seeds_per_trial,
+            num_confirmed=num_confirmed,
+            max_concurrent=_num_cpus(),
+        )
+        plan = plan if space is None else plan.within(space)
+        budget = Budget(budget_trials, budget_minutes, budget_tokens, budget_calls)
+        if resume and name is None:
+            raise ValueError("`--resume` needs `--name`: which study shall go on?")
+        label = name or f"research-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = sweep_folder(storage, label)
+        plan, budget = _settle(plan, budget, folder, resume=resume)
+        _make_brain(model, base_url)
+    except (KeyError, ValueError) as error:
+        _refuse(str(error.args[0]))
+    if dry_run:
+        _describe(plan, budget, folder, model)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [*_MODULE, "--task", task, "--storage", str(storage), "--name", label]
+    words += ["--model", model] if model else []
+    words += ["--base-url", base_url] if base_url else []
+    words += ["--json"] if as_json else []
+    try:
+        with exclusive(folder), interruptible(shlex.join([*words, "--resume"]), folder):
+            (folder / "config.json").write_text(plan.to_json())
+            summary = _run(
+                plan,
+                budget,
+                folder,
+                brain_of=(model, base_url),
+                use_earlier=use_earlier,
+                quiet=as_json,
+                command=shlex.join(words),
+            )
+    except (BusyError, TooFewCpusError) as error:
+        _refuse(str(error))
+    if as_json:
+        print(json.dumps(summary), flush=True)
+    raise typer.Exit(0 if summary["best_trial"] is not None else 1)
+
+
+def _run(
+    plan: SweepPlan,
+    budget: Budget,
+    folder: Path,
+    *,
+    brain_of: tuple[str | None, str | None],
+    use_earlier: bool,
+    quiet: bool,
+    command: str,
+) -> dict[str, Any]:
+    """Everything that starts slowly is imported from here on."""
+    from agents.brain import KEY_VARIABLES
+    from agents.earlier import earlier_findings
+    from agents.ledger import Ledger
+    from agents.study import Study
+    from agents.study_report import conclude_study
+    from cluster.session import session
+
+    stream = sys.stderr if quiet else sys.stdout
+
+    def show(
+        kind: EventKind, text: str = "", *, who: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
+        if kind is not EventKind.SAID:  # what was said is shown once it was found good
+            words = f"{who}: {kind}: {text}" if who else text
+            shown = words if len(words) <= MAX_SHOWN_LENGTH else f"{words[:MAX_SHOWN_LENGTH]}..."
+            print(shown, file=stream, flush=True)
+
+    secrets = tuple(os.environ.get(variable, "") for variable in KEY_VARIABLES)
+    ledger = Ledger(folder / "ledger.jsonl", budget, secrets=secrets)
+    earlier = earlier_findings(folder, plan.task) if use_earlier else ()
+    study = Study(
+        plan,
+        folder,
+        ledger=ledger,
+        brain=_make_brain(*brain_of, say=_recorder(ledger, show), meter=ledger),
+        earlier=earlier,
+        say=show,
+    )
+    if study.is_finished():
+        study.close()
+    else:
+        with session(None, num_cpus=_num_cpus()) as num_cpus:
+            study.run(num_cpus=num_cpus, quiet=quiet)
+    return conclude_study(
+        plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show
+    )
+
+
+def _recorder(ledger: Any, show: Any) -> Any:
+    """Write down what the endpoint reports, then show it."""
+
+    def say(
+        kind: EventKind, text: str = "", *, who: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
+        event = ledger.record(kind, text, who=who, data=data)
+        show(kind, event.text, who=event.who, data=event.data)
+
+    return say
+
+
+def _make_brain(model: str | None, base_url: str | None, **more: Any) -> Any:
+    from agents.brain import make_brain
+
+    return make_brain(model, base_url, **more)
+
+
+def _settle(
+    plan: SweepPlan, budget: Budget, folder: Path, *, resume: bool
+) -> tuple[SweepPlan, Budget]:
+    """The plan of a new study, or that of the one to go on with.
+
+    Raises:
+        ValueError: If the study exists and is not to be resumed, or the other way round.
+    """
+    path = folder / "config.json"
+    if not resume:
+        if path.exists():
+            raise ValueError(
+                f"there is a study in {folder} already; go on with it by `--resume`, or choose "
+                "another `--name`"
+            )
+        return plan, budget
+    if not path.exists():
+        raise ValueError(f"there is no study in {folder} to resume")
+    kept = SweepPlan.from_json(path.read_text())
+    if kept.task != plan.task:
+        raise ValueError(f"the study in {folder} is about {kept.task!r}, not {plan.task!r}")
+    ledger = folder / "ledger.jsonl"
+    if ledger.exists():
+        from agents.ledger import Ledger
+
+        budget = Ledger(ledger).budget
+    return kept, budget
+
+
+def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) -> None:
+    """What a study would do."""
+    limits = plan.limits()
+    rounds = ", ".join(map(str, plan.trials_of_rounds()))
+    typer.echo(f"study of {plan.task} ({plan.method}) in {folder}")
+    typer.echo(f"brain: {model or 'offline'}")
+    typer.echo(f"rounds of {rounds} trials, then {plan.num_confirmed} trained again")
+    left = [(kind, budget.limit(kind)) for kind in ("trials", "minutes", "tokens", "calls")]
+    bounds = [f"{kind} {limit:g}" for kind, limit in left if math.isfinite(limit)]
+    typer.echo(f"budget: {', '.join(bounds)}")
+    for knob, a_range in _ranges(plan.space()):
+        typer.echo(f"  {knob}: {a_range}, limits {limits.ranges[knob]}")
+
+
+def _ranges(space: SearchSpace) -> list[tuple[str, Any]]:
+    return list(space.ranges.items())
+
+
+def _num_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,281 @@
+"""A study: sweep, table, agents, next sweep, until the budget ends; not the command line."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agents.board import Board
+from agents.brain import Brain, Say
+from agents.crew import Consultation, consult
+from agents.findings import Author, Decision, Finding
+from agents.hypotheses import score_hypothesis
+from agents.ledger import EventKind, Ledger, Reservation
+from tuning.engine import Sweep
+from tuning.move import Move
+from tuning.plan import SweepPlan
+from tuning.ranges import Choice, Range
+from tuning.round_log import Round
+from tuning.rounds import confirmation_round, is_confirmation, next_round, searched_rows
+from tuning.space import SearchSpace
+from tuning.trial import Trial
+
+CREW = "agents"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A finding as the ledger keeps it.
+
+    Attributes:
+        round: After which round of trials it was said, from 1.
+        finding: What was said.
+        brain: Who answered: ``offline``, a model's name, or ``trust box``.
+        verdict: What became of its hypothesis; empty as long as nobody knows.
+        statistic: What the verdict rests on.
+    """
+
+    round: int
+    finding: Finding
+    brain: str
+    verdict: str = ""
+    statistic: str = ""
+
+
+class Study:
+    """The loop of a study over a sweep's folder; all of its state is on the disk.
+
+    Agents advise between rounds: what they want passes the checks of the trust box, and the trials
+    are reserved from the budget before they are made.
+
+    Args:
+        plan: The sweep; its trials in all are the budget.
+        folder: The study's.
+        ledger: Everything that is said and spent.
+        brain: Who answers for the agents.
+        earlier: Findings of earlier studies of the task.
+        say: Is told what happens, round by round; it need not write it down.
+    """
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        folder: Path,
+        *,
+        ledger: Ledger,
+        brain: Brain,
+        earlier: Sequence[Mapping[str, Any]] = (),
+        say: Say,
+    ) -> None:
+        self._plan, self._folder, self._ledger, self._brain = plan, folder, ledger, brain
+        self._earlier, self._say = tuple(earlier), say
+        self._settle_time()
+        minutes = ledger.remaining("minutes")
+        self._clock: Reservation | None = None
+        self._started = time.monotonic()
+        if 0.0 < minutes < float("inf"):
+            plan = replace(plan, time_budget_s=60.0 * minutes)
+            self._clock = ledger.reserve("minutes", minutes)
+        self.sweep = Sweep(plan, folder, say=self._note)
+
+    def run(self, *, num_cpus: int, quiet: bool) -> None:
+        """Make the rounds that are left, or as many as the budget has; Ray must be running."""
+        while self._has_time() and (this := self.sweep.begin_round(self._decide)) is not None:
+            reservation = self._reservation(this)
+            if reservation is not None:
+                self.sweep.run_round(this, num_cpus=num_cpus, quiet=quiet)
+            if not self.sweep.is_complete(this):
+                break
+            if reservation is not None:
+                self._ledger.settle(reservation, this.num_trials)
+            self._score(this)
+        self.close()
+
+    def close(self) -> None:
+        """Give the time back that was not used."""
+        if self._clock is not None:
+            self._ledger.settle(self._clock, (time.monotonic() - self._started) / 60.0)
+            self._clock = None
+
+    def is_finished(self) -> bool:
+        """Whether no trial and no conversation is left."""
+        rounds = self.sweep.rounds
+        if not rounds or not self.sweep.is_complete(rounds[-1]):
+            return False
+        num_searched = sum(this.number < self._plan.rounds for this in rounds)
+        has_spoken = self._decision(num_searched) is not None
+        return has_spoken and confirmation_round(self._plan, rounds, self.sweep.table.rows) is None
+
+    def said(self) -> list[Said]:
+        """All findings that were accepted, in order, with what became of them."""
+        found: dict[tuple[int, str], Said] = {}
+        for event in self._ledger.events:
+            key = event.round, event.who
+            if event.kind is EventKind.FOUND:
+                finding = Finding.from_json(json.dumps(event.data["finding"]))
+                found[key] = Said(event.round, finding, str(event.data["brain"]))
+            elif event.kind is EventKind.SCORED and key in found:
+                verdict, statistic = event.data["verdict"], event.data["statistic"]
+                found[key] = replace(found[key], verdict=verdict, statistic=statistic)
+        return list(found.values())
+
+    def next_space(self) -> SearchSpace:
+        """Where the agents would search next, if there were a budget."""
+        rounds = self.sweep.rounds
+        num_searched = sum(this.number < self._plan.rounds for this in rounds)
+        event = self._decision(num_searched)
+        if event is None:
+            return rounds[-1].space if rounds else self._plan.space()
+        return SearchSpace.from_json(json.dumps(event["space"]), self._plan.base())
+
+    def _decide(
+        self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]
+    ) -> Round | None:
+        """What follows: the first round as it is, then what the agents decide."""
+        if not rounds:
+            return next_round(plan, rounds, rows)
+        if rounds[-1].number >= plan.rounds:
+            return None
+        number = len(rounds)
+        consultation = self._consult(number, rounds, rows)
+        num_left = self._trials_left()
+        if number >= plan.rounds or consultation.decision is Decision.STOP or num_left < 1:
+            return confirmation_round(plan, rounds, rows)
+        return Round(
+            number,
+            CREW,
+            consultation.space,
+            _moves(rounds[-1].space, consultation),
+            min(consultation.num_trials, num_left),
+        )
+
+    def _consult(self, number: int, rounds: Sequence[Round], rows: Sequence[Trial]) -> Consultation:
+        is_last = number >= self._plan.rounds
+        board = Board(
+            space=rounds[-1].space,
+            limits=self._plan.limits(),
+            first=self._plan.space(),
+            rows=tuple(searched_rows(self._plan, rows)),
+            round=number,
+            budget_trials_left=0 if is_last else self._trials_left(),
+            seed=self._plan.seed,
+        )
+        rounds_left = max(1, self._plan.rounds - number)
+        return consult(
+            board,
+            brain=self._brain,
+            round_trials=max(1, self._trials_left() // rounds_left),
+            earlier=self._earlier,
+            say=partial(self._tell, number),
+        )
+
+    def _tell(
+        self,
+        number: int,
+        kind: EventKind,
+        text: str = "",
+        *,
+        who: str = "",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write it down, then show it."""
+        event = self._ledger.record(kind, text, who=who, round=number, data=data)
+        self._say(kind, event.text, who=event.who, data=event.data)
+
+    def _note(self, text: str) -> None:
+        self._say(EventKind.NOTED, text)
+
+    def _trials_left(self) -> int:
+        """Trials that rounds of search may still make; those that confirm are kept back."""
+        return max(0, int(self._ledger.remaining("trials")) - (self._plan.num_confirmed or 0))
+
+    def _has_time(self) -> bool:
+        return time.monotonic() - self._started < 60.0 * (
+            self._clock.amount if self._clock else float("inf")
+        )
+
+    def _reservation(self, this: Round) -> Reservation | None:
+        """What a round takes from the budget, or an earlier process took; None if it is made."""
+        for reservation in self._ledger.unsettled:
+            if reservation.kind == "trials":
+                return reservation
+        if self.sweep.is_complete(this):
+            return None
+        return self._ledger.reserve("trials", this.num_trials)
+
+    def _score(self, this: Round) -> None:
+        """Judge what the agents said before a round by the trials of that round."""
+        if is_confirmation(self._plan, this):
+            return  # nothing new was tried
+        rows = self.sweep.table.rows
+        before = [row for row in rows if row.round < this.number]
+        after = [row for row in rows if row.round <= this.number]
+        for said in self.said():
+            if said.round == this.number and not said.verdict:
+                score = score_hypothesis(said.finding, before, after)
+                self._tell(
+                    said.round,
+                    EventKind.SCORED,
+                    f"{score.verdict}: {score.statistic}",
+                    who=said.finding.author.value,
+                    data={
+                        "verdict": score.verdict.value,
+                        "statistic": score.statistic,
+                        "trial_ids": list(score.trial_ids),
+                    },
+                )
+
+    def _decision(self, number: int) -> Mapping[str, Any] | None:
+        """What was decided after that many rounds of search."""
+        for event in reversed(self._ledger.events):
+            if event.kind is EventKind.DECIDED and event.round == number:
+                return event.data
+        return None
+
+    def _settle_time(self) -> None:
+        """A process that died spent the time until it last wrote anything."""
+        last = max((path.stat().st_mtime for path in self._folder.iterdir()), default=0.0)
+        for reservation in self._ledger.unsettled:
+            if reservation.kind == "minutes":
+                began = self._ledger.events[reservation.number - 1].time
+                spent = min(reservation.amount, max(0.0, (last - began) / 60.0))
+                self._ledger.settle(reservation, spent)
+
+
+def _moves(old: SearchSpace, consultation: Consultation) -> tuple[Move, ...]:
+    """How the agents' space comes from the last one, with the findings as the reason."""
+    moves = []
+    for knob, a_range in consultation.space.ranges.items():
+        before = old.ranges[knob]
+        if a_range != before:
+            finding = _reason(knob, consultation)
+            moves.append(
+                Move(
+                    knob,
+                    before,
+                    a_range,
+                    _kind(before, a_range),
+                    f"{finding.author}: {finding.hypothesis}",
+                    finding.trial_ids,
+                )
+            )
+    return tuple(moves)
+
+
+def _reason(knob: str, consultation: Consultation) -> Finding:
+    """The specialist's finding that changes the knob, or the coordinator's."""
+    for finding in consultation.findings:
+        if finding.author is not Author.COORDINATOR and any(
+            change.knob == knob for change in finding.changes
+        ):
+            return finding
+    return consultation.findings[-1]
+
+
+def _kind(old: Range, new: Range) -> str:
+    if new.covers(old):
+        return "expand"
+    return "drop" if isinstance(new, Choice) else "narrow"

@@ -1,0 +1,194 @@
+"""What a study came to: the page, the text, the findings for later studies, and the model."""
+
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agents.earlier import FILE_NAME
+from agents.ledger import EventKind, Ledger
+from agents.study import Said, Study
+from ssmrl.checkpoint import Checkpoint
+from tuning.conclusion import conclude
+from tuning.durable import replace_file
+from tuning.plan import SweepPlan
+from tuning.ranges import Choice, Range
+from tuning.round_log import Round
+
+
+def conclude_study(
+    plan: SweepPlan,
+    folder: Path,
+    study: Study,
+    ledger: Ledger,
+    *,
+    num_earlier: int,
+    command: str,
+    say: Callable[..., None],
+) -> dict[str, Any]:
+    """Name the best model, and write everything down.
+
+    Args:
+        plan: What was to be done.
+        folder: The study's.
+        study: What was done.
+        ledger: What was said and spent.
+        num_earlier: How many findings of earlier studies the agents were shown.
+        command: The command line of the study.
+        say: Prints a line.
+
+    Returns:
+        What ``tuning.conclusion.conclude`` says, and the rounds, findings, refusals and spending.
+    """
+    sweep = study.sweep
+    summary = conclude(
+        plan,
+        folder,
+        sweep.table,
+        sweep.study(),
+        rounds=sweep.rounds,
+        command=command,
+        say=lambda text: say(EventKind.NOTED, text),
+    )
+    said = study.said()
+    summary |= {
+        "brains": sorted({entry.brain for entry in said}),
+        "rounds": len([this for this in sweep.rounds if this.number < plan.rounds]),
+        "findings": [_finding_fields(entry) for entry in said],
+        "num_refused": sum(event.kind is EventKind.REFUSED for event in ledger.events),
+        "num_earlier": num_earlier,
+        "spent": {kind: ledger.spent(kind) for kind in ("trials", "minutes", "tokens", "calls")},
+        "first_space": json.loads(plan.space().to_json()),
+        "last_space": json.loads(study.next_space().to_json()),
+    }
+    findings = {"task": plan.task, "findings": summary["findings"]}
+    replace_file(folder / FILE_NAME, json.dumps(findings, indent=1) + "\n")
+    if summary["best_trial"] is not None:
+        _save_model(folder, summary)
+    text = research_text(plan, sweep.rounds, said, study, summary, command=command)
+    replace_file(folder / "research.md", text)
+    say(EventKind.NOTED, f"study {folder / 'research.md'}, model {folder / 'saved_models'}")
+    return summary
+
+
+def research_text(
+    plan: SweepPlan,
+    rounds: Sequence[Round],
+    said: Sequence[Said],
+    study: Study,
+    summary: dict[str, Any],
+    *,
+    command: str,
+) -> str:
+    """The study as a text: question, rounds, findings, boxes, the best model, open questions."""
+    lines = [
+        f"# {plan.task}: how to size and meta-train {plan.method}",
+        "",
+        f"Question: which values of {', '.join(f'`{knob}`' for knob in plan.space().ranges)} give "
+        "the highest return after adaptation on held-out tasks?",
+        "",
+        f"Answered by: {', '.join(summary['brains']) or 'nobody yet'}. Spent: "
+        + ", ".join(f"{amount:.4g} {kind}" for kind, amount in summary["spent"].items() if amount)
+        + f". Replies refused: {summary['num_refused']}. Findings of earlier studies shown: "
+        f"{summary['num_earlier']}.",
+        "",
+        "## Best model",
+        "",
+        *_best_lines(summary),
+        "",
+        "## Rounds",
+        "",
+    ]
+    last = max((this.number for this in rounds if this.number < plan.rounds), default=0)
+    for this in rounds:
+        own = [entry for entry in said if entry.round == this.number <= last]
+        lines += _round_lines(this, own)
+    concluding = [entry for entry in said if entry.round > last]
+    lines += ["## Open questions", "", *_open_lines(said, concluding, study)]
+    lines += ["", "## Command", "", f"    {command}", ""]
+    return "\n".join(lines)
+
+
+def _best_lines(summary: dict[str, Any]) -> list[str]:
+    if summary["best_trial"] is None:
+        return ["No trial completed."]
+    knobs = ", ".join(
+        f"`{knob}` {value:.4g}" if isinstance(value, float) else f"`{knob}` {value}"
+        for knob, value in summary["knobs"].items()
+    )
+    lines = [f"Trial {summary['best_trial']}: {knobs}; score {summary['score']:.4g}."]
+    if summary["comparison"] is not None:
+        comparison = summary["comparison"]
+        lines.append(
+            f"On {comparison['num_tasks']} tasks that chose nothing: {comparison['best_mean']:.4g}"
+            f", the default {comparison['default_mean']:.4g}, difference "
+            f"{comparison['difference']:+.4g} [{comparison['low']:+.4g}, "
+            f"{comparison['high']:+.4g}]. {comparison['verdict']}"
+        )
+    if summary["no_adaptation_bound"] is not None:
+        lines.append(
+            f"No policy without adaptation exceeds {summary['no_adaptation_bound']:.4g} on average."
+        )
+    return lines
+
+
+def _round_lines(this: Round, said: Sequence[Said]) -> list[str]:
+    lines = [f"### Round {this.number}: {this.num_trials} trials, space by {this.author}", ""]
+    lines += [_said_line(entry) for entry in said]
+    lines += [
+        f"- box: `{move.knob}` {_text(move.old)} to {_text(move.new)} "
+        f"({', '.join(move.trial_ids) or 'no trial'})"
+        for move in this.moves
+    ]
+    return [*lines, ""]
+
+
+def _open_lines(said: Sequence[Said], concluding: Sequence[Said], study: Study) -> list[str]:
+    undecided = dict.fromkeys(
+        entry.finding.hypothesis
+        for entry in said
+        if entry.verdict == "undecided" and entry.finding.changes
+    )
+    lines = [f"- not decided by the trials: {hypothesis}" for hypothesis in undecided]
+    lines += [_said_line(entry) for entry in concluding]
+    ranges = study.next_space().ranges
+    where = "; ".join(f"`{knob}` {_text(a_range)}" for knob, a_range in ranges.items())
+    return [*lines, f"- where the next round would search: {where}"]
+
+
+def _said_line(entry: Said) -> str:
+    finding = entry.finding
+    evidence = ", ".join(finding.trial_ids) or "no trial"
+    verdict = f" Afterwards: {entry.verdict} ({entry.statistic})." if entry.verdict else ""
+    return (
+        f"- {finding.author} ({entry.brain}): {finding.hypothesis} Expected: "
+        f"{finding.expected_effect} Evidence: {evidence}.{verdict}"
+    )
+
+
+def _finding_fields(entry: Said) -> dict[str, Any]:
+    return {
+        "round": entry.round,
+        "brain": entry.brain,
+        "verdict": entry.verdict,
+        "statistic": entry.statistic,
+        **json.loads(entry.finding.to_json()),
+    }
+
+
+def _save_model(folder: Path, summary: dict[str, Any]) -> None:
+    """The best model, with all that is needed to use it and to tell it from others."""
+    target = folder / "saved_models"
+    saved = Checkpoint.load(folder / "best" / "checkpoint.safetensors")
+    saved.save(target / "checkpoint.safetensors")
+    replace_file(target / "config.json", saved.config.to_json() + "\n")
+    names = ("best_trial", "score", "held_out_score", "knobs", "no_adaptation_bound", "brains")
+    manifest = {name: summary[name] for name in names} | {"ssmrl": version("ssmrl")}
+    replace_file(target / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def _text(a_range: Range) -> str:
+    if isinstance(a_range, Choice):
+        return ", ".join(map(str, a_range.options))
+    return f"[{a_range.low:.4g}, {a_range.high:.4g}]"

@@ -1,0 +1,160 @@
+"""A sweep from its first round to its conclusion, with everything that starts slowly."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.session import session
+from tuning.conclusion import conclude, finish_default, is_default_unfinished
+from tuning.driver import METRIC, run_trials
+from tuning.plan import SweepPlan
+from tuning.progress import Progress
+from tuning.round_log import Round, RoundLog
+from tuning.rounds import first_number, next_round, planned_points
+from tuning.search import Study, StudySearcher
+from tuning.trial import TrialTable
+
+
+def run_sweep(
+    plan: SweepPlan,
+    folder: Path,
+    *,
+    address: str | None,
+    num_cpus: int,
+    quiet: bool,
+    command: str,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Search round after round, compare, report.
+
+    Args:
+        plan: What to do.
+        folder: The sweep's; what it holds already is gone on from.
+        address: Ray cluster to join; None starts a private one.
+        num_cpus: Cores that a private one may use.
+        quiet: Leave stdout to the result.
+        command: The command line that makes this sweep.
+        say: Prints a line.
+
+    Returns:
+        What ``conclude`` says.
+
+    Raises:
+        TooFewCpusError: If the cluster cannot hold the trials.
+        ConnectionError: If there is no cluster at the address.
+    """
+    sweep = Sweep(plan, folder, say=say)
+    if not sweep.is_finished() or is_default_unfinished(plan, folder, sweep.table):
+        with session(address, num_cpus=num_cpus) as found_cpus:
+            plan.check_cpus(found_cpus)
+            while (this := sweep.begin_round(next_round)) is not None:
+                sweep.run_round(this, num_cpus=found_cpus, quiet=quiet)
+                if not sweep.is_complete(this):
+                    break
+            if is_default_unfinished(plan, folder, sweep.table):
+                finish_default(plan, folder, say=say)
+    return conclude(
+        plan, folder, sweep.table, sweep.study(), rounds=sweep.rounds, command=command, say=say
+    )
+
+
+class Sweep:
+    """A sweep on the disk: its table, its rounds and its studies.
+
+    Args:
+        plan: What to do.
+        folder: Where it is kept.
+        say: Prints a line.
+    """
+
+    def __init__(self, plan: SweepPlan, folder: Path, *, say: Callable[[str], None]) -> None:
+        self.table = TrialTable(folder / "trials.jsonl")
+        self._plan, self._folder, self._say = plan, folder, say
+        self._log = RoundLog(folder / "rounds.jsonl", plan.base())
+        self._deadline = time.monotonic() + plan.time_budget_s
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """The rounds so far."""
+        return self._log.rounds
+
+    def is_complete(self, this: Round) -> bool:
+        """Whether all trials of a round have their rows."""
+        return sum(row.round == this.number for row in self.table.rows) >= this.num_trials
+
+    def is_finished(self) -> bool:
+        """Whether no round is left to begin or to go on with."""
+        is_open = bool(self.rounds) and not self.is_complete(self.rounds[-1])
+        return not is_open and next_round(self._plan, self.rounds, self.table.rows) is None
+
+    def begin_round(
+        self, decide: Callable[[SweepPlan, Sequence[Round], Sequence[Any]], Round | None]
+    ) -> Round | None:
+        """The round to work on: the last one if trials of it are missing, or a new one.
+
+        Args:
+            decide: Makes a new round, like ``next_round``; None if there shall be none.
+        """
+        if self.rounds and not self.is_complete(self.rounds[-1]):
+            return self.rounds[-1]
+        this = decide(self._plan, self.rounds, self.table.rows)
+        if this is None:
+            return None
+        self._log.append(this)
+        if self._plan.rounds > 1:
+            self._say(f"round {this.number}: {this.num_trials} trials, space by {this.author}")
+        for move in this.moves:
+            self._say(f"  {move.kind} {move.knob}: {move.old} -> {move.new} ({move.statistic})")
+        return this
+
+    def run_round(self, this: Round, *, num_cpus: int, quiet: bool) -> None:
+        """Make the trials of a round that are missing; Ray must be running."""
+        plan = self._plan
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            return
+        searcher = self.searcher(this)
+        threads = max(1, num_cpus // (plan.max_concurrent * plan.cpus_per_trial()))
+        with Progress(
+            num_trials=plan.num_samples,
+            max_env_steps=plan.max_env_steps * plan.seeds_per_trial,
+            earlier=self.table.rows,
+            time_budget_s=left_s,
+            quiet_stdout=quiet,
+        ) as progress:
+            run_trials(
+                plan,
+                this,
+                self._folder,
+                self.table,
+                searcher,
+                progress,
+                time_budget_s=left_s,
+                num_physics_threads=threads,
+            )
+
+    def searcher(self, this: Round) -> StudySearcher:
+        """Who chooses the points of a round; it goes on where an earlier process stopped."""
+        plan, rows = self._plan, self.table.rows
+        before = [row for row in rows if row.round < this.number]
+        return StudySearcher(
+            this.space,
+            name=plan.searcher,
+            seed=plan.seed,
+            storage_path=self._folder / "optuna.journal",
+            study_name=self._study_name(this),
+            metric=METRIC,
+            initial_points=planned_points(plan, this, before),
+            imports=before,
+            first_number=first_number(rows, this),
+            resume=True,
+            recorded=[row for row in rows if row.round == this.number],
+        )
+
+    def study(self) -> Study:
+        """The study of the last round, which holds the earlier trials inside of its space."""
+        return self.searcher(self.rounds[-1]).study
+
+    def _study_name(self, this: Round) -> str:
+        return f"{self._folder.name}-r{this.number}" if this.number else self._folder.name

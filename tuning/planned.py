@@ -1,0 +1,21 @@
+"""A point that a sweep tries because it was planned; not one that a searcher chose."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ssmrl.config import KnobValue
+
+
+@dataclass(frozen=True)
+class PlannedPoint:
+    """A point that is tried before any that the searcher chooses.
+
+    Attributes:
+        knobs: The searched knobs.
+        seed: Of its training; None for the sweep's own.
+        outside: Whether it may lie outside of the round's space.
+    """
+
+    knobs: Mapping[str, KnobValue]
+    seed: int | None = None
+    outside: bool = False
