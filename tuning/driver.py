@@ -21,7 +21,8 @@ from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round
 from tuning.rounds import is_confirmation
-from tuning.search import StudySearcher, make_scheduler, row_name
+from tuning.scheduler import make_scheduler
+from tuning.search import StudySearcher, row_name
 from tuning.training import MetaTraining
 from tuning.trial import Trial, TrialState, TrialTable
 

@@ -1,4 +1,4 @@
-"""How a space is searched: Optuna's samplers behind Tune's searcher interface, and the scheduler.
+"""How a space is searched: Optuna's samplers behind Tune's searcher interface.
 
 The Optuna journal is the searcher's whole state, so a sweep goes on from it after any crash.
 """
@@ -12,12 +12,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ssmrl.config import KnobValue
-from tuning.plan import SCHEDULERS, SEARCHERS
+from tuning.plan import SEARCHERS
 from tuning.planned import PlannedPoint
 from tuning.samplers import make_sampler, suggest_point
 from tuning.space import SearchSpace
@@ -45,7 +44,6 @@ __all__ = [
     "Interrupted",
     "Study",
     "StudySearcher",
-    "make_scheduler",
     "open_storage",
     "repair_journal",
     "row_name",
@@ -307,38 +305,6 @@ class StudySearcher(Searcher):
     def _running(self) -> set[int]:
         running = self._study.get_trials(deepcopy=False, states=(StudyState.RUNNING,))
         return {trial.number for trial in running}
-
-
-def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> TrialScheduler:
-    """The scheduler that stops trials which fall behind.
-
-    ``asha`` judges at a quarter, half and all of ``max_steps``, and lets the better half go on. It
-    compares with ``<``, so a NaN would never be stopped: a trainable must raise instead of
-    reporting one, and must leave the metric out of a result rather than report None.
-
-    Args:
-        name: One of ``SCHEDULERS``.
-        max_steps: Budget of a trial [env steps], the result's key ``env_steps``.
-        metric: The key of the score in a result; higher is better.
-
-    Raises:
-        KeyError: If ``name`` is not known.
-        ValueError: If ``max_steps`` is below 1.
-    """
-    if name not in SCHEDULERS:
-        raise KeyError(f"unknown scheduler {name!r}; the schedulers are: {', '.join(SCHEDULERS)}")
-    if max_steps < 1:
-        raise ValueError(f"`max_steps` must be at least 1, but got {max_steps}")
-    if name == "none":
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="env_steps",
-        metric=metric,
-        mode="max",
-        max_t=max_steps,
-        grace_period=max(1, max_steps // 4),
-        reduction_factor=2,
-    )
 
 
 def _is_finite(value: Any) -> bool:

@@ -8,14 +8,12 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState as StudyState
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
 from ssmrl.config import KnobValue, TrainConfig
 from tuning.planned import PlannedPoint
 from tuning.search import (
     SEARCHERS,
     StudySearcher,
-    make_scheduler,
     open_storage,
     repair_journal,
     row_name,
@@ -217,8 +215,6 @@ def test_two_sweeps_do_not_merge(tmp_path: Path) -> None:
 def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="'bohb'; the searchers are: tpe, gp, cmaes, qmc, random"):
         searcher(tmp_path, name="bohb")
-    with pytest.raises(KeyError, match="the schedulers are: asha, none"):
-        make_scheduler("pbt", max_steps=100)
     with pytest.raises(ValueError, match="must lie inside of the search space"):
         searcher(tmp_path, initial_points=[PlannedPoint(OTHER_POINT | {"policy.state_dim": 9})])
     assert not (tmp_path / "journal.log").exists(), "bad input must not leave a journal"
@@ -247,32 +243,3 @@ def test_searcher_survives_what_tune_does_to_it(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(search))  # Tune pickles its configuration
     copy.on_trial_complete("a", result(1.0, finished=True))
     assert reopened(tmp_path).trials[0].state is StudyState.COMPLETE
-
-
-def test_scheduler_judges_by_env_steps() -> None:
-    scheduler = make_scheduler("asha", max_steps=1000)
-    assert isinstance(scheduler, ASHAScheduler)
-
-    class FakeTrial:
-        def __init__(self, trial_id: str) -> None:
-            self.trial_id = trial_id
-
-    def decide(name: str, env_steps: int, score: float) -> str:
-        return str(
-            scheduler.on_trial_result(
-                None, FakeTrial(name), {"env_steps": env_steps, "score": score}
-            )
-        )
-
-    for name in "abc":
-        scheduler.on_trial_add(None, FakeTrial(name))
-    assert decide("a", 249, -100.0) == "CONTINUE"
-    assert decide("a", 250, 1.0) == "CONTINUE"
-    assert decide("b", 249, -100.0) == "CONTINUE", "before the grace period nobody is judged"
-    assert decide("b", 250, 0.0) == "STOP"
-    assert decide("c", 250, 2.0) == "CONTINUE"
-    assert decide("c", 1000, 3.0) == "STOP", "the budget is spent"
-    assert type(make_scheduler("none", max_steps=1)) is FIFOScheduler
-    make_scheduler("asha", max_steps=1)
-    with pytest.raises(ValueError, match="at least 1, but got 0"):
-        make_scheduler("asha", max_steps=0)

@@ -1,0 +1,55 @@
+"""Early stopping: by env steps, and not of what has to be compared."""
+
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tuning.scheduler import make_scheduler
+
+
+class FakeTrial:
+    def __init__(self, trial_id: str, **config: Any) -> None:
+        self.trial_id, self.config = trial_id, config
+
+
+def decide(scheduler: TrialScheduler, trial: FakeTrial, env_steps: int, score: float) -> str:
+    return str(scheduler.on_trial_result(None, trial, {"env_steps": env_steps, "score": score}))
+
+
+def with_trials(*trials: FakeTrial) -> TrialScheduler:
+    scheduler = make_scheduler("asha", max_steps=1000)
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    return scheduler
+
+
+def test_it_judges_by_env_steps() -> None:
+    a, b, c = FakeTrial("a"), FakeTrial("b"), FakeTrial("c")
+    scheduler = with_trials(a, b, c)
+    assert decide(scheduler, a, 249, -100.0) == "CONTINUE"
+    assert decide(scheduler, a, 250, 1.0) == "CONTINUE"
+    assert decide(scheduler, b, 249, -100.0) == "CONTINUE", "before the grace period"
+    assert decide(scheduler, b, 250, 0.0) == "STOP"
+    assert decide(scheduler, c, 250, 2.0) == "CONTINUE"
+    assert decide(scheduler, c, 1000, 3.0) == "STOP", "the budget is spent"
+
+
+def test_a_repetition_under_a_seed_of_its_own_goes_on_and_stops_nobody() -> None:
+    first, again, other = FakeTrial("a"), FakeTrial("b", seed=7), FakeTrial("c")
+    scheduler = with_trials(first, again, other)
+    assert decide(scheduler, again, 250, 5.0) == "CONTINUE"
+    assert decide(scheduler, first, 250, 1.0) == "CONTINUE", "compared with nobody yet"
+    assert decide(scheduler, again, 500, -100.0) == "CONTINUE"
+    assert decide(scheduler, other, 250, 0.0) == "STOP"
+    scheduler.on_trial_complete(None, again, {"env_steps": 1000, "score": 1.0})
+    scheduler.on_trial_complete(None, first, {"env_steps": 1000, "score": 1.0})
+
+
+def test_bad_input_is_refused() -> None:
+    assert type(make_scheduler("none", max_steps=1)) is FIFOScheduler
+    make_scheduler("asha", max_steps=1)
+    with pytest.raises(ValueError, match="at least 1, but got 0"):
+        make_scheduler("asha", max_steps=0)
+    with pytest.raises(KeyError, match="the schedulers are: asha, none"):
+        make_scheduler("pbt", max_steps=100)

@@ -1,0 +1,93 @@
+"""Which trials Tune stops early; not which ones it starts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from tuning.plan import SCHEDULERS
+
+
+def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> TrialScheduler:
+    """The scheduler that stops trials which fall behind.
+
+    ``asha`` judges at a quarter, half and all of ``max_steps``, and lets the better half go on. It
+    compares with ``<``, so a NaN would never be stopped: a trainable must raise instead of
+    reporting one, and must leave the metric out of a result rather than report None. What is tried
+    again under a seed of its own is never stopped: its score is to be compared with the first one.
+
+    Args:
+        name: One of ``SCHEDULERS``.
+        max_steps: Budget of a trial [env steps], the result's key ``env_steps``.
+        metric: The key of the score in a result; higher is better.
+
+    Raises:
+        KeyError: If ``name`` is not known.
+        ValueError: If ``max_steps`` is below 1.
+    """
+    if name not in SCHEDULERS:
+        raise KeyError(f"unknown scheduler {name!r}; the schedulers are: {', '.join(SCHEDULERS)}")
+    if max_steps < 1:
+        raise ValueError(f"`max_steps` must be at least 1, but got {max_steps}")
+    if name == "none":
+        return FIFOScheduler()
+    asha = ASHAScheduler(
+        time_attr="env_steps",
+        metric=metric,
+        mode="max",
+        max_t=max_steps,
+        grace_period=max(1, max_steps // 4),
+        reduction_factor=2,
+    )
+    return Sparing(asha, is_spared=lambda trial: "seed" in trial.config)
+
+
+class Sparing(TrialScheduler):
+    """Another scheduler that neither sees nor stops some of the trials.
+
+    Args:
+        scheduler: Decides about all others.
+        is_spared: Which trials of Tune go on to their end.
+    """
+
+    def __init__(self, scheduler: TrialScheduler, is_spared: Callable[[Any], bool]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._scheduler, self._is_spared = scheduler, is_spared
+
+    def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
+        """Pass on what is searched for."""
+        return bool(self._scheduler.set_search_properties(metric, mode, **spec))
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """A trial was made."""
+        if not self._is_spared(trial):
+            self._scheduler.on_trial_add(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A trial failed."""
+        if not self._is_spared(trial):
+            self._scheduler.on_trial_error(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Go on, or stop."""
+        if self._is_spared(trial):
+            return TrialScheduler.CONTINUE
+        return str(self._scheduler.on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """A trial came to its end."""
+        if not self._is_spared(trial):
+            self._scheduler.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """A trial was taken away."""
+        if not self._is_spared(trial):
+            self._scheduler.on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Which trial starts next: whichever the other scheduler would start."""
+        return self._scheduler.choose_trial_to_run(tune_controller)
+
+    def debug_string(self) -> str:
+        """What the other scheduler says of itself."""
+        return str(self._scheduler.debug_string())
