@@ -181,6 +181,10 @@ def _check_order(low: float, high: float, log: bool) -> None:
             f"`0 < low < high` must hold with `log`, but got {low=}, {high=}; "
             "use a linear scale for ranges that include 0."
         )
+    if log and math.log(low) == math.log(high):
+        raise ValueError(
+            f"the ends must differ on the logarithmic scale, but got {low=}, {high=}; widen the range."
+        )
 
 
 def range_fields(a_range: Range) -> dict[str, Any]:

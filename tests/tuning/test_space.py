@@ -78,6 +78,11 @@ def test_every_kind_of_range_survives_json_and_pickle() -> None:
     [
         (lambda: Float(1.0, 1.0), ValueError, "`low < high` must hold.*low=1.0, high=1.0"),
         (lambda: Float(0.0, 1.0, log=True), ValueError, "use a linear scale for ranges that inc"),
+        (
+            lambda: Float(1e-4, 1.0000000000000009e-4, log=True),
+            ValueError,
+            "must differ on the log",
+        ),
         (lambda: Float(0.0, float("inf")), ValueError, "finite ends"),
         (lambda: Float(float("nan"), 1.0), ValueError, "finite ends"),
         (lambda: Int(1, 10, step=4), ValueError, "divide `high - low`.*use high=9"),
