@@ -183,7 +183,8 @@ def _check_order(low: float, high: float, log: bool) -> None:
         )
     if log and math.log(low) == math.log(high):
         raise ValueError(
-            f"the ends must differ on the logarithmic scale, but got {low=}, {high=}; widen the range."
+            f"the ends must differ on the logarithmic scale, but got {low=}, {high=}; "
+            "widen the range."
         )
 
 
