@@ -1,0 +1,378 @@
+"""``python -m experiments.benchmarks.search_quality``: which way of searching ends best.
+
+Not a benchmark of speed, and nothing is trained: the problems are synthetic, their optima known.
+"""
+
+import csv
+import io
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import numpy as np
+import typer
+from jaxtyping import Float
+
+from experiments.benchmarks.search_ways import WAYS, final_regret, search
+from experiments.benchmarks.synthetic_problems import make_problems
+from experiments.plots import Band, interval_bars
+from experiments.statistics import median, stratified_interval
+from tuning.durable import append_line, recover_lines, replace_file
+
+COLUMNS = (
+    *("problem", "way", "regret", "regret_low", "regret_high", "num_seeds", "num_trials"),
+    *("ratio_to_tpe", "ratio_low", "ratio_high", "target", "got", "verdict", "note"),
+)
+# Where the optimum lies: of which way the regret is held against which one's, and at most.
+TARGETS: Mapping[tuple[str, str], tuple[str, float]] = {
+    ("outside", "trust-box"): ("tpe", 1 / 3),
+    ("outside", "crew"): ("trust-box", 1.0),
+    ("inside", "trust-box"): ("tpe", 1.1),
+    ("inside", "crew"): ("tpe", 1.1),
+}
+
+_PROGRESS_S = 5.0
+_NOISE = 11  # sets its stream apart from those of the searches
+_SUITE = tuple(problem.name for problem in make_problems(0))
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: a problem of a seed, a way, and how many trials.
+
+    Attributes:
+        problem: Its name.
+        way: Its name.
+        seed: Of the problem, of the noise and of the searcher.
+        rounds: Into which the trials are divided if the space moves.
+        trials: In all.
+    """
+
+    problem: str
+    way: str
+    seed: int
+    rounds: int
+    trials: int
+
+
+Regrets: TypeAlias = dict[Search, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A median, or a ratio of two, with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a way did on a problem, or on all of a kind.
+
+    Attributes:
+        problem: Its name; ``outside`` or ``inside`` for all problems whose optimum lies there.
+        way: Its name.
+        regret: The median over the seeds, or over all pairs of a problem and a seed.
+        num_seeds: Of each problem.
+        num_trials: Of each search.
+        ratio: The regret divided by that of TPE in the first box, on the same problems and seeds.
+        target: What is wanted, in words.
+        got: What the target is held against; None without one.
+        verdict: ``met``, ``missed``, or nothing.
+        note: On how many searches it ended where the trust box did.
+    """
+
+    problem: str
+    way: str
+    regret: Estimate
+    num_seeds: int
+    num_trials: int
+    ratio: Estimate | None = None
+    target: str = ""
+    got: float | None = None
+    verdict: str = ""
+    note: str = ""
+
+
+@app.command()
+def search_quality(  # noqa: PLR0917  # one parameter a flag
+    seeds: Annotated[int, typer.Option(min=1, help="Of every problem.")] = 40,
+    crew_seeds: Annotated[int, typer.Option(min=1, help="At most, for the slow crew.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Where the space moves.")] = 4,
+    trials: Annotated[int, typer.Option(min=1, help="Of every search, in all.")] = 48,
+    ways: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(WAYS),
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    output: Annotated[Path, typer.Option(help="Folder of the table and the figure.")] = Path(
+        "experiments/results"
+    ),
+    storage: Annotated[Path, typer.Option(help="Folder of the finished searches.")] = Path(
+        "runs/search-quality"
+    ),
+) -> None:
+    """Search eight problems in several ways; searches that are finished are not made again.
+
+    Remove the folder of the finished searches when the rules of searching have changed. A missed
+    target is a result, not an error.
+    """
+    names = ways.split(",")
+    if unknown := [name for name in names if name not in WAYS]:
+        raise typer.BadParameter(
+            f"unknown {unknown}; the ways are: {', '.join(WAYS)}", param_hint="--ways"
+        )
+    if trials < rounds:
+        raise typer.BadParameter(
+            f"each round must have a trial, but got {trials=}, {rounds=}", param_hint="--trials"
+        )
+    wanted = [
+        Search(problem, way, seed, rounds, trials)
+        for seed in range(seeds)
+        for problem in _SUITE
+        for way in names
+        if way != "crew" or seed < crew_seeds
+    ]
+    regrets = finished_regrets(wanted, storage, jobs=jobs)
+    rows = qualities(regrets)
+    typer.echo(quality_table(rows))
+    output.mkdir(parents=True, exist_ok=True)
+    replace_file(output / "search-quality.csv", quality_csv(rows))
+    typer.echo(f"rows in {output / 'search-quality.csv'}")
+    if figure := draw(output / "search-quality.png", rows):
+        typer.echo(f"figure in {figure}")
+
+
+def regret_of(wanted: Search) -> float:
+    """The regret in which a search ends.
+
+    The ways of one seed see the same problem and the same noise.
+    """
+    index = _SUITE.index(wanted.problem)
+    problem = make_problems(wanted.seed)[index]
+    rows = search(
+        problem,
+        WAYS[wanted.way],
+        np.random.default_rng([wanted.seed, index, _NOISE]),
+        # Of its own on each problem, so that a lucky sequence does not count eight times.
+        seed=wanted.seed * len(_SUITE) + index,
+        rounds=wanted.rounds,
+        trials=wanted.trials,
+    )
+    return final_regret(problem, rows)
+
+
+def finished_regrets(wanted: Sequence[Search], storage: Path, *, jobs: int) -> Regrets:
+    """The regrets of all these searches; those that an earlier call kept are not made again.
+
+    Args:
+        wanted: The searches.
+        storage: Folder where each is kept as soon as it is finished.
+        jobs: Processes.
+    """
+    storage.mkdir(parents=True, exist_ok=True)
+    path = storage / "searches.jsonl"
+    known: Regrets = {}
+    for line in recover_lines(path):
+        entry = json.loads(line)
+        regret = entry.pop("regret")
+        known[Search(**entry)] = regret
+    missing = [one for one in wanted if one not in known]
+    typer.echo(f"{len(wanted)} searches, {len(wanted) - len(missing)} of them finished before")
+    began = said = time.monotonic()
+    for number, (one, regret) in enumerate(_made(missing, jobs), start=1):
+        append_line(path, json.dumps(asdict(one) | {"regret": regret}))
+        known[one] = regret
+        now = time.monotonic()
+        if now - said >= _PROGRESS_S or number == len(missing):
+            said = now
+            left = (now - began) / number * (len(missing) - number)
+            typer.echo(
+                f"{number:5d} of {len(missing)} searches, {now - began:4.0f} s, about {left:.0f} s "
+                f"to go; {one.problem}, {one.way}, seed {one.seed}: regret {regret:.4f}"
+            )
+    return {one: known[one] for one in wanted}
+
+
+def qualities(regrets: Regrets) -> list[Quality]:
+    """The rows of the table: each problem by itself, then all whose optimum is outside, or inside.
+
+    Args:
+        regrets: Of searches with the same rounds and trials. A way must have the same seeds on
+            every problem; they may be fewer than another way's, with which it is then compared on
+            its own seeds alone.
+    """
+    ways = list(dict.fromkeys(one.way for one in regrets))
+    num_trials = next(iter(regrets)).trials
+    groups = {problem: [problem] for problem in _SUITE} | {
+        where: [problem for problem in _SUITE if problem.endswith(f"-{where}")]
+        for where in ("outside", "inside")
+    }
+    rows = []
+    for group, problems in groups.items():
+        for way in ways:
+            ours = _matrix(regrets, problems, way)
+            others = {
+                other: _matrix(regrets, problems, other)[: len(ours)]
+                for other in ways
+                if other != way
+            }
+            rows.append(_quality(group, way, ours, others, num_trials))
+    return rows
+
+
+def _quality(
+    group: str,
+    way: str,
+    ours: Float[np.ndarray, "seeds problems"],
+    others: Mapping[str, Float[np.ndarray, "seeds problems"]],
+    num_trials: int,
+) -> Quality:
+    reference, at_most = TARGETS.get((group, way), ("", 0.0))
+    target, got, verdict = "", None, ""
+    if others.get(reference, ours[:0]).shape == ours.shape:
+        target = f"<= {at_most:.3g} x {reference}"
+        got = float(median(ours.ravel()) / median(others[reference].ravel()))
+        verdict = "met" if got <= at_most else "missed"
+    tpe, box = (others.get(other, ours[:0]) for other in ("tpe", "trust-box"))
+    note = ""
+    if way == "crew" and box.shape == ours.shape:
+        note = f"the trust box's own regret in {(ours == box).sum()} of {ours.size} searches"
+    return Quality(
+        problem=group,
+        way=way,
+        regret=estimate(ours, None),
+        num_seeds=len(ours),
+        num_trials=num_trials,
+        ratio=estimate(ours, tpe) if tpe.shape == ours.shape else None,
+        target=target,
+        got=got,
+        verdict=verdict,
+        note=note,
+    )
+
+
+def estimate(
+    regrets: Float[np.ndarray, "seeds problems"],
+    reference: Float[np.ndarray, "seeds problems"] | None,
+) -> Estimate:
+    """The median of all regrets, divided by that of the reference if there is one.
+
+    Its interval is of a bootstrap over seeds with the problems as strata, in which each pair of a
+    problem and a seed brings both its regrets.
+    """
+
+    def statistic(places: np.ndarray) -> np.ndarray:
+        index = places.astype(np.int64)
+        middle = median(regrets.ravel()[index])
+        return middle if reference is None else middle / median(reference.ravel()[index])
+
+    # What is resampled are the places of the regrets, so that pairs stay together.
+    places = np.arange(regrets.size, dtype=np.float64).reshape(regrets.shape)
+    low, high = stratified_interval(places, np.random.default_rng(0), statistic=statistic)
+    return Estimate(float(statistic(places.ravel())), low, high)
+
+
+def quality_table(rows: Sequence[Quality]) -> str:
+    """The rows for a terminal."""
+    lines = [
+        f"{'optimum':<18} {'way':<10} {'seeds':>5} {'trials':>6}  {'median regret':<23} "
+        f"{'ratio to tpe':<19} {'target':<16} {'got':>5}"
+    ]
+    for row in rows:
+        ratio = "" if row.ratio is None else _shown(row.ratio, 2)
+        got = "" if row.got is None else f"{row.got:.2f}"
+        lines.append(
+            f"{row.problem:<18} {row.way:<10} {row.num_seeds:>5} {row.num_trials:>6}  "
+            f"{_shown(row.regret, 4):<23} {ratio:<19} {row.target:<16} {got:>5} "
+            f"{row.verdict:<6} {row.note}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def quality_csv(rows: Sequence[Quality]) -> str:
+    """The rows as CSV; what a row has not is left empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow(
+            [
+                *(row.problem, row.way, *_cells(row.regret), row.num_seeds, row.num_trials),
+                *(_cells(row.ratio) if row.ratio else ("", "", "")),
+                row.target,
+                "" if row.got is None else f"{row.got:.6g}",
+                *(row.verdict, row.note),
+            ]
+        )
+    return text.getvalue()
+
+
+def draw(path: Path, rows: Sequence[Quality]) -> Path | None:
+    """The ratios to TPE of each problem; None, and no figure, if there is nothing to compare.
+
+    A way of fewer seeds than the others is in the table alone: its intervals would dwarf theirs.
+    """
+    num_seeds = max(row.num_seeds for row in rows)
+    bands = []
+    for way in dict.fromkeys(row.way for row in rows if row.num_seeds == num_seeds):
+        ratios = [row.ratio for row in rows if row.way == way and row.problem in _SUITE]
+        known = [ratio for ratio in ratios if ratio is not None]
+        if known:
+            middle, low, high = zip(*((one.value, one.low, one.high) for one in known), strict=True)
+            bands.append(Band(way, range(len(known)), middle, low, high))
+    if not bands:
+        return None
+    return interval_bars(
+        path,
+        bands,
+        title=f"{num_seeds} searches of {rows[0].num_trials} trials; TPE in a fixed box is at 1",
+        bound=None,
+        # Every second one is lower: the longest names are wider than their places.
+        groups=["\n\n" * (i % 2) + name.replace("-", "\n") for i, name in enumerate(_SUITE)],
+        y_label="median regret, divided by that of TPE",
+    )
+
+
+def _made(missing: Sequence[Search], jobs: int) -> Iterator[tuple[Search, float]]:
+    """Each search with its regret, as soon as it is finished."""
+    if jobs == 1:
+        for one in missing:
+            yield one, regret_of(one)
+        return
+    # Forked children would inherit the locks of the libraries' threads.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(regret_of, one): one for one in missing}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _matrix(
+    regrets: Regrets, problems: Sequence[str], way: str
+) -> Float[np.ndarray, "seeds problems"]:
+    columns = [
+        [regret for one, regret in regrets.items() if (one.problem, one.way) == (problem, way)]
+        for problem in problems
+    ]
+    return np.array(columns, dtype=np.float64).T
+
+
+def _shown(one: Estimate, digits: int) -> str:
+    return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
+
+
+def _cells(one: Estimate) -> tuple[str, str, str]:
+    return f"{one.value:.6g}", f"{one.low:.6g}", f"{one.high:.6g}"
+
+
+if __name__ == "__main__":
+    app()
