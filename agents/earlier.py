@@ -26,10 +26,13 @@ def earlier_findings(folder: Path, task: str) -> tuple[Mapping[str, Any], ...]:
         At most ``MAX_FINDINGS`` objects of short texts: ``study``, ``author``, ``hypothesis``,
         ``verdict`` and ``trial_ids``.
     """
-    others = [path for path in folder.parent.glob(f"*/{FILE_NAME}") if path.parent != folder]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    others = [
+        (path.stat().st_mtime, path)
+        for path in folder.parent.glob(f"*/{FILE_NAME}")
+        if path.parent != folder and path.is_file()
+    ]
     found: list[Mapping[str, Any]] = []
-    for path in others:
+    for _, path in sorted(others, reverse=True):
         found += _read(path, task)
     return tuple(found[:MAX_FINDINGS])
 

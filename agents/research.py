@@ -1,5 +1,6 @@
 """``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
 
+import dataclasses
 import json
 import math
 import os
@@ -12,15 +13,17 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from agents.ledger import Budget, EventKind
+from agents.ledger import KINDS, Budget, EventKind, Ledger
 from ssmrl.envs.families import get_family
+from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive, interruptible
-from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
+from tuning.plan import SweepPlan, sweep_folder
 from tuning.space import SearchSpace
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300
 EPISODES_OF_A_RUN = 3_000
+MINUTES_OF_A_DAY = 24.0 * 60.0
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -85,8 +88,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
             task=task,
             method=method,
             num_samples=budget_trials,
-            max_env_steps=max_env_steps or EPISODES_OF_A_RUN * get_family(task).horizon,
-            time_budget_s=60.0 * (budget_minutes or 60.0 * 24.0),
+            max_env_steps=_default_env_steps(task) if max_env_steps is None else max_env_steps,
+            time_budget_s=60.0 * (MINUTES_OF_A_DAY if budget_minutes is None else budget_minutes),
             searcher=searcher,
             scheduler=scheduler,
             seed=seed,
@@ -103,19 +106,25 @@ def research(  # noqa: PLR0917  # one parameter a flag
         folder = sweep_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
         _make_brain(model, base_url)
+        if not dry_run:
+            folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
+    except (OSError, BusyError) as error:
+        _refuse(str(error))
     if dry_run:
         _describe(plan, budget, folder, model)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    words = [*_MODULE, "--task", task, "--storage", str(storage), "--name", label]
-    words += ["--model", model] if model else []
+    words = ["--model", model] if model else []
     words += ["--base-url", base_url] if base_url else []
-    words += ["--json"] if as_json else []
+    words += [] if use_earlier else ["--no-earlier"]
+    place = ["--task", plan.task, "--storage", str(storage), "--name", label]
+    place += ["--json"] if as_json else []
     try:
-        with exclusive(folder), interruptible(shlex.join([*words, "--resume"]), folder):
-            (folder / "config.json").write_text(plan.to_json())
+        with (
+            exclusive(folder),
+            interruptible(shlex.join([*_MODULE, *place, *words, "--resume"]), folder),
+        ):
             summary = _run(
                 plan,
                 budget,
@@ -123,9 +132,9 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 brain_of=(model, base_url),
                 use_earlier=use_earlier,
                 quiet=as_json,
-                command=shlex.join(words),
+                command=shlex.join([*_MODULE, *_flags(plan, budget), *words]),
             )
-    except (BusyError, TooFewCpusError) as error:
+    except BusyError as error:
         _refuse(str(error))
     if as_json:
         print(json.dumps(summary), flush=True)
@@ -145,11 +154,12 @@ def _run(
     """Everything that starts slowly is imported from here on."""
     from agents.brain import KEY_VARIABLES
     from agents.earlier import earlier_findings
-    from agents.ledger import Ledger
     from agents.study import Study
     from agents.study_report import conclude_study
     from cluster.session import session
+    from tuning.engine import DamagedError
 
+    replace_file(folder / "config.json", plan.to_json())
     stream = sys.stderr if quiet else sys.stdout
 
     def show(
@@ -163,14 +173,17 @@ def _run(
     secrets = tuple(os.environ.get(variable, "") for variable in KEY_VARIABLES)
     ledger = Ledger(folder / "ledger.jsonl", budget, secrets=secrets)
     earlier = earlier_findings(folder, plan.task) if use_earlier else ()
-    study = Study(
-        plan,
-        folder,
-        ledger=ledger,
-        brain=_make_brain(*brain_of, say=_recorder(ledger, show), meter=ledger),
-        earlier=earlier,
-        say=show,
-    )
+    try:
+        study = Study(
+            plan,
+            folder,
+            ledger=ledger,
+            brain=_make_brain(*brain_of, say=_recorder(ledger, show), meter=ledger),
+            earlier=earlier,
+            say=show,
+        )
+    except DamagedError as error:
+        _refuse(str(error))
     if study.is_finished():
         study.close()
     else:
@@ -220,12 +233,34 @@ def _settle(
     kept = SweepPlan.from_json(path.read_text())
     if kept.task != plan.task:
         raise ValueError(f"the study in {folder} is about {kept.task!r}, not {plan.task!r}")
-    ledger = folder / "ledger.jsonl"
-    if ledger.exists():
-        from agents.ledger import Ledger
+    # What a machine can bear may change between two starts; what decides the trials may not.
+    kept = dataclasses.replace(kept, max_concurrent=plan.max_concurrent)
+    with exclusive(folder):  # reading a ledger mends what a killed process left of its last line
+        ledger = Ledger(folder / "ledger.jsonl")
+    if ledger.events:
+        return kept, ledger.budget
+    if (folder / "rounds.jsonl").exists():
+        raise ValueError(
+            f"{folder} has trials but no ledger of what they took: it is a sweep, not a study; go "
+            "on with `python -m tuning.sweep`, or choose another `--name`"
+        )
+    return kept, dataclasses.replace(budget, trials=kept.num_samples)  # killed before it began
 
-        budget = Ledger(ledger).budget
-    return kept, budget
+
+def _default_env_steps(task: str) -> int:
+    return EPISODES_OF_A_RUN * get_family(task).horizon
+
+
+def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
+    """The command-line flags that make a study like this one."""
+    of_sweeps = ("--num-samples", "--time-budget-s", "--max-concurrent", "--num-env-runners")
+    words = plan.flags()
+    pairs = zip(words[::2], words[1::2], strict=True)
+    flags = [word for pair in pairs if pair[0] not in of_sweeps for word in pair]
+    limits = {kind: budget.limit(kind) for kind in KINDS}
+    for kind, limit in limits.items():
+        flags += [f"--budget-{kind}", f"{limit:.10g}"] if math.isfinite(limit) else []
+    return flags
 
 
 def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) -> None:
@@ -235,7 +270,7 @@ def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) 
     typer.echo(f"study of {plan.task} ({plan.method}) in {folder}")
     typer.echo(f"brain: {model or 'offline'}")
     typer.echo(f"rounds of {rounds} trials, then {plan.num_confirmed} trained again")
-    left = [(kind, budget.limit(kind)) for kind in ("trials", "minutes", "tokens", "calls")]
+    left = [(kind, budget.limit(kind)) for kind in KINDS]
     bounds = [f"{kind} {limit:g}" for kind, limit in left if math.isfinite(limit)]
     typer.echo(f"budget: {', '.join(bounds)}")
     for knob, a_range in _ranges(plan.space()):

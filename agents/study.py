@@ -73,25 +73,25 @@ class Study:
         self._plan, self._folder, self._ledger, self._brain = plan, folder, ledger, brain
         self._earlier, self._say = tuple(earlier), say
         self._settle_time()
-        minutes = ledger.remaining("minutes")
+        self._minutes = ledger.remaining("minutes")
         self._clock: Reservation | None = None
         self._started = time.monotonic()
-        if 0.0 < minutes < float("inf"):
-            plan = replace(plan, time_budget_s=60.0 * minutes)
-            self._clock = ledger.reserve("minutes", minutes)
+        if 0.0 < self._minutes < float("inf"):
+            plan = replace(plan, time_budget_s=60.0 * self._minutes)
+            self._clock = ledger.reserve("minutes", self._minutes)
         self.sweep = Sweep(plan, folder, say=self._note)
+        if self.sweep.rounds and self.sweep.is_complete(self.sweep.rounds[-1]):
+            self._account(self.sweep.rounds[-1])  # which a process that died may have left undone
 
     def run(self, *, num_cpus: int, quiet: bool) -> None:
         """Make the rounds that are left, or as many as the budget has; Ray must be running."""
         while self._has_time() and (this := self.sweep.begin_round(self._decide)) is not None:
-            reservation = self._reservation(this)
-            if reservation is not None:
-                self.sweep.run_round(this, num_cpus=num_cpus, quiet=quiet)
+            if self._open_trials() is None:
+                self._ledger.reserve("trials", this.num_trials)
+            self.sweep.run_round(this, num_cpus=num_cpus, quiet=quiet)
             if not self.sweep.is_complete(this):
                 break
-            if reservation is not None:
-                self._ledger.settle(reservation, this.num_trials)
-            self._score(this)
+            self._account(this)
         self.close()
 
     def close(self) -> None:
@@ -106,8 +106,9 @@ class Study:
         if not rounds or not self.sweep.is_complete(rounds[-1]):
             return False
         num_searched = sum(this.number < self._plan.rounds for this in rounds)
-        has_spoken = self._decision(num_searched) is not None
-        return has_spoken and confirmation_round(self._plan, rounds, self.sweep.table.rows) is None
+        decision = self._decision(num_searched)
+        is_over = decision is not None and decision["num_trials"] == 0
+        return is_over and confirmation_round(self._plan, rounds, self.sweep.table.rows) is None
 
     def said(self) -> list[Said]:
         """All findings that were accepted, in order, with what became of them."""
@@ -193,18 +194,18 @@ class Study:
         return max(0, int(self._ledger.remaining("trials")) - (self._plan.num_confirmed or 0))
 
     def _has_time(self) -> bool:
-        return time.monotonic() - self._started < 60.0 * (
-            self._clock.amount if self._clock else float("inf")
-        )
+        return time.monotonic() - self._started < 60.0 * self._minutes
 
-    def _reservation(self, this: Round) -> Reservation | None:
-        """What a round takes from the budget, or an earlier process took; None if it is made."""
-        for reservation in self._ledger.unsettled:
-            if reservation.kind == "trials":
-                return reservation
-        if self.sweep.is_complete(this):
-            return None
-        return self._ledger.reserve("trials", this.num_trials)
+    def _open_trials(self) -> Reservation | None:
+        """What a round that is not yet accounted for took from the budget."""
+        open_trials = (entry for entry in self._ledger.unsettled if entry.kind == "trials")
+        return next(open_trials, None)
+
+    def _account(self, this: Round) -> None:
+        """Close a round whose trials are made; what is done already is not done again."""
+        if (reservation := self._open_trials()) is not None:
+            self._ledger.settle(reservation, this.num_trials)
+        self._score(this)
 
     def _score(self, this: Round) -> None:
         """Judge what the agents said before a round by the trials of that round."""
@@ -237,7 +238,11 @@ class Study:
 
     def _settle_time(self) -> None:
         """A process that died spent the time until it last wrote anything."""
-        last = max((path.stat().st_mtime for path in self._folder.iterdir()), default=0.0)
+        kept = ("trials.jsonl", "optuna.journal", "checkpoints/*")
+        written = [path.stat().st_mtime for name in kept for path in self._folder.glob(name)]
+        # What this process opened, such as the ledger, was written just now.
+        events = [event.time for event in self._ledger.events if event.kind != EventKind.BUDGET]
+        last = max(written + events, default=0.0)
         for reservation in self._ledger.unsettled:
             if reservation.kind == "minutes":
                 began = self._ledger.events[reservation.number - 1].time

@@ -12,8 +12,12 @@ from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round, RoundLog
 from tuning.rounds import first_number, next_round, planned_points
-from tuning.search import Study, StudySearcher
+from tuning.search import Study, StudySearcher, repair_journal
 from tuning.trial import TrialTable
+
+
+class DamagedError(ValueError):
+    """A file of the sweep cannot be read; the message names it and the line."""
 
 
 def run_sweep(
@@ -41,6 +45,7 @@ def run_sweep(
         What ``conclude`` says.
 
     Raises:
+        DamagedError: If a file of the folder cannot be read.
         TooFewCpusError: If the cluster cannot hold the trials.
         ConnectionError: If there is no cluster at the address.
     """
@@ -66,12 +71,19 @@ class Sweep:
         plan: What to do.
         folder: Where it is kept.
         say: Prints a line.
+
+    Raises:
+        DamagedError: If a file of the folder cannot be read.
     """
 
     def __init__(self, plan: SweepPlan, folder: Path, *, say: Callable[[str], None]) -> None:
-        self.table = TrialTable(folder / "trials.jsonl")
         self._plan, self._folder, self._say = plan, folder, say
-        self._log = RoundLog(folder / "rounds.jsonl", plan.base())
+        try:
+            self.table = TrialTable(folder / "trials.jsonl")
+            self._log = RoundLog(folder / "rounds.jsonl", plan.base())
+            repair_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
+        except ValueError as error:
+            raise DamagedError(str(error)) from error
         self._deadline = time.monotonic() + plan.time_budget_s
 
     @property
@@ -154,7 +166,9 @@ class Sweep:
 
     def study(self) -> Study:
         """The study of the last round, which holds the earlier trials inside of its space."""
-        return self.searcher(self.rounds[-1]).study
+        this = self.rounds[-1] if self.rounds else next_round(self._plan, (), ())
+        assert this is not None  # a plan has a round
+        return self.searcher(this).study
 
     def _study_name(self, this: Round) -> str:
         return f"{self._folder.name}-r{this.number}" if this.number else self._folder.name

@@ -37,9 +37,7 @@ def interruptible(command: str, folder: Path) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.stderr.write(f"\nstopped; finished trials are kept in {folder}. Go on with:\n")
-        sys.stderr.write(f"  {command}\n")
-        sys.stderr.flush()
+        _tell(f"\nstopped; finished trials are kept in {folder}. Go on with:\n  {command}\n")
         _stop_ray()
         os._exit(128 + number)
 
@@ -51,13 +49,25 @@ def interruptible(command: str, folder: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _tell(text: str) -> None:
+    """Write to stderr from a signal's handler, which may have come in the middle of a write."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except RuntimeError:  # Python does not enter its own buffer twice
+        os.write(2, text.encode())
+    except OSError:
+        pass  # of a pipeline, Ctrl-C ends the reader too: nobody is left to be told
+
+
 def _stop_ray() -> None:
     """End Ray and give the terminal back, but wait for it no longer than 3 s."""
-    import ray
-
-    thread = threading.Thread(target=ray.shutdown, daemon=True)
-    thread.start()
-    thread.join(3.0)
+    # Not imported here: it may be what was interrupted, and then there is nothing to end.
+    shutdown = getattr(sys.modules.get("ray"), "shutdown", None)
+    if shutdown is not None:
+        thread = threading.Thread(target=shutdown, daemon=True)
+        thread.start()
+        thread.join(3.0)
     if sys.stdout.isatty():
         sys.stdout.write("\x1b[?25h")  # the live view hides the cursor
         sys.stdout.flush()

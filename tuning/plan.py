@@ -96,6 +96,7 @@ class SweepPlan:
             )
         if "seed" in self.space().ranges:
             raise ValueError("`seed` must not be searched: use `--seeds-per-trial` to average it")
+        _check_flags_count(self)
 
     def base(self) -> TrainConfig:
         """The default configuration, which is also the first trial."""
@@ -180,16 +181,22 @@ class SweepPlan:
         Raises:
             ValueError: If the text is not a plan, or was written with other defaults.
         """
-        content: dict[str, Any] = json.loads(text)
-        written = {name: content.pop(name) for name in ("base", "space", "limits")}
-        if content.pop("space_file"):
-            base = TrainConfig().with_knobs(written["base"])
-            space, limits = (
-                SearchSpace.from_json(json.dumps(written[name]), base)
-                for name in ("space", "limits")
-            )
-            content["space_file"] = SpaceFile(space, limits)
-        plan = cls(**content)
+        try:
+            content: dict[str, Any] = json.loads(text)
+            written = {name: content.pop(name) for name in ("base", "space", "limits")}
+            if content.pop("space_file"):
+                base = TrainConfig().with_knobs(written["base"])
+                space, limits = (
+                    SearchSpace.from_json(json.dumps(written[name]), base)
+                    for name in ("space", "limits")
+                )
+                content["space_file"] = SpaceFile(space, limits)
+            plan = cls(**content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"a plan must be as this version writes it, but is not: {error.args[0]}; start a "
+                "new sweep"
+            ) from error
         if written != plan._written():
             raise ValueError(
                 "this sweep was made with other defaults or another search space than this "
@@ -203,6 +210,20 @@ class SweepPlan:
             "space": json.loads(self.space().to_json()),
             "limits": json.loads(self.limits().to_json()),
         }
+
+
+def _check_flags_count(plan: SweepPlan) -> None:
+    """What has a flag has it alone: repetitions count seeds from ``--seed``, for example."""
+    base = plan.base().knobs()
+    flagged = TrainConfig.for_task(plan.task).with_knobs(
+        {"policy.method": plan.method, "seed": plan.seed}
+    )
+    for knob, flag in {"env.task": "task", "policy.method": "method", "seed": "seed"}.items():
+        if base[knob] != (expected := flagged.knobs()[knob]):
+            raise ValueError(
+                f"`{knob}` must be set by `--{flag}` alone, but is {base[knob]!r} in the space "
+                f"file and {expected!r} by the flag; leave it out of the file's `base`"
+            )
 
 
 def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:

@@ -30,7 +30,7 @@ def next_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial])
         rows: The table; all trials of the earlier rounds are in it.
     """
     number = len(earlier)
-    if number >= plan.rounds:
+    if number >= plan.rounds or (earlier and is_confirmation(plan, earlier[-1])):
         return confirmation_round(plan, earlier, rows)
     size = plan.trials_of_rounds()[number]
     if number == 0:
@@ -84,7 +84,7 @@ def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[
         points.append(_again(plan, best_so_far.knobs, rows))
     rng = np.random.default_rng([plan.seed, this.number])
     num_drawn = sum(is_first_box_draw(index) for index in range(this.num_trials))
-    points += [PlannedPoint(draw_point(plan.space(), rng), outside=True) for _ in range(num_drawn)]
+    points += [_again(plan, draw_point(plan.space(), rng), rows) for _ in range(num_drawn)]
     return points[: this.num_trials]
 
 
@@ -122,4 +122,5 @@ def searched_rows(plan: SweepPlan, rows: Sequence[Trial]) -> list[Trial]:
 
 def _again(plan: SweepPlan, knobs: Mapping[str, KnobValue], rows: Sequence[Trial]) -> PlannedPoint:
     num_tried = sum(row.knobs == knobs for row in rows)
-    return PlannedPoint(knobs, seed=plan.first_seed(num_tried), outside=True)
+    seed = plan.first_seed(num_tried) if num_tried else None
+    return PlannedPoint(knobs, seed=seed, outside=True)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
 
@@ -101,6 +102,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
+    except OSError as error:
+        _refuse(str(error))
     place = ["--storage", str(storage), "--name", label]
     place += ["--address", address] if address else []
     place += ["--json"] if as_json else []
@@ -119,22 +122,24 @@ def _carry_out(
     plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool
 ) -> dict[str, Any]:
     """Write the plan down and run it; what only Ray can find out is refused here."""
-    (folder / "config.json").write_text(plan.to_json())
-    try:
-        return _run(plan, folder, address=address, quiet=quiet)
-    except (ConnectionError, TooFewCpusError) as error:
-        _refuse(str(error))
+    # Everything that starts slowly is imported from here on.
+    from tuning.engine import DamagedError, run_sweep
 
-
-def _run(plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool) -> dict[str, Any]:
-    """Search, compare, report; everything that starts slowly is imported from here on."""
-    from tuning.engine import run_sweep
-
+    replace_file(folder / "config.json", plan.to_json())
     say = partial(print, file=sys.stderr if quiet else sys.stdout, flush=True)
     command = shlex.join([*_COMMAND, *plan.flags()])
-    return run_sweep(
-        plan, folder, address=address, num_cpus=_num_cpus(), quiet=quiet, command=command, say=say
-    )
+    try:
+        return run_sweep(
+            plan,
+            folder,
+            address=address,
+            num_cpus=_num_cpus(),
+            quiet=quiet,
+            command=command,
+            say=say,
+        )
+    except (ConnectionError, DamagedError, TooFewCpusError) as error:
+        _refuse(str(error))
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:

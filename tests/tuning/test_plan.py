@@ -1,10 +1,18 @@
 """What a sweep refuses before anything starts, and what it remembers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.main import get_command
 
+from tests.contracts.property_settings import PROPERTY
 from tuning.plan import SweepPlan, sweep_folder
+
+ANT_SPACE = Path(__file__).resolve().parents[2] / "docs" / "spaces" / "ant-vel.yaml"
+KNOBS = "knobs: {meta.inner_lr: {kind: float, low: 0.01, high: 1}}"
 
 
 def test_the_plan_survives_its_file() -> None:
@@ -37,6 +45,9 @@ def test_the_base_is_the_first_point_and_keeps_the_familys_defaults() -> None:
         ({"num_env_runners": -1}, "num_env_runners"),
         ({"searcher": "tpo"}, "tpe, gp, cmaes, qmc, random"),
         ({"scheduler": "ash"}, "asha, none"),
+        ({"rounds": 0}, "rounds"),
+        ({"seeds_per_trial": 0}, "seeds_per_trial"),
+        ({"num_confirmed": -1}, "num_confirmed"),
     ],
 )
 def test_bad_settings_name_themselves(settings: dict[str, object], message: str) -> None:
@@ -60,3 +71,101 @@ def test_cpu_arithmetic() -> None:
 def test_names_cannot_leave_the_storage_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--name"):
         sweep_folder(tmp_path, name)
+
+
+def test_a_space_file_survives_the_plans_file(tmp_path: Path) -> None:
+    """The resumed sweep searches what the file said when it began, whatever it says now."""
+    path = tmp_path / "space.yaml"
+    path.write_text(ANT_SPACE.read_text())
+    plan = SweepPlan("ant-vel", seed=2).within(path)
+    assert plan.space().ranges.keys() > {"policy.method", "policy.gated"}
+    assert plan.limits().ranges["policy.state_dim"].high == 512
+    path.write_text("knobs: {}")
+    again = SweepPlan.from_json(plan.to_json())
+    assert again == plan
+    assert (again.space(), again.limits()) == (plan.space(), plan.limits())
+    assert again.space().conditions == plan.space().conditions
+    assert again.base() == plan.base()
+    assert plan.flags()[-2:] == ["--space", str(path)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("knobs: {meta.inner_lr: {kind: float, low: 1, high: 0.1}}", "space.yaml.*meta.inner_lr"),
+        ("knobs: {meta.inner_lr: {kind: float, low: 0.5, high: 0.9}}", "under `base`"),
+        ("knobs: {seed: {kind: int, low: 0, high: 9}}", "--seeds-per-trial"),
+        (f"{KNOBS}\nbase: {{seed: 4}}", "`seed` must be set by `--seed` alone"),
+        (f"{KNOBS}\nbase: {{policy.method: gru}}", "by `--method` alone, but is 'gru'"),
+        (f"{KNOBS}\nbase: {{env.task: ant-vel}}", "by `--task` alone, but is 'ant-vel'"),
+    ],
+)
+def test_a_space_file_that_contradicts_itself_or_a_flag_is_refused(
+    content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "space.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        SweepPlan("point").within(tmp_path / "space.yaml")
+
+
+@PROPERTY
+@given(
+    st.integers(1, 6),
+    st.integers(1, 40),
+    st.one_of(st.none(), st.integers(0, 5)),
+    st.integers(1, 3),
+)
+def test_the_trials_of_the_rounds_and_those_that_confirm_are_the_budget(
+    rounds: int, num_samples: int, num_confirmed: int | None, seeds_per_trial: int
+) -> None:
+    settings: dict[str, Any] = {"rounds": rounds, "num_samples": num_samples}
+    settings |= {"num_confirmed": num_confirmed, "seeds_per_trial": seeds_per_trial}
+    num_kept_back = min(3, num_samples // 3) if num_confirmed is None else num_confirmed
+    if num_samples - num_kept_back < rounds:
+        with pytest.raises(ValueError, match="--num-confirmed"):
+            SweepPlan("point", **settings)
+        return
+    plan = SweepPlan("point", **settings)
+    trials = plan.trials_of_rounds()
+    assert plan.num_confirmed == num_kept_back
+    assert (len(trials), sum(trials) + num_kept_back) == (rounds, num_samples)
+    assert trials == sorted(trials, reverse=True)
+    assert trials[0] - trials[-1] <= 1
+    assert min(trials) >= 1
+    assert SweepPlan.from_json(plan.to_json()) == plan
+
+
+def test_repetitions_share_no_seed() -> None:
+    plan = SweepPlan("point", seed=5, seeds_per_trial=3)
+    firsts = [plan.first_seed(repetition) for repetition in range(4)]
+    assert firsts == [5, 8, 11, 14]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "7",
+        SweepPlan("point").to_json().replace('"rounds"', '"turns"'),
+        SweepPlan("point").to_json().replace('"num_samples": 10', '"num_samples": "ten"'),
+        SweepPlan("point").to_json().replace('"limits"', '"bounds"'),
+        SweepPlan("point").to_json().replace('"task": "point"', '"task": "points"'),
+    ],
+)
+def test_what_is_no_plan_is_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match="a plan must be as this version writes it"):
+        SweepPlan.from_json(text)
+
+
+def test_the_flags_make_the_plan_again() -> None:
+    from tuning.sweep import app
+
+    plan = SweepPlan("point", num_samples=7, rounds=2, num_confirmed=1, seeds_per_trial=2)
+    options = {option for parameter in get_command(app).params for option in parameter.opts}
+    flags = plan.flags()
+    assert set(flags[::2]) <= options
+    given = dict(zip(flags[::2], flags[1::2], strict=True))
+    assert given["--seeds-per-trial"] == "2"
+    assert len(given) == len(flags) // 2 == 13

@@ -17,9 +17,14 @@ from typer.testing import CliRunner
 from ssmrl.__main__ import app as ssmrl_app
 from ssmrl.config import TrainConfig
 from tuning.plan import SweepPlan
+from tuning.ranking import ranking
+from tuning.rounds import winner
 from tuning.search import open_storage
+from tuning.study import ROW, own_trials
 from tuning.trial import Trial, TrialState, TrialTable
 
+# Four trials of search, and two that train the best of them again.
+PLAN = SweepPlan("point", num_samples=6, max_env_steps=20000)
 SIZE = ["--task", "point", "--num-samples", "6", "--max-env-steps", "20000", "--json"]
 
 
@@ -32,9 +37,23 @@ def rows(folder: Path) -> tuple[Trial, ...]:
     return TrialTable(folder / "trials.jsonl").rows
 
 
-def study_of(folder: Path) -> optuna.Study:
+def best_of(folder: Path) -> Trial:
+    best = winner(rows(folder), PLAN)
+    assert best is not None
+    return best
+
+
+def num_to_confirm(folder: Path) -> int:
+    """The scheduler may have left fewer than were to be trained again, but never none."""
+    complete = [r for r in rows(folder) if (r.round, r.state) == (0, TrialState.COMPLETE)]
+    assert complete
+    return min(2, len(complete))
+
+
+def study_of(folder: Path, round: int = 0) -> optuna.Study:
     storage = open_storage(folder / "optuna.journal")
-    return optuna.load_study(study_name=folder.name, storage=storage)
+    name = f"{folder.name}-r{round}" if round else folder.name
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def wait_for_lines(
@@ -66,10 +85,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 @pytest.mark.slow
 def test_line_table_report_and_journal_agree(finished: tuple[Path, dict[str, object]]) -> None:
     folder, line = finished
-    table = TrialTable(folder / "trials.jsonl")
-    best = table.best()
-    assert best is not None
-    assert len(table.rows) == 6
+    best = best_of(folder)
+    assert [row.round for row in rows(folder)] == [0] * 4 + [1] * num_to_confirm(folder)
+    assert best.round == 1  # no score that was chosen for being high is reported
     assert (line["best_trial"], line["score"], line["knobs"]) == (
         best.trial_id,
         best.score,
@@ -79,10 +97,6 @@ def test_line_table_report_and_journal_agree(finished: tuple[Path, dict[str, obj
     assert frame.loc[best.trial_id, "score"] == best.score
     for knob, value in best.knobs.items():
         assert frame.loc[best.trial_id, knob] == value
-    study = study_of(folder)
-    assert study.best_trial.number == best.number
-    assert study.best_value == best.score
-    assert study.best_params == best.knobs
     page = (folder / "report.html").read_text()
     assert best.trial_id in page
     assert f'value="{best.score!r}"' in page
@@ -94,11 +108,18 @@ def test_journal_and_table_agree_on_every_trial(
     finished: tuple[Path, dict[str, object]],
 ) -> None:
     folder, _ = finished
-    trials = {trial.number: trial for trial in study_of(folder).trials}
-    for row in rows(folder):
-        assert trials[row.number].state.name == row.state
-        assert trials[row.number].value == row.score
-        assert trials[row.number].params == row.knobs
+    for round in (0, 1):
+        trials = {trial.user_attrs[ROW]: trial for trial in own_trials(study_of(folder, round))}
+        own = {row.trial_id: row for row in rows(folder) if row.round == round}
+        assert trials.keys() == own.keys()
+        for trial_id, row in own.items():
+            assert trials[trial_id].state.name == row.state
+            assert trials[trial_id].value == row.score
+            assert trials[trial_id].params == row.knobs
+    searched = [row for row in rows(folder) if row.round == 0]
+    best = ranking(searched)[0]
+    assert study_of(folder).best_value == best.mean
+    assert study_of(folder).best_params == best.knobs
 
 
 @pytest.mark.slow
@@ -107,10 +128,12 @@ def test_training_received_what_the_sweep_suggested(
 ) -> None:
     """Provenance: the row's configuration is the one in the trial's own checkpoint."""
     folder, _ = finished
-    base = SweepPlan("point").base()
+    base = PLAN.base()
     for row in rows(folder):
         received = TrainConfig().with_knobs(row.config)
-        assert received == base.with_knobs(row.knobs)
+        assert received == base.with_knobs({**row.knobs, "seed": row.seeds[0]})
+        # Searched with the sweep's own seed, trained again with the one after it.
+        assert row.seeds == (base.seed + row.round,)
     assert rows(folder)[0].number in (0, 1)
     default = next(row for row in rows(folder) if row.number == 0)
     assert TrainConfig().with_knobs(default.config) == base
@@ -122,8 +145,7 @@ def test_best_can_be_evaluated(finished: tuple[Path, dict[str, object]]) -> None
     result = CliRunner().invoke(ssmrl_app, ["evaluate", str(folder / "best"), "--json"])
     assert result.exit_code == 0, result.output
     returns = json.loads(result.output)["returns"]
-    best = TrialTable(folder / "trials.jsonl").best()
-    assert best is not None
+    best = best_of(folder)
     assert returns == pytest.approx({k: best.returns[k] for k in ("0", "1", "3")})
     assert line["no_adaptation_bound"] == -20.0
 
@@ -177,10 +199,16 @@ def test_killed_sweep_resumes_without_rerunning_what_was_finished(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert path.read_bytes().startswith(before)
     table = rows(tmp_path / "b")
-    assert len(table) == 6
-    assert len({json.dumps(row.knobs, sort_keys=True) for row in table}) == 6
-    states = {trial.state.name for trial in study_of(tmp_path / "b").trials}
-    assert "RUNNING" not in states
+    searched, confirmed = (
+        {json.dumps(row.knobs, sort_keys=True) for row in table if row.round == round}
+        for round in (0, 1)
+    )
+    assert (len(searched), len(confirmed)) == (4, num_to_confirm(tmp_path / "b"))
+    assert len(table) == len(searched) + len(confirmed)
+    assert confirmed < searched
+    for round in (0, 1):
+        states = {trial.state.name for trial in study_of(tmp_path / "b", round).trials}
+        assert "RUNNING" not in states
 
 
 @pytest.mark.slow
@@ -248,6 +276,11 @@ def test_an_unreachable_cluster_is_one_line_and_exit_code_2(tmp_path: Path) -> N
         (["--task", "point", "--scheduler", "ash"], "the schedulers are: asha, none"),
         (["--task", "point", "--max-concurrent", "4096"], "need 4096 CPUs, but there are"),
         (["--task", "point", "--name", "../x"], "`--name` must be"),
+        (["--task", "point", "--rounds", "0"], "`rounds` must be at least 1"),
+        (["--task", "point", "--rounds", "8"], "each of the 8 rounds must have a trial"),
+        (["--task", "point", "--num-confirmed", "10"], "lower `--rounds` or `--num-confirmed`"),
+        (["--task", "point", "--seeds-per-trial", "0"], "`seeds_per_trial` must be at least 1"),
+        (["--task", "point", "--space", "none.yaml"], "none.yaml"),
         (["--task", "point", "--resume"], "needs `--name`"),
         (["--task", "point", "--resume", "--name", "nothing"], "no sweep in"),
     ],
@@ -263,6 +296,31 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir()), "a refused sweep leaves nothing behind"
+
+
+@pytest.mark.parametrize("name", ["trials.jsonl", "rounds.jsonl", "optuna.journal", "config.json"])
+def test_a_damaged_file_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
+    from tuning.sweep import app
+
+    folder = tmp_path / "g"
+    folder.mkdir()
+    (folder / "config.json").write_text(PLAN.to_json())
+    (folder / name).write_text('{"damaged":\n{}\n')
+    place = ["--storage", str(tmp_path), "--name", "g", "--resume"]
+    result = CliRunner().invoke(app, ["--task", "point", *place])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_storage_that_is_no_folder_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    from tuning.sweep import app
+
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["--task", "point", "--storage", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "file" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
