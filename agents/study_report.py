@@ -13,7 +13,7 @@ from ssmrl.checkpoint import Checkpoint
 from tuning.conclusion import conclude
 from tuning.durable import replace_file
 from tuning.plan import SweepPlan
-from tuning.ranges import Choice, Range
+from tuning.ranges import range_text
 from tuning.round_log import Round
 
 
@@ -137,7 +137,7 @@ def _round_lines(this: Round, said: Sequence[Said]) -> list[str]:
     lines = [f"### Round {this.number}: {this.num_trials} trials, space by {this.author}", ""]
     lines += [_said_line(entry) for entry in said]
     lines += [
-        f"- box: `{move.knob}` {_text(move.old)} to {_text(move.new)} "
+        f"- box: `{move.knob}` {range_text(move.old)} to {range_text(move.new)} "
         f"({', '.join(move.trial_ids) or 'no trial'})"
         for move in this.moves
     ]
@@ -153,7 +153,7 @@ def _open_lines(said: Sequence[Said], concluding: Sequence[Said], study: Study) 
     lines = [f"- not decided by the trials: {hypothesis}" for hypothesis in undecided]
     lines += [_said_line(entry) for entry in concluding]
     ranges = study.next_space().ranges
-    where = "; ".join(f"`{knob}` {_text(a_range)}" for knob, a_range in ranges.items())
+    where = "; ".join(f"`{knob}` {range_text(a_range)}" for knob, a_range in ranges.items())
     return [*lines, f"- where the next round would search: {where}"]
 
 
@@ -186,9 +186,3 @@ def _save_model(folder: Path, summary: dict[str, Any]) -> None:
     names = ("best_trial", "score", "held_out_score", "knobs", "no_adaptation_bound", "brains")
     manifest = {name: summary[name] for name in names} | {"ssmrl": version("ssmrl")}
     replace_file(target / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-
-
-def _text(a_range: Range) -> str:
-    if isinstance(a_range, Choice):
-        return ", ".join(map(str, a_range.options))
-    return f"[{a_range.low:.4g}, {a_range.high:.4g}]"

@@ -10,6 +10,7 @@ from tuning.conclusion import conclude, finish_default, is_default_unfinished
 from tuning.driver import METRIC, run_trials
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
+from tuning.ranges import range_text
 from tuning.round_log import Round, RoundLog
 from tuning.rounds import first_number, next_round, planned_points
 from tuning.search import Study, StudySearcher, repair_journal
@@ -117,7 +118,10 @@ class Sweep:
         if self._plan.rounds > 1:
             self._say(f"round {this.number}: {this.num_trials} trials, space by {this.author}")
         for move in this.moves:
-            self._say(f"  {move.kind} {move.knob}: {move.old} -> {move.new} ({move.statistic})")
+            self._say(
+                f"  {move.kind} {move.knob}: {range_text(move.old)} -> {range_text(move.new)}"
+            )
+            self._say(f"    since {move.statistic}")
         return this
 
     def run_round(self, this: Round, *, num_cpus: int, quiet: bool) -> None:

@@ -194,6 +194,20 @@ def range_fields(a_range: Range) -> dict[str, Any]:
     return {"kind": kinds[type(a_range)], **dataclasses.asdict(a_range)}
 
 
+def range_text(a_range: Range) -> str:
+    """A range for people to read.
+
+    Example:
+        >>> range_text(Float(3e-4, 1.0, log=True))
+        '[0.0003, 1]'
+        >>> range_text(Choice(("ssm", "gru")))
+        'ssm, gru'
+    """
+    if isinstance(a_range, Choice):
+        return ", ".join(map(str, a_range.options))
+    return f"[{a_range.low:.4g}, {a_range.high:.4g}]"
+
+
 def range_from(knob: str, fields: Any) -> Range:
     """The inverse of ``range_fields``.
 

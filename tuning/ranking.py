@@ -49,13 +49,18 @@ class Ranked:
 def ranking(rows: Sequence[Trial]) -> tuple[Ranked, ...]:
     """The complete trials, those of equal knobs together, highest mean score first.
 
+    A trial with the seeds of an earlier one of equal knobs is the same run again, since equal seeds
+    give equal results, and tells nothing new: it is left out.
+
     Of equal means the one tried first comes first. The best of many is too good on average: it was
     chosen for its score.
     """
     groups: dict[frozenset[tuple[str, KnobValue]], list[Trial]] = {}
     for row in sorted(rows, key=lambda row: row.number):
         if row.state is TrialState.COMPLETE:
-            groups.setdefault(frozenset(row.knobs.items()), []).append(row)
+            group = groups.setdefault(frozenset(row.knobs.items()), [])
+            if not row.seeds or all(row.seeds != other.seeds for other in group):
+                group.append(row)
     return tuple(sorted(map(_ranked, groups.values()), key=lambda ranked: -ranked.mean))
 
 

@@ -75,3 +75,12 @@ def test_the_elite_is_the_best_quarter_but_at_least_five(num_ranked: int, num_el
     ranked = ranking([ended(i, float(i), 0.01 * (i + 1)) for i in range(num_ranked)])
     best = elite(ranked)
     assert [c.mean for c in best] == [float(num_ranked - 1 - i) for i in range(num_elite)]
+
+
+def test_the_same_run_again_is_no_second_run() -> None:
+    """A searcher may come back to a point; with the same seeds its score is the same."""
+    first, copy = (ended(number, 2.0, seeds=(3,), seed_scores=(2.0,)) for number in (0, 1))
+    fresh = ended(2, 4.0, seeds=(4,), seed_scores=(4.0,))
+    (ranked,) = ranking([first, copy, fresh])
+    assert ranked.trial_ids == ("t0000", "t0002")
+    assert ranked.scores == (2.0, 4.0)
