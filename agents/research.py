@@ -18,7 +18,7 @@ from ssmrl.envs.families import get_family
 from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import SweepPlan, sweep_folder
-from tuning.space import SearchSpace
+from tuning.ranges import range_text
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300
@@ -273,12 +273,9 @@ def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) 
     left = [(kind, budget.limit(kind)) for kind in KINDS]
     bounds = [f"{kind} {limit:g}" for kind, limit in left if math.isfinite(limit)]
     typer.echo(f"budget: {', '.join(bounds)}")
-    for knob, a_range in _ranges(plan.space()):
-        typer.echo(f"  {knob}: {a_range}, limits {limits.ranges[knob]}")
-
-
-def _ranges(space: SearchSpace) -> list[tuple[str, Any]]:
-    return list(space.ranges.items())
+    for knob, a_range in plan.space().ranges.items():
+        limit = range_text(limits.ranges[knob])
+        typer.echo(f"  {knob}: {range_text(a_range)}, limits {limit}")
 
 
 def _num_cpus() -> int:
