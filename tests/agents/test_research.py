@@ -126,7 +126,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> N
     assert "brain: offline" in result.stdout
     assert "rounds of 2, 2 trials, then 2 trained again" in result.stdout
     assert "budget: trials 6, minutes 30, tokens 2e+06" in result.stdout
-    assert "meta.inner_lr: Float(low=0.01, high=1.0, log=True), limits" in result.stdout
+    assert "meta.inner_lr: [0.01, 1], limits [0.0001, 10]" in result.stdout
     assert not list(tmp_path.iterdir())
 
 
