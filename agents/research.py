@@ -17,7 +17,7 @@ from agents.ledger import KINDS, Budget, EventKind, Ledger
 from ssmrl.envs.families import get_family
 from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive, interruptible
-from tuning.plan import SweepPlan, sweep_folder
+from tuning.plan import SweepPlan, kept_plan, sweep_folder, usable_cpus
 from tuning.ranges import range_text
 
 _MODULE = ("python", "-m", "agents.research")
@@ -96,7 +96,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
             rounds=rounds,
             seeds_per_trial=seeds_per_trial,
             num_confirmed=num_confirmed,
-            max_concurrent=_num_cpus(),
+            max_concurrent=usable_cpus(),
         )
         plan = plan if space is None else plan.within(space)
         budget = Budget(budget_trials, budget_minutes, budget_tokens, budget_calls)
@@ -187,7 +187,7 @@ def _run(
     if study.is_finished():
         study.close()
     else:
-        with session(None, num_cpus=_num_cpus()) as num_cpus:
+        with session(None, num_cpus=usable_cpus()) as num_cpus:
             study.run(num_cpus=num_cpus, quiet=quiet)
     return conclude_study(
         plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show
@@ -215,24 +215,14 @@ def _make_brain(model: str | None, base_url: str | None, **more: Any) -> Any:
 def _settle(
     plan: SweepPlan, budget: Budget, folder: Path, *, resume: bool
 ) -> tuple[SweepPlan, Budget]:
-    """The plan of a new study, or that of the one to go on with.
+    """The plan and the budget of a new study, or those of the one to go on with.
 
     Raises:
-        ValueError: If the study exists and is not to be resumed, or the other way round.
+        ValueError: If there is no such study, or the folder holds a sweep instead.
     """
-    path = folder / "config.json"
-    if not resume:
-        if path.exists():
-            raise ValueError(
-                f"there is a study in {folder} already; go on with it by `--resume`, or choose "
-                "another `--name`"
-            )
+    kept = kept_plan(plan, folder, resume=resume, what="study")
+    if kept is None:
         return plan, budget
-    if not path.exists():
-        raise ValueError(f"there is no study in {folder} to resume")
-    kept = SweepPlan.from_json(path.read_text())
-    if kept.task != plan.task:
-        raise ValueError(f"the study in {folder} is about {kept.task!r}, not {plan.task!r}")
     # What a machine can bear may change between two starts; what decides the trials may not.
     kept = dataclasses.replace(kept, max_concurrent=plan.max_concurrent)
     with exclusive(folder):  # reading a ledger mends what a killed process left of its last line
@@ -276,11 +266,6 @@ def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) 
     for knob, a_range in plan.space().ranges.items():
         limit = range_text(limits.ranges[knob])
         typer.echo(f"  {knob}: {range_text(a_range)}, limits {limit}")
-
-
-def _num_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _refuse(message: str) -> NoReturn:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shlex
 import sys
 import time
@@ -14,7 +13,7 @@ import typer
 
 from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive, interruptible
-from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
+from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus
 
 _COMMAND = ("python", "-m", "tuning.sweep")
 
@@ -95,10 +94,10 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         folder = sweep_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
         if address is None and max_concurrent is None:
-            fitting = max(1, _num_cpus() // plan.cpus_per_trial())
+            fitting = max(1, usable_cpus() // plan.cpus_per_trial())
             plan = dataclasses.replace(plan, max_concurrent=fitting)
         if address is None:
-            plan.check_cpus(_num_cpus())
+            plan.check_cpus(usable_cpus())
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
@@ -133,7 +132,7 @@ def _carry_out(
             plan,
             folder,
             address=address,
-            num_cpus=_num_cpus(),
+            num_cpus=usable_cpus(),
             quiet=quiet,
             command=command,
             say=say,
@@ -143,33 +142,14 @@ def _carry_out(
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
-    """The plan of a new sweep, or that of the one to go on with.
-
-    Raises:
-        ValueError: If the sweep exists and is not to be resumed, or the other way round.
-    """
-    path = folder / "config.json"
-    if not resume:
-        if path.exists():
-            raise ValueError(
-                f"there is a sweep in {folder} already; go on with it by `--resume`, or choose "
-                "another `--name`"
-            )
+    """The plan of a new sweep, or that of the one to go on with."""
+    kept = kept_plan(plan, folder, resume=resume)
+    if kept is None:
         return plan
-    if not path.exists():
-        raise ValueError(f"there is no sweep in {folder} to resume")
-    kept = SweepPlan.from_json(path.read_text())
-    if kept.task != plan.task:
-        raise ValueError(f"the sweep in {folder} is about {kept.task!r}, not {plan.task!r}")
     # What a machine can bear may change between two starts; what decides the trials may not.
     return dataclasses.replace(
         kept, max_concurrent=plan.max_concurrent, time_budget_s=plan.time_budget_s
     )
-
-
-def _num_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _refuse(message: str) -> NoReturn:
