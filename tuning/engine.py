@@ -9,10 +9,11 @@ from cluster.session import session
 from tuning.conclusion import conclude, finish_default, is_default_unfinished
 from tuning.driver import METRIC, run_trials
 from tuning.plan import SweepPlan
+from tuning.planned_points import planned_points
 from tuning.progress import Progress
 from tuning.ranges import range_text
 from tuning.round_log import Round, RoundLog
-from tuning.rounds import first_number, next_round, planned_points
+from tuning.rounds import first_number, next_round
 from tuning.search import Study, StudySearcher, repair_journal
 from tuning.trial import TrialTable
 

@@ -1,20 +1,15 @@
-"""The rounds of a sweep: where each searches and what it tries first; not how trials run.
+"""The rounds of a sweep: where each searches, and which trial wins; not how trials run.
 
 Functions of the table and the log, so that a resumed sweep does what the first one would have.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from ssmrl.config import KnobValue
 from tuning.plan import SweepPlan
-from tuning.planned import PlannedPoint
 from tuning.ranking import ranking
 from tuning.round_log import Round
-from tuning.space import Choice, SearchSpace
 from tuning.trial import Trial, TrialState
-from tuning.trust_box import incumbent, is_first_box_draw, propose
+from tuning.trust_box import propose
 
 FIRST, TRUST_BOX, CONFIRMATION = "the task's defaults", "trust box", "confirmation"
 
@@ -62,43 +57,6 @@ def is_confirmation(plan: SweepPlan, this: Round) -> bool:
     return this.number >= plan.rounds
 
 
-def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[PlannedPoint]:
-    """What a round tries before the searcher chooses.
-
-    The first round begins with the default configuration, later ones with the incumbent under
-    seeds that it was not trained with. A fifth of the points come from the sweep's first space,
-    wherever the space has moved since, so that no move is final.
-
-    Args:
-        plan: Of the sweep.
-        this: The round.
-        rows: The table as it was when the round began.
-    """
-    if is_confirmation(plan, this):
-        return [_again(plan, best.knobs, rows) for best in ranking(rows)[: this.num_trials]]
-    if this.number == 0:
-        return [PlannedPoint(plan.space().default_point())]
-    best_so_far = incumbent(searched_rows(plan, rows))
-    points = []
-    if best_so_far is not None:
-        points.append(_again(plan, best_so_far.knobs, rows))
-    rng = np.random.default_rng([plan.seed, this.number])
-    num_drawn = sum(is_first_box_draw(index) for index in range(this.num_trials))
-    points += [_again(plan, draw_point(plan.space(), rng), rows) for _ in range(num_drawn)]
-    return points[: this.num_trials]
-
-
-def draw_point(space: SearchSpace, rng: np.random.Generator) -> dict[str, KnobValue]:
-    """A point of the space, each knob drawn evenly on its own scale."""
-    values: dict[str, KnobValue] = {}
-    for knob, a_range in space.ranges.items():
-        if isinstance(a_range, Choice):
-            values[knob] = a_range.options[int(rng.integers(len(a_range.options)))]
-        else:
-            values[knob] = a_range.from_unit(float(rng.random()))
-    return {knob: values[knob] for knob in space.active_knobs(values)}
-
-
 def first_number(rows: Sequence[Trial], this: Round) -> int:
     """The number of a round's first row: it goes on from the rounds before."""
     return 1 + max((row.number for row in rows if row.round < this.number), default=-1)
@@ -118,9 +76,3 @@ def winner(rows: Sequence[Trial], plan: SweepPlan) -> Trial | None:
 def searched_rows(plan: SweepPlan, rows: Sequence[Trial]) -> list[Trial]:
     """Rows of the plan's own rounds, without those that only confirm."""
     return [row for row in rows if row.round < plan.rounds]
-
-
-def _again(plan: SweepPlan, knobs: Mapping[str, KnobValue], rows: Sequence[Trial]) -> PlannedPoint:
-    num_tried = sum(row.knobs == knobs for row in rows)
-    seed = plan.first_seed(num_tried) if num_tried else None
-    return PlannedPoint(knobs, seed=seed, outside=True)

@@ -17,7 +17,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from ssmrl.config import KnobValue
 from tuning.plan import SEARCHERS
-from tuning.planned import PlannedPoint
+from tuning.planned_point import PlannedPoint
 from tuning.samplers import make_sampler, suggest_point
 from tuning.space import SearchSpace
 from tuning.study import (

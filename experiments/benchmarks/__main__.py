@@ -18,7 +18,7 @@ BENCHMARKS = {
     "stepping": "batched step against raw physics, Gymnasium and EnvPool",
     "collecting": "rollouts of a 53 K state space policy against raw physics, RLlib and SB3",
     "layers": "a sequence layer forward and backward against nn.LSTM and nn.GRU",
-    "scaling": "how a scan's time grows with the length of its sequence",
+    "sequence_length": "how a scan's time grows with the length of its sequence",
     "meta_update": "one second-order MAML update against higher and TorchOpt",
     "floor": "the same update against the matrix products it consists of",
     "iteration": "a whole ProMP iteration against raw physics",

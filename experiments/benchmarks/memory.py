@@ -4,7 +4,7 @@ from cluster.session import session
 from experiments.benchmarks.collecting import SSM_53K
 from experiments.benchmarks.harness import Measured, Row, Settings
 from experiments.benchmarks.iteration import TASK, build_algorithm, iteration_config
-from experiments.benchmarks.scaling import peak_memory_mib
+from experiments.benchmarks.sequence_length import peak_memory_mib
 
 MAX_PEAK_MIB = 2048.0
 MAX_GROWTH = 0.02

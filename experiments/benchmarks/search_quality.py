@@ -1,6 +1,7 @@
 """``python -m experiments.benchmarks.search_quality``: which way of searching ends best.
 
-Not a benchmark of speed, and nothing is trained: the problems are synthetic, their optima known.
+Not a benchmark of speed. The problems are synthetic, of known optimum, or real meta-training of
+``point``, whose best possible return is known.
 """
 
 import csv
@@ -18,7 +19,8 @@ import numpy as np
 import typer
 from jaxtyping import Float
 
-from experiments.benchmarks.search_ways import WAYS, final_regret, search
+from experiments.benchmarks.point_training import PointTraining
+from experiments.benchmarks.search_ways import WAYS, Problem, final_regret, search
 from experiments.benchmarks.synthetic_problems import make_problems
 from experiments.plots import Band, interval_bars
 from experiments.statistics import median, stratified_interval
@@ -38,7 +40,8 @@ TARGETS: Mapping[tuple[str, str], tuple[str, float]] = {
 
 _PROGRESS_S = 5.0
 _NOISE = 11  # sets its stream apart from those of the searches
-_SUITE = tuple(problem.name for problem in make_problems(0))
+_SYNTHETIC = tuple(problem.name for problem in make_problems(0))
+_SUITE = (*_SYNTHETIC, PointTraining.name)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -110,6 +113,9 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
     rounds: Annotated[int, typer.Option(min=1, help="Where the space moves.")] = 4,
     trials: Annotated[int, typer.Option(min=1, help="Of every search, in all.")] = 48,
     ways: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(WAYS),
+    training: Annotated[
+        bool, typer.Option("--training", help="Search the meta-training of `point` instead.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     output: Annotated[Path, typer.Option(help="Folder of the table and the figure.")] = Path(
         "experiments/results"
@@ -119,6 +125,8 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
     ),
 ) -> None:
     """Search eight problems in several ways; searches that are finished are not made again.
+
+    With --training it is one problem, the meta-training of `point`: use fewer seeds and trials.
 
     Remove the folder of the finished searches when the rules of searching have changed. A missed
     target is a result, not an error.
@@ -135,7 +143,7 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
     wanted = [
         Search(problem, way, seed, rounds, trials)
         for seed in range(seeds)
-        for problem in _SUITE
+        for problem in ((PointTraining.name,) if training else _SYNTHETIC)
         for way in names
         if way != "crew" or seed < crew_seeds
     ]
@@ -143,9 +151,10 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
     rows = qualities(regrets)
     typer.echo(quality_table(rows))
     output.mkdir(parents=True, exist_ok=True)
-    replace_file(output / "search-quality.csv", quality_csv(rows))
-    typer.echo(f"rows in {output / 'search-quality.csv'}")
-    if figure := draw(output / "search-quality.png", rows):
+    path = output / f"search-quality{'-training' if training else ''}.csv"
+    replace_file(path, quality_csv(rows))
+    typer.echo(f"rows in {path}")
+    if figure := draw(path.with_suffix(".png"), rows):
         typer.echo(f"figure in {figure}")
 
 
@@ -155,13 +164,17 @@ def regret_of(wanted: Search) -> float:
     The ways of one seed see the same problem and the same noise.
     """
     index = _SUITE.index(wanted.problem)
-    problem = make_problems(wanted.seed)[index]
+    problem: Problem = (
+        PointTraining(wanted.seed)
+        if wanted.problem == PointTraining.name
+        else make_problems(wanted.seed)[index]
+    )
     rows = search(
         problem,
         WAYS[wanted.way],
         np.random.default_rng([wanted.seed, index, _NOISE]),
         # Of its own on each problem, so that a lucky sequence does not count eight times.
-        seed=wanted.seed * len(_SUITE) + index,
+        seed=wanted.seed * len(_SYNTHETIC) + index,
         rounds=wanted.rounds,
         trials=wanted.trials,
     )
@@ -210,9 +223,11 @@ def qualities(regrets: Regrets) -> list[Quality]:
     """
     ways = list(dict.fromkeys(one.way for one in regrets))
     num_trials = next(iter(regrets)).trials
-    groups = {problem: [problem] for problem in _SUITE} | {
-        where: [problem for problem in _SUITE if problem.endswith(f"-{where}")]
+    searched = [problem for problem in _SUITE if any(one.problem == problem for one in regrets)]
+    groups = {problem: [problem] for problem in searched} | {
+        where: problems
         for where in ("outside", "inside")
+        if (problems := [problem for problem in searched if problem.endswith(f"-{where}")])
     }
     rows = []
     for group, problems in groups.items():
@@ -320,6 +335,7 @@ def draw(path: Path, rows: Sequence[Quality]) -> Path | None:
     A way of fewer seeds than the others is in the table alone: its intervals would dwarf theirs.
     """
     num_seeds = max(row.num_seeds for row in rows)
+    names = [name for name in _SUITE if any(row.problem == name for row in rows)]
     bands = []
     for way in dict.fromkeys(row.way for row in rows if row.num_seeds == num_seeds):
         ratios = [row.ratio for row in rows if row.way == way and row.problem in _SUITE]
@@ -335,7 +351,7 @@ def draw(path: Path, rows: Sequence[Quality]) -> Path | None:
         title=f"{num_seeds} searches of {rows[0].num_trials} trials; TPE in a fixed box is at 1",
         bound=None,
         # Every second one is lower: the longest names are wider than their places.
-        groups=["\n\n" * (i % 2) + name.replace("-", "\n") for i, name in enumerate(_SUITE)],
+        groups=["\n\n" * (i % 2) + name.replace("-", "\n") for i, name in enumerate(names)],
         y_label="median regret, divided by that of TPE",
     )
 

@@ -1,4 +1,4 @@
-"""Ways to search a synthetic problem: equal trials, the same default first; they judge nothing.
+"""Ways to search a problem: equal trials, the same default first; they judge nothing.
 
 All of them are the sweep's own parts, its plan, rounds and searchers, with the studies in memory.
 """
@@ -6,24 +6,48 @@ All of them are the sweep's own parts, its plan, rounds and searchers, with the 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from agents.board import Board
 from agents.brain import make_brain
 from agents.crew import consult
-from experiments.benchmarks.synthetic_problems import Problem
+from ssmrl.config import KnobValue
 from tuning.plan import SweepPlan
+from tuning.planned_points import planned_points
 from tuning.round_log import Round
-from tuning.rounds import first_number, next_round, planned_points
+from tuning.rounds import first_number, next_round
 from tuning.search import StudySearcher, row_name
+from tuning.space import SearchSpace
 from tuning.space_file import SpaceFile
 from tuning.trial import Trial, TrialState
 from tuning.trust_box import incumbent
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
 """The next round, from the plan, the rounds before and their rows; None after the last one."""
+
+
+class Problem(Protocol):
+    """Something to search: a space, its limits, and a noisy score for every point."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """The first box. It holds the base, from which every search starts."""
+
+    @property
+    def limits(self) -> SearchSpace:
+        """The hard limits."""
+
+    def evaluate(self, point: Mapping[str, KnobValue], rng: np.random.Generator) -> float | None:
+        """A score, the higher the better; None if the trial diverges."""
+
+    def regret(self, point: Mapping[str, KnobValue]) -> float:
+        """How much worse than the best a point is, by other means than its score."""
 
 
 def crew_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]) -> Round | None:

@@ -18,10 +18,12 @@ from agents.crew import Consultation
 from agents.findings import Author, Change, Decision, Direction, Expectation, Finding
 from agents.ledger import Budget, EventKind, Ledger
 from agents.study import Study
+from tests.tuning.handmade import draw_point
 from tuning.engine import Sweep
 from tuning.plan import SweepPlan
+from tuning.planned_points import planned_points
 from tuning.round_log import Round
-from tuning.rounds import draw_point, first_number, planned_points
+from tuning.rounds import first_number
 from tuning.search import row_name
 from tuning.trial import Trial, TrialState
 from tuning.trust_box import propose

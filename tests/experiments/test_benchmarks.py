@@ -37,7 +37,7 @@ from experiments.benchmarks.raw_physics import (
     RobotCase,
     generators,
 )
-from experiments.benchmarks.scaling import exponent
+from experiments.benchmarks.sequence_length import exponent
 from experiments.benchmarks.shuffled_rewards import held_out_returns, shuffle_rewards
 from experiments.plots import Bar, Curve, learning_curves, log_log_lines, ratio_bars
 from ssmrl.config import TrainConfig

@@ -13,7 +13,8 @@ from experiments.benchmarks.synthetic_problems import (
     make_problems,
 )
 from ssmrl.config import KnobValue
-from tuning.space import Choice, SearchSpace
+from tests.tuning.handmade import draw_point
+from tuning.space import Choice
 
 NAMES = [
     f"{landscape}-{where}"
@@ -26,18 +27,6 @@ SEEDS = range(6)
 @pytest.fixture(scope="module")
 def suites() -> list[dict[str, Problem]]:
     return [{problem.name: problem for problem in make_problems(seed)} for seed in SEEDS]
-
-
-def draw_point(space: SearchSpace, rng: np.random.Generator) -> dict[str, KnobValue]:
-    point: dict[str, KnobValue] = {}
-    while missing := [knob for knob in space.active_knobs(point) if knob not in point]:
-        for knob in missing:
-            a_range = space.ranges[knob]
-            if isinstance(a_range, Choice):
-                point[knob] = a_range.options[rng.integers(len(a_range.options))]
-            else:
-                point[knob] = a_range.from_unit(rng.random())
-    return point
 
 
 def beyond(problem: Problem) -> list[float]:

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from ssmrl.config import KnobValue
 from tests.contracts.property_settings import PROPERTY
+from tests.tuning.handmade import draw_point
 from tuning.plan import SweepPlan
-from tuning.planned import PlannedPoint
+from tuning.planned_point import PlannedPoint
+from tuning.planned_points import planned_points
 from tuning.ranking import ranking
 from tuning.round_log import Round
 from tuning.rounds import (
     CONFIRMATION,
     confirmation_round,
-    draw_point,
     first_number,
     is_confirmation,
     next_round,
-    planned_points,
     searched_rows,
     winner,
 )
@@ -135,7 +135,7 @@ def test_the_best_score_never_falls_and_stays_inside_of_the_space(
 
 @FEW
 @given(PLANS, LUCK)
-def test_later_rounds_begin_with_the_incumbent_and_a_fifth_from_the_first_space(
+def test_later_rounds_begin_with_the_incumbent_and_if_moved_a_fifth_from_the_first_space(
     plan: SweepPlan, luck: int
 ) -> None:
     sweep = Sweep(plan, luck)
@@ -148,7 +148,8 @@ def test_later_rounds_begin_with_the_incumbent_and_a_fifth_from_the_first_space(
             continue
         best = incumbent(before)
         drawn = points if best is None else points[1:]
-        assert len(drawn) == min(this.num_trials // 5, this.num_trials - (best is not None))
+        share = this.num_trials // 5 if this.space != plan.space() else 0
+        assert len(drawn) == min(share, this.num_trials - (best is not None))
         assert all(plan.space().contains(point.knobs) for point in drawn)
         if best is not None:
             assert points[0].knobs == best.knobs
@@ -169,13 +170,31 @@ def test_a_planned_repetition_has_seeds_that_the_configuration_never_had(
 
 
 def test_a_point_of_a_small_space_that_is_drawn_again_has_fresh_seeds() -> None:
-    """Of four configurations most draws were tried before: their checkpoints are there."""
+    """Of four configurations all were tried before: their checkpoints are there."""
     plan = small_plan(SweepPlan("point", rounds=2, num_samples=40, num_confirmed=0))
     sweep = Sweep(plan, 0)
-    list(sweep.play())
-    seeds = [point.seed for point in sweep.planned[1]]
+    next(sweep.play())
+    moved = plan.space().replace_ranges({"policy.state_dim": Choice((32, 64, 128))})
+    points = planned_points(plan, Round(1, "made up", moved, (), 20), sweep.rows)
+    seeds = [point.seed for point in points]
     assert len(seeds) == 5
     assert all(seed is not None and seed > plan.seed for seed in seeds)
+
+
+def test_what_is_drawn_from_the_first_space_is_where_the_table_says_that_it_is_good() -> None:
+    plan = SweepPlan("point", rounds=2, num_samples=40, num_confirmed=0)
+    space, rng = plan.space(), np.random.default_rng(0)
+    (knob, a_range), *_ = ((k, r) for k, r in space.ranges.items() if not isinstance(r, Choice))
+    points = [draw_point(space, rng) for _ in range(20)]
+    places = [a_range.to_unit(float(point[knob])) for point in points]
+    rows = [made(i, points[i], -abs(places[i] - 0.9)) for i in range(20)]
+    limit = plan.limits().ranges[knob]
+    moved = Round(1, "made up", space.replace_ranges({knob: limit}), (), 100)
+    drawn = planned_points(plan, moved, rows)[1:]
+    assert len(drawn) == 20
+    assert all(space.contains(point.knobs) for point in drawn)
+    near = sum(a_range.to_unit(float(point.knobs[knob])) > 0.75 for point in drawn)
+    assert near >= 12  # evenly drawn, 5 of 20 would lie there
 
 
 def small_plan(plan: SweepPlan) -> SweepPlan:
@@ -261,14 +280,3 @@ def test_after_a_confirmation_nothing_follows_also_if_the_search_stopped_early(
     assert confirming is not None
     assert confirming.number == num_rounds
     assert next_round(plan, [first, confirming], rows) is None
-
-
-def test_draws_are_even_on_the_scale_of_each_knob() -> None:
-    space = SweepPlan("point").space()
-    rng = np.random.default_rng(1)
-    points = [draw_point(space, rng) for _ in range(400)]
-    assert all(space.contains(point) for point in points)
-    rates = space.ranges["meta.inner_lr"]
-    low = sum(float(point["meta.inner_lr"]) < 0.1 for point in points)
-    assert (rates.low, rates.high) == (0.01, 1.0)
-    assert 150 < low < 250  # half of the decades, not a tenth of the range

@@ -9,7 +9,7 @@ import cmaes
 import pytest
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.planned import PlannedPoint
+from tuning.planned_point import PlannedPoint
 from tuning.search import SEARCHERS, StudySearcher, row_name
 from tuning.space import Choice, Condition, Float, Int, SearchSpace
 from tuning.trial import Trial, TrialState

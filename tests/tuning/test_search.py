@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.planned import PlannedPoint
+from tuning.planned_point import PlannedPoint
 from tuning.search import (
     SEARCHERS,
     StudySearcher,

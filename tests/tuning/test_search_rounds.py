@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.planned import PlannedPoint
+from tuning.planned_point import PlannedPoint
 from tuning.search import SEARCHERS, StudySearcher, open_storage, row_name
 from tuning.space import Choice, Condition, Float, Int, SearchSpace
 from tuning.study import import_rows, open_study

@@ -1,0 +1,76 @@
+"""Real meta-training of ``point`` as a problem to search; its best possible return is known."""
+
+from collections.abc import Mapping
+from itertools import islice
+from math import ceil, isfinite
+from statistics import fmean
+
+import numpy as np
+
+from ssmrl.config import KnobValue, TrainConfig
+from ssmrl.envs.point import best_return
+from ssmrl.meta.learner import DivergedError
+from ssmrl.train import evaluate, initial_actor, train
+from tuning.plan import SweepPlan
+from tuning.space import SearchSpace, default_limits, default_space
+
+MAX_ENV_STEPS = 48_000
+NUM_CHECKS = 2  # fresh seeds that the named configuration is trained with again
+
+
+class PointTraining:
+    """Meta-trains a state space policy on ``point`` with the knobs of a point of the default space.
+
+    Args:
+        seed: Of all training; the checks have seeds that no search has.
+
+    Attributes:
+        name: ``point-training``.
+        space: The first box of a sweep of ``point``.
+        limits: Its hard limits.
+    """
+
+    name = "point-training"
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        base = SweepPlan("point", seed=seed).base()
+        self.space: SearchSpace = default_space(base)
+        self.limits: SearchSpace = default_limits(base)
+
+    def evaluate(self, point: Mapping[str, KnobValue], rng: np.random.Generator) -> float | None:
+        """The return after adaptation on held-out tasks; None if the training diverges.
+
+        Each call trains with another seed of its own: equal points have different scores.
+        """
+        return self._score(point, seed=int(rng.integers(2**31)), draw=0)
+
+    def regret(self, point: Mapping[str, KnobValue]) -> float:
+        """How far the return stays below the best possible one, trained anew, on fresh tasks.
+
+        Infinite if a training diverges.
+        """
+        seeds = np.random.SeedSequence([self._seed, 1]).generate_state(NUM_CHECKS)
+        scores = [self._score(point, seed=int(seed) % 2**31, draw=1) for seed in seeds]
+        known = [score for score in scores if score is not None]
+        if len(known) < len(scores):
+            return float("inf")
+        return best_return(self.space.base.env.horizon) - fmean(known)
+
+    def _score(self, point: Mapping[str, KnobValue], *, seed: int, draw: int) -> float | None:
+        config = self.space.base.with_knobs({**point, "seed": seed})
+        actor = initial_actor(config)
+        try:
+            for _ in islice(train(config, actor, num_threads=1), _num_iterations(config)):
+                pass
+        except DivergedError:
+            return None
+        num_steps = config.meta.num_inner_steps
+        evaluation = evaluate(config, actor, num_steps=num_steps, draw=draw, num_threads=1)
+        score = evaluation.mean_returns()[num_steps]
+        return score if isfinite(score) else None
+
+
+def _num_iterations(config: TrainConfig) -> int:
+    lanes = config.meta.num_tasks * config.meta.num_episodes * (config.meta.num_inner_steps + 1)
+    return ceil(MAX_ENV_STEPS / (lanes * config.env.horizon))

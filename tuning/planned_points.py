@@ -1,0 +1,63 @@
+"""What a round tries before its searcher chooses; not how the space moves between rounds."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ssmrl.config import KnobValue
+from tuning.plan import SweepPlan
+from tuning.planned_point import PlannedPoint
+from tuning.ranking import ranking
+from tuning.round_log import Round
+from tuning.rounds import first_number, is_confirmation, searched_rows
+from tuning.search import StudySearcher
+from tuning.trial import Trial
+from tuning.trust_box import incumbent, is_first_box_draw
+
+
+def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[PlannedPoint]:
+    """What a round tries before the searcher chooses.
+
+    The first round begins with the default configuration, later ones with the incumbent under
+    seeds that it was not trained with. Once the space has moved, a fifth of the points still come
+    from the sweep's first space, so that no move is final. The sweep's kind of searcher chooses
+    them, from all that the table says about that space: drawn evenly, they would find nothing.
+
+    Args:
+        plan: Of the sweep.
+        this: The round.
+        rows: The table as it was when the round began, in any order.
+    """
+    if is_confirmation(plan, this):
+        return [_again(plan, best.knobs, rows) for best in ranking(rows)[: this.num_trials]]
+    if this.number == 0:
+        return [PlannedPoint(plan.space().default_point())]
+    best_so_far = incumbent(searched_rows(plan, rows))
+    points = [] if best_so_far is None else [best_so_far.knobs]
+    if this.space != plan.space():
+        num_drawn = sum(is_first_box_draw(index) for index in range(this.num_trials))
+        points += _first_box_draws(plan, this, rows, num_drawn)
+    return [_again(plan, knobs, rows) for knobs in points[: this.num_trials]]
+
+
+def _first_box_draws(
+    plan: SweepPlan, this: Round, rows: Sequence[Trial], num_drawn: int
+) -> list[dict[str, KnobValue]]:
+    # The round's own searcher must not make the same draws: its seed is the plan's.
+    seed = int(np.random.SeedSequence([plan.seed, this.number]).generate_state(1)[0])
+    searcher = StudySearcher(
+        plan.space(),
+        name=plan.searcher,
+        seed=seed,
+        storage_path=None,
+        study_name="first space",
+        imports=sorted(rows, key=lambda row: row.number),
+        first_number=first_number(rows, this),
+    )
+    return [searcher.suggest(f"draw {index}") for index in range(num_drawn)]
+
+
+def _again(plan: SweepPlan, knobs: Mapping[str, KnobValue], rows: Sequence[Trial]) -> PlannedPoint:
+    num_tried = sum(row.knobs == knobs for row in rows)
+    seed = plan.first_seed(num_tried) if num_tried else None
+    return PlannedPoint(knobs, seed=seed, outside=True)
