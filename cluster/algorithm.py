@@ -1,11 +1,13 @@
 """Model-agnostic meta-learning as an RLlib algorithm, on the new API stack."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
 import ray
+import torch
 from gymnasium.spaces import Box
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -20,15 +22,16 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from torch import Tensor
 
-from cluster.env_runner import MAMLEnvRunner, concatenate
-from cluster.learner import MAMLLearner, MetaBatch
+from cluster.collector import Collector
+from cluster.env_runner import MAMLEnvRunner
+from cluster.learner import MAMLLearner
 from cluster.module import ActorModule
+from cluster.part import Delivery, Piece, Played, split
 from ssmrl.config import TrainConfig
-from ssmrl.rollout.adaptation import episode_return
+from ssmrl.meta.learner import DivergedError
 from ssmrl.rollout.assignment import Assignment, held_out_assignment, train_assignment
 from ssmrl.rollout.evaluate import REPORTED_STEPS, Evaluation
 from ssmrl.rollout.worker import env_shape
-from ssmrl.types import Trajectory
 
 NUM_LOST_PARTS = "num_lost_parts_lifetime"
 
@@ -51,6 +54,8 @@ class MAMLConfig(AlgorithmConfig):
         self.delay_between_env_runner_restarts_s = 0.0
         self.num_consecutive_env_runner_failures_tolerance = 100
         self.sample_timeout_s = 600.0
+        # One that is being replaced does not answer, and every iteration asks it.
+        self.env_runner_health_probe_timeout_s = 1.0
         self.custom_evaluation_function = evaluate_held_out
         self.evaluation_interval = None
         self._set_train_config(TrainConfig())
@@ -89,13 +94,14 @@ class MAMLConfig(AlgorithmConfig):
         """Check what RLlib cannot know.
 
         Raises:
-            ValueError: If more than one learner is asked for.
+            ValueError: If there are more learners than tasks.
         """
         super().validate()
-        if self.num_learners > 0:
+        num_tasks = self.train_config.meta.num_tasks
+        if self.num_learners > num_tasks:
             raise ValueError(
-                f"`num_learners` must be 0, but got {self.num_learners}: the meta-update runs in "
-                "the algorithm's process; use `num_env_runners` to spread the rollouts"
+                f"`num_learners` must not exceed `meta.num_tasks`, but got {self.num_learners} "
+                f"and {num_tasks}: a learner without a task learns nothing"
             )
 
     def _set_train_config(self, train_config: TrainConfig) -> None:
@@ -125,105 +131,110 @@ class MAML(Algorithm):
         """One meta-iteration."""
         config: TrainConfig = self.config.train_config
         started = time.perf_counter()
-        trajectories = self.collect(
+        played = self.collect(
             train_assignment(config, self.training_iteration),
             num_steps=config.meta.num_inner_steps,
             num_episodes=config.meta.num_episodes,
+            delivery=Delivery.REFERENCE if self.config.num_learners else Delivery.DIRECT,
         )
         sampled = time.perf_counter()
-        results = self.learner_group.update(
-            batch=MetaBatch(tuple(trajectories[:-1]), trajectories[-1]),
-            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps()},
-        )
+        timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps()}
+        results = self.learner_group.foreach_learner(partial(_update, timesteps=timesteps))
+        self.metrics.aggregate(_checked(results), key=LEARNER_RESULTS)
         updated = time.perf_counter()
-        self.metrics.aggregate(results, key=LEARNER_RESULTS)
-        self._log("return_before", float(episode_return(trajectories[0]).mean()))
-        self._log("return_after", float(episode_return(trajectories[-1]).mean()))
+        returns = torch.cat([one.returns for one in played], 1)
+        self._log("return_before", float(returns[0].mean()))
+        self._log("return_after", float(returns[-1].mean()))
         self._log("sample_seconds", sampled - started)
         self._log("update_seconds", updated - sampled)
+        pieces = [piece for one in played for piece in one.pieces.values()]
+        self._log("trajectory_bytes", float(sum(piece.num_bytes for piece in pieces)))
         self.metrics.log_value(
             (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME),
-            sum(trajectory.reward.numel() for trajectory in trajectories),
+            sum(one.env_steps for one in played),
             reduce="lifetime_sum",
         )
 
     def collect(
-        self, assignment: Assignment, *, num_steps: int, num_episodes: int
-    ) -> list[Trajectory]:
+        self,
+        assignment: Assignment,
+        *,
+        num_steps: int,
+        num_episodes: int,
+        delivery: Delivery = Delivery.NONE,
+    ) -> list[Played]:
         """Collect with the present meta-parameters, on however many runners are alive.
-
-        A runner that dies has its part played again, with the same randomness, by another one.
 
         Args:
             assignment: ``N`` tasks and their randomness.
             num_steps: Adaptation steps, ``K``.
             num_episodes: Lanes per task and collection, ``B``.
+            delivery: How the trajectories reach the learners, which have all of them afterwards.
 
         Returns:
-            ``K + 1`` trajectories of all ``N`` tasks, in the assignment's order.
+            What was played, in the assignment's order.
 
         Raises:
             RuntimeError: If parts were lost again and again; the runners' logs say why.
         """
-        weights = self.learner_group.get_weights()[DEFAULT_MODULE_ID]
-        settings: dict[str, Any] = {"num_steps": num_steps, "num_episodes": num_episodes}
+        settings: dict[str, Any] = {
+            "num_steps": num_steps,
+            "num_episodes": num_episodes,
+            "delivery": delivery,
+            "weights": self.learner_group.get_weights()[DEFAULT_MODULE_ID],
+        }
+        num_shares = max(1, self.config.num_learners)
         if self.config.num_env_runners == 0:
-            runner = self.env_runner_group.local_env_runner
-            _, trajectories = runner.sample(assignment=assignment, weights=weights, **settings)
-            return list(trajectories)
-        settings["weights"] = ray.put(weights)
-        waiting = dict(enumerate(assignment.split(self.config.num_env_runners)))
-        done: dict[int, list[Trajectory]] = {}
-        num_losses = 0
-        while waiting:
-            results, num_lost = self._sample_once(waiting, settings)
-            for part, trajectories in results:
-                done[part] = trajectories
-                del waiting[part]
-            if num_lost or not results:
-                num_losses += 1
-                self._report_losses(num_losses, num_lost)
-                self._revive()
-        return concatenate([done[part] for part in sorted(done)])
+            (part,) = split(assignment, 1, num_shares)
+            played = {0: self.env_runner_group.local_env_runner.sample(part=part, **settings)}
+            self._deliver(played)
+            return list(played.values())
+        settings["weights"] = ray.put(settings["weights"])
+        parts = {
+            part.number: part for part in split(assignment, self.config.num_env_runners, num_shares)
+        }
+        played, missing = {}, dict(parts)
+        while missing:
+            again = self._collector.play(missing, settings)
+            played |= again
+            missing = {number: parts[number] for number in self._deliver(again)}
+            if missing:
+                self._report_lost(len(missing))
+        return [played[number] for number in sorted(played)]
 
-    def _sample_once(
-        self, waiting: Mapping[int, Assignment], settings: Mapping[str, Any]
-    ) -> tuple[list[tuple[int, list[Trajectory]]], int]:
-        """Give each living runner one of the waiting parts.
-
-        Returns:
-            The parts that came back with their trajectories, and how many did not.
-        """
-        ids = self.env_runner_group.healthy_env_runner_ids()[: len(waiting)]
-        if not ids:
-            return [], 0
-        results = self.env_runner_group.foreach_env_runner(
-            ["sample"] * len(ids),
-            kwargs=[
-                {"assignment": assignment, "part": part, **settings}
-                for part, assignment in list(waiting.items())[: len(ids)]
-            ],
-            local_env_runner=False,
-            remote_worker_ids=ids,
-            timeout_seconds=self.config.sample_timeout_s,
+    def _deliver(self, played: Mapping[int, Played]) -> set[int]:
+        """Let the learners take their trajectories; the parts are returned that were lost."""
+        num_shares = max(1, self.config.num_learners)
+        pieces: list[list[Piece]] = [[] for _ in range(num_shares)]
+        for one in played.values():
+            for share, piece in one.pieces.items():
+                pieces[share].append(piece)
+        if not any(pieces):
+            return set()
+        received = self.learner_group.foreach_learner(
+            lambda learner, pieces: learner.receive(pieces), pieces=pieces
         )
-        return results, len(ids) - len(results)
+        return {number for lost in _checked(received) for number in lost}
 
-    def _report_losses(self, num_losses: int, num_lost: int) -> None:
-        """Count what was lost, and give up when it happens again and again."""
+    @cached_property
+    def _collector(self) -> Collector:
+        return Collector(
+            self.env_runner_group,
+            restore=partial(self.restore_env_runners, self.env_runner_group),
+            report_lost=self._report_lost,
+            max_patience_s=self.config.sample_timeout_s,
+        )
+
+    def _report_lost(self, num_lost: int) -> None:
         key = (ENV_RUNNER_RESULTS, NUM_LOST_PARTS)
         self.metrics.log_value(key, num_lost, reduce="lifetime_sum")
-        if num_losses > _MAX_LOSSES:
-            raise RuntimeError(
-                f"parts of a meta-batch were lost {num_losses} times in one iteration on "
-                f"{self.config.num_env_runners} runners; their logs say why"
-            )
 
     def tensors(self) -> dict[str, Tensor]:
         """Meta-parameters and optimiser state by name: what a checkpoint holds."""
-        (result,) = self.learner_group.foreach_learner(lambda learner: learner.tensors())
-        tensors: dict[str, Tensor] = result.get()
-        return tensors
+        tensors: list[dict[str, Tensor]] = _checked(
+            self.learner_group.foreach_learner(lambda learner: learner.tensors())
+        )
+        return tensors[0]  # they are all equal
 
     def load_tensors(self, tensors: Mapping[str, Tensor], iteration: int) -> None:
         """Go on from a checkpoint.
@@ -232,17 +243,8 @@ class MAML(Algorithm):
             tensors: What ``tensors`` returned.
             iteration: How many iterations had been made.
         """
-        self.learner_group.foreach_learner(lambda learner: learner.load_tensors(tensors))
+        _checked(self.learner_group.foreach_learner(lambda learner: learner.load_tensors(tensors)))
         self.set_state({"training_iteration": iteration})
-
-    def _revive(self) -> None:
-        """Wait for replacements of dead runners, as long as none is alive."""
-        deadline = time.monotonic() + _REVIVAL_SECONDS
-        while True:
-            self.restore_env_runners(self.env_runner_group)
-            if self.env_runner_group.num_healthy_remote_workers() or time.monotonic() > deadline:
-                return
-            time.sleep(0.2)
 
     def _env_steps(self) -> int:
         key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
@@ -252,8 +254,30 @@ class MAML(Algorithm):
         self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, window=1)
 
 
-_MAX_LOSSES = 10
-_REVIVAL_SECONDS = 60.0
+def _update(learner: MAMLLearner, timesteps: dict[str, Any]) -> dict[str, Any] | str:
+    """The metrics of an update, or why it diverged: RLlib ends the process of what raises."""
+    try:
+        return learner.update(timesteps=timesteps)
+    except DivergedError as error:
+        return str(error)
+
+
+def _checked(results: Iterable[Any]) -> list[Any]:
+    """What the learners returned.
+
+    Raises:
+        DivergedError: If their updates did.
+        RuntimeError: If a learner is lost: the others cannot go on without its part.
+    """
+    values = [result.get() for result in results]
+    for value in values:
+        if isinstance(value, Exception):
+            raise RuntimeError(
+                f"a learner was lost ({value}); go on from the last checkpoint"
+            ) from value
+        if isinstance(value, str):
+            raise DivergedError(value)
+    return values
 
 
 def evaluate_held_out(
@@ -295,10 +319,10 @@ def held_out(algorithm: MAML, *, num_steps: int, draw: int = 0) -> Evaluation:
         draw: Which set of held-out tasks.
     """
     config: TrainConfig = algorithm.config.train_config
-    return Evaluation.of(
-        algorithm.collect(
-            held_out_assignment(config, draw),
-            num_steps=num_steps,
-            num_episodes=config.evaluation.num_episodes,
-        )
+    played = algorithm.collect(
+        held_out_assignment(config, draw),
+        num_steps=num_steps,
+        num_episodes=config.evaluation.num_episodes,
     )
+    returns = torch.cat([one.returns for one in played], 1)
+    return Evaluation.of_returns(returns, sum(one.env_steps for one in played))

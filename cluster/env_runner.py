@@ -4,17 +4,15 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from gymnasium.spaces import Box
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 
+from cluster.part import Delivery, Part, Played
 from ssmrl.rollout.adaptation import collect_adapting
-from ssmrl.rollout.assignment import Assignment
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.types import Trajectory
 
 
 class MAMLEnvRunner(EnvRunner, Checkpointable):
@@ -44,38 +42,35 @@ class MAMLEnvRunner(EnvRunner, Checkpointable):
     def sample(
         self,
         *,
-        assignment: Assignment,
+        part: Part,
         num_steps: int,
         num_episodes: int,
-        weights: dict[str, np.ndarray] | None = None,
-        part: int = 0,
+        weights: dict[str, np.ndarray],
+        delivery: Delivery,
         **kwargs: Any,
-    ) -> tuple[int, list[Trajectory]]:
+    ) -> Played:
         """Collect along the adaptation of some tasks.
 
         Args:
-            assignment: ``N`` tasks and their randomness.
+            part: ``N`` tasks and their randomness.
             num_steps: Adaptation steps, ``K``.
             num_episodes: Lanes per task and collection, ``B``.
-            weights: Meta-parameters by name; the module's present ones if left out.
-            part: Returned as it came, to tell the parts of a meta-batch from each other.
+            weights: Meta-parameters by name.
+            delivery: What becomes of the trajectories.
             kwargs: RLlib's, not used.
-
-        Returns:
-            ``part``, and ``K + 1`` trajectories.
         """
-        if weights is not None:
-            self.module.set_state(weights)
+        self.module.set_state(weights)
         actor = self.module.actor
-        return part, collect_adapting(
+        trajectories = collect_adapting(
             self._worker,
             actor,
             {name: value.detach() for name, value in actor.named_parameters()},
-            assignment,
+            part.assignment,
             self.config.train_config.meta,
             num_steps=num_steps,
             num_episodes=num_episodes,
         )
+        return Played.of(part, trajectories, delivery)
 
     def get_spaces(self) -> dict[str, tuple[Box, Box]]:
         """The spaces of one environment, as RLlib names them."""
@@ -123,11 +118,3 @@ class MAMLEnvRunner(EnvRunner, Checkpointable):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """The module."""
         return [(COMPONENT_RL_MODULE, self.module)]
-
-
-def concatenate(parts: list[list[Trajectory]]) -> list[Trajectory]:
-    """Join the tasks of several runners' results, collection by collection."""
-    return [
-        Trajectory(*(torch.cat(leaves) for leaves in zip(*collections, strict=True)))
-        for collections in zip(*parts, strict=True)
-    ]

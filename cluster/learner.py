@@ -1,13 +1,16 @@
 """The meta-update as an RLlib learner."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import ray
+import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
+from cluster.part import Piece, concatenate
 from ssmrl.meta.learner import MetaLearner
 from ssmrl.types import Trajectory
 
@@ -29,13 +32,17 @@ class MAMLLearner(TorchLearner):
 
     RLlib owns module and optimiser: it places, saves and restores them. ``ssmrl`` owns the
     mathematics. The optimiser is registered as RLlib's own, so both see the same one.
+
+    Of several learners, each receives the trajectories of its own tasks. They start equal, and all
+    make the same steps, along the sum of their gradients, so they stay equal.
     """
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register the meta-learner's optimiser."""
         config = config or self.config
-        actor = self.module[module_id].actor
+        actor = self.module[module_id].unwrapped().actor
         self._meta_learner = MetaLearner(actor, config.train_config.meta)
+        self._received: dict[int, list[Trajectory]] = {}
         self.register_optimizer(
             module_id=module_id,
             optimizer=self._meta_learner.optimizer,
@@ -61,6 +68,27 @@ class MAMLLearner(TorchLearner):
         """
         return self._meta_learner.loss(batch.supports, batch.query)
 
+    def receive(self, pieces_of_learners: Sequence[Sequence[Piece]]) -> list[int]:
+        """Fetch this learner's trajectories, and keep them for the next update.
+
+        Nothing is computed before all learners have all of theirs: one that waits for the others'
+        gradients would wait for ever if another one gave up.
+
+        Args:
+            pieces_of_learners: The pieces of each learner, by its number; those that were received
+                before may be left out.
+
+        Returns:
+            The parts whose trajectories are lost with the runner that played them.
+        """
+        lost: list[int] = []
+        for piece in pieces_of_learners[self._learner_index]:
+            try:
+                self._received[piece.part] = piece.fetch()
+            except ray.exceptions.ObjectLostError:
+                lost.append(piece.part)
+        return lost
+
     def update(
         self,
         batch: MetaBatch | None = None,
@@ -72,7 +100,8 @@ class MAMLLearner(TorchLearner):
         """One meta-update on one meta-batch, all epochs of it.
 
         Args:
-            batch: The meta-batch; RLlib's learner group passes it inside ``training_data``.
+            batch: The meta-batch; RLlib's learner group passes it inside ``training_data``. Without
+                either, it is what was received.
             training_data: See ``batch``.
             timesteps: RLlib's counters.
             kwargs: RLlib's settings of epochs and minibatches, which do not apply.
@@ -89,10 +118,30 @@ class MAMLLearner(TorchLearner):
         if training_data is not None:
             batch = training_data.batch
         if batch is None:
-            raise ValueError("a meta-batch is needed, as `batch` or inside `training_data`")
-        statistics = self._meta_learner.update(batch.supports, batch.query)
+            batch = self._take_received()
+        is_one_of_many = self.config.num_learners > 0
+        statistics = self._meta_learner.update(
+            batch.supports,
+            batch.query,
+            num_tasks=self.config.train_config.meta.num_tasks if is_one_of_many else None,
+            sum_over_learners=_all_reduce if is_one_of_many else None,
+        )
         self._weights_seq_no += 1
         for name, value in statistics.items():
             self.metrics.log_value((DEFAULT_MODULE_ID, name), value, window=1)
         self.after_gradient_based_update(timesteps=timesteps or {})
         return self.metrics.reduce()  # type: ignore[no-any-return]
+
+    def _take_received(self) -> MetaBatch:
+        if not self._received:
+            raise ValueError(
+                "a meta-batch is needed, as `batch`, inside `training_data`, or received before"
+            )
+        *supports, query = concatenate([self._received[part] for part in sorted(self._received)])
+        self._received.clear()
+        return MetaBatch(tuple(supports), query)
+
+
+def _all_reduce(vector: Tensor) -> Tensor:
+    torch.distributed.all_reduce(vector)
+    return vector

@@ -1,98 +1,203 @@
-"""How the time of a forward and backward scan grows with the length of its sequence."""
+"""``python -m experiments.benchmarks.scaling``: iterations on 1 to 8 runners, and a model of them.
 
-import math
-import resource
-import sys
+Not a benchmark against a peer: it says where the time goes when runners are added.
+"""
 
-import numpy as np
-import torch
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
 
-from experiments.benchmarks.harness import Measured, Row, Settings, interleaved_seconds
-from ssmrl.config import METHODS, PolicyConfig
-from ssmrl.models.actor import make_actor
-from ssmrl.models.policy import SequencePolicy
+import typer
 
-BATCH_SIZE, WIDTH, OBSERVATION_DIM, ACTION_DIM = 4, 32, 17, 6
-LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16_384)
-MAX_SECONDS = 20.0
-"""A length is left out if one scan of it would take longer, were the growth quadratic."""
-MAX_MEMORY_MIB = 2048.0
-"""Likewise for what one scan adds to the process's peak."""
-NUM_REPEATS = 3
-MAX_EXPONENT = 1.05
+from cluster.algorithm import MAMLConfig
+from cluster.session import session
+from experiments.benchmarks.harness import Row, table
+from experiments.benchmarks.scaling_model import Layout, Measurement, ScalingModel
+from experiments.plots import Curve, log_log_lines
+from ssmrl.config import PolicyConfig, TrainConfig
+from tuning.durable import replace_file
+from tuning.plan import usable_cpus
+
+TASK = "halfcheetah-dir"
+WEAK_TASKS = 10  # of each runner
+MAX_ERROR = 0.15
+MAX_OVERHEAD = 0.05
+NETWORK_BYTES_PER_S = 1.25e9  # of the predictions for many machines: 10 Gbit/s
+PREDICTED_RUNNERS = (1, 2, 4, 8, 16, 40, 100, 400, 1000)
+FITTED = (1, 4)  # numbers of runners whose iterations the constants come from; the others check
+
+COLUMNS = (
+    *("kind", "runners", "tasks", "iteration_s", "play_and_transport_s", "update_s", "other_s"),
+    *("trajectory_bytes", "weight_bytes", "predicted_s", "error", "use"),
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def measure(settings: Settings) -> Measured:
-    """The slope of log time over log length, by least squares, for every sequence model."""
-    lengths = LENGTHS[:3] if settings.quick else LENGTHS
-    rows: list[Row] = []
-    lines: dict[str, dict[int, float]] = {}
-    for method in METHODS:
-        config = PolicyConfig(method=method, state_dim=WIDTH, hidden_dim=WIDTH)
-        generator = torch.Generator().manual_seed(0)
-        policy = make_actor(config, OBSERVATION_DIM, ACTION_DIM, generator).policy
-        line = _seconds_by_length(policy, lengths)
-        reached = f"T = {min(line)} to {max(line):,}"
-        capped = "" if max(line) == lengths[-1] else f", capped: T = {lengths[-1]:,} is too much"
-        is_headline = method == "ssm"
-        rows.append(
+@app.command()
+def scaling(
+    runners: Annotated[str, typer.Option(help="Numbers of runners, with commas.")] = "1,2,4,8",
+    repeats: Annotated[int, typer.Option(min=1, help="Timed iterations of each.")] = 5,
+    num_tasks: Annotated[int, typer.Option(min=1, help="Of the strong-scaling batch.")] = 40,
+    num_episodes: Annotated[int, typer.Option(min=1, help="Of each task.")] = 20,
+    method: Annotated[str, typer.Option(help="Sequence model.")] = "mlp",
+    hidden_dim: Annotated[int, typer.Option(min=1, help="Its width.")] = 64,
+    output: Annotated[Path, typer.Option(help="Folder of the table and the figure.")] = Path(
+        "experiments/results"
+    ),
+) -> None:
+    """Time meta-iterations with a fixed meta-batch (strong) and with one that grows (weak).
+
+    Constants are fitted to the iterations on 1 and 4 runners, and checked on all others.
+    """
+    numbers = [int(number) for number in runners.split(",")]
+    policy = PolicyConfig(method=method, hidden_dim=hidden_dim)
+    base = TrainConfig(TrainConfig.for_task(TASK).env, policy).with_knobs(
+        {"meta.num_episodes": num_episodes}
+    )
+    cases = [("strong", number, num_tasks) for number in numbers]
+    cases += [("weak", number, WEAK_TASKS * number) for number in numbers]
+    measured: list[tuple[str, Measurement]] = []
+    # Logical CPUs, one for each runner: more runners than cores take turns.
+    with session(num_cpus=max(numbers) + 1):
+        for kind, number, tasks in cases:
+            config = base.with_knobs({"meta.num_tasks": tasks})
+            one = measure(config, number, repeats=repeats)
+            measured.append((kind, one))
+            typer.echo(
+                f"{kind:<6} {number} runners, {tasks} tasks: {one.total_s:.2f} s, "
+                f"sampling {one.sample_s:.2f}, update {one.update_s:.2f}, other {one.other_s:.3f}"
+            )
+    model = ScalingModel.fit(_fitted([one for _, one in measured]))
+    typer.echo(f"\n{table(rows(measured, model))}\n")
+    typer.echo(predictions(model, replace(measured[0][1].layout, num_tasks=num_tasks)))
+    output.mkdir(parents=True, exist_ok=True)
+    replace_file(output / "scaling.csv", as_csv(measured, model))
+    draw(output / "scaling.png", measured, model)
+    typer.echo(f"rows in {output / 'scaling.csv'}, figure beside it")
+
+
+def measure(config: TrainConfig, num_runners: int, *, repeats: int) -> Measurement:
+    """Median stages of an iteration; Ray must be running.
+
+    Args:
+        config: What is trained.
+        num_runners: Rollout actors, each with one thread of physics.
+        repeats: Timed iterations, after one that is not.
+    """
+    settings = MAMLConfig().training(train_config=config, num_physics_threads=1)
+    algorithm = settings.env_runners(num_env_runners=num_runners).build_algo()
+    stages: list[tuple[float, float, float]] = []
+    for turn in range(repeats + 1):
+        result = algorithm.train()
+        parts = result["env_runners"]
+        sample, update = float(parts["sample_seconds"]), float(parts["update_seconds"])
+        if turn:
+            stages.append((sample, update, float(result["time_this_iter_s"]) - sample - update))
+    weights = algorithm.learner_group.get_weights()
+    weight_bytes = sum(value.nbytes for module in weights.values() for value in module.values())
+    algorithm.stop()
+    sample, update, other = (statistics.median(column) for column in zip(*stages, strict=True))
+    layout = Layout(num_runners, config.meta.num_tasks, usable_cpus())
+    return Measurement(layout, sample, update, other, parts["trajectory_bytes"], weight_bytes)
+
+
+def rows(measured: Sequence[tuple[str, Measurement]], model: ScalingModel) -> list[Row]:
+    """What the measurements come to: the checks of the model, overhead, efficiency."""
+    found = []
+    for kind, one in measured:
+        layout = one.layout
+        overhead = one.other_s / one.total_s
+        found.append(
             Row(
-                f"{method}: exponent of time against length",
-                exponent(line),
-                "exponent",
-                target=MAX_EXPONENT if is_headline else None,
+                f"{kind}, {layout.num_runners} runners, {layout.num_tasks} tasks: share outside of "
+                "sampling and learning",
+                overhead,
+                "",
+                target=MAX_OVERHEAD if kind == "strong" else None,
                 at_most=True,
-                note=f"{reached}{capped}; B={BATCH_SIZE}, width {WIDTH}",
+                note=f"{one.other_s:.3f} of {one.total_s:.2f} s; "
+                f"{one.trajectory_bytes / 1e6:.1f} MB of trajectories, "
+                f"{layout.num_runners} x {one.weight_bytes / 1e3:.0f} kB of weights",
             )
         )
-        lines[method] = line
-    times = [
-        Row(f"{method}: forward and backward, T = {length:,}", seconds, "s")
-        for method, line in lines.items()
-        for length, seconds in line.items()
+        if one not in _fitted([m for _, m in measured]):
+            predicted = model.predict(layout).total
+            found.append(
+                Row(
+                    f"{kind}, {layout.num_runners} runners, {layout.num_tasks} tasks: error of the "
+                    "predicted iteration time",
+                    abs(predicted / one.total_s - 1.0),
+                    "",
+                    target=MAX_ERROR,
+                    at_most=True,
+                    note=f"predicted {predicted:.2f} s, measured {one.total_s:.2f} s",
+                )
+            )
+    return found
+
+
+def predictions(model: ScalingModel, layout: Layout) -> str:
+    """Iteration times on a cluster with a core for every runner, and what is in the way."""
+    lines = [
+        f"a core for every runner, {layout.num_tasks} tasks, "
+        f"{NETWORK_BYTES_PER_S * 8 / 1e9:g} Gbit/s:",
+        f"  {'runners':>8} {'play':>8} {'transport':>10} {'update':>8} {'total [s]':>10}  longest",
     ]
-    return Measured(rows + times, lines)
-
-
-def exponent(seconds_by_length: dict[int, float]) -> float:
-    """The ``p`` of ``seconds = c * length ** p`` that fits best on logarithmic axes.
-
-    Example:
-        >>> round(exponent({10: 3.0, 100: 300.0}), 6)
-        2.0
-    """
-    logarithms = [(math.log(t), math.log(s)) for t, s in seconds_by_length.items()]
-    lengths, seconds = np.asarray(logarithms).T
-    return float(np.polyfit(lengths, seconds, 1)[0])
-
-
-def _seconds_by_length(policy: SequencePolicy, lengths: tuple[int, ...]) -> dict[int, float]:
-    """Medians by length, as far as time and memory allow; always the two shortest."""
-    line: dict[int, float] = {}
-    for length in lengths:
-        peak = peak_memory_mib()
-        line[length] = _scan_seconds(policy, length)
-        is_affordable = (
-            4.0 * line[length] <= MAX_SECONDS and 4.0 * (peak_memory_mib() - peak) <= MAX_MEMORY_MIB
+    there = replace(layout, network_bytes_per_s=NETWORK_BYTES_PER_S)
+    for number in PREDICTED_RUNNERS:
+        stages = model.predict(replace(there, num_runners=number, num_cores=number))
+        lines.append(
+            f"  {number:>8} {stages.play:>8.3f} {stages.transport:>10.3f} {stages.update:>8.3f} "
+            f"{stages.total:>10.3f}  {stages.bottleneck}"
         )
-        if len(line) >= 2 and not is_affordable:
-            break
-    return line
+    if (first := model.first_bottleneck(there, PREDICTED_RUNNERS[-1])) is not None:
+        lines.append(f"  the first bottleneck is {first[1]}, from {first[0]} runners on")
+    return "\n".join(lines)
 
 
-def _scan_seconds(policy: SequencePolicy, length: int) -> float:
-    x = torch.randn(BATCH_SIZE, length, OBSERVATION_DIM, generator=torch.Generator().manual_seed(0))
-    first = torch.zeros(BATCH_SIZE, length, dtype=torch.bool)
-    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+def as_csv(measured: Sequence[tuple[str, Measurement]], model: ScalingModel) -> str:
+    """The measurements, a line each, beside what the model says."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    fitted = _fitted([one for _, one in measured])
+    for kind, one in measured:
+        predicted = model.predict(one.layout).total
+        numbers = (one.total_s, one.sample_s, one.update_s, one.other_s)
+        writer.writerow(
+            [
+                *(kind, one.layout.num_runners, one.layout.num_tasks),
+                *(f"{number:.4g}" for number in numbers),
+                *(f"{one.trajectory_bytes:.0f}", f"{one.weight_bytes:.0f}"),
+                *(f"{predicted:.4g}", f"{predicted / one.total_s - 1.0:+.3f}"),
+                "fit" if one in fitted else "check",
+            ]
+        )
+    return text.getvalue()
 
-    def play() -> None:
-        output, _ = policy.scan(x, policy.init_hidden(BATCH_SIZE), first)
-        torch.autograd.grad(output.square().mean(), parameters, allow_unused=True)
 
-    return interleaved_seconds({"scan": play}, NUM_REPEATS)["scan"]
+def draw(path: Path, measured: Sequence[tuple[str, Measurement]], model: ScalingModel) -> Path:
+    """Measured iteration times, and the model's on as many runners."""
+    curves = []
+    for kind in dict.fromkeys(kind for kind, _ in measured):
+        ours = [one for other, one in measured if other == kind]
+        x = [one.layout.num_runners for one in ours]
+        curves.append(Curve(f"{kind}, measured", x, [[one.total_s for one in ours]]))
+        predicted = [model.predict(one.layout).total for one in ours]
+        curves.append(Curve(f"{kind}, model", x, [predicted], style="--"))
+    title = f"a meta-iteration on {measured[0][1].layout.num_cores} cores"
+    return log_log_lines(path, curves, title=title, x_label="runners", y_label="time [s]")
 
 
-def peak_memory_mib() -> float:
-    """The most memory that this process ever held [MiB]."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+def _fitted(measurements: Sequence[Measurement]) -> list[Measurement]:
+    chosen = [one for one in measurements if one.layout.num_runners in FITTED]
+    return chosen if len(chosen) > 2 else list(measurements)
+
+
+if __name__ == "__main__":
+    app()

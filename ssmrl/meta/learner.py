@@ -1,6 +1,6 @@
 """The outer loop's optimiser: meta-parameters in, better meta-parameters out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,12 +79,24 @@ class MetaLearner:
         )
         return value
 
-    def update(self, supports: Sequence[Trajectory], query: Trajectory) -> dict[str, float]:
+    def update(
+        self,
+        supports: Sequence[Trajectory],
+        query: Trajectory,
+        *,
+        num_tasks: int | None = None,
+        sum_over_learners: Callable[[Tensor], Tensor] | None = None,
+    ) -> dict[str, float]:
         """Improve the meta-parameters on one meta-batch.
+
+        Several learners that start from equal meta-parameters can share a meta-batch: each has some
+        of its tasks, and all make the same step, along the sum of their weighted gradients.
 
         Args:
             supports: Experience before each adaptation step, in order.
             query: Experience after the last one.
+            num_tasks: Of the whole meta-batch; the trajectories' own number if left out.
+            sum_over_learners: Adds up a vector over the learners; without it there is one.
 
         Returns:
             Loss of the first and the last epoch, divergence, and the gradient's norm.
@@ -99,8 +111,10 @@ class MetaLearner:
         first_loss = 0.0
         for epoch in range(config.num_epochs):
             gradient, (loss, (distributions, kl)) = _gradient(
-                self._actor, self.params(), before, after, sampled_from, config
+                self._actor, self.params(), before, after, sampled_from, config, num_tasks
             )
+            if sum_over_learners is not None:
+                gradient, loss, kl = _summed(sum_over_learners, gradient, loss, kl)
             norm = torch.stack([value.norm() for value in gradient.values()]).norm()
             if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
                 raise DivergedError(
@@ -133,8 +147,12 @@ def _gradient(
     query: Sample,
     sampled_from: Sequence[Distribution] | None,
     config: MetaConfig,
+    num_tasks: int | None,
 ) -> tuple[Params, tuple[Tensor, tuple[list[Distribution], Tensor]]]:
-    """Meta-gradient, loss, distributions and divergence: means over tasks, a few at a time."""
+    """Meta-gradient, loss, distributions and divergence: means over tasks, a few at a time.
+
+    Of more tasks than there are here, it is what these contribute to the mean.
+    """
 
     def loss(
         params: Params,
@@ -145,12 +163,12 @@ def _gradient(
         value, extra = meta_loss(actor, params, supports, query, sampled_from, config)
         return value, (value, extra)
 
-    num_tasks, num_lanes, num_steps = query.first.shape
+    num_here, num_lanes, num_steps = query.first.shape
     total: Params = {name: torch.zeros_like(value) for name, value in params.items()}
     value = kl = torch.zeros((), device=query.advantage.device)
     distributions: list[list[Distribution]] = []
-    for part in task_parts(num_tasks, num_lanes * num_steps):
-        share = (part.stop - part.start) / num_tasks
+    for part in task_parts(num_here, num_lanes * num_steps):
+        share = (part.stop - part.start) / (num_tasks or num_here)
         gradient, (part_value, (part_distributions, part_kl)) = torch.func.grad(loss, has_aux=True)(
             params,
             [Sample(*(leaf[part] for leaf in support)) for support in supports],
@@ -165,3 +183,14 @@ def _gradient(
         for parts in zip(*distributions, strict=True)
     ]
     return total, (value, (joined, kl))
+
+
+def _summed(
+    sum_over_learners: Callable[[Tensor], Tensor], gradient: Params, loss: Tensor, kl: Tensor
+) -> tuple[Params, Tensor, Tensor]:
+    """The contributions of all learners, which travel as one vector."""
+    parts = [*gradient.values(), loss, kl]
+    vector = sum_over_learners(torch.cat([part.flatten() for part in parts]))
+    sums = vector.split([part.numel() for part in parts])
+    *gradients, loss, kl = (one.view_as(part) for one, part in zip(sums, parts, strict=True))
+    return dict(zip(gradient, gradients, strict=True)), loss, kl

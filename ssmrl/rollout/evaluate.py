@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ssmrl.rollout.adaptation import episode_return
 from ssmrl.types import Trajectory
@@ -27,10 +29,18 @@ class Evaluation:
     @classmethod
     def of(cls, trajectories: list[Trajectory]) -> "Evaluation":
         """Summarise what ``collect_adapting`` returned."""
-        returns = torch.stack([episode_return(trajectory).mean(1) for trajectory in trajectories])
-        return cls(
-            returns.double().numpy(), sum(trajectory.reward.numel() for trajectory in trajectories)
-        )
+        returns = torch.stack([episode_return(trajectory) for trajectory in trajectories])
+        return cls.of_returns(returns, sum(t.reward.numel() for t in trajectories))
+
+    @classmethod
+    def of_returns(cls, returns: Float[Tensor, "phases N B"], env_steps: int) -> "Evaluation":
+        """Summarise the returns of episodes.
+
+        Args:
+            returns: Of each lane, after each number of adaptation steps.
+            env_steps: What they cost [env steps].
+        """
+        return cls(returns.mean(2).double().numpy(), env_steps)
 
     def mean_returns(self) -> dict[int, float]:
         """Mean over tasks by number of adaptation steps."""

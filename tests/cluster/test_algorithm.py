@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -11,54 +11,20 @@ import pytest
 import torch
 
 from cluster.algorithm import MAML, NUM_LOST_PARTS, MAMLConfig
+from cluster.part import Played
 from cluster.session import session
-from ssmrl.config import TrainConfig
+from ssmrl.meta.learner import DivergedError
 from ssmrl.train import evaluate, initial_actor, train
+from tests.cluster.small_training import (
+    Tensors,
+    assert_equal,
+    build,
+    pids_of_runners,
+    small_config,
+    trained,
+)
 
 NUM_ITERATIONS = 3
-
-Tensors = dict[str, torch.Tensor]
-
-
-def small_config(**knobs: object) -> TrainConfig:
-    """A training that takes a fraction of a second per iteration."""
-    sizes = {
-        "meta.num_tasks": 5,  # odd, so that two runners get unequal shares
-        "meta.num_episodes": 3,
-        "meta.outer_lr": 3e-3,
-        "evaluation.num_tasks": 4,
-        "evaluation.num_episodes": 3,
-    }
-    return TrainConfig.for_task("point").with_knobs({**sizes, **knobs})
-
-
-def build(config: TrainConfig, num_env_runners: int) -> MAML:
-    settings = MAMLConfig().training(train_config=config)
-    algorithm = settings.env_runners(
-        num_env_runners=num_env_runners, num_cpus_per_env_runner=0.5
-    ).build_algo()
-    assert isinstance(algorithm, MAML)
-    return algorithm
-
-
-def pids_of_runners(algorithm: MAML) -> list[int]:
-    group = algorithm.env_runner_group
-    return list(group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False))
-
-
-def trained(config: TrainConfig, num_env_runners: int) -> Tensors:
-    algorithm = build(config, num_env_runners)
-    for _ in range(NUM_ITERATIONS):
-        algorithm.train()
-    tensors = algorithm.tensors()
-    algorithm.stop()
-    return tensors
-
-
-def assert_equal(one: Tensors, other: Tensors) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +35,7 @@ def _ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def in_process() -> Tensors:
-    return trained(small_config(), 0)
+    return trained(small_config(), 0, num_iterations=NUM_ITERATIONS)
 
 
 def test_in_process_equals_plain_training(in_process: Tensors) -> None:
@@ -82,10 +48,28 @@ def test_in_process_equals_plain_training(in_process: Tensors) -> None:
 
 
 @pytest.mark.slow
-def test_one_runner_equals_two_equals_none(in_process: Tensors) -> None:
-    one, two = trained(small_config(), 1), trained(small_config(), 2)
-    assert_equal(one, two)
-    assert_equal(one, in_process)
+def test_any_number_of_runners_gives_the_same_parameters() -> None:
+    expected = trained(small_config(), 0, num_iterations=5)
+    for num_env_runners in (1, 2, 4):
+        assert_equal(trained(small_config(), num_env_runners, num_iterations=5), expected)
+
+
+@pytest.mark.slow
+def test_learners_that_share_a_meta_batch_make_the_steps_of_one() -> None:
+    """Their sums add up in another order; but it is the same order for any number of runners."""
+    alone = trained(small_config(), 0, num_iterations=5)
+    shared = trained(small_config(), 0, num_learners=2, num_iterations=5)
+    moved = trained(small_config(), 0, num_iterations=0)
+    for name, value in alone.items():
+        assert torch.allclose(value, shared[name], rtol=1e-6, atol=1e-6), name
+        if name.startswith("actor."):
+            assert not torch.allclose(value, moved[name], rtol=1e-4, atol=1e-4), name
+    assert_equal(trained(small_config(), 2, num_learners=2, num_iterations=5), shared)
+
+
+@pytest.mark.slow
+def test_a_remote_learner_alone_equals_one_in_process(in_process: Tensors) -> None:
+    assert_equal(trained(small_config(), 1, 1, num_iterations=NUM_ITERATIONS), in_process)
 
 
 @pytest.mark.slow
@@ -161,7 +145,53 @@ def test_train_reports_returns_and_env_steps() -> None:
     algorithm.stop()
 
 
-def test_more_than_one_learner_is_refused_before_anything_starts() -> None:
-    config = MAMLConfig().training(train_config=small_config()).learners(num_learners=2)
-    with pytest.raises(ValueError, match="num_learners"):
+@pytest.mark.slow
+def test_a_runner_that_hangs_is_replaced_and_leaves_no_trace(in_process: Tensors) -> None:
+    algorithm = build(small_config(), 2, patience_s=3.0)
+    algorithm.train()
+    pids = pids_of_runners(algorithm)
+    os.kill(pids[0], signal.SIGSTOP)
+    started = time.monotonic()
+    result = algorithm.train()
+    assert time.monotonic() - started < 15.0
+    assert result["env_runners"][NUM_LOST_PARTS] == 1
+    algorithm.train()
+    assert_equal(algorithm.tensors(), in_process)
+    assert not Path(f"/proc/{pids[0]}").exists()
+    algorithm.stop()
+
+
+@pytest.mark.slow
+def test_trajectories_that_died_with_their_runner_are_played_again(in_process: Tensors) -> None:
+    """With remote learners they stay with the runner until their learner fetches them."""
+    algorithm = build(small_config(), 2, num_learners=1)
+    deliver, num_kills = algorithm._deliver, 0
+
+    def kill_before(played: Mapping[int, Played]) -> set[int]:
+        nonlocal num_kills
+        if num_kills == 0:
+            num_kills += 1
+            os.kill(pids_of_runners(algorithm)[0], signal.SIGKILL)
+            time.sleep(1.0)  # until Ray has seen it
+        return deliver(played)
+
+    algorithm._deliver = kill_before  # type: ignore[method-assign]
+    for _ in range(NUM_ITERATIONS):
+        result = algorithm.train()
+    assert result["env_runners"][NUM_LOST_PARTS] >= 1
+    assert_equal(algorithm.tensors(), in_process)
+    algorithm.stop()
+
+
+def test_more_learners_than_tasks_are_refused_before_anything_starts() -> None:
+    config = MAMLConfig().training(train_config=small_config()).learners(num_learners=6)
+    with pytest.raises(ValueError, match="`num_learners` must not exceed"):
         config.build_algo()
+
+
+@pytest.mark.slow
+def test_a_divergence_in_a_remote_learner_is_told_as_one() -> None:
+    algorithm = build(small_config(**{"meta.inner_lr": 1e6}), 0, 2)
+    with pytest.raises(DivergedError, match="the meta-gradient is not finite"):
+        algorithm.train()
+    algorithm.stop()

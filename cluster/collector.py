@@ -1,0 +1,121 @@
+"""Has the parts of a meta-batch played by the runners that are alive; it learns nothing."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+from cluster.part import Part, Played
+
+_MAX_LOSSES = 10
+_REVIVAL_SECONDS = 60.0
+# A runner is taken for lost after so many times the longest that one has ever needed.
+_PATIENCE = 5.0
+_LEAST_PATIENCE_SECONDS = 30.0
+
+
+class Collector:
+    """Plays every part of every meta-batch, whoever dies or hangs meanwhile.
+
+    A part that does not come back, since its runner died or is much slower than any was before, is
+    played again by another one. Its randomness belongs to its tasks, so it comes out the same.
+    RLlib starts a new runner for each that was lost.
+
+    Args:
+        runners: RLlib's group, with at least one remote runner.
+        restore: Takes up runners that RLlib has started anew.
+        report_lost: Is told how many parts were lost.
+        max_patience_s: Never wait longer than this for a part [s].
+    """
+
+    def __init__(
+        self,
+        runners: EnvRunnerGroup,
+        *,
+        restore: Callable[[], object],
+        report_lost: Callable[[int], None],
+        max_patience_s: float,
+    ) -> None:
+        self._runners = runners
+        self._restore, self._report_lost = restore, report_lost
+        self._max_patience_s = max_patience_s
+        self._longest_s = 0.0
+
+    def play(self, parts: Mapping[int, Part], settings: Mapping[str, Any]) -> dict[int, Played]:
+        """Have all parts played.
+
+        Args:
+            parts: By number.
+            settings: What a runner's ``sample`` is told besides its part.
+
+        Returns:
+            What came of each, by number.
+
+        Raises:
+            RuntimeError: If parts were lost again and again; the runners' logs say why.
+        """
+        waiting, done = dict(parts), dict[int, Played]()
+        num_losses = 0
+        while waiting:
+            results, num_lost = self._play_once(waiting, settings)
+            for played in results:
+                done[played.number] = played
+                del waiting[played.number]
+            if num_lost or not results:
+                num_losses += 1
+                self._report_lost(num_lost)
+                if num_losses > _MAX_LOSSES:
+                    raise RuntimeError(
+                        f"parts of a meta-batch were lost {num_losses} times in one iteration on "
+                        f"{self._runners.num_remote_workers()} runners; their logs say why"
+                    )
+                self._revive()
+        return done
+
+    def _play_once(
+        self, waiting: Mapping[int, Part], settings: Mapping[str, Any]
+    ) -> tuple[list[Played], int]:
+        """Give each living runner one of the waiting parts.
+
+        Returns:
+            What came back, and how many parts did not.
+        """
+        ids = self._runners.healthy_env_runner_ids()[: len(waiting)]
+        if not ids:
+            return [], 0
+        began = time.monotonic()
+        results: list[Played] = self._runners.foreach_env_runner(
+            ["sample"] * len(ids),
+            kwargs=[{"part": part, **settings} for part in list(waiting.values())[: len(ids)]],
+            local_env_runner=False,
+            remote_worker_ids=ids,
+            timeout_seconds=self._patience_s(),
+        )
+        came = {played.number for played in results}
+        if len(results) == len(ids):
+            self._longest_s = max(self._longest_s, time.monotonic() - began)
+        else:
+            asked = zip(ids, list(waiting), strict=False)
+            self._end_silent([runner for runner, number in asked if number not in came])
+        return results, len(ids) - len(results)
+
+    def _patience_s(self) -> float:
+        if not self._longest_s:
+            return self._max_patience_s
+        return min(self._max_patience_s, max(_LEAST_PATIENCE_SECONDS, _PATIENCE * self._longest_s))
+
+    def _end_silent(self, ids: list[int]) -> None:
+        """End the runners that are not dead but do not answer: they would keep their CPUs."""
+        manager = self._runners._worker_manager
+        for silent in set(manager.healthy_actor_ids()).intersection(ids):
+            ray.kill(manager.actors()[silent], no_restart=False)
+            manager.set_actor_state(silent, healthy=False)  # until its replacement answers
+
+    def _revive(self) -> None:
+        """Wait for replacements of dead runners, but only if none is left to do their work."""
+        deadline = time.monotonic() + _REVIVAL_SECONDS
+        while not self._runners.num_healthy_remote_workers() and time.monotonic() < deadline:
+            self._restore()
+            time.sleep(0.2)

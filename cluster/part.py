@@ -1,0 +1,137 @@
+"""A meta-batch in parts that travel: to the runners as tasks, to the learners as trajectories."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from torch import Tensor
+
+from ssmrl.rollout.adaptation import episode_return
+from ssmrl.rollout.assignment import Assignment
+from ssmrl.types import Trajectory
+
+
+class Delivery(Enum):
+    """How trajectories leave the runner that played them: each crosses the network at most once."""
+
+    NONE = "only their returns do"
+    DIRECT = "with the runner's answer, to the learner in the algorithm's process"
+    REFERENCE = "each learner fetches its own"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one runner plays of a meta-batch.
+
+    Attributes:
+        number: Its place among the parts; their tasks follow each other in this order.
+        assignment: ``N`` tasks and their randomness.
+        shares: How many of the tasks, in order, belong to each learner's share, by its number.
+    """
+
+    number: int
+    assignment: Assignment
+    shares: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Trajectories of the tasks of one part that belong to one learner.
+
+    Attributes:
+        part: Number of the part.
+        num_bytes: Size of the trajectories [bytes].
+        content: Them, ``K + 1`` along the adaptation, or Ray's reference to them.
+    """
+
+    part: int
+    num_bytes: int
+    content: list[Trajectory] | ray.ObjectRef[list[Trajectory]]
+
+    def fetch(self) -> list[Trajectory]:
+        """The trajectories themselves.
+
+        Raises:
+            ray.exceptions.ObjectLostError: If their runner has died.
+        """
+        if isinstance(self.content, ray.ObjectRef):
+            trajectories: list[Trajectory] = ray.get(self.content)
+            return trajectories
+        return self.content
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a part.
+
+    Attributes:
+        number: Of the part.
+        returns: Of each episode after each number of adaptation steps, ``(K + 1, N, B)``.
+        env_steps: What it took [env steps].
+        pieces: The trajectories by the number of the learner's share; none if they stay behind.
+    """
+
+    number: int
+    returns: Tensor
+    env_steps: int
+    pieces: Mapping[int, Piece]
+
+    @classmethod
+    def of(cls, part: Part, trajectories: Sequence[Trajectory], delivery: Delivery) -> "Played":
+        """Sum up a part, and put its trajectories where the learners find them."""
+        pieces: dict[int, Piece] = {}
+        start = 0
+        for share, num_tasks in part.shares.items() if delivery is not Delivery.NONE else ():
+            content: Any = [
+                Trajectory(*(leaf[start : start + num_tasks] for leaf in trajectory))
+                for trajectory in trajectories
+            ]
+            num_bytes = sum(leaf.nbytes for trajectory in content for leaf in trajectory)
+            if delivery is Delivery.REFERENCE:
+                content = ray.put(content)
+            pieces[share] = Piece(part.number, num_bytes, content)
+            start += num_tasks
+        return cls(
+            part.number,
+            torch.stack([episode_return(trajectory) for trajectory in trajectories]),
+            sum(trajectory.reward.numel() for trajectory in trajectories),
+            pieces,
+        )
+
+
+def split(assignment: Assignment, num_parts: int, num_shares: int = 1) -> list[Part]:
+    """Divide a meta-batch among runners, and each part again among learners.
+
+    The shares of the learners do not depend on the number of parts, so that neither does what the
+    learners compute.
+
+    Args:
+        assignment: All tasks.
+        num_parts: At most; there is none without a task.
+        num_shares: Of how many learners.
+    """
+    bounds = np.linspace(0, len(assignment.tasks), num_shares + 1).astype(int)
+    parts: list[Part] = []
+    start = 0
+    for number, piece in enumerate(assignment.split(num_parts)):
+        end = start + len(piece.tasks)
+        common = {
+            share: min(end, high) - max(start, low)
+            for share, (low, high) in enumerate(pairwise(bounds))
+        }
+        parts.append(Part(number, piece, {share: n for share, n in common.items() if n > 0}))
+        start = end
+    return parts
+
+
+def concatenate(parts: Sequence[Sequence[Trajectory]]) -> list[Trajectory]:
+    """Join the tasks of several parts, collection by collection."""
+    return [
+        Trajectory(*(torch.cat(leaves) for leaves in zip(*collections, strict=True)))
+        for collections in zip(*parts, strict=True)
+    ]

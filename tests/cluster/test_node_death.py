@@ -1,0 +1,61 @@
+"""A machine of the cluster dies while training: nothing is lost but a few seconds."""
+
+import time
+from collections.abc import Iterator
+from threading import Timer
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from cluster.algorithm import MAML, NUM_LOST_PARTS
+from cluster.session import session
+from tests.cluster.small_training import assert_equal, build, small_config, trained
+
+MAX_RECOVERY_SECONDS = 15.0
+
+
+@pytest.fixture
+def three_nodes() -> Iterator[Cluster]:
+    """A head with room for the driver alone, and two machines with room for both runners each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        cluster.add_node(num_cpus=2)
+    with session(cluster.address):
+        yield cluster
+    cluster.shutdown()
+
+
+def nodes_of_runners(algorithm: MAML) -> list[str]:
+    return list(
+        algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: ray.get_runtime_context().get_node_id(), local_env_runner=False
+        )
+    )
+
+
+@pytest.mark.slow
+def test_a_node_is_killed_and_the_result_is_that_of_the_undisturbed_run(
+    three_nodes: Cluster,
+) -> None:
+    # An iteration takes long enough for the node to die in the middle of it.
+    config = small_config(**{"meta.num_tasks": 40, "meta.num_episodes": 60, "meta.num_epochs": 1})
+    algorithm = build(config, 2, num_cpus=1.0)
+    started = time.monotonic()
+    algorithm.train()
+    usual_s = time.monotonic() - started
+    (victim, *_) = nodes_of_runners(algorithm)
+    (node,) = (one for one in three_nodes.worker_nodes if one.node_id == victim)
+    kill = Timer(0.3 * usual_s, three_nodes.remove_node, (node,), {"allow_graceful": False})
+    kill.start()
+    started = time.monotonic()
+    result = algorithm.train()
+    recovery_s = time.monotonic() - started - usual_s
+    kill.join()
+    assert result["env_runners"][NUM_LOST_PARTS] >= 1
+    print(f"time to recover: {recovery_s:.1f} s, an iteration usually takes {usual_s:.1f} s")
+    assert recovery_s <= MAX_RECOVERY_SECONDS
+    algorithm.train()
+    assert_equal(algorithm.tensors(), trained(config, 0, num_iterations=3))
+    assert victim not in nodes_of_runners(algorithm)
+    algorithm.stop()
