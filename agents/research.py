@@ -84,6 +84,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     in the storage folder. Statistics decide what the agents may change.
     """
     try:
+        _check_trials(budget_trials, rounds, num_confirmed)
         plan = SweepPlan(
             task=task,
             method=method,
@@ -113,7 +114,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
     except (OSError, BusyError) as error:
         _refuse(str(error))
     if dry_run:
-        _describe(plan, budget, folder, model)
+        content = _describe(plan, budget, folder, model)
+        typer.echo(json.dumps(content) if as_json else _as_text(content))
         return
     words = ["--model", model] if model else []
     words += ["--base-url", base_url] if base_url else []
@@ -253,19 +255,55 @@ def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
     return flags
 
 
-def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) -> None:
+def _check_trials(budget_trials: int, rounds: int, num_confirmed: int | None) -> None:
+    """See that each round has a trial, in the words of this command.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    kept_back = min(3, budget_trials // 3) if num_confirmed is None else num_confirmed
+    if rounds >= 1 and budget_trials - kept_back < rounds:
+        raise ValueError(
+            f"each of the {rounds} rounds must have a trial, but `--budget-trials` is "
+            f"{budget_trials}, of which {max(0, kept_back)} are for confirming; raise it, or lower "
+            "`--rounds` or `--num-confirmed`"
+        )
+
+
+def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) -> dict[str, Any]:
     """What a study would do."""
-    limits = plan.limits()
-    rounds = ", ".join(map(str, plan.trials_of_rounds()))
-    typer.echo(f"study of {plan.task} ({plan.method}) in {folder}")
-    typer.echo(f"brain: {model or 'offline'}")
-    typer.echo(f"rounds of {rounds} trials, then {plan.num_confirmed} trained again")
-    left = [(kind, budget.limit(kind)) for kind in KINDS]
-    bounds = [f"{kind} {limit:g}" for kind, limit in left if math.isfinite(limit)]
-    typer.echo(f"budget: {', '.join(bounds)}")
-    for knob, a_range in plan.space().ranges.items():
-        limit = range_text(limits.ranges[knob])
-        typer.echo(f"  {knob}: {range_text(a_range)}, limits {limit}")
+    limits = plan.limits().ranges
+    left = {kind: budget.limit(kind) for kind in KINDS}
+    return {
+        "task": plan.task,
+        "method": plan.method,
+        "folder": str(folder),
+        "brain": model or "offline",
+        "trials_of_rounds": plan.trials_of_rounds(),
+        "num_confirmed": plan.num_confirmed,
+        "budget": {kind: limit for kind, limit in left.items() if math.isfinite(limit)},
+        "space": {
+            knob: {"range": range_text(a_range), "limits": range_text(limits[knob])}
+            for knob, a_range in plan.space().ranges.items()
+        },
+    }
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    rounds = ", ".join(map(str, content["trials_of_rounds"]))
+    budget = ", ".join(f"{kind} {limit:g}" for kind, limit in content["budget"].items())
+    return "\n".join(
+        [
+            f"study of {content['task']} ({content['method']}) in {content['folder']}",
+            f"brain: {content['brain']}",
+            f"rounds of {rounds} trials, then {content['num_confirmed']} trained again",
+            f"budget: {budget}",
+            *(
+                f"  {knob}: {texts['range']}, limits {texts['limits']}"
+                for knob, texts in content["space"].items()
+            ),
+        ]
+    )
 
 
 def _refuse(message: str) -> NoReturn:

@@ -73,10 +73,11 @@ class Study:
         self._plan, self._folder, self._ledger, self._brain = plan, folder, ledger, brain
         self._earlier, self._say = tuple(earlier), say
         self._settle_time()
-        self._minutes = ledger.remaining("minutes")
+        # Without a limit, a process still says how long it worked.
+        self._minutes = min(ledger.remaining("minutes"), plan.time_budget_s / 60.0)
         self._clock: Reservation | None = None
         self._started = time.monotonic()
-        if 0.0 < self._minutes < float("inf"):
+        if self._minutes > 0.0:
             plan = replace(plan, time_budget_s=60.0 * self._minutes)
             self._clock = ledger.reserve("minutes", self._minutes)
         self.sweep = Sweep(plan, folder, say=self._note)

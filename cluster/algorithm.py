@@ -50,6 +50,7 @@ class MAMLConfig(AlgorithmConfig):
         self.env_runner_cls = MAMLEnvRunner
         self.num_env_runners = 0
         self.num_physics_threads = 0
+        self.run_name = ""  # what the dashboard calls the runners of this training
         self.restart_failed_env_runners = True
         self.delay_between_env_runner_restarts_s = 0.0
         self.num_consecutive_env_runner_failures_tolerance = 100

@@ -39,6 +39,10 @@ class MAMLEnvRunner(EnvRunner, Checkpointable):
             config.num_physics_threads or threads,
         )
 
+    def __repr__(self) -> str:
+        """The name in Ray's dashboard: whose runner it is, and which."""
+        return f"{self.config.run_name} runner {self.worker_index}".strip()
+
     def sample(
         self,
         *,

@@ -41,6 +41,8 @@ class SweepPlan:
         time_budget_s: Search no longer than this [s].
         max_concurrent: Trials at once.
         num_env_runners: Remote rollout actors of a trial; 0 samples in the trial's process.
+        num_learners: Remote learners that share the meta-updates of a trial; 0 makes them in its
+            process.
         searcher: How points are chosen.
         scheduler: How trials are stopped early.
         seed: Of the searcher and of every trial.
@@ -66,6 +68,7 @@ class SweepPlan:
     time_budget_s: float = 480.0
     max_concurrent: int = 1
     num_env_runners: int = 0
+    num_learners: int = 0
     searcher: str = "tpe"
     scheduler: str = "asha"
     seed: int = 0
@@ -84,7 +87,7 @@ class SweepPlan:
         for name in ("num_samples", "max_env_steps", "max_concurrent", "rounds", "seeds_per_trial"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {getattr(self, name)}")
-        for name in ("num_env_runners", "seed", "num_confirmed"):
+        for name in ("num_env_runners", "num_learners", "seed", "num_confirmed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, but got {getattr(self, name)}")
         if not self.time_budget_s > 0:
@@ -94,6 +97,12 @@ class SweepPlan:
                 f"each of the {self.rounds} rounds must have a trial, but of "
                 f"{self.num_samples} trials {self.num_confirmed} are for confirming; raise "
                 "`--num-samples`, or lower `--rounds` or `--num-confirmed`"
+            )
+        num_tasks = self.base().meta.num_tasks
+        if self.num_learners > num_tasks:
+            raise ValueError(
+                f"`num_learners` must not exceed `meta.num_tasks`, but got {self.num_learners} and "
+                f"{num_tasks}: a learner without a task learns nothing"
             )
         if "seed" in self.space().ranges:
             raise ValueError("`seed` must not be searched: use `--seeds-per-trial` to average it")
@@ -141,8 +150,8 @@ class SweepPlan:
         return self.seed + repetition * self.seeds_per_trial
 
     def cpus_per_trial(self) -> int:
-        """One for the trial and one for each of its rollout actors."""
-        return 1 + self.num_env_runners
+        """One for the trial and one for each of its rollout actors and learners."""
+        return 1 + self.num_env_runners + self.num_learners
 
     def check_cpus(self, num_cpus: int) -> None:
         """See that the trials fit.
@@ -154,8 +163,8 @@ class SweepPlan:
         if needed > num_cpus:
             raise TooFewCpusError(
                 f"`--max-concurrent {self.max_concurrent}` trials x (1 + {self.num_env_runners} "
-                f"env runners) need {needed} CPUs, but there are {num_cpus}; lower "
-                "`--max-concurrent` or `--num-env-runners`"
+                f"env runners + {self.num_learners} learners) need {needed} CPUs, but there are "
+                f"{num_cpus}; lower `--max-concurrent`, `--num-env-runners` or `--num-learners`"
             )
 
     def flags(self) -> list[str]:

@@ -127,6 +127,11 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> N
     assert "rounds of 2, 2 trials, then 2 trained again" in result.stdout
     assert "budget: trials 6, minutes 30, tokens 2e+06" in result.stdout
     assert "meta.inner_lr: [0.01, 1], limits [0.0001, 10]" in result.stdout
+    as_json = CliRunner().invoke(app, [*SIZE, *limits, *place, "--json"])
+    content = json.loads(as_json.stdout)
+    assert content["budget"] == {"trials": 6, "minutes": 30, "tokens": 2_000_000}
+    assert (content["trials_of_rounds"], content["num_confirmed"]) == ([2, 2], 2)
+    assert content["space"]["meta.inner_lr"]["limits"] == "[0.0001, 10]"
     assert not list(tmp_path.iterdir())
 
 
@@ -151,7 +156,7 @@ def test_a_dry_run_of_a_kept_study_shows_its_own_settings(tmp_path: Path) -> Non
         (["--task", "point", "--method", "lstn"], "the methods are: "),
         (["--task", "point", "--rounds", "0"], "`rounds` must be at least 1"),
         (["--task", "point", "--rounds", "30"], "each of the 30 rounds must have a trial"),
-        (["--task", "point", "--budget-trials", "0"], "`num_samples` must be at least 1"),
+        (["--task", "point", "--budget-trials", "0"], "`--budget-trials` is 0"),
         (["--task", "point", "--budget-minutes", "0"], "`time_budget_s` must be positive"),
         (["--task", "point", "--budget-minutes", "nan"], "must be positive"),
         (["--task", "point", "--budget-minutes", "inf"], "must be finite"),

@@ -1,0 +1,118 @@
+"""``python -m cluster.check``: see that launch files are safe before they cost anything."""
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+import yaml
+
+from cluster.container_rules import containerfile_faults
+from cluster.fault import Fault, placeholders
+from cluster.launch_rules import launch_faults
+from cluster.launch_schema import schema_faults
+from cluster.manifest_rules import manifest_faults
+
+LAUNCH = Path(__file__).parent / "launch"
+_STARTING = re.compile(r"^(cluster_name|apiVersion):", re.MULTILINE)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def check(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Launch files, manifests, Containerfiles; by default all of ours."),
+    ] = None,
+    constraints: Annotated[Path, typer.Option(help="Where the version of Ray is pinned.")] = Path(
+        "constraints.txt"
+    ),
+    ready: Annotated[
+        bool, typer.Option("--ready", help="What is still to be filled in is a fault, too.")
+    ] = False,
+) -> None:
+    """Check launch files against Ray's own schema and this project's rules.
+
+    One line a fault, with the file, the key and what to write. Exits with 0 if there is none, with
+    1 if there are some, and with 2 if a file cannot be read.
+    """
+    paths = files or shipped_files()
+    try:
+        ray_version = pinned_ray(constraints.read_text())
+        contents = {path: path.read_text() for path in paths}
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        _refuse(f"{error}")
+    num_faults = 0
+    if version("ray") != ray_version:
+        num_faults += 1
+        typer.echo(
+            f"{constraints}: ray=={ray_version} is pinned, but {version('ray')} is installed here, "
+            "and `ray up` needs the cluster's own version; install with `-c constraints.txt`"
+        )
+    for path, text in contents.items():
+        faults, notes = file_faults(path, text, ray_version)
+        faults, notes = ([*faults, *notes], []) if ready else (faults, notes)
+        num_faults += len(faults)
+        for fault in faults:
+            typer.echo(f"{path}: {fault}")
+        for note in notes:
+            typer.echo(f"{path}: to do before it is used: {note}")
+        if not faults:
+            typer.echo(f"{path}: no fault")
+    raise typer.Exit(1 if num_faults else 0)
+
+
+def shipped_files() -> list[Path]:
+    """The launch files, manifests and the Containerfile that come with the project."""
+    # Beside them may lie the configuration of what watches a cluster.
+    starting = [path for path in LAUNCH.rglob("*.yaml") if _STARTING.search(path.read_text())]
+    return [*sorted(starting), LAUNCH / "Containerfile"]
+
+
+def pinned_ray(text: str) -> str:
+    r"""The version of Ray in the text of a constraints file.
+
+    Example:
+        >>> pinned_ray("raydar==1.0\nray==2.60.0\n")
+        '2.60.0'
+    """
+    for line in text.splitlines():
+        name, _, pin = line.partition("#")[0].partition("==")
+        if name.strip() == "ray":
+            return pin.strip()
+    raise ValueError("a line of the constraints must read ray==VERSION, but there is none")
+
+
+def file_faults(path: Path, text: str, ray_version: str) -> tuple[list[Fault], list[Fault]]:
+    """What is wrong with a file, and what has to be filled in.
+
+    Args:
+        path: Its name tells a Containerfile from YAML.
+        text: Its content.
+        ray_version: The one that constraints.txt has.
+    """
+    if path.name.startswith(("Containerfile", "Dockerfile")):
+        return containerfile_faults(text), []
+    try:
+        documents: list[Any] = [part for part in yaml.safe_load_all(text) if part is not None]
+    except yaml.YAMLError as error:
+        return [Fault("", f"is not YAML: {' '.join(str(error).split())}")], []
+    if not documents or not all(isinstance(document, dict) for document in documents):
+        return [Fault("", "must hold YAML mappings")], []
+    todo = [note for document in documents for note in placeholders(document)]
+    if any("apiVersion" in document for document in documents):
+        return manifest_faults(documents, ray_version), todo
+    if len(documents) > 1:
+        return [Fault("", f"must hold one document, but holds {len(documents)}")], todo
+    return schema_faults(documents[0]) or launch_faults(documents[0], ray_version), todo
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,254 @@
+"""What this project asks of a file for ``ray up``, beyond Ray's own schema; it opens no file."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cluster.fault import Fault, leaves, mapping, sequence
+
+TOKEN_PATH = "~/.ray/auth_token"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HEAD_START, WORKER_START = "head_start_ray_commands", "worker_start_ray_commands"
+SETUP = ("setup_commands", "head_setup_commands", "worker_setup_commands")
+
+_WORLD = re.compile(r"(?<![\d.])0\.0\.0\.0/0|(?<![\w:])::/0")
+_AUTH_MODE = re.compile(r"\bRAY_AUTH_MODE=[\"']?(\w+)")
+_DASHBOARD = re.compile(r"--dashboard-host[= ][\"']?([^\s\"';]+)")
+_RAY_PIN = re.compile(r"(?<![\w.-])ray(?:\[[\w,]+\])?==([\w.!+]+)")
+_RAY_IMAGE = re.compile(r"rayproject/ray[\w-]*(?::([\w.-]+))?")
+_INSTALLS_RAY = re.compile(r"pip3? install\b.*(?:\.\[|(?<![\w./-])ray(?![\w/-]))")
+_SECRET = re.compile(r"\bRAY_AUTH_TOKEN=|(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
+
+
+def launch_faults(config: Mapping[str, Any], ray_version: str) -> list[Fault]:
+    """All that is wrong with a launch file which Ray's schema admits.
+
+    Args:
+        config: The parsed file.
+        ray_version: The one that constraints.txt has.
+    """
+    found = [fault for rule in _RULES for fault in rule(config)]
+    return [*found, *_versions(config, ray_version)]
+
+
+def commands(config: Mapping[str, Any], *keys: str) -> Iterator[tuple[str, str]]:
+    """The commands under some keys, each with its place."""
+    for key in keys:
+        for index, command in enumerate(sequence(config.get(key))):
+            yield f"{key}[{index}]", str(command)
+
+
+def ray_starts(config: Mapping[str, Any], *keys: str) -> list[tuple[str, str]]:
+    """The commands that start Ray."""
+    return [(where, text) for where, text in commands(config, *keys) if "ray start" in text]
+
+
+def _start_commands(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Ray's own commands, which fill in for those left out, show the dashboard to the world."""
+    has_workers = config.get("max_workers") != 0
+    for key in (HEAD_START, WORKER_START) if has_workers else (HEAD_START,):
+        if not ray_starts(config, key):
+            yield Fault(key, "a command must start Ray, or Ray's own ones without a token are used")
+
+
+def _token_auth(config: Mapping[str, Any]) -> Iterator[Fault]:
+    for where, text in ray_starts(config, HEAD_START, WORKER_START):
+        modes = _AUTH_MODE.findall(text)
+        if not modes or set(modes) != {"token"}:
+            yield Fault(
+                where,
+                f"RAY_AUTH_MODE must be token, but is {modes[-1] if modes else 'not set'}; "
+                "write `export RAY_AUTH_MODE=token;` before `ray start`",
+            )
+    if TOKEN_PATH not in mapping(config.get("file_mounts")):
+        yield Fault(
+            "file_mounts",
+            f"every node needs the token, but {TOKEN_PATH} is not mounted; write "
+            f'`"{TOKEN_PATH}": "{TOKEN_PATH}"`',
+        )
+    if not any(f"chmod 600 {TOKEN_PATH}" in text for _, text in commands(config, *SETUP)):
+        yield Fault(
+            "setup_commands",
+            f"only its owner may read the token; write `chmod 600 {TOKEN_PATH}`",
+        )
+    for where, leaf in leaves(config):
+        if isinstance(leaf, str) and _SECRET.search(leaf):
+            yield Fault(where, "a token must not stand in the file; mount the token's file instead")
+
+
+def _closed_dashboard(config: Mapping[str, Any]) -> Iterator[Fault]:
+    for where, text in ray_starts(config, HEAD_START):
+        hosts = _DASHBOARD.findall(text)
+        if not hosts or hosts[-1] not in LOOPBACK:
+            yield Fault(
+                where,
+                f"the dashboard runs whatever it is sent and must listen on loopback alone, but "
+                f"--dashboard-host is {hosts[-1] if hosts else 'not given'}; write "
+                "--dashboard-host=127.0.0.1 and look at it with `ray dashboard FILE`",
+            )
+
+
+def _closed_network(config: Mapping[str, Any]) -> Iterator[Fault]:
+    for where, leaf in leaves(config):
+        if isinstance(leaf, str) and _WORLD.search(leaf):
+            yield Fault(where, f"{leaf} is the whole world; name the addresses that you come from")
+    provider = mapping(config.get("provider"))
+    check = {"aws": _closed_aws, "gcp": _closed_gcp, "azure": _closed_azure}.get(
+        str(provider.get("type"))
+    )
+    if check is not None:
+        yield from check(config)
+
+
+def _closed_aws(config: Mapping[str, Any]) -> Iterator[Fault]:
+    for where, node in _node_configs(config):
+        if not sequence(node.get("SecurityGroupIds")):
+            yield Fault(
+                f"{where}.SecurityGroupIds",
+                "left out, Ray makes a group whose port 22 is open to 0.0.0.0/0; name a group of "
+                "your own that admits ssh from your address and all traffic within the group",
+            )
+
+
+def _closed_gcp(config: Mapping[str, Any]) -> Iterator[Fault]:
+    for where, node in _node_configs(config):
+        networks = [
+            str(mapping(interface).get("subnetwork", ""))
+            for interface in sequence(node.get("networkInterfaces"))
+        ]
+        if not networks or any(name.rpartition("/")[2] in ("", "default") for name in networks):
+            yield Fault(
+                f"{where}.networkInterfaces",
+                "left out or `default`, the machines stand in a network that admits ssh from "
+                "0.0.0.0/0; name a subnetwork of your own whose firewall admits your address",
+            )
+
+
+def _closed_azure(config: Mapping[str, Any]) -> Iterator[Fault]:
+    provider = mapping(config.get("provider"))
+    if provider.get("use_internal_ips") is not True or provider.get("use_external_head_ip"):
+        yield Fault(
+            "provider.use_internal_ips",
+            "must be true, with use_external_head_ip left out: Ray's security group admits ssh "
+            "from everywhere, so no machine may have a public address; go through a jump host",
+        )
+
+
+def _head_stays(config: Mapping[str, Any]) -> Iterator[Fault]:
+    head = str(config.get("head_node_type"))
+    for where, node in _node_configs(config):
+        spot = (
+            mapping(node.get("InstanceMarketOptions")).get("MarketType") == "spot"
+            or mapping(node.get("scheduling")).get("provisioningModel") == "SPOT"
+            or bool(mapping(node.get("scheduling")).get("preemptible"))
+            or mapping(node.get("azure_arm_parameters")).get("priority") == "Spot"
+        )
+        if spot and where == f"available_node_types.{head}.node_config":
+            yield Fault(where, "the head must not be a spot machine: with it ends the whole sweep")
+
+
+def _bounded(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """The knobs that bound what a cluster costs are stated, not left to Ray's defaults."""
+    for key in ("max_workers", "idle_timeout_minutes"):
+        if key not in config:
+            yield Fault(key, "must be stated: it bounds what the cluster costs")
+    head = config.get("head_node_type")
+    for name, node in mapping(config.get("available_node_types")).items():
+        if name != head and "max_workers" not in mapping(node):
+            yield Fault(
+                f"available_node_types.{name}.max_workers",
+                "must be stated: it bounds what the cluster costs",
+            )
+        if "CPU" not in mapping(mapping(node).get("resources")):
+            yield Fault(
+                f"available_node_types.{name}.resources",
+                'must state the CPUs that trials are counted by; write `{ "CPU": 8 }`',
+            )
+
+
+def _spares_others(config: Mapping[str, Any]) -> Iterator[Fault]:
+    if mapping(config.get("provider")).get("type") != "local":
+        return
+    for where, text in commands(config, HEAD_START, WORKER_START):
+        if re.search(r"\bray stop\b", text):
+            yield Fault(
+                where,
+                "`ray stop` ends every Ray on the host, other work too; write "
+                "`python -m cluster.stop`",
+            )
+
+
+def _starts_workers(config: Mapping[str, Any]) -> Iterator[Fault]:
+    provider = mapping(config.get("provider"))
+    if provider.get("type") != "local" or not sequence(provider.get("worker_ips")):
+        return
+    for where, text in ray_starts(config, HEAD_START):
+        if "RAY_enable_autoscaler_v2=0" not in text:
+            yield Fault(
+                where,
+                "Ray's second autoscaler, the default, starts no worker on machines of one's own; "
+                "write `export RAY_enable_autoscaler_v2=0;` before `ray start`",
+            )
+
+
+def _light_mounts(config: Mapping[str, Any]) -> Iterator[Fault]:
+    for remote, local in mapping(config.get("file_mounts")).items():
+        if str(local).rstrip("/") in ("", ".", ".."):
+            yield Fault(
+                f"file_mounts.{remote}",
+                f"Ray reads every file beneath {str(local)!r} at each start, .venv, runs and .git "
+                "too, whatever rsync leaves out; mount the folders one by one",
+            )
+
+
+def _many_files(config: Mapping[str, Any]) -> Iterator[Fault]:
+    for where, text in ray_starts(config, HEAD_START, WORKER_START):
+        if "ulimit -n" not in text:
+            yield Fault(
+                where, "Ray runs out of open files by default; write `ulimit -n 65536;` first"
+            )
+
+
+def _versions(config: Mapping[str, Any], ray_version: str) -> Iterator[Fault]:
+    for where, leaf in leaves(config):
+        text = str(leaf)
+        images = [tag or "none" for tag in _RAY_IMAGE.findall(text)]
+        wrong = [version for version in _RAY_PIN.findall(text) if version != ray_version]
+        wrong += [tag for tag in images if tag.partition("-")[0] != ray_version]
+        for version in wrong:
+            yield Fault(
+                where, f"Ray must be {ray_version} as in constraints.txt, but is {version} here"
+            )
+    installs = [(w, text) for w, text in commands(config, *SETUP) if _INSTALLS_RAY.search(text)]
+    for where, text in installs:
+        if "-c constraints.txt" not in text and not _RAY_PIN.search(text):
+            yield Fault(
+                where,
+                "installs whatever version is newest; write `pip install -c constraints.txt ...`",
+            )
+    mounted = mapping(config.get("file_mounts")).values()
+    if "pyproject.toml" in [str(local).rpartition("/")[2] for local in mounted] and not installs:
+        yield Fault(
+            "setup_commands",
+            "the project is mounted but not installed; write `cd ~/ssmrl && .venv/bin/pip install "
+            "-c constraints.txt -e '.[tuning]'`",
+        )
+
+
+def _node_configs(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, node in mapping(config.get("available_node_types")).items():
+        yield f"available_node_types.{name}.node_config", mapping(mapping(node).get("node_config"))
+
+
+_RULES: tuple[Callable[[Mapping[str, Any]], Iterator[Fault]], ...] = (
+    _start_commands,
+    _token_auth,
+    _closed_dashboard,
+    _closed_network,
+    _head_stays,
+    _bounded,
+    _spares_others,
+    _starts_workers,
+    _light_mounts,
+    _many_files,
+)

@@ -1,0 +1,46 @@
+"""What Ray itself asks of a file for ``ray up``, found without a network and without a provider."""
+
+import copy
+import io
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema
+
+from cluster.fault import Fault
+
+
+def schema_faults(config: Mapping[str, Any]) -> list[Fault]:
+    """Where a parsed launch file differs from Ray's schema, and what Ray's own check refuses."""
+    spec = find_spec("ray")
+    assert spec is not None, "cluster needs ray"
+    assert spec.origin is not None
+    path = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
+    validator = jsonschema.Draft7Validator(json.loads(path.read_text()))
+    found = [
+        Fault(error.json_path.removeprefix("$").removeprefix("."), error.message)
+        for error in validator.iter_errors(config)
+    ]
+    return found or _refusals(config)
+
+
+def _refusals(config: Mapping[str, Any]) -> list[Fault]:
+    """What Ray finds by filling in its defaults, as `ray up` does before it asks the provider."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # it tells what it fills in
+    heard = io.StringIO()  # Ray prints what it also raises
+    try:
+        with redirect_stdout(heard), redirect_stderr(heard):
+            validate_config(prepare_config(copy.deepcopy(dict(config))))
+    except click.ClickException as error:
+        return [Fault("provider", " ".join(error.message.split()))]
+    except (ValueError, RuntimeError, KeyError, AssertionError, NotImplementedError) as error:
+        return [Fault("provider", " ".join(str(error).split()))]
+    return []

@@ -1,0 +1,106 @@
+"""``python -m cluster.stop``: end one Ray on this host, and no other; not a whole cluster."""
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import ray  # noqa: F401  (psutil comes with it, inside of it)
+
+import psutil  # isort: skip
+
+_GRACE_SECONDS = 10.0
+_PROGRAMS = ("raylet", "gcs_server")
+
+
+def temp_dir() -> Path:
+    """Where the Ray that this environment starts keeps its files."""
+    return Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
+
+
+def ray_processes(folder: Path) -> list[psutil.Process]:
+    """The processes of the Ray that keeps its files in a folder, its raylet first.
+
+    Ray's own programs name their session's folder on their command lines. Workers rename
+    themselves, but they and the jobs descend from the raylet.
+
+    Args:
+        folder: What ``ray start`` was given as ``--temp-dir``.
+    """
+    roots = [process for process in psutil.process_iter() if _belongs(process, folder)]
+    found = {process.pid: process for process in roots}
+    for process in roots:
+        try:
+            found.update({child.pid: child for child in process.children(recursive=True)})
+        except psutil.NoSuchProcess:
+            continue
+    found.pop(os.getpid(), None)  # when a job of this very cluster calls
+    return sorted(found.values(), key=_rank)
+
+
+def stop(folder: Path, grace: float = _GRACE_SECONDS) -> int:
+    """End the Ray that keeps its files in a folder.
+
+    Args:
+        folder: What ``ray start`` was given as ``--temp-dir``.
+        grace: How long a process may take to end by itself [s].
+
+    Returns:
+        How many processes it had.
+    """
+    processes = ray_processes(folder)
+    for rank in (0, 1, 2):  # what shares the fate of others complains if those end first
+        group = [process for process in processes if _rank(process) == rank]
+        for process in group:
+            _signal(process, kill=False)
+        for process in psutil.wait_procs(group, timeout=grace)[1]:
+            _signal(process, kill=True)
+    psutil.wait_procs(processes, timeout=grace)
+    return len(processes)
+
+
+def _belongs(process: psutil.Process, folder: Path) -> bool:
+    try:
+        words = process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
+    if not words or not any(_is_program(word) for word in words[:4]):
+        return False
+    values = [word.rpartition("=")[2] for word in words]
+    names = (str(folder), str(folder.resolve()))
+    return any(value == name or value.startswith(f"{name}/") for value in values for name in names)
+
+
+def _is_program(word: str) -> bool:
+    """Ray's servers, and the scripts of its package that Python runs."""
+    return Path(word).name in _PROGRAMS or (word.endswith(".py") and "/ray/" in word)
+
+
+def _rank(process: psutil.Process) -> int:
+    """0 for the raylet, 2 for the one that all others talk to, 1 for what is between."""
+    try:
+        name = process.name()
+    except psutil.NoSuchProcess:
+        return 1
+    return {"raylet": 0, "gcs_server": 2}.get(name, 1)
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> int:
+    """``[--temp-dir FOLDER]``; by default the folder of this environment's Ray."""
+    if len(arguments) not in (0, 2) or (arguments and arguments[0] != "--temp-dir"):
+        print("usage: python -m cluster.stop [--temp-dir FOLDER]", file=sys.stderr)
+        return 2
+    folder = Path(arguments[1]) if arguments else temp_dir()
+    num_ended = stop(folder)
+    print(f"ended {num_ended} processes of the Ray in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
