@@ -14,7 +14,7 @@ from ssmrl.train import evaluate, initial_actor, train
 from tuning.plan import SweepPlan
 from tuning.space import SearchSpace, default_limits, default_space
 
-MAX_ENV_STEPS = 48_000
+MAX_ENV_STEPS = 24_000
 NUM_CHECKS = 2  # fresh seeds that the named configuration is trained with again
 
 
