@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,7 +18,7 @@ from agents.ledger import KINDS, Budget, EventKind, Ledger
 from ssmrl.envs.families import get_family
 from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive, interruptible
-from tuning.plan import SweepPlan, kept_plan, sweep_folder, usable_cpus
+from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus
 from tuning.ranges import range_text
 
 _MODULE = ("python", "-m", "agents.research")
@@ -74,6 +75,19 @@ def research(  # noqa: PLR0917  # one parameter a flag
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join; by default a private one here.")
+    ] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
+    ] = None,
+    num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
+    num_learners: Annotated[
+        int, typer.Option(help="Learners that share the meta-updates of a trial.")
+    ] = 0,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Have Ray's dashboard, and say where it is.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="End stdout with one JSON object.")
     ] = False,
@@ -97,7 +111,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
             rounds=rounds,
             seeds_per_trial=seeds_per_trial,
             num_confirmed=num_confirmed,
-            max_concurrent=usable_cpus(),
+            num_env_runners=num_env_runners,
+            num_learners=num_learners,
         )
         plan = plan if space is None else plan.within(space)
         budget = Budget(budget_trials, budget_minutes, budget_tokens, budget_calls)
@@ -106,6 +121,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         label = name or f"research-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = sweep_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
+        plan = plan.sized(max_concurrent, usable_cpus() if address is None else None)
         _make_brain(model, base_url)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +137,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
     words += ["--base-url", base_url] if base_url else []
     words += [] if use_earlier else ["--no-earlier"]
     place = ["--task", plan.task, "--storage", str(storage), "--name", label]
+    place += ["--address", address] if address else []
+    place += ["--dashboard"] if dashboard else []
     place += ["--json"] if as_json else []
     try:
         with (
@@ -133,6 +151,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 folder,
                 brain_of=(model, base_url),
                 use_earlier=use_earlier,
+                address=address,
+                dashboard=dashboard,
                 quiet=as_json,
                 command=shlex.join([*_MODULE, *_flags(plan, budget), *words]),
             )
@@ -150,6 +170,8 @@ def _run(
     *,
     brain_of: tuple[str | None, str | None],
     use_earlier: bool,
+    address: str | None,
+    dashboard: bool,
     quiet: bool,
     command: str,
 ) -> dict[str, Any]:
@@ -158,8 +180,10 @@ def _run(
     from agents.earlier import earlier_findings
     from agents.study import Study
     from agents.study_report import conclude_study
+    from cluster.auth_token import TokenError
     from cluster.session import session
-    from tuning.engine import DamagedError
+    from cluster.shared_folder import NotSharedError
+    from tuning.engine import DamagedError, ready
 
     replace_file(folder / "config.json", plan.to_json())
     stream = sys.stderr if quiet else sys.stdout
@@ -186,11 +210,16 @@ def _run(
         )
     except DamagedError as error:
         _refuse(str(error))
-    if study.is_finished():
-        study.close()
-    else:
-        with session(None, num_cpus=usable_cpus()) as num_cpus:
-            study.run(num_cpus=num_cpus, quiet=quiet)
+    note = partial(show, EventKind.NOTED)
+    try:
+        if study.is_finished():
+            study.close()
+        else:
+            with session(address, num_cpus=usable_cpus(), dashboard=dashboard, say=note) as found:
+                cpus = ready(plan, folder, address=address, found_cpus=found, say=note)
+                study.run(num_cpus=cpus, quiet=quiet)
+    except (ConnectionError, NotSharedError, TokenError, TooFewCpusError) as error:
+        _refuse(str(error))
     return conclude_study(
         plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show
     )
@@ -225,8 +254,6 @@ def _settle(
     kept = kept_plan(plan, folder, resume=resume, what="study")
     if kept is None:
         return plan, budget
-    # What a machine can bear may change between two starts; what decides the trials may not.
-    kept = dataclasses.replace(kept, max_concurrent=plan.max_concurrent)
     with exclusive(folder):  # reading a ledger mends what a killed process left of its last line
         ledger = Ledger(folder / "ledger.jsonl")
     if ledger.events:
@@ -245,7 +272,7 @@ def _default_env_steps(task: str) -> int:
 
 def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
     """The command-line flags that make a study like this one."""
-    of_sweeps = ("--num-samples", "--time-budget-s", "--max-concurrent", "--num-env-runners")
+    of_sweeps = ("--num-samples", "--time-budget-s", "--max-concurrent")
     words = plan.flags()
     pairs = zip(words[::2], words[1::2], strict=True)
     flags = [word for pair in pairs if pair[0] not in of_sweeps for word in pair]

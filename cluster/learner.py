@@ -37,6 +37,10 @@ class MAMLLearner(TorchLearner):
     make the same steps, along the sum of their gradients, so they stay equal.
     """
 
+    def __repr__(self) -> str:
+        """The name in Ray's dashboard: whose learner it is."""
+        return f"{self.config.run_name} learner".strip()
+
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Register the meta-learner's optimiser."""
         config = config or self.config

@@ -1,65 +1,188 @@
 """Start a private Ray on this machine, or join the cluster that the user names; never another."""
 
+import getpass
+import ipaddress
 import logging
 import os
 import socket
-import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
-
-def token_path() -> Path:
-    """Where Ray looks for this user's authentication token."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-
+from cluster.auth_token import (
+    TokenError,
+    ensure_token,
+    is_token_known,
+    protect_token,
+    token_path,
+)
 
 # Ray reads these when it is imported: no reports to its makers; accelerator variables of tasks
 # that ask for no accelerator stay as they are; and a token is shown to a named cluster, too,
 # unless Ray was imported before and has settled that already.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if "ray" not in sys.modules and ("RAY_AUTH_TOKEN" in os.environ or token_path().is_file()):
+if "ray" not in sys.modules and is_token_known():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-import ray  # noqa: E402
+import ray
+from ray._private import ray_constants
 
+LOOPBACK = "127.0.0.1"
 _CONNECT_SECONDS = 5.0
 
 
 @contextmanager
-def session(address: str | None = None, num_cpus: int | None = None) -> Iterator[int]:
+def session(
+    address: str | None = None,
+    num_cpus: int | None = None,
+    *,
+    dashboard: bool = False,
+    dashboard_host: str = LOOPBACK,
+    say: Callable[[str], None] = print,
+) -> Iterator[int]:
     """A Ray session that ends with the block.
 
     Args:
         address: A cluster to join, for example ``auto`` or ``ray://host:10001``; None starts a
             private one on this machine, also when another one is running here.
         num_cpus: Cores of the private one; all by default.
+        dashboard: Say where the dashboard is. A private session has one only then, since it costs
+            seconds and memory; it takes the first free port from 8265 on.
+        dashboard_host: Where the dashboard of a private session listens.
+        say: Prints a line.
 
     Yields:
         How many CPUs the session has.
 
     Raises:
         ConnectionError: If there is no cluster at ``address``.
+        TokenError: If other machines could reach the private session's dashboard without a token,
+            or there is no token to ask for.
     """
-    if address is not None:
+    if address is None:
+        context = _start_private(num_cpus, dashboard, dashboard_host)
+    else:
         _check_reachable(address)
-    ray.init(
-        address=address or "local",
-        num_cpus=None if address else num_cpus,
-        include_dashboard=None if address else False,
-        # The private one listens on this machine alone.
-        _node_ip_address=None if address else "127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-    )
-    protect_token()
+        context = ray.init(address=address, **_QUIET)
+        protect_token()
     try:
+        if dashboard:
+            # Ray sets the variable when it settles by itself that a token is asked for.
+            asks = "RAY_AUTH_MODE" in os.environ and is_auth_on()
+            for line in directions(
+                context.dashboard_url, host=_head_host(address), asks_for_token=asks
+            ):
+                say(line)
         yield int(ray.cluster_resources().get("CPU", 0))
     finally:
         ray.shutdown()
+
+
+def directions(url: str | None, *, host: str, asks_for_token: bool) -> list[str]:
+    """How to open a dashboard, here and from another machine.
+
+    Args:
+        url: Of the dashboard, host and port; None if there is none.
+        host: The machine on which it listens, as others call it.
+        asks_for_token: Whether it does.
+
+    Returns:
+        Lines to print.
+
+    Example:
+        >>> directions("127.0.0.1:8265", host="head", asks_for_token=True)[0]
+        'dashboard http://127.0.0.1:8265'
+    """
+    if not url:
+        return ["this cluster has no dashboard"]
+    lines = [f"dashboard http://{url}"]
+    listens_on, _, port = url.rpartition(":")
+    if is_loopback(listens_on):
+        tunnel = f"ssh -L {port}:{LOOPBACK}:{port} {getpass.getuser()}@{host}"
+        lines.append(f"  from another machine, open the same address after: {tunnel}")
+    if not asks_for_token:
+        lines.append("  it asks for no token: whoever reaches it can run programs there")
+    elif os.environ.get("RAY_AUTH_TOKEN"):
+        lines.append("  it asks for the token, which is in RAY_AUTH_TOKEN")
+    else:
+        lines.append(f"  it asks for the token, which is in {token_path()}")
+    return lines
+
+
+def is_auth_on() -> bool:
+    """Whether a private session asks for the token, as it does unless the environment objects."""
+    return os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address reaches no further than this machine; an unknown name may.
+
+    Example:
+        >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "head")]
+        [True, True, True, False, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+# Ray's own lines would come between ours.
+_QUIET: dict[str, Any] = {
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+    "configure_logging": False,
+}
+
+
+def _start_private(num_cpus: int | None, dashboard: bool, dashboard_host: str) -> Any:
+    if not is_auth_on() and not is_loopback(dashboard_host):
+        raise TokenError(
+            "a dashboard that other machines can reach must ask for a token, since whoever "
+            f"reaches it can run programs here, but got {dashboard_host=} and RAY_AUTH_MODE="
+            f"{os.environ['RAY_AUTH_MODE']!r}; unset RAY_AUTH_MODE, or listen on {LOOPBACK} and "
+            "tunnel"
+        )
+    if is_auth_on():
+        ensure_token()
+    # It warns that it asks for a token, and says how it would not.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    with _on_loopback_alone():
+        context: Any = ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=dashboard,
+            dashboard_host=dashboard_host,
+            _node_ip_address=LOOPBACK,
+            **_QUIET,
+        )
+    listens_on = str(context.address_info["node_ip_address"])
+    if not is_auth_on() and not is_loopback(listens_on):
+        ray.shutdown()
+        raise TokenError(
+            f"a session without a token must listen on {LOOPBACK} alone, but Ray took "
+            f"{listens_on}; unset RAY_AUTH_MODE"
+        )
+    return context
+
+
+@contextmanager
+def _on_loopback_alone() -> Iterator[None]:
+    """Let Ray listen on the loopback address, as it does where it makes no clusters, on a Mac.
+
+    Elsewhere it takes that address for a slip, puts the machine's own in its place, and all of its
+    processes listen on all interfaces. The tests see that they do not.
+    """
+    usual = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = usual
 
 
 def _check_reachable(address: str) -> None:
@@ -73,8 +196,10 @@ def _check_reachable(address: str) -> None:
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
 
 
-def protect_token() -> None:
-    """Ray writes its authentication token readable by everyone: keep it to its owner."""
-    token = token_path()
-    if token.is_file() and stat.S_IMODE(token.stat().st_mode) != 0o600:
-        token.chmod(0o600)
+def _head_host(address: str | None) -> str:
+    """The machine of the dashboard, as others call it: the head of a cluster, or this one."""
+    if address is not None:
+        head, _, _ = str(ray.get_runtime_context().gcs_address).rpartition(":")
+        if not is_loopback(head):
+            return head
+    return socket.gethostname()

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
+from cluster.metrics import SweepMetrics
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round
@@ -56,16 +58,27 @@ def run_trials(
     trainable = tune.with_resources(
         tune.with_parameters(
             MetaTraining,
+            sweep=folder.name,
             base=plan.base(),
             num_seeds=plan.seeds_per_trial,
             max_env_steps=plan.max_env_steps,
             folder=(folder / "checkpoints").resolve(),  # workers have other working directories
             num_env_runners=plan.num_env_runners,
+            num_learners=plan.num_learners,
             num_physics_threads=num_physics_threads,
         ),
         PlacementGroupFactory([{"CPU": 1}] * plan.cpus_per_trial()),
     )
-    keeper = RowKeeper(this.number, table, searcher, progress, time_budget_s=time_budget_s)
+    # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
+    trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
+    keeper = RowKeeper(
+        this.number,
+        table,
+        searcher,
+        progress,
+        SweepMetrics(folder.name),
+        time_budget_s=time_budget_s,
+    )
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     tuner = tune.Tuner(
         trainable,
@@ -76,6 +89,7 @@ def run_trials(
             max_concurrent_trials=plan.max_concurrent,
             time_budget_s=time_budget_s,
             reuse_actors=True,
+            trial_name_creator=RowNames(searcher),
         ),
         run_config=RunConfig(
             name=f"tune-{this.number}-{os.getpid()}",
@@ -92,6 +106,29 @@ def run_trials(
     keeper.close()
 
 
+class RowNames:
+    """Calls the trials of Tune as their rows are called, ``t0003``, wherever Tune shows a name.
+
+    Args:
+        searcher: Knows the trials' numbers.
+    """
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        self._searcher = searcher
+
+    def __call__(self, trial: Any) -> str:
+        """The id of a trial's row."""
+        return row_name(self._searcher.number(trial.trial_id))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RowNames":
+        """Itself: Tune copies what it is given for every trial, and the searcher is one."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps it with every trial for a way of resuming that is not used here."""
+        return {}
+
+
 class RowKeeper(tune.Callback):
     """Turns what Tune says of a trial into progress, and its end into a row of the table.
 
@@ -100,6 +137,7 @@ class RowKeeper(tune.Callback):
         table: Gets the rows.
         searcher: Knows the trials' numbers.
         progress: Is told what happens.
+        metrics: Is told how many trials are in which state.
         time_budget_s: When time is up [s].
     """
 
@@ -109,11 +147,13 @@ class RowKeeper(tune.Callback):
         table: TrialTable,
         searcher: StudySearcher,
         progress: Progress,
+        metrics: SweepMetrics,
         *,
         time_budget_s: float,
     ) -> None:
         self._round, self._time_budget_s = number, time_budget_s
         self._table, self._searcher, self._progress = table, searcher, progress
+        self._metrics = metrics
         self._started = time.monotonic()
         self._evaluations: dict[str, int] = {}
         self._open: dict[str, Any] = {}
@@ -121,6 +161,13 @@ class RowKeeper(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune keeps its callbacks for a way of resuming that is not used here."""
         return {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune looked around once more."""
+        ended = Counter(row.state for row in self._table.rows)
+        self._metrics.trials(
+            {"RUNNING": len(self._open), **{state.value: ended[state] for state in TrialState}}
+        )
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial began, or began again."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.session import session
+from cluster.shared_folder import check_shared
 from tuning.conclusion import conclude, finish_default, is_default_unfinished
 from tuning.driver import METRIC, run_trials
 from tuning.plan import SweepPlan
@@ -28,6 +29,7 @@ def run_sweep(
     *,
     address: str | None,
     num_cpus: int,
+    dashboard: bool = False,
     quiet: bool,
     command: str,
     say: Callable[[str], None],
@@ -39,6 +41,7 @@ def run_sweep(
         folder: The sweep's; what it holds already is gone on from.
         address: Ray cluster to join; None starts a private one.
         num_cpus: Cores that a private one may use.
+        dashboard: Say where Ray's dashboard is; a private cluster has one only then.
         quiet: Leave stdout to the result.
         command: The command line that makes this sweep.
         say: Prints a line.
@@ -50,13 +53,15 @@ def run_sweep(
         DamagedError: If a file of the folder cannot be read.
         TooFewCpusError: If the cluster cannot hold the trials.
         ConnectionError: If there is no cluster at the address.
+        TokenError: If a private cluster cannot have a token to ask for.
+        NotSharedError: If nodes of the cluster do not see the folder.
     """
     sweep = Sweep(plan, folder, say=say)
     if not sweep.is_finished() or is_default_unfinished(plan, folder, sweep.table):
-        with session(address, num_cpus=num_cpus) as found_cpus:
-            plan.check_cpus(found_cpus)
+        with session(address, num_cpus=num_cpus, dashboard=dashboard, say=say) as found_cpus:
+            cpus = ready(plan, folder, address=address, found_cpus=found_cpus, say=say)
             while (this := sweep.begin_round(next_round)) is not None:
-                sweep.run_round(this, num_cpus=found_cpus, quiet=quiet)
+                sweep.run_round(this, num_cpus=cpus, quiet=quiet)
                 if not sweep.is_complete(this):
                     break
             if is_default_unfinished(plan, folder, sweep.table):
@@ -64,6 +69,45 @@ def run_sweep(
     return conclude(
         plan, folder, sweep.table, sweep.study(), rounds=sweep.rounds, command=command, say=say
     )
+
+
+def ready(
+    plan: SweepPlan,
+    folder: Path,
+    *,
+    address: str | None,
+    found_cpus: int,
+    say: Callable[[str], None],
+) -> int:
+    """See that the trials can be made here; Ray must be running.
+
+    A private Ray that is too small is refused, and its trials share all of its cores. A cluster
+    that was joined may grow once there is work, and each trial takes what it asked for.
+
+    Args:
+        plan: What to do.
+        folder: The sweep's.
+        address: Of the cluster that was joined; None for a private one.
+        found_cpus: How many CPUs there are.
+        say: Prints a line.
+
+    Returns:
+        How many CPUs the trials at work at once have together.
+
+    Raises:
+        TooFewCpusError: If a private Ray cannot hold the trials.
+        NotSharedError: If nodes of the cluster do not see the folder.
+    """
+    if address is None:
+        plan.check_cpus(found_cpus)
+        return found_cpus
+    check_shared(folder)
+    needed = plan.max_concurrent * plan.cpus_per_trial()
+    if needed > found_cpus:
+        say(
+            f"the trials need {needed} CPUs, the cluster has {found_cpus}: some wait until it grows"
+        )
+    return needed
 
 
 class Sweep:

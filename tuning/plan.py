@@ -149,6 +149,23 @@ class SweepPlan:
         """
         return self.seed + repetition * self.seeds_per_trial
 
+    def sized(self, max_concurrent: int | None, num_cpus: int | None) -> "SweepPlan":
+        """The same plan with as many trials at once as are wanted, or as there are CPUs for.
+
+        Args:
+            max_concurrent: What is wanted; None leaves it to the CPUs.
+            num_cpus: Of a private Ray; None for a cluster, which has one trial at a time unless
+                more are wanted.
+
+        Raises:
+            TooFewCpusError: If what is wanted does not fit.
+        """
+        fitting = 1 if num_cpus is None else max(1, num_cpus // self.cpus_per_trial())
+        plan = replace(self, max_concurrent=fitting if max_concurrent is None else max_concurrent)
+        if num_cpus is not None:
+            plan.check_cpus(num_cpus)
+        return plan
+
     def cpus_per_trial(self) -> int:
         """One for the trial and one for each of its rollout actors and learners."""
         return 1 + self.num_env_runners + self.num_learners

@@ -33,6 +33,9 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
     ] = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
+    num_learners: Annotated[
+        int, typer.Option(help="Learners that share the meta-updates of a trial.")
+    ] = 0,
     searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
     scheduler: Annotated[str, typer.Option(help="asha or none.")] = "asha",
     seed: Annotated[int, typer.Option(help="Of the searcher and of training.")] = 0,
@@ -61,6 +64,9 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join; by default a private one here.")
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Have Ray's dashboard, and say where it is.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="End stdout with one JSON object.")
     ] = False,
@@ -77,8 +83,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             num_samples=num_samples,
             max_env_steps=max_env_steps,
             time_budget_s=time_budget_s,
-            max_concurrent=1 if max_concurrent is None else max_concurrent,
             num_env_runners=num_env_runners,
+            num_learners=num_learners,
             searcher=searcher,
             scheduler=scheduler,
             seed=seed,
@@ -93,11 +99,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = sweep_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
-        if address is None and max_concurrent is None:
-            fitting = max(1, usable_cpus() // plan.cpus_per_trial())
-            plan = dataclasses.replace(plan, max_concurrent=fitting)
-        if address is None:
-            plan.check_cpus(usable_cpus())
+        plan = plan.sized(max_concurrent, usable_cpus() if address is None else None)
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
@@ -105,11 +107,12 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         _refuse(str(error))
     place = ["--storage", str(storage), "--name", label]
     place += ["--address", address] if address else []
+    place += ["--dashboard"] if dashboard else []
     place += ["--json"] if as_json else []
     going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
     try:
         with exclusive(folder), interruptible(going_on, folder):
-            summary = _carry_out(plan, folder, address=address, quiet=as_json)
+            summary = _carry_out(plan, folder, address=address, dashboard=dashboard, quiet=as_json)
     except BusyError as error:
         _refuse(str(error))
     if as_json:
@@ -118,10 +121,12 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
 
 
 def _carry_out(
-    plan: SweepPlan, folder: Path, *, address: str | None, quiet: bool
+    plan: SweepPlan, folder: Path, *, address: str | None, dashboard: bool, quiet: bool
 ) -> dict[str, Any]:
     """Write the plan down and run it; what only Ray can find out is refused here."""
     # Everything that starts slowly is imported from here on.
+    from cluster.auth_token import TokenError
+    from cluster.shared_folder import NotSharedError
     from tuning.engine import DamagedError, run_sweep
 
     replace_file(folder / "config.json", plan.to_json())
@@ -133,11 +138,18 @@ def _carry_out(
             folder,
             address=address,
             num_cpus=usable_cpus(),
+            dashboard=dashboard,
             quiet=quiet,
             command=command,
             say=say,
         )
-    except (ConnectionError, DamagedError, TooFewCpusError) as error:
+    except (
+        ConnectionError,
+        DamagedError,
+        NotSharedError,
+        TokenError,
+        TooFewCpusError,
+    ) as error:
         _refuse(str(error))
 
 
@@ -146,10 +158,8 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
     kept = kept_plan(plan, folder, resume=resume)
     if kept is None:
         return plan
-    # What a machine can bear may change between two starts; what decides the trials may not.
-    return dataclasses.replace(
-        kept, max_concurrent=plan.max_concurrent, time_budget_s=plan.time_budget_s
-    )
+    # How long one may wait can change between two starts; what decides the trials may not.
+    return dataclasses.replace(kept, time_budget_s=plan.time_budget_s)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -7,6 +7,7 @@ trains that configuration next goes on where the last one stopped.
 import hashlib
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from ray import tune
 
 from cluster.algorithm import MAML, MAMLConfig, held_out
+from cluster.metrics import RunMetrics, RunName
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.meta.learner import DivergedError
@@ -44,7 +46,9 @@ class TrialTraining:
         max_env_steps: The budget [env steps].
         folder: Where checkpoints are kept; an existing one is gone on from.
         num_env_runners: Remote rollout actors; 0 samples in this process.
+        num_learners: Remote learners; 0 makes the meta-updates in this process.
         num_physics_threads: MuJoCo's threads in each runner.
+        name: Of the run, for Ray's dashboard and for Prometheus; without one it exports nothing.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class TrialTraining:
         max_env_steps: int,
         folder: Path,
         num_env_runners: int = 0,
+        num_learners: int = 0,
         num_physics_threads: int = 1,
+        name: RunName | None = None,
     ) -> None:
         self._config = config
         self._max_env_steps = max_env_steps
@@ -62,7 +68,13 @@ class TrialTraining:
         settings = MAMLConfig().training(
             train_config=config, num_physics_threads=num_physics_threads
         )
-        self._algorithm: MAML = settings.env_runners(num_env_runners=num_env_runners).build_algo()
+        settings.run_name = "" if name is None else str(name)
+        self._metrics = None if name is None else RunMetrics(name)
+        self._algorithm: MAML = (
+            settings.env_runners(num_env_runners=num_env_runners)
+            .learners(num_learners=num_learners)
+            .build_algo()
+        )
         self._progress: dict[str, Any] = {"iteration": 0, "seconds": 0.0, "curve": []}
         self._saved = time.monotonic()
         self._restore()
@@ -75,18 +87,25 @@ class TrialTraining:
             ``diverged``, ``reason``, ``config`` (the knobs that training received), ``curve``,
             and, from the first evaluation on, ``score``, ``interval`` and ``returns``.
         """
-        started = time.monotonic()
+        started = trained = time.monotonic()
         progress = self._progress
+        results = None
         try:
             if self._env_steps() < self._max_env_steps:
-                self._algorithm.train()
+                results = self._algorithm.train()["env_runners"]
                 progress["iteration"] += 1
+                trained = time.monotonic()
             due = min(NUM_EVALUATIONS * self._env_steps() // self._max_env_steps, NUM_EVALUATIONS)
             if due > self._num_evaluations():
                 self._evaluate()
         except DivergedError as error:
             return self._result() | {"diverged": True, "reason": str(error)}
-        progress["seconds"] += time.monotonic() - started
+        ended = time.monotonic()
+        progress["seconds"] += ended - started
+        if self._metrics is not None and results is not None:
+            self._metrics.iteration(
+                results, training_seconds=trained - started, evaluating_seconds=ended - trained
+            )
         if due == NUM_EVALUATIONS or self._is_save_due():
             self._save()
         return self._result()
@@ -160,13 +179,25 @@ class SeedsTraining:
     Args:
         config: The first run's; the others have the seeds after its.
         num_seeds: How many runs.
-        settings: What ``TrialTraining`` takes.
+        name: Of the first run; the others differ in their seeds.
+        settings: What ``TrialTraining`` takes besides.
     """
 
-    def __init__(self, config: TrainConfig, num_seeds: int = 1, **settings: Any) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        num_seeds: int = 1,
+        *,
+        name: RunName | None = None,
+        **settings: Any,
+    ) -> None:
         self._seeds = tuple(range(config.seed, config.seed + num_seeds))
+        named: dict[int, dict[str, Any]] = {
+            seed: {} if name is None else {"name": replace(name, seed=seed)} for seed in self._seeds
+        }
         self._runs = [
-            TrialTraining(config.with_knobs({"seed": seed}), **settings) for seed in self._seeds
+            TrialTraining(config.with_knobs({"seed": seed}), **named[seed], **settings)
+            for seed in self._seeds
         ]
         self._results: list[dict[str, Any]] = [{"finished": False} for _ in self._runs]
 
@@ -224,16 +255,24 @@ class MetaTraining(tune.Trainable):
     """``SeedsTraining`` as Tune sees it: the point comes in as Tune's configuration.
 
     Tune's own checkpoints stay empty: a restarted trial finds its state by its fingerprint.
+
+    One actor trains several trials, one after another. Ray asks it only once, after its first
+    ``setup``, what it is called; which trial it trains now is in its log and in the metrics.
     """
+
+    def __repr__(self) -> str:
+        """The name in Ray's dashboard: the sweep, and with which trial the actor began."""
+        return f"{self._sweep}/{self.trial_name}, then others"
 
     def setup(self, config: dict[str, Any], **settings: Any) -> None:
         """Start a trial.
 
         Args:
             config: The searched knobs.
-            settings: ``base``, the configuration that the point changes, and what
-                ``SeedsTraining`` takes.
+            settings: ``sweep``, the name of the sweep, ``base``, the configuration that the point
+                changes, and what ``SeedsTraining`` takes.
         """
+        self._sweep: str = settings.pop("sweep")
         self._settings = settings
         self._begin(config)
 
@@ -255,7 +294,10 @@ class MetaTraining(tune.Trainable):
     def _begin(self, point: dict[str, Any]) -> None:
         arguments = dict(self._settings)
         base: TrainConfig = arguments.pop("base")
-        self._training = SeedsTraining(base.with_knobs(point), **arguments)
+        config = base.with_knobs(point)
+        name = RunName(self._sweep, self.trial_name, config.seed)
+        print(f"trial {name.trial} of {name.sweep} begins", flush=True)  # in the actor's log
+        self._training = SeedsTraining(config, name=name, **arguments)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to add to the trial's own file."""

@@ -6,6 +6,7 @@ from math import ceil, isfinite
 from statistics import fmean
 
 import numpy as np
+import torch
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.envs.point import best_return
@@ -14,7 +15,7 @@ from ssmrl.train import evaluate, initial_actor, train
 from tuning.plan import SweepPlan
 from tuning.space import SearchSpace, default_limits, default_space
 
-MAX_ENV_STEPS = 24_000
+MAX_ENV_STEPS = 16_000
 NUM_CHECKS = 2  # fresh seeds that the named configuration is trained with again
 
 
@@ -59,6 +60,7 @@ class PointTraining:
 
     def _score(self, point: Mapping[str, KnobValue], *, seed: int, draw: int) -> float | None:
         config = self.space.base.with_knobs({**point, "seed": seed})
+        torch.set_num_threads(1)  # several searches go on side by side
         actor = initial_actor(config)
         try:
             for _ in islice(train(config, actor, num_threads=1), _num_iterations(config)):

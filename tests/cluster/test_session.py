@@ -1,22 +1,58 @@
-"""A session is private unless the user names a cluster."""
+"""A session is private unless the user names a cluster, and asks for a token that is kept."""
 
+import json
+import os
 import stat
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
 
-from cluster.session import protect_token, session
+from cluster.auth_token import TokenError, ensure_token, protect_token
+from cluster.session import directions, session
+from tests.cluster.private_ray import (
+    ROOT,
+    head_node,
+    listening_addresses,
+    private_environment,
+    short_folder,
+)
 
 
-def test_private_session_ignores_a_cluster_in_the_environment(
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the token is to be; there is none yet."""
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "deep" / "token"))
+    return tmp_path / "deep" / "token"
+
+
+def test_private_session_ignores_a_cluster_in_the_environment_and_listens_here_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ray would join whatever RAY_ADDRESS or its own files point to."""
+
+    def own_pid() -> int:
+        return os.getpid()
+
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with session(num_cpus=1) as num_cpus:
         assert ray.is_initialized()
         assert num_cpus == 1
+        assert ray.get(ray.remote(own_pid).remote()) != os.getpid()
+        # Ray's own way to say so, `_node_ip_address`, makes it listen on all interfaces.
+        assert listening_addresses(os.getpid()) == {"127.0.0.1"}
     assert not ray.is_initialized()
 
 
@@ -25,12 +61,122 @@ def test_an_unreachable_cluster_is_an_error() -> None:
         pass
 
 
-def test_token_is_readable_by_its_owner_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    token = tmp_path / "token"
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_new_token_is_its_owners_alone_from_its_first_moment(umask: int, token: Path) -> None:
+    """Watched by another thread, which must never see the name with another mode or no content."""
+    seen: set[tuple[int, int]] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            with suppress(FileNotFoundError):
+                found = token.stat()
+                seen.add((stat.S_IMODE(found.st_mode), found.st_size))
+
+    before = os.umask(umask)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(50):
+            token.unlink(missing_ok=True)
+            ensure_token()
+    finally:
+        done.set()
+        watcher.join()
+        os.umask(before)
+    assert mode(token) == 0o600
+    assert mode(token.parent) == 0o700
+    assert {permissions for permissions, _ in seen} <= {0o600}
+    assert {size for _, size in seen} <= {64}
+    assert [entry.name for entry in token.parent.iterdir()] == ["token"]
+
+
+@pytest.mark.slow
+def test_a_session_without_a_token_leaves_one_of_0600(tmp_path: Path) -> None:
+    """Whole, in a process of its own: what Ray itself writes would be everybody's."""
+    started = "from cluster.session import session\nwith session(num_cpus=1): pass"
+    with short_folder() as ray_folder:
+        command = [sys.executable, "-c", f"import os; os.umask(0)\n{started}"]
+        environment = private_environment(tmp_path, ray_folder)
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=100)
+    assert mode(tmp_path / "token") == 0o600
+    assert len((tmp_path / "token").read_text()) == 64
+
+
+def test_an_existing_token_stays_and_is_kept_to_its_owner(token: Path) -> None:
+    token.parent.mkdir()
     token.write_text("f" * 64)
     token.chmod(0o644)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    ensure_token()
+    assert token.read_text() == "f" * 64
+    assert mode(token) == 0o600
+    token.chmod(0o640)
     protect_token()
-    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert mode(token) == 0o600
+
+
+def test_an_empty_token_file_is_refused_by_name(token: Path) -> None:
+    """Ray ends the whole process on it."""
+    token.parent.mkdir()
+    token.touch()
+    with pytest.raises(TokenError, match=f"{token} is empty; remove it"), session(num_cpus=1):
+        pass
+    assert not ray.is_initialized()
+
+
+def test_a_token_in_the_environment_needs_no_file(
+    token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+    ensure_token()
+    assert not token.exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "a-name"])
+def test_a_dashboard_for_others_without_a_token_is_refused(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    asked = session(num_cpus=1, dashboard=True, dashboard_host=host)
+    with pytest.raises(TokenError, match="unset RAY_AUTH_MODE, or listen on"), asked:
+        pass
+    assert not ray.is_initialized()
+
+
+def test_directions_name_the_tunnel_and_the_token(
+    token: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ada")
+    there = partial(directions, host="head.example")
+    url, tunnel, where = there("127.0.0.1:8266", asks_for_token=True)
+    assert url == "dashboard http://127.0.0.1:8266"
+    assert tunnel.endswith("ssh -L 8266:127.0.0.1:8266 ada@head.example")
+    assert where.endswith(f"the token, which is in {token}")
+    assert not any("ssh" in line for line in there("192.0.2.7:8266", asks_for_token=True))
+    assert "no token" in there("127.0.0.1:8266", asks_for_token=False)[-1]
+    assert there(None, asks_for_token=True) == ["this cluster has no dashboard"]
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+    where = there("127.0.0.1:8266", asks_for_token=True)[-1]
+    assert "RAY_AUTH_TOKEN" in where
+    assert "f" * 64 not in where
+
+
+def status_of(url: str, token: str | None) -> tuple[int, str]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.slow
+def test_the_job_api_wants_the_token(tmp_path: Path) -> None:
+    """Whoever may use it may run programs: CVE-2023-48022 is what it is without a token."""
+    with head_node(tmp_path, "a" * 64, RAY_AUTH_MODE="token") as head:
+        url = f"http://{head.dashboard}/api/jobs/"
+        assert status_of(url, None)[0] == 401
+        assert status_of(url, "b" * 64)[0] == 403
+        code, body = status_of(url, head.token)
+        assert (code, json.loads(body)) == (200, [])

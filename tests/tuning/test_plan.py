@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from tests.contracts.property_settings import PROPERTY
-from tuning.plan import SweepPlan, sweep_folder
+from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
 
 ANT_SPACE = Path(__file__).resolve().parents[2] / "docs" / "spaces" / "ant-vel.yaml"
 KNOBS = "knobs: {meta.inner_lr: {kind: float, low: 0.01, high: 1}}"
@@ -61,10 +61,23 @@ def test_unknown_task_lists_the_known_ones() -> None:
 
 
 def test_cpu_arithmetic() -> None:
-    plan = SweepPlan("point", max_concurrent=4, num_env_runners=1)
-    plan.check_cpus(8)
-    with pytest.raises(ValueError, match=r"4` trials x \(1 \+ 1 env runners\) need 8 CPUs"):
-        plan.check_cpus(7)
+    plan = SweepPlan("point", max_concurrent=3, num_env_runners=1, num_learners=2)
+    plan.check_cpus(12)
+    needs = r"3` trials x \(1 \+ 1 env runners \+ 2 learners\) need 12 CPUs, but there are 11"
+    with pytest.raises(TooFewCpusError, match=needs):
+        plan.check_cpus(11)
+    assert plan.sized(None, 12).max_concurrent == 3
+    assert plan.sized(None, 11).max_concurrent == 2
+    with pytest.raises(TooFewCpusError, match=needs):
+        plan.sized(3, 11)
+    # A cluster may grow: what is wanted there is not refused.
+    assert plan.sized(None, None).max_concurrent == 1
+    assert plan.sized(100, None).max_concurrent == 100
+
+
+def test_more_learners_than_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match="`num_learners` must not exceed"):
+        SweepPlan("point", num_learners=11)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 200])
@@ -168,4 +181,4 @@ def test_the_flags_make_the_plan_again() -> None:
     assert set(flags[::2]) <= options
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     assert given["--seeds-per-trial"] == "2"
-    assert len(given) == len(flags) // 2 == 13
+    assert len(given) == len(flags) // 2 == 14

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -259,6 +260,45 @@ def test_an_unreachable_cluster_is_one_line_and_exit_code_2(tmp_path: Path) -> N
     result = CliRunner().invoke(app, ["--task", "point", *place])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: there is no Ray cluster at '127.0.0.1:1'")
+
+
+def test_a_folder_that_nodes_do_not_see_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked of a cluster that is joined, and of no other, before any trial."""
+    import tuning.engine as engine_module
+    from cluster.shared_folder import NotSharedError
+    from tuning.sweep import app
+
+    asked = []
+
+    def check_shared(folder: Path) -> None:
+        asked.append(folder)
+        raise NotSharedError("every node must see the folder")
+
+    monkeypatch.setattr(engine_module, "session", lambda *_, **__: nullcontext(4))
+    monkeypatch.setattr(engine_module, "check_shared", check_shared)
+    place = ["--storage", str(tmp_path), "--name", "e", "--address", "auto"]
+    result = CliRunner().invoke(app, ["--task", "point", *place])
+    assert result.exit_code == 2
+    assert result.stderr == "error: every node must see the folder\n"
+    assert asked == [tmp_path / "e"]
+    assert not rows(tmp_path / "e")
+
+
+def test_an_empty_token_file_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuning.sweep import app
+
+    (tmp_path / "token").touch()
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    place = ["--storage", str(tmp_path), "--name", "e"]
+    result = CliRunner().invoke(app, ["--task", "point", *place])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: the token file must hold a token")
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""A run's own numbers for Prometheus, through the metrics agent that Ray has on every node.
+
+Nothing is computed here that training does not report; what is kept for good is the table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.util.metrics import Counter, Gauge
+
+from cluster.algorithm import NUM_LOST_PARTS
+
+PREFIX = "ray_"
+"""Ray puts it before every name."""
+
+ENV_STEPS = "ssmrl_env_steps"
+ENV_STEPS_PER_SECOND = "ssmrl_env_steps_per_second"
+RETURN_BEFORE = "ssmrl_return_before_adaptation"
+RETURN_AFTER = "ssmrl_return_after_adaptation"
+ITERATION_SECONDS = "ssmrl_iteration_seconds"
+LOST_RUNNERS = "ssmrl_lost_runners"
+TRIALS = "ssmrl_trials"
+
+EXPORTED: Mapping[str, str] = {
+    f"{ENV_STEPS}_total": "Env steps that training took since its process began.",
+    ENV_STEPS_PER_SECOND: "Env steps of the last iteration by its time, updates included [1/s].",
+    RETURN_BEFORE: "Mean return of the last training batch before adaptation.",
+    RETURN_AFTER: "Mean return of the last training batch after adaptation.",
+    f"{ITERATION_SECONDS}_total": "Time of all iterations since the process began, by part: "
+    "sampling, updating, evaluating, other [s].",
+    LOST_RUNNERS: "How often a rollout actor was lost, died or late, since the process began.",
+    TRIALS: "Trials of the sweep by state.",
+}
+"""All metrics by the name under which Prometheus has them, without the prefix; it adds ``_total``
+to what only grows."""
+
+PARTS = ("sampling", "updating", "evaluating", "other")
+_OF_A_RUN = ("sweep", "trial", "seed")
+
+
+@dataclass(frozen=True)
+class RunName:
+    """What a run is called in Ray's dashboard and in the labels of its metrics.
+
+    Attributes:
+        sweep: The sweep's folder name.
+        trial: The id of the trial's row, such as ``t0003``.
+        seed: Which of the trial's runs.
+
+    Example:
+        >>> str(RunName("ant", "t0003", 0))
+        'ant/t0003 seed 0'
+    """
+
+    sweep: str
+    trial: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.sweep}/{self.trial} seed {self.seed}"
+
+
+class RunMetrics:
+    """The numbers of one run, told once an iteration.
+
+    A run is nine time series. Ray forgets gauges that are not told again within two reporting
+    intervals, or 20 s, so a trial that ended leaves its counters alone: its env steps and its time.
+
+    Args:
+        name: Whose numbers they are.
+    """
+
+    def __init__(self, name: RunName) -> None:
+        labels = {"sweep": name.sweep, "trial": name.trial, "seed": str(name.seed)}
+        self._env_steps_so_far = 0
+        self._env_steps = Counter(ENV_STEPS, EXPORTED[f"{ENV_STEPS}_total"], _OF_A_RUN)
+        self._env_steps.set_default_tags(labels)
+        self._gauges = {
+            gauge: Gauge(gauge, EXPORTED[gauge], _OF_A_RUN).set_default_tags(labels)
+            for gauge in (ENV_STEPS_PER_SECOND, RETURN_BEFORE, RETURN_AFTER, LOST_RUNNERS)
+        }
+        self._seconds = Counter(
+            ITERATION_SECONDS, EXPORTED[f"{ITERATION_SECONDS}_total"], (*_OF_A_RUN, "part")
+        )
+        self._seconds.set_default_tags(labels)
+
+    def iteration(
+        self,
+        results: Mapping[str, Any],
+        *,
+        training_seconds: float,
+        evaluating_seconds: float = 0.0,
+    ) -> None:
+        """An iteration was made.
+
+        Args:
+            results: What the algorithm reports of its rollouts, ``env_runners`` in its results.
+            training_seconds: What the iteration took without the evaluation [s].
+            evaluating_seconds: What an evaluation after it took [s].
+        """
+        env_steps = int(results["num_env_steps_sampled_lifetime"])
+        new_env_steps = env_steps - self._env_steps_so_far
+        self._env_steps_so_far = env_steps
+        if new_env_steps > 0:  # Ray refuses to add nothing
+            self._env_steps.inc(new_env_steps)
+        values = {
+            ENV_STEPS_PER_SECOND: new_env_steps / training_seconds,
+            RETURN_BEFORE: float(results["return_before"]),
+            RETURN_AFTER: float(results["return_after"]),
+            LOST_RUNNERS: float(results.get(NUM_LOST_PARTS, 0)),
+        }
+        for gauge, value in values.items():
+            self._gauges[gauge].set(value)
+        sampling, updating = float(results["sample_seconds"]), float(results["update_seconds"])
+        other = training_seconds - sampling - updating
+        seconds = (sampling, updating, evaluating_seconds, other)
+        for part, value in zip(PARTS, seconds, strict=True):
+            if value > 0.0:
+                self._seconds.inc(value, tags={"part": part})
+
+
+class SweepMetrics:
+    """How many trials of a sweep are in which state.
+
+    Args:
+        sweep: The sweep's folder name.
+    """
+
+    def __init__(self, sweep: str) -> None:
+        self._trials = Gauge(TRIALS, EXPORTED[TRIALS], ("sweep", "state"))
+        self._trials.set_default_tags({"sweep": sweep})
+
+    def trials(self, num_by_state: Mapping[str, int]) -> None:
+        """Tell it again, changed or not: Ray forgets what is not repeated within 20 s.
+
+        Args:
+            num_by_state: All states, those without trials, too.
+        """
+        for state, num_trials in num_by_state.items():
+            self._trials.set(num_trials, tags={"state": state})
