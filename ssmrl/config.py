@@ -18,6 +18,8 @@ METHODS = ("ssm", "lstm", "gru", "transformer", "mlp")
 
 MEMORY_RESETS = ("episode", "trial")
 
+ALGORITHMS = ("promp", "maml-trpo", "e-maml")
+
 
 @dataclass(frozen=True)
 class EnvConfig:
@@ -73,9 +75,15 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class MetaConfig:
-    """Meta-learning by ProMP; the defaults are the paper's.
+    """How the meta-parameters are learnt; the defaults are those of ProMP's paper.
+
+    All algorithms adapt in the same way and differ in the outer loss and in its optimiser.
+    ``promp`` and ``e-maml`` take ``num_epochs`` steps of Adam. ``maml-trpo`` takes one step inside
+    a trust region of size ``max_kl``, so ``outer_lr``, ``encoder_lr_scale``, ``num_epochs``,
+    ``clip`` and ``inner_kl`` have no effect on it; ``max_kl`` has none on the others.
 
     Attributes:
+        algorithm: Outer loss and optimiser, one of ``ALGORITHMS``.
         inner_lr: Step size of the adaptation.
         num_inner_steps: Adaptation steps the meta-parameters are trained for.
         outer_lr: Adam's step size on the meta-parameters.
@@ -84,18 +92,22 @@ class MetaConfig:
         num_epochs: Meta-gradient steps on one batch.
         clip: Half width of the likelihood ratio's trust interval.
         inner_kl: Weight of the divergence of the pre-adaptation policies.
+        max_kl: Largest mean divergence of the adapted policies in a step of ``maml-trpo`` [nat].
         discount: Discount per env step.
         gae_lambda: Mix of generalised advantage estimation, 1 is Monte Carlo.
-        first_order: Leave the second derivative out of the meta-gradient.
+        first_order: Leave the second derivative out of the meta-gradient, of any algorithm.
         encoder_lr_scale: Adam's step size on the sequence encoder, which is all of the policy but
             its output layer, relative to ``outer_lr``.
 
     References:
-        Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", section 5 and appendix; Luo et
-        al. 2024, "Efficient Recurrent Off-Policy RL Requires a Context-Encoder-Specific Learning
+        Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", section 5 and appendix; Finn et
+        al. 2017, "Model-Agnostic Meta-Learning", section 5.3 (MAML with TRPO); Stadie et al. 2018,
+        "Some Considerations on Learning to Explore via Meta-Reinforcement Learning" (E-MAML); Luo
+        et al. 2024, "Efficient Recurrent Off-Policy RL Requires a Context-Encoder-Specific Learning
         Rate" (RESeL: 1/30 to 1/100 for the encoder of an off-policy learner).
     """
 
+    algorithm: str = "promp"
     inner_lr: float = 0.1
     num_inner_steps: int = 1
     outer_lr: float = 1e-3
@@ -104,6 +116,7 @@ class MetaConfig:
     num_epochs: int = 5
     clip: float = 0.3
     inner_kl: float = 5e-4
+    max_kl: float = 0.01
     discount: float = 0.99
     gae_lambda: float = 1.0
     first_order: bool = False
@@ -147,6 +160,8 @@ class TrainConfig:
         _check(self.policy.method in METHODS, "policy.method", self, f"one of {list(METHODS)}")
         resets = f"one of {list(MEMORY_RESETS)}"
         _check(self.policy.memory_reset in MEMORY_RESETS, "policy.memory_reset", self, resets)
+        algorithms = f"one of {list(ALGORITHMS)}"
+        _check(self.meta.algorithm in ALGORITHMS, "meta.algorithm", self, algorithms)
         _check(self.policy.state_dim % 2 == 0, "policy.state_dim", self, "even: two reals a mode")
         knobs = self.knobs()
         for knob in _COUNTS:
@@ -231,6 +246,7 @@ _POSITIVE = (
     "meta.inner_lr",
     "meta.outer_lr",
     "meta.clip",
+    "meta.max_kl",
     "meta.encoder_lr_scale",
 )
 

@@ -1,5 +1,7 @@
 """Advantages and surrogates as functions of values; no parameters, no optimiser."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -95,6 +97,21 @@ def normalise_per_task(advantage: Float[Tensor, "N B T"]) -> Float[Tensor, "N B 
     return centred / (deviation + 1e-8)
 
 
+def standardise_over_tasks(
+    value: Float[Tensor, " N"], num_tasks: int, add_up: Callable[[Tensor], Tensor]
+) -> Float[Tensor, " N"]:
+    """Shift and scale one number per task to mean 0 and standard deviation 1 over a meta-batch.
+
+    Args:
+        value: Of the tasks that are here.
+        num_tasks: Of the whole meta-batch.
+        add_up: Adds up vectors over those who have its tasks; the identity if they are all here.
+    """
+    centred = value - add_up(value.sum(0, keepdim=True)) / num_tasks
+    variance = add_up(centred.square().sum(0, keepdim=True)) / num_tasks
+    return centred / (variance.sqrt() + 1e-8)
+
+
 def likelihood_ratio_loss(
     log_prob: Float[Tensor, "*batch"],
     old_log_prob: Float[Tensor, "*batch"],
@@ -103,7 +120,8 @@ def likelihood_ratio_loss(
     """The inner loss: minus the mean of likelihood ratio times advantage.
 
     Its gradient at the sampling policy is the policy gradient, and its second derivative is that
-    of the low variance curvature estimator.
+    of the low variance curvature estimator. It is the outer loss of MAML-TRPO too, and with a
+    task's adjusted return in the place of the advantage E-MAML's term of the exploration.
 
     References:
         Rothfuss et al. 2019, "ProMP", equation 11.

@@ -1,6 +1,7 @@
 """ProMP on trajectories: how a task's parameters adapt, and what the meta-parameters minimise.
 
-Functions of values; the optimiser lives in ``ssmrl.meta.learner``.
+Functions of values; the optimiser lives in ``ssmrl.meta.learner``. The outer losses of MAML-TRPO
+and E-MAML, which share all but a term with ProMP's, are here too.
 
 References:
     Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", algorithm 1.
@@ -98,8 +99,22 @@ def meta_loss(
     query: Sample,
     sampled_from: Sequence[Distribution] | None,
     config: MetaConfig,
+    adjusted_return: Tensor | None = None,
 ) -> tuple[Tensor, tuple[list[Distribution], Tensor]]:
     """The outer loss of a meta-batch.
+
+    Each algorithm's loss has the gain of the adapted policies on the query. ProMP clips it and adds
+    the divergence of the policies before the adaptation. MAML-TRPO does neither, as its step keeps
+    to a trust region. E-MAML adds to ProMP's loss what the experience before the adaptation was
+    worth: the mean likelihood ratio of each support times the adjusted return of its task, so that
+    actions become likelier whose adaptation led far.
+
+    The paper of E-MAML weighs the sum of a trajectory's log densities with its return; the usual
+    code, the mean of the log densities with the mean reward, standardised over all steps of the
+    meta-batch, and for the first support only. Here it is the mean, as in the code, over every
+    support, as in the gradient of the paper's expectation when there are several, and with the
+    task's return, standardised over tasks. The ratio has the log density's gradient where the
+    experience was sampled, and stays right in later epochs.
 
     Args:
         actor: The policy's structure.
@@ -108,18 +123,79 @@ def meta_loss(
         query: Experience after the last one.
         sampled_from: The distributions that the supports were drawn from, for the divergence;
             None at the point where they were drawn, where it vanishes with its gradient.
-        config: Weights of the terms.
+        config: The algorithm, and the weights of the terms.
+        adjusted_return: Of each task after the adaptation, standardised over the meta-batch,
+            ``(N,)``; for E-MAML and for no other.
 
     Returns:
         The loss, and (the distributions along the supports, the mean divergence).
+
+    Raises:
+        ValueError: If adjusted returns are given to another algorithm than E-MAML, or not to it.
+
+    References:
+        Finn et al. 2017, "Model-Agnostic Meta-Learning", section 5.3; Stadie et al. 2018, "Some
+        Considerations on Learning to Explore via Meta-Reinforcement Learning", the gradient of
+        E-MAML.
     """
+    if (adjusted_return is not None) != (config.algorithm == "e-maml"):
+        raise ValueError(
+            "`adjusted_return` must be given for the algorithm 'e-maml' and for no other, but got "
+            f"{adjusted_return} for {config.algorithm!r}"
+        )
     old = None if sampled_from is None else tuple(sampled_from)
     step = partial(_task_loss, actor, config)
-    in_dims = (None, 0, 0, None if old is None else 0)
+    in_dims = (None, 0, 0, None if old is None else 0, None if adjusted_return is None else 0)
     loss, distributions, kl = torch.func.vmap(step, in_dims=in_dims)(
-        params, tuple(supports), query, old
+        params, tuple(supports), query, old, adjusted_return
     )
     return loss.mean(), (distributions, kl.mean())
+
+
+def adapted_distribution(
+    actor: GaussianActor,
+    params: Params,
+    supports: Sequence[Sample],
+    query: Sample,
+    config: MetaConfig,
+) -> Distribution:
+    """How the adapted policy of every task acts along its query.
+
+    Args:
+        actor: The policy's structure.
+        params: Meta-parameters, without a task axis.
+        supports: Experience before each adaptation step, in order.
+        query: Experience after the last one.
+        config: Inner learning rate and order.
+
+    Returns:
+        Mean ``(N, B, T, A)`` and log standard deviation ``(N, A)``, differentiable in ``params``.
+    """
+
+    def of_task(params: Params, supports: tuple[Sample, ...], query: Sample) -> Distribution:
+        for support in supports:
+            params = _adapt_task(actor, config, params, support)
+        return _distribution(actor, params, query)
+
+    adapted: Distribution = torch.func.vmap(of_task, in_dims=(None, 0, 0))(
+        params, tuple(supports), query
+    )
+    return adapted
+
+
+def surrogate(adapted: Distribution, query: Sample) -> Tensor:
+    """The outer loss of MAML-TRPO at adapted policies: minus their gain, not clipped."""
+    log_std = adapted.log_std[:, None, None, :]
+    log_prob = log_density(query.action, adapted.mean, log_std)
+    return likelihood_ratio_loss(log_prob, query.log_prob, query.advantage)
+
+
+def adapted_divergence(old: Distribution, new: Distribution) -> Tensor:
+    """Mean divergence of adapted policies from others, over tasks and the steps of their query."""
+    (mean, log_std), (new_mean, new_log_std) = old, new
+    return divergence(
+        mean, log_std[:, None, None, :], new_mean, new_log_std[:, None, None, :]
+    ).mean()
 
 
 def _task_loss(
@@ -129,19 +205,28 @@ def _task_loss(
     supports: tuple[Sample, ...],
     query: Sample,
     old: tuple[Distribution, ...] | None,
+    adjusted_return: Tensor | None,
 ) -> tuple[Tensor, list[Distribution], Tensor]:
     distributions: list[Distribution] = []
-    kl = torch.zeros(())
+    kl = exploration = torch.zeros(())
     for index, support in enumerate(supports):
         now = _distribution(actor, params, support)
         if old is not None:
             kl = kl + divergence(*old[index], *now).mean() / len(supports)
+        if adjusted_return is not None:
+            log_prob = log_density(support.action, *now)
+            exploration = exploration + likelihood_ratio_loss(
+                log_prob, support.log_prob, adjusted_return.expand_as(log_prob)
+            )
         # A copy: the log std is the parameter itself, which the optimiser overwrites in place.
         distributions.append(Distribution(now.mean.detach(), now.log_std.detach().clone()))
         params = _adapt_task(actor, config, params, support)
     log_prob = log_density(query.action, *_distribution(actor, params, query))
+    if config.algorithm == "maml-trpo":
+        gain = likelihood_ratio_loss(log_prob, query.log_prob, query.advantage)
+        return gain, distributions, kl
     gain = clipped_loss(log_prob, query.log_prob, query.advantage, config.clip)
-    return gain + config.inner_kl * kl, distributions, kl
+    return gain + config.inner_kl * kl + exploration, distributions, kl
 
 
 def _adapt_task(

@@ -24,7 +24,7 @@ from tests.cluster.small_training import (
     trained,
 )
 
-NUM_ITERATIONS = 3
+NUM_ITERATIONS = 5
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,28 +48,38 @@ def test_in_process_equals_plain_training(in_process: Tensors) -> None:
 
 
 @pytest.mark.slow
-def test_any_number_of_runners_gives_the_same_parameters() -> None:
-    expected = trained(small_config(), 0, num_iterations=5)
-    for num_env_runners in (1, 2, 4):
-        assert_equal(trained(small_config(), num_env_runners, num_iterations=5), expected)
+@pytest.mark.parametrize("num_env_runners", [1, 2, 4])
+def test_any_number_of_runners_gives_the_same_parameters(
+    num_env_runners: int, in_process: Tensors
+) -> None:
+    assert_equal(trained(small_config(), num_env_runners, num_iterations=5), in_process)
 
 
 @pytest.mark.slow
-def test_learners_that_share_a_meta_batch_make_the_steps_of_one() -> None:
+def test_learners_that_share_a_meta_batch_make_the_steps_of_one(in_process: Tensors) -> None:
     """Their sums add up in another order; but it is the same order for any number of runners."""
-    alone = trained(small_config(), 0, num_iterations=5)
     shared = trained(small_config(), 0, num_learners=2, num_iterations=5)
-    moved = trained(small_config(), 0, num_iterations=0)
-    for name, value in alone.items():
+    start = trained(small_config(), 0, num_iterations=0)
+    for name, value in in_process.items():
         assert torch.allclose(value, shared[name], rtol=1e-6, atol=1e-6), name
         if name.startswith("actor."):
-            assert not torch.allclose(value, moved[name], rtol=1e-4, atol=1e-4), name
-    assert_equal(trained(small_config(), 2, num_learners=2, num_iterations=5), shared)
+            assert not torch.allclose(value, start[name], rtol=1e-4, atol=1e-4), name
+    assert_equal(trained(small_config(), 1, num_learners=2, num_iterations=5), shared)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["maml-trpo", "e-maml"])
+def test_learners_share_the_steps_of_every_algorithm(algorithm: str) -> None:
+    config = small_config(**{"meta.algorithm": algorithm})
+    alone = trained(config, 0, num_iterations=2)
+    shared = trained(config, 0, num_learners=2, num_iterations=2)
+    for name, value in alone.items():
+        assert torch.allclose(value, shared[name], rtol=1e-5, atol=1e-5), name
 
 
 @pytest.mark.slow
 def test_a_remote_learner_alone_equals_one_in_process(in_process: Tensors) -> None:
-    assert_equal(trained(small_config(), 1, 1, num_iterations=NUM_ITERATIONS), in_process)
+    assert_equal(trained(small_config(), 0, 1, num_iterations=NUM_ITERATIONS), in_process)
 
 
 @pytest.mark.slow

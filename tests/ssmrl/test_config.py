@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmrl.config import (
+    ALGORITHMS,
     MEMORY_RESETS,
     METHODS,
     EnvConfig,
@@ -36,6 +37,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "policy.window": st.integers(1, 64),
     "policy.rl2_inputs": st.booleans(),
     "policy.memory_reset": st.sampled_from(MEMORY_RESETS),
+    "meta.algorithm": st.sampled_from(ALGORITHMS),
     "meta.inner_lr": positive,
     "meta.outer_lr": positive,
     "meta.num_inner_steps": st.integers(1, 5),
@@ -46,6 +48,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.discount": st.floats(0, 1),
     "meta.gae_lambda": st.floats(0, 1),
     "meta.inner_kl": st.floats(0, 10),
+    "meta.max_kl": positive,
     "meta.first_order": st.booleans(),
     "meta.encoder_lr_scale": positive,
     "evaluation.num_tasks": st.integers(1, 50),
@@ -134,6 +137,9 @@ def test_whole_numbers_pass_between_int_and_float() -> None:
         ("policy.num_heads", 0),
         ("policy.window", 0),
         ("policy.memory_reset", "never"),
+        ("meta.algorithm", "maml"),
+        ("meta.max_kl", 0.0),
+        ("meta.max_kl", float("nan")),
         ("meta.encoder_lr_scale", 0.0),
         ("env.horizon", 0),
         ("env.action_scale", 0.0),
@@ -159,6 +165,22 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: KnobValue) ->
     with pytest.raises(ValueError, match=f"`{name}` must be") as caught:
         TrainConfig().with_knobs({name: value})
     assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("policy.method", METHODS),
+        ("policy.memory_reset", MEMORY_RESETS),
+        ("meta.algorithm", ALGORITHMS),
+    ],
+)
+def test_a_name_that_is_not_known_is_refused_with_those_that_are(
+    name: str, known: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be one of") as caught:
+        TrainConfig().with_knobs({name: "nonsense"})
+    assert all(repr(each) in str(caught.value) for each in known)
 
 
 @pytest.mark.parametrize(

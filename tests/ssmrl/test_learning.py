@@ -20,6 +20,7 @@ from ssmrl.train import evaluate, initial_actor, train
 NUM_ITERATIONS = 25
 LEARNERS = tuple(method for method in METHODS if method != "transformer")
 """A transformer learns this too, but takes longer than all the others together."""
+CASES = (*((method, "promp") for method in LEARNERS), ("mlp", "maml-trpo"), ("mlp", "e-maml"))
 HELD_OUT = 3
 """Which held-out tasks; no setting below was chosen on them."""
 
@@ -29,12 +30,13 @@ class Trained(NamedTuple):
     actor: GaussianActor
 
 
-@pytest.fixture(scope="module", params=LEARNERS)
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
 def trained(request: pytest.FixtureRequest) -> Trained:
     """A policy meta-trained for 25 iterations on one thread."""
     config = TrainConfig.for_task("point").with_knobs(
         {
-            "policy.method": request.param,
+            "policy.method": request.param[0],
+            "meta.algorithm": request.param[1],
             "policy.hidden_dim": 32,
             "policy.state_dim": 8,
             "policy.init_std": 0.3,

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from ssmrl.config import METHODS, TrainConfig
+from ssmrl.config import ALGORITHMS, METHODS, TrainConfig
 from ssmrl.models.actor import GaussianActor
 from ssmrl.train import Metrics, initial_actor, train
 
@@ -54,6 +54,23 @@ def test_three_updates_give_the_recorded_numbers(method: str) -> None:
     metrics, actor = run(config(method), 3)
     got = (metrics[-1].return_after, checksum(actor))
     assert got == pytest.approx(FINGERPRINTS[method], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["mlp", "ssm"])
+def test_every_algorithm_trains_in_its_own_way(method: str) -> None:
+    """From equal experience they make different updates, and one of them searches."""
+    results, experience = set(), set()
+    for algorithm in ALGORITHMS:
+        settings = config(method, **{"meta.algorithm": algorithm})
+        metrics, actor = run(settings, 2)
+        wanted = {"loss_first", "loss_last", "divergence", "gradient_norm"}
+        wanted |= {"num_backtracks"} if algorithm == "maml-trpo" else set()
+        assert metrics[-1].statistics.keys() == wanted
+        experience.add(metrics[0].return_after)
+        results.add(checksum(actor))
+    assert len(experience) == 1
+    assert len(results) == len(ALGORITHMS)
+    assert checksum(initial_actor(settings)) not in results
 
 
 @pytest.mark.parametrize("num_inner_steps", [1, 2])

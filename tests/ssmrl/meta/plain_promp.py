@@ -55,6 +55,7 @@ def plain_meta_loss(
     query: Sample,
     old_params: Params | None,
     config: MetaConfig,
+    adjusted_return: Tensor | None = None,
 ) -> Tensor:
     """The outer loss, one task after the other.
 
@@ -64,12 +65,13 @@ def plain_meta_loss(
         supports: Experience before each adaptation step.
         query: Experience after the last one.
         old_params: The meta-parameters that collected the experience, or None if these did.
-        config: Weights.
+        config: Algorithm and weights.
+        adjusted_return: Of each task, for E-MAML.
     """
     losses = []
     for index in range(len(query.observation)):
         now, old = params, old_params
-        divergence = torch.zeros(()).double()
+        divergence = exploration = torch.zeros(()).double()
         for support in supports:
             part = task_of(support, index)
             if old is not None:
@@ -80,11 +82,18 @@ def plain_meta_loss(
                 kl = kl_divergence(before, after).sum(-1).mean()
                 divergence = divergence + kl / len(supports)
                 old = adapt_task(actor, old, part, config)
+            if adjusted_return is not None:
+                log_prob = action_distribution(actor, now, part).log_prob(part.action).sum(-1)
+                ratio = (log_prob - part.log_prob).exp()
+                exploration = exploration + adjusted_return[index] * ratio.mean()
             now = adapt_task(actor, now, part, config)
         part = task_of(query, index)
         log_prob = action_distribution(actor, now, part).log_prob(part.action).sum(-1)
         ratio = (log_prob - part.log_prob).exp()
+        if config.algorithm == "maml-trpo":
+            losses.append(-(ratio * part.advantage).mean())
+            continue
         cut = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
         gain = torch.minimum(ratio * part.advantage, cut * part.advantage).mean()
-        losses.append(-gain + config.inner_kl * divergence)
+        losses.append(-gain + config.inner_kl * divergence - exploration)
     return torch.stack(losses).mean()

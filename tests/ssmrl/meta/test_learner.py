@@ -1,16 +1,21 @@
 """The outer loop's optimiser: what it changes, what it saves, and when it refuses."""
 
 import dataclasses
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import Tensor
 
-from ssmrl.config import METHODS
+from ssmrl.config import ALGORITHMS, METHODS
 from ssmrl.meta import inner
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.learner import DivergedError, MetaLearner
 from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.models.actor import encoder_names
+from ssmrl.types import Trajectory
 from tests.ssmrl.meta.plain_promp import plain_meta_loss
 from tests.ssmrl.meta.random_trajectory import (
     TINY,
@@ -24,6 +29,13 @@ from tests.ssmrl.meta.random_trajectory import (
 )
 
 every_method = pytest.mark.parametrize("method", METHODS)
+every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+every_other = pytest.mark.parametrize("algorithm", ["maml-trpo", "e-maml"])
+with_and_without_memory = pytest.mark.parametrize("method", ["mlp", "ssm"])
+
+
+def learner_of(method: str, algorithm: str) -> MetaLearner:
+    return MetaLearner(tiny_actor(method), dataclasses.replace(TINY, algorithm=algorithm))
 
 
 @every_method
@@ -68,6 +80,98 @@ def test_how_many_tasks_are_held_in_memory_together_changes_nothing(
     assert got == pytest.approx(wanted, rel=1e-9)
     for name, value in apart.params().items():
         torch.testing.assert_close(value, together.params()[name], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("rows", [1, 2 * B * T])
+@every_other
+@with_and_without_memory
+def test_nor_does_it_for_the_other_algorithms(
+    method: str, algorithm: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, apart = learner_of(method, algorithm), learner_of(method, algorithm)
+    batch = random_batch(tiny_actor(method), 2)
+    wanted = together.update(*batch)
+    monkeypatch.setattr(inner, "ROWS_AT_ONCE", rows)
+    assert apart.update(*batch) == pytest.approx(wanted, rel=1e-7)
+    for name, value in apart.params().items():
+        torch.testing.assert_close(value, together.params()[name], rtol=1e-7, atol=1e-9)
+
+
+class Sums:
+    """What learners in threads of their own add up with: each waits for all the others."""
+
+    def __init__(self, num_learners: int) -> None:
+        self._barrier = threading.Barrier(num_learners, timeout=60.0)
+        self._vectors: list[Tensor | None] = [None] * num_learners
+
+    def of_learner(self, index: int) -> Callable[[Tensor], Tensor]:
+        def add_up(vector: Tensor) -> Tensor:
+            assert vector.ndim == 1
+            self._vectors[index] = vector
+            self._barrier.wait()
+            total = torch.stack([each for each in self._vectors if each is not None]).sum(0)
+            self._barrier.wait()
+            return total
+
+        return add_up
+
+
+@every_algorithm
+@with_and_without_memory
+def test_learners_that_share_a_meta_batch_are_one(method: str, algorithm: str) -> None:
+    """Two of the tasks here, one there: every mean over tasks is a sum over both."""
+    alone = learner_of(method, algorithm)
+    sharing = [learner_of(method, algorithm) for _ in range(2)]
+    shares = [slice(0, 2), slice(2, N)]
+    sums = Sums(2)
+    supports, query = random_batch(tiny_actor(method), 2)
+
+    def update(index: int) -> dict[str, float]:
+        mine = [Trajectory(*(leaf[shares[index]] for leaf in each)) for each in (*supports, query)]
+        return sharing[index].update(
+            mine[:-1], mine[-1], num_tasks=N, sum_over_learners=sums.of_learner(index)
+        )
+
+    with ThreadPoolExecutor(2) as threads:
+        got = list(threads.map(update, range(2)))
+    wanted = alone.update(supports, query)
+    assert got[0] == got[1]
+    assert got[0] == pytest.approx(wanted, rel=1e-7)
+    for name, value in alone.params().items():
+        torch.testing.assert_close(sharing[0].params()[name], value, rtol=1e-7, atol=1e-9)
+        assert torch.equal(sharing[0].params()[name], sharing[1].params()[name])
+
+
+@with_and_without_memory
+def test_emaml_weighs_with_the_discounted_returns_after_the_adaptation(method: str) -> None:
+    """Those of the episodes that start the lanes, standardised by hand; two steps of Adam."""
+    config = dataclasses.replace(TINY, algorithm="e-maml")
+    actor, twin = tiny_actor(method), tiny_actor(method)
+    supports, query = random_batch(actor, 2)
+    returns = torch.zeros(N).double()
+    for n in range(N):
+        for lane in range(B):
+            for t in range(T):
+                returns[n] += config.discount**t * query.reward[n, lane, t] / B
+                if query.terminated[n, lane, t]:
+                    break
+    adjusted = (returns - returns.mean()) / returns.std(correction=0)
+    samples = [make_sample(each, config) for each in (*supports, query)]
+    optimizer = torch.optim.Adam(twin.parameters(), lr=config.outer_lr)
+    sampling = detached(twin)
+    for epoch in range(config.num_epochs):
+        params, old = dict(twin.named_parameters()), None if epoch == 0 else sampling
+        loss = plain_meta_loss(twin, params, samples[:-1], samples[-1], old, config, adjusted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    learner = MetaLearner(actor, config)
+    before = float(learner.loss(supports, query))
+    statistics = learner.update(supports, query)
+    assert before == pytest.approx(statistics["loss_first"], rel=1e-9)
+    assert statistics["loss_last"] == pytest.approx(float(loss.detach()), rel=1e-6)
+    for name, value in actor.named_parameters():
+        torch.testing.assert_close(value, twin.get_parameter(name), rtol=1e-6, atol=1e-8)
 
 
 @every_method
@@ -134,6 +238,21 @@ def test_a_restored_learner_continues_bit_for_bit(method: str, num_updates: int)
     assert all(torch.equal(saved[name], copies[name]) for name in saved), "a state is a copy"
 
 
+@with_and_without_memory
+def test_a_restored_learner_of_a_trust_region_needs_no_more_than_its_parameters(
+    method: str,
+) -> None:
+    learner = learner_of(method, "maml-trpo")
+    learner.update(*random_batch(tiny_actor(method), 1))
+    saved = learner.state()
+    assert saved.keys() == {f"actor.{name}" for name in learner.params()}
+    restored = learner_of(method, "maml-trpo")
+    restored.load_state(saved)
+    batch = random_batch(tiny_actor(method), 1, seed=1)
+    assert learner.update(*batch) == restored.update(*batch)
+    assert all(torch.equal(value, restored.state()[k]) for k, value in learner.state().items())
+
+
 def test_a_state_names_what_it_holds() -> None:
     learner = MetaLearner(tiny_actor("mlp"), TINY)
     learner.update(*random_batch(tiny_actor("mlp"), 1))
@@ -165,11 +284,31 @@ def test_what_is_not_finite_is_not_applied(method: str, value: float, field: str
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_first_order_is_a_setting_of_the_learner() -> None:
+@pytest.mark.parametrize("field", ["reward", "observation", "log_prob"])
+@every_other
+@with_and_without_memory
+def test_nor_is_it_by_the_other_algorithms(method: str, algorithm: str, field: str) -> None:
+    learner = learner_of(method, algorithm)
+    before = learner.state()
+    supports, query = random_batch(tiny_actor(method), 1)
+    broken = getattr(query, field).clone()
+    broken[0, 0, 3] = float("nan")
+    with pytest.raises(DivergedError, match=r"not finite in epoch 0 .* lower `meta.inner_lr`"):
+        learner.update(supports, query._replace(**{field: broken}))
+    after = learner.state()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@every_algorithm
+def test_first_order_is_a_setting_of_the_learner(algorithm: str) -> None:
     batch = random_batch(tiny_actor("ssm"), 1)
+    config = dataclasses.replace(TINY, algorithm=algorithm)
     results = []
     for first_order in (False, True):
-        learner = MetaLearner(tiny_actor("ssm"), dataclasses.replace(TINY, first_order=first_order))
+        learner = MetaLearner(
+            tiny_actor("ssm"), dataclasses.replace(config, first_order=first_order)
+        )
         results.append(learner.update(*batch))
     assert results[0]["loss_first"] == results[1]["loss_first"]
     assert results[0]["loss_last"] != results[1]["loss_last"]

@@ -6,12 +6,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmrl.config import METHODS, MetaConfig, PolicyConfig
+from ssmrl.config import ALGORITHMS, METHODS, MetaConfig, PolicyConfig
 from ssmrl.meta.inner import stack_params
-from ssmrl.meta.promp import Distribution, Sample, adapt, make_sample, meta_loss
+from ssmrl.meta.promp import (
+    Distribution,
+    Sample,
+    adapt,
+    adapted_distribution,
+    make_sample,
+    meta_loss,
+    surrogate,
+)
 from ssmrl.models.actor import GaussianActor, make_actor
 from ssmrl.types import Params
-from tests.ssmrl.meta.plain_promp import adapt_task, plain_meta_loss, task_of
+from tests.ssmrl.meta.plain_promp import (
+    action_distribution,
+    adapt_task,
+    plain_meta_loss,
+    task_of,
+)
 from tests.ssmrl.meta.random_trajectory import (
     TINY,
     A,
@@ -26,6 +39,15 @@ from tests.ssmrl.meta.random_trajectory import (
 every_method = pytest.mark.parametrize("method", METHODS)
 every_depth = pytest.mark.parametrize("num_inner_steps", [1, 2])
 FIRST_ORDER = dataclasses.replace(TINY, first_order=True)
+OTHERS = {
+    algorithm: dataclasses.replace(TINY, algorithm=algorithm)
+    for algorithm in ALGORITHMS
+    if algorithm != TINY.algorithm
+}
+every_other = pytest.mark.parametrize("config", OTHERS.values(), ids=OTHERS.keys())
+with_and_without_memory = pytest.mark.parametrize("method", ["mlp", "ssm"])
+ADJUSTED = torch.tensor([1.3, -0.9, -0.4]).double()
+"""What E-MAML multiplies with, one number per task."""
 DEEPER = {
     "ssm, deep and gated": PolicyConfig("ssm", 2, 3, 0.7, num_layers=2, gated=True),
     "transformer, narrow window": PolicyConfig(
@@ -56,18 +78,27 @@ class Problem:
         supports, query = random_batch(self.actor, num_inner_steps)
         self.supports = [make_sample(support, config) for support in supports]
         self.query: Sample = make_sample(query, config)
+        self.adjusted_return = ADJUSTED if config.algorithm == "e-maml" else None
         self.old_params = detached(self.actor)
         self.params = {
             name: value + 0.05 * torch.sin(torch.arange(value.numel()) + len(name)).view_as(value)
             for name, value in self.old_params.items()
         }
         _, (self.sampled_from, _) = meta_loss(
-            self.actor, self.old_params, self.supports, self.query, None, config
+            self.actor,
+            self.old_params,
+            self.supports,
+            self.query,
+            None,
+            config,
+            self.adjusted_return,
         )
 
     def loss(self, params: Params, sampled_from: list[Distribution] | None = None) -> Tensor:
         old = self.sampled_from if sampled_from is None else sampled_from
-        return meta_loss(self.actor, params, self.supports, self.query, old, self.config)[0]
+        return meta_loss(
+            self.actor, params, self.supports, self.query, old, self.config, self.adjusted_return
+        )[0]
 
     def gradient(self) -> Params:
         gradient: Params = torch.func.grad(self.loss)(self.params)
@@ -76,7 +107,13 @@ class Problem:
     def plain(self) -> tuple[Tensor, Params]:
         params = {name: value.clone().requires_grad_() for name, value in self.params.items()}
         loss = plain_meta_loss(
-            self.actor, params, self.supports, self.query, self.old_params, self.config
+            self.actor,
+            params,
+            self.supports,
+            self.query,
+            self.old_params,
+            self.config,
+            self.adjusted_return,
         )
         gradients = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
         return loss.detach(), {
@@ -138,6 +175,77 @@ def test_first_order_equals_its_plain_loop_and_not_the_second_order(
     second_order = Problem(method, num_inner_steps)
     torch.testing.assert_close(problem.loss(problem.params), second_order.loss(second_order.params))
     assert relative_error(gradient, flat(second_order.gradient())) > 1e-2
+
+
+@every_depth
+@every_other
+@with_and_without_memory
+def test_the_other_algorithms_equal_finite_differences(
+    method: str, config: MetaConfig, num_inner_steps: int
+) -> None:
+    problem = Problem(method, num_inner_steps, config)
+    assert relative_error(flat(problem.gradient()), finite_differences(problem)) < 1e-6
+
+
+@every_depth
+@pytest.mark.parametrize("first_order", [False, True], ids=["second", "first"])
+@every_other
+@with_and_without_memory
+def test_the_other_algorithms_equal_their_plain_loops(
+    method: str, config: MetaConfig, first_order: bool, num_inner_steps: int
+) -> None:
+    config = dataclasses.replace(config, first_order=first_order)
+    problem = Problem(method, num_inner_steps, config)
+    loss, gradient = problem.plain()
+    torch.testing.assert_close(problem.loss(problem.params), loss, rtol=1e-11, atol=1e-11)
+    for name, value in problem.gradient().items():
+        torch.testing.assert_close(value, gradient[name], rtol=1e-9, atol=1e-10)
+
+
+@with_and_without_memory
+def test_emaml_credits_the_experience_that_adaptation_profited_from(method: str) -> None:
+    """At the sampling point: minus the mean of ``adjusted return * grad log pi``, beside ProMP."""
+    actor = tiny_actor(method)
+    support, query = (make_sample(random_trajectory(actor, seed), TINY) for seed in (1, 2))
+
+    def gradient(config: MetaConfig, adjusted_return: Tensor | None) -> Params:
+        return torch.func.grad(
+            lambda params: meta_loss(
+                actor, params, [support], query, None, config, adjusted_return
+            )[0]
+        )(detached(actor))
+
+    params = {name: value.requires_grad_() for name, value in detached(actor).items()}
+    credit = torch.zeros(()).double()
+    for index in range(N):
+        part = task_of(support, index)
+        log_prob = action_distribution(actor, params, part).log_prob(part.action).sum(-1)
+        credit = credit - ADJUSTED[index] * log_prob.mean() / N
+    wanted = torch.autograd.grad(credit, list(params.values()))
+    ours, promp = gradient(OTHERS["e-maml"], ADJUSTED), gradient(TINY, None)
+    for name, value in zip(params, wanted, strict=True):
+        torch.testing.assert_close(ours[name] - promp[name], value, rtol=1e-9, atol=1e-11)
+
+
+def test_adjusted_returns_are_for_emaml_and_for_no_other() -> None:
+    problem = Problem("mlp", 1, OTHERS["e-maml"])
+    for config, adjusted in ((TINY, ADJUSTED), (OTHERS["e-maml"], None)):
+        problem.config, problem.adjusted_return = config, adjusted
+        with pytest.raises(ValueError, match=r"for the algorithm 'e-maml' and for no other"):
+            problem.loss(problem.params)
+
+
+@every_depth
+@with_and_without_memory
+def test_the_search_of_a_trust_region_sees_the_loss_of_its_gradient(
+    method: str, num_inner_steps: int
+) -> None:
+    problem = Problem(method, num_inner_steps, OTHERS["maml-trpo"])
+    adapted = adapted_distribution(
+        problem.actor, problem.params, problem.supports, problem.query, problem.config
+    )
+    wanted = problem.loss(problem.params)
+    torch.testing.assert_close(surrogate(adapted, problem.query), wanted, rtol=1e-11, atol=1e-12)
 
 
 @every_method

@@ -14,6 +14,7 @@ from ssmrl.meta.objectives import (
     likelihood_ratio_loss,
     linear_baseline,
     normalise_per_task,
+    standardise_over_tasks,
 )
 from ssmrl.meta.promp import make_sample
 from tests.contracts.property_settings import PROPERTY
@@ -122,6 +123,21 @@ def test_a_task_alone_gets_the_same_bits_as_among_others() -> None:
         alone = slice(n, n + 1)
         assert torch.equal(linear_baseline(observation[alone], target[alone]), values[alone])
         assert torch.equal(normalise_per_task(target[alone]), normalised[alone])
+
+
+def test_one_number_per_task_is_standardised_by_hand() -> None:
+    # Mean 3; deviations -2, -1, 0, 3 with squares 4 + 1 + 0 + 9 = 14, over 4 tasks 3.5.
+    standardised = standardise_over_tasks(row(1, 2, 3, 6), 4, lambda vector: vector)
+    torch.testing.assert_close(standardised, row(-2, -1, 0, 3) / 3.5**0.5, rtol=1e-7, atol=1e-9)
+    equal = standardise_over_tasks(row(5, 5), 2, lambda vector: vector)
+    assert equal.tolist() == [0.0, 0.0], "tasks that do not differ tell nothing, and not NaN"
+
+
+def test_tasks_elsewhere_count_when_one_number_per_task_is_standardised() -> None:
+    """Of the same four tasks, two are here; the sums over the others are 9, then 0 + 9."""
+    elsewhere = iter([9.0, 9.0])
+    here = standardise_over_tasks(row(1, 2), 4, lambda vector: vector + next(elsewhere))
+    torch.testing.assert_close(here, row(-2, -1) / 3.5**0.5, rtol=1e-7, atol=1e-9)
 
 
 def test_likelihood_ratio_loss_by_hand() -> None:
