@@ -73,11 +73,10 @@ class Study:
         self._plan, self._folder, self._ledger, self._brain = plan, folder, ledger, brain
         self._earlier, self._say = tuple(earlier), say
         self._settle_time()
-        # Without a limit, a process still says how long it worked.
-        self._minutes = min(ledger.remaining("minutes"), plan.time_budget_s / 60.0)
+        self._minutes = ledger.remaining("minutes")
         self._clock: Reservation | None = None
         self._started = time.monotonic()
-        if self._minutes > 0.0:
+        if 0.0 < self._minutes < float("inf"):
             plan = replace(plan, time_budget_s=60.0 * self._minutes)
             self._clock = ledger.reserve("minutes", self._minutes)
         self.sweep = Sweep(plan, folder, say=self._note)

@@ -68,18 +68,12 @@ def test_learners_that_share_a_meta_batch_make_the_steps_of_one(in_process: Tens
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["maml-trpo", "e-maml"])
-def test_learners_share_the_steps_of_every_algorithm(algorithm: str) -> None:
-    config = small_config(**{"meta.algorithm": algorithm})
+def test_learners_share_a_step_in_the_trust_region() -> None:
+    config = small_config(**{"meta.algorithm": "maml-trpo"})
     alone = trained(config, 0, num_iterations=2)
     shared = trained(config, 0, num_learners=2, num_iterations=2)
     for name, value in alone.items():
         assert torch.allclose(value, shared[name], rtol=1e-5, atol=1e-5), name
-
-
-@pytest.mark.slow
-def test_a_remote_learner_alone_equals_one_in_process(in_process: Tensors) -> None:
-    assert_equal(trained(small_config(), 0, 1, num_iterations=NUM_ITERATIONS), in_process)
 
 
 @pytest.mark.slow
@@ -165,7 +159,8 @@ def test_a_runner_that_hangs_is_replaced_and_leaves_no_trace(in_process: Tensors
     result = algorithm.train()
     assert time.monotonic() - started < 15.0
     assert result["env_runners"][NUM_LOST_PARTS] == 1
-    algorithm.train()
+    for _ in range(NUM_ITERATIONS - 2):
+        algorithm.train()
     assert_equal(algorithm.tensors(), in_process)
     assert not Path(f"/proc/{pids[0]}").exists()
     algorithm.stop()

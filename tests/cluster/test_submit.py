@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from ray._private.authentication_test_utils import reset_auth_token_state
 from typer.testing import CliRunner
 
 from cluster.submit import DEFAULT_ADDRESS, Dashboard, SubmitError, app, find_address, find_token
@@ -16,10 +17,16 @@ TOKEN = "0123456789abcdef" * 4
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """As in a process of its own: a session before in this one may have left Ray a token."""
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    reset_auth_token_state()
+    yield
+    monkeypatch.undo()
+    reset_auth_token_state()
 
 
 @pytest.fixture
