@@ -23,6 +23,10 @@ def find_browser() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+class NavigatedError(Exception):
+    """The page went elsewhere while it was asked."""
+
+
 class Page:
     """One page of a browser.
 
@@ -42,11 +46,16 @@ class Page:
         return str(await self.evaluate("document.body ? document.body.innerText : ''"))
 
     async def text_when(self, is_there: Callable[[str], bool], timeout_s: float = 40.0) -> str:
-        """The text once it is as wanted, or as it is when the time is up."""
+        """The text once there is one that is as wanted, or as it is when the time is up."""
         deadline = time.monotonic() + timeout_s
-        while not is_there(text := await self.text()) and time.monotonic() < deadline:
+        while True:
+            try:
+                text = await self.text()
+            except NavigatedError:  # the page is just being replaced by the next one
+                text = ""
+            if (text and is_there(text)) or time.monotonic() > deadline:
+                return text
             await asyncio.sleep(0.25)
-        return text
 
     async def type_into(self, selector: str, text: str) -> None:
         """Put the cursor into a field and type."""
@@ -78,6 +87,8 @@ class Page:
         while True:
             message = json.loads((await self._socket.receive(timeout=30.0)).data)
             if message.get("id") == number:  # the others are events
+                if "Inspected target navigated" in message.get("error", {}).get("message", ""):
+                    raise NavigatedError
                 assert "error" not in message, message["error"]
                 return dict(message["result"])
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,21 @@ while data := peer.recv(65536):
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 """
+
+
+def run(
+    command: Sequence[str], variables: Mapping[str, str], timeout: float = 200.0
+) -> subprocess.CompletedProcess[str]:
+    """A command in the project folder, with what it printed."""
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 def missing_programs(*names: str) -> list[str]:

@@ -39,23 +39,28 @@ def test_a_node_is_killed_and_the_result_is_that_of_the_undisturbed_run(
     three_nodes: Cluster,
 ) -> None:
     # An iteration takes long enough for the node to die in the middle of it.
-    config = small_config(**{"meta.num_tasks": 40, "meta.num_episodes": 60, "meta.num_epochs": 1})
+    config = small_config(**{"meta.num_tasks": 40, "meta.num_episodes": 150, "meta.num_epochs": 1})
     algorithm = build(config, 2, num_cpus=1.0)
+    algorithm.train()  # the first one also builds things
     started = time.monotonic()
-    algorithm.train()
+    sample_s = algorithm.train()["env_runners"]["sample_seconds"]
     usual_s = time.monotonic() - started
     (victim, *_) = nodes_of_runners(algorithm)
     (node,) = (one for one in three_nodes.worker_nodes if one.node_id == victim)
-    kill = Timer(0.3 * usual_s, three_nodes.remove_node, (node,), {"allow_graceful": False})
+    kill = Timer(0.1 * sample_s, three_nodes.remove_node, (node,), {"allow_graceful": False})
     kill.start()
-    started = time.monotonic()
-    result = algorithm.train()
-    recovery_s = time.monotonic() - started - usual_s
+    results, longest_s = [], 0.0
+    # If the node was gone only after its part had come back, the next iteration misses it.
+    while len(results) < 3 and not (results and NUM_LOST_PARTS in results[-1]):
+        started = time.monotonic()
+        results.append(algorithm.train()["env_runners"])
+        longest_s = max(longest_s, time.monotonic() - started)
     kill.join()
-    assert result["env_runners"][NUM_LOST_PARTS] >= 1
+    assert results[-1][NUM_LOST_PARTS] >= 1
+    recovery_s = longest_s - usual_s
     print(f"time to recover: {recovery_s:.1f} s, an iteration usually takes {usual_s:.1f} s")
     assert recovery_s <= MAX_RECOVERY_SECONDS
     algorithm.train()
-    assert_equal(algorithm.tensors(), trained(config, 0, num_iterations=3))
+    assert_equal(algorithm.tensors(), trained(config, 0, num_iterations=3 + len(results)))
     assert victim not in nodes_of_runners(algorithm)
     algorithm.stop()

@@ -24,6 +24,7 @@ from tests.cluster.launching import (
     missing_programs,
     num_processes,
     prepare,
+    run,
     short_folder,
     sshd,
     wait_for,
@@ -69,15 +70,7 @@ class Launched:
 
     def ray(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = [RAY, *arguments]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self.local,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        return run(command, self.local)
 
     def submit_command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "cluster.submit", "--address", self.address, *arguments]
@@ -86,14 +79,9 @@ class Launched:
         self, *arguments: str, token: str | None = None
     ) -> "subprocess.CompletedProcess[str]":
         default = {"RAY_AUTH_TOKEN_PATH": str(self.home / ".ray" / "auth_token")}
-        return subprocess.run(
+        return run(
             self.submit_command(*arguments),
-            env=self.local | (default if token is None else {"RAY_AUTH_TOKEN": token}),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
+            self.local | (default if token is None else {"RAY_AUTH_TOKEN": token}),
         )
 
 
@@ -227,14 +215,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_follow_and_stop_it(launched: Laun
     stop = re.search(r"stop: *(RAY_AUTH_MODE=token ray job stop --address .+)", said)
     assert stop is not None
     # What it says to do does what it says.
-    ended = subprocess.run(
-        ["sh", "-c", stop[1].replace("ray ", f"{RAY} ", 1)],
-        env=local,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = run(["sh", "-c", stop[1].replace("ray ", f"{RAY} ", 1)], local, timeout=60)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "stopped" in ended.stdout + ended.stderr
 

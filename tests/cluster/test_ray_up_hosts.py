@@ -19,6 +19,7 @@ from tests.cluster.launching import (
     num_processes,
     prepare,
     program,
+    run,
     short_folder,
     sshd,
     wait_for,
@@ -141,27 +142,11 @@ def test_a_worker_on_another_host_joins_works_and_leaves() -> None:
         file = write_yaml(local / "launch.yaml", launch_file(hosts, homes[HEAD], key))
         variables = environment(local, HOME=str(local))
 
-        up = subprocess.run(
-            [RAY, "up", "-y", str(file)],
-            cwd=ROOT,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        up = run([RAY, "up", "-y", str(file)], variables)
         assert up.returncode == 0, up.stdout + up.stderr
         token = {"RAY_AUTH_TOKEN_PATH": str(homes[HEAD] / ".ray" / "auth_token")}
         submit = [sys.executable, "-m", "cluster.submit", "--", "python", "-c", JOB]
-        done = subprocess.run(
-            [*hosts.inside(HEAD), *submit],
-            cwd=ROOT,
-            env=variables | token,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        done = run([*hosts.inside(HEAD), *submit], variables | token)
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"ran on {hosts.address(HEAD)} {hosts.address(WORKER)}\n" in done.stdout
         # The token came to the worker through the head, for its owner alone.
@@ -169,15 +154,7 @@ def test_a_worker_on_another_host_joins_works_and_leaves() -> None:
         assert arrived.read_text() == (homes[HEAD] / ".ray" / "auth_token").read_text()
         assert arrived.stat().st_mode & 0o777 == 0o600
 
-        down = subprocess.run(
-            [RAY, "down", "-y", str(file)],
-            cwd=ROOT,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        down = run([RAY, "down", "-y", str(file)], variables)
         assert down.returncode == 0, down.stdout + down.stderr
         wait_for(lambda: num_processes(rays[HEAD]) == 0, 10.0, "the end of the head")
         wait_for(lambda: num_processes(rays[WORKER]) == 0, 30.0, "the end of the worker")
