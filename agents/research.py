@@ -18,7 +18,14 @@ from agents.ledger import KINDS, Budget, EventKind, Ledger
 from ssmrl.envs.families import get_family
 from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive, interruptible
-from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus
+from tuning.plan import (
+    SweepPlan,
+    TooFewCpusError,
+    default_num_confirmed,
+    kept_plan,
+    sweep_folder,
+    usable_cpus,
+)
 from tuning.ranges import range_text
 
 _MODULE = ("python", "-m", "agents.research")
@@ -288,7 +295,7 @@ def _check_trials(budget_trials: int, rounds: int, num_confirmed: int | None) ->
     Raises:
         ValueError: If there are too few.
     """
-    kept_back = min(3, budget_trials // 3) if num_confirmed is None else num_confirmed
+    kept_back = default_num_confirmed(budget_trials) if num_confirmed is None else num_confirmed
     if rounds >= 1 and budget_trials - kept_back < rounds:
         raise ValueError(
             f"each of the {rounds} rounds must have a trial, but `--budget-trials` is "

@@ -80,7 +80,7 @@ class SweepPlan:
 
     def __post_init__(self) -> None:
         if self.num_confirmed is None:
-            object.__setattr__(self, "num_confirmed", min(3, self.num_samples // 3))
+            object.__setattr__(self, "num_confirmed", default_num_confirmed(self.num_samples))
         _check_known("method", self.method, METHODS)
         _check_known("searcher", self.searcher, SEARCHERS)
         _check_known("scheduler", self.scheduler, SCHEDULERS)
@@ -256,6 +256,16 @@ def _check_flags_count(plan: SweepPlan) -> None:
 def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
         raise KeyError(f"unknown {what} {name!r}; the {what}s are: {', '.join(known)}")
+
+
+def default_num_confirmed(num_samples: int) -> int:
+    """How many trials are kept back to confirm the best: three, but no more than a third.
+
+    Example:
+        >>> [default_num_confirmed(num_samples) for num_samples in (2, 7, 24)]
+        [0, 2, 3]
+    """
+    return min(3, num_samples // 3)
 
 
 def usable_cpus() -> int:

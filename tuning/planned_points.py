@@ -21,7 +21,7 @@ def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[
     The first round begins with the default configuration, later ones with the incumbent under
     seeds that it was not trained with. Once the space has moved, a fifth of the points still come
     from the sweep's first space, so that no move is final. The sweep's kind of searcher chooses
-    them, from all that the table says about that space: drawn evenly, they would find nothing.
+    them, from all that the table says about that space: drawn evenly, they found less.
 
     Args:
         plan: Of the sweep.

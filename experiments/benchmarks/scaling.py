@@ -54,7 +54,7 @@ def scaling(
 
     Constants are fitted to the iterations on 1 and 4 runners, and checked on all others.
     """
-    numbers = [int(number) for number in runners.split(",")]
+    numbers = _numbers(runners)
     policy = PolicyConfig(method=method, hidden_dim=hidden_dim)
     base = TrainConfig(TrainConfig.for_task(TASK).env, policy).with_knobs(
         {"meta.num_episodes": num_episodes}
@@ -192,6 +192,16 @@ def draw(path: Path, measured: Sequence[tuple[str, Measurement]], model: Scaling
         curves.append(Curve(f"{kind}, model", x, [predicted], style="--"))
     title = f"a meta-iteration on {measured[0][1].layout.num_cores} cores"
     return log_log_lines(path, curves, title=title, x_label="runners", y_label="time [s]")
+
+
+def _numbers(text: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.strip().isdigit() and int(word) > 0 for word in words):
+        raise typer.BadParameter(
+            f"numbers of runners must be 1 or more, with commas between, but got {text!r}",
+            param_hint="--runners",
+        )
+    return [int(word) for word in words]
 
 
 def _fitted(measurements: Sequence[Measurement]) -> list[Measurement]:

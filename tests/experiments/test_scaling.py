@@ -64,6 +64,13 @@ def test_the_first_bottleneck_is_where_playing_falls_below_the_next_stage() -> N
     assert TRUE.first_bottleneck(layout, 3) is None
 
 
+@pytest.mark.parametrize("runners", ["a,2", "0,1", "", "1,,2", "-1"])
+def test_numbers_of_runners_that_are_none_are_refused_before_anything_starts(runners: str) -> None:
+    result = CliRunner().invoke(app, [f"--runners={runners}"])
+    assert result.exit_code == 2
+    assert "--runners" in result.output
+
+
 @pytest.mark.slow
 def test_the_command_measures_predicts_and_leaves_rows(tmp_path: Path) -> None:
     flags = ["--runners", "1,2", "--repeats", "1", "--num-tasks", "4", "--num-episodes", "1"]
