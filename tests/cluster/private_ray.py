@@ -138,7 +138,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
         process.wait()
     deadline = time.monotonic() + 5.0
-    while (alive := [pid for pid in family if _is_alive(pid)]) and time.monotonic() < deadline:
+    while (alive := [pid for pid in family if is_alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
@@ -180,7 +180,7 @@ def _descendants(pid: int) -> list[int]:
     return children + [one for child in children for one in _descendants(child)]
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether it runs; one that nobody has waited for yet does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
