@@ -1,11 +1,14 @@
 """The inner loop of MAML: functional gradient steps that carry their graph."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ssmrl.types import Params
+
+Seen = TypeVar("Seen")
 
 
 def inner_adapt(
@@ -37,11 +40,32 @@ def inner_adapt(
         Finn et al. 2017, "Model-Agnostic Meta-Learning", equation 1 and section 5.2 (first order).
     """
     for _ in range(num_steps):
-        gradient = torch.func.grad(loss)(params)
-        if first_order:
-            gradient = {name: value.detach() for name, value in gradient.items()}
-        params = {name: value - lr * gradient[name] for name, value in params.items()}
+        params, _ = inner_step(lambda now: (loss(now), ()), params, lr=lr, first_order=first_order)
     return params
+
+
+def inner_step(
+    loss: Callable[[Params], tuple[Tensor, Seen]],
+    params: Params,
+    *,
+    lr: float,
+    first_order: bool = False,
+) -> tuple[Params, Seen]:
+    """One step of ``inner_adapt`` that also hands over what was computed on the way to the loss.
+
+    Args:
+        loss: The scalar loss of the parameters of one task, and any tensors beside it.
+        params: Where to start; not changed.
+        lr: Step size.
+        first_order: Treat the gradient as a constant when the result is differentiated.
+
+    Returns:
+        Adapted parameters, and those tensors at ``params``; both differentiable in ``params``.
+    """
+    gradient, seen = torch.func.grad(loss, has_aux=True)(params)
+    if first_order:
+        gradient = {name: value.detach() for name, value in gradient.items()}
+    return {name: value - lr * gradient[name] for name, value in params.items()}, seen
 
 
 def stack_params(params: Params, num_tasks: int) -> Params:

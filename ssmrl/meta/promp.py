@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ssmrl.config import MetaConfig
-from ssmrl.meta.inner import inner_adapt
+from ssmrl.meta.inner import inner_step
 from ssmrl.meta.objectives import (
     clipped_loss,
     discounted_sum,
@@ -88,7 +88,7 @@ def adapt(actor: GaussianActor, params: Params, support: Sample, config: MetaCon
         Adapted parameters, every leaf ``(N, ...)``.
     """
     step = partial(_adapt_task, actor, config)
-    adapted: Params = torch.func.vmap(step)(params, support)
+    adapted: Params = torch.func.vmap(lambda *task: step(*task)[0])(params, support)
     return adapted
 
 
@@ -174,7 +174,7 @@ def adapted_distribution(
 
     def of_task(params: Params, supports: tuple[Sample, ...], query: Sample) -> Distribution:
         for support in supports:
-            params = _adapt_task(actor, config, params, support)
+            params, _ = _adapt_task(actor, config, params, support)
         return _distribution(actor, params, query)
 
     adapted: Distribution = torch.func.vmap(of_task, in_dims=(None, 0, 0))(
@@ -210,7 +210,7 @@ def _task_loss(
     distributions: list[Distribution] = []
     kl = exploration = torch.zeros(())
     for index, support in enumerate(supports):
-        now = _distribution(actor, params, support)
+        params, now = _adapt_task(actor, config, params, support)
         if old is not None:
             kl = kl + divergence(*old[index], *now).mean() / len(supports)
         if adjusted_return is not None:
@@ -220,7 +220,6 @@ def _task_loss(
             )
         # A copy: the log std is the parameter itself, which the optimiser overwrites in place.
         distributions.append(Distribution(now.mean.detach(), now.log_std.detach().clone()))
-        params = _adapt_task(actor, config, params, support)
     log_prob = log_density(query.action, *_distribution(actor, params, query))
     if config.algorithm == "maml-trpo":
         gain = likelihood_ratio_loss(log_prob, query.log_prob, query.advantage)
@@ -231,12 +230,16 @@ def _task_loss(
 
 def _adapt_task(
     actor: GaussianActor, config: MetaConfig, params: Params, support: Sample
-) -> Params:
-    def loss(params: Params) -> Tensor:
-        log_prob = log_density(support.action, *_distribution(actor, params, support))
-        return likelihood_ratio_loss(log_prob, support.log_prob, support.advantage)
+) -> tuple[Params, Distribution]:
+    """Adapted parameters, and the distribution along the support before the step."""
 
-    return inner_adapt(loss, params, lr=config.inner_lr, first_order=config.first_order)
+    def loss(params: Params) -> tuple[Tensor, Distribution]:
+        distribution = _distribution(actor, params, support)
+        log_prob = log_density(support.action, *distribution)
+        value = likelihood_ratio_loss(log_prob, support.log_prob, support.advantage)
+        return value, distribution
+
+    return inner_step(loss, params, lr=config.inner_lr, first_order=config.first_order)
 
 
 def _distribution(actor: GaussianActor, params: Params, sample: Sample) -> Distribution:

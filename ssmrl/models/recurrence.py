@@ -175,10 +175,10 @@ def _by_loop(
     """One pass over time: the least arithmetic."""
     state = initial
     states = torch.empty_like(drive, memory_format=torch.contiguous_format)
-    never_forgets = bool((keep == 1.0).all())
+    forgets = (keep != 1.0).flatten(0, -2).any(0).tolist()
     steps = range(drive.shape[-2])
     for t in reversed(steps) if backwards else steps:
-        kept = state if never_forgets else state * keep[..., t, None]
+        kept = state * keep[..., t, None] if forgets[t] else state
         state = torch.addcmul(drive[..., t, :], factor, kept, out=states[..., t, :])
     return states
 
