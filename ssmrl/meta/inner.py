@@ -77,6 +77,15 @@ ROWS_AT_ONCE = 8_000
 """Steps of sequences whose graph is held in memory together: more fall out of a CPU's cache."""
 
 
+def tasks_at_once(rows_per_task: int) -> int:
+    """How many tasks should be in memory together, at least one.
+
+    Args:
+        rows_per_task: Steps of all sequences of a task, ``B * T``.
+    """
+    return max(1, ROWS_AT_ONCE // rows_per_task)
+
+
 def task_parts(num_tasks: int, rows_per_task: int) -> Iterator[slice]:
     """Cut a meta-batch into parts whose graphs are small, each of at least one task.
 
@@ -88,6 +97,6 @@ def task_parts(num_tasks: int, rows_per_task: int) -> Iterator[slice]:
         >>> [(part.start, part.stop) for part in task_parts(5, ROWS_AT_ONCE // 2)]
         [(0, 2), (2, 4), (4, 5)]
     """
-    size = max(1, ROWS_AT_ONCE // rows_per_task)
+    size = tasks_at_once(rows_per_task)
     for low in range(0, num_tasks, size):
         yield slice(low, min(low + size, num_tasks))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ssmrl.config import MetaConfig
-from ssmrl.meta.inner import inner_step
+from ssmrl.meta.inner import inner_step, tasks_at_once
 from ssmrl.meta.objectives import (
     clipped_loss,
     discounted_sum,
@@ -87,8 +87,13 @@ def adapt(actor: GaussianActor, params: Params, support: Sample, config: MetaCon
     Returns:
         Adapted parameters, every leaf ``(N, ...)``.
     """
-    step = partial(_adapt_task, actor, config)
-    adapted: Params = torch.func.vmap(lambda *task: step(*task)[0])(params, support)
+
+    def of_task(params: Params, support: Sample) -> Params:
+        return _adapt_task(actor, config, params, support)[0]
+
+    _, num_lanes, num_steps = support.first.shape
+    chunk_size = tasks_at_once(num_lanes * num_steps)
+    adapted: Params = torch.func.vmap(of_task, chunk_size=chunk_size)(params, support)
     return adapted
 
 

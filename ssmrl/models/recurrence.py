@@ -173,14 +173,22 @@ def _by_loop(
     factor: Tensor, drive: Tensor, initial: Tensor, keep: Tensor, backwards: bool
 ) -> Tensor:
     """One pass over time: the least arithmetic."""
+    steps = range(drive.shape[-2])
+    forgets = [True] * len(steps)
+    if drive.shape[-1] >= _FAR_APART:
+        forgets = (keep != 1.0).flatten(0, -2).any(0).tolist()
     state = initial
     states = torch.empty_like(drive, memory_format=torch.contiguous_format)
-    forgets = (keep != 1.0).flatten(0, -2).any(0).tolist()
-    steps = range(drive.shape[-2])
     for t in reversed(steps) if backwards else steps:
         kept = state * keep[..., t, None] if forgets[t] else state
         state = torch.addcmul(drive[..., t, :], factor, kept, out=states[..., t, :])
     return states
+
+
+# torch rounds a complex product otherwise if a factor lies closer to the result than a vector
+# register is wide. Rows of at least this many numbers never do, so that a lane's states have the
+# same bits whether others forget at that step or not.
+_FAR_APART = 16
 
 
 def _by_doubling(
