@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmrl.meta.inner import inner_adapt, stack_params
+from ssmrl.meta.inner import inner_adapt, inner_step, stack_params
 from ssmrl.types import Params
 
 
@@ -35,6 +35,22 @@ def test_derivative_with_respect_to_the_start(first_order: bool, slope: float) -
         return inner_adapt(bowl, params, lr=0.25, num_steps=2, first_order=first_order)["w"]
 
     assert torch.func.grad(adapted_w)(start()["w"]).item() == slope
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_what_a_step_has_seen_is_differentiable(first_order: bool) -> None:
+    """Also in first order, which makes a constant of the gradient alone."""
+
+    def seen_w(w: Tensor) -> Tensor:
+        def loss(params: Params) -> tuple[Tensor, Tensor]:
+            return bowl(params), params["w"] ** 3
+
+        adapted, seen = inner_step(loss, start() | {"w": w}, lr=0.25, first_order=first_order)
+        assert adapted["w"].item() == 3.0
+        return seen
+
+    assert seen_w(start()["w"]).item() == 125.0
+    assert torch.func.grad(seen_w)(start()["w"]).item() == 75.0
 
 
 def test_under_vmap_every_task_takes_its_own_steps() -> None:

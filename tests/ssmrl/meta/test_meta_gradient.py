@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssmrl.config import ALGORITHMS, METHODS, MetaConfig, PolicyConfig
+from ssmrl.meta import inner
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import (
     Distribution,
@@ -297,6 +298,20 @@ def test_adapting_all_tasks_equals_adapting_one_after_the_other(
         wanted = torch.stack([params[name] for params in alone]).detach()
         torch.testing.assert_close(value, wanted, rtol=1e-10, atol=1e-11)
         assert (value[0] != value[1]).any()
+
+
+@every_method
+def test_adapting_a_few_tasks_at_a_time_gives_the_same_bits(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = tiny_actor(method)
+    sample = make_sample(random_trajectory(actor, 1), TINY)
+    params = stack_params(detached(actor), N)
+    together = adapt(actor, params, sample, TINY)
+    monkeypatch.setattr(inner, "ROWS_AT_ONCE", 1)
+    assert inner.tasks_at_once(sample.reward[0].numel()) == 1
+    one_by_one = adapt(actor, params, sample, TINY)
+    assert all(torch.equal(one_by_one[name], together[name]) for name in together)
 
 
 @every_method

@@ -137,6 +137,19 @@ def test_inputs_are_not_written_to() -> None:
     assert all(torch.equal(a, b) for a, b in zip(inputs, before, strict=True))
 
 
+@pytest.mark.parametrize("state_dim", [4, 8, 14, 30, 32, 36, 70, 128])
+def test_a_lane_has_the_same_bits_whatever_others_forget(state_dim: int) -> None:
+    """Its results must not depend on how a meta-batch is divided (law 4)."""
+    generator = torch.Generator().manual_seed(8)
+    drive = torch.randn(2, 20, state_dim, generator=generator)
+    decay = 0.5 * torch.randn(state_dim, generator=generator)
+    initial = torch.randn(2, state_dim, generator=generator)
+    first = torch.zeros(2, 20, dtype=torch.bool)
+    alone = recurrence(decay, drive, initial, first, "loop")[0]
+    first[1] = torch.rand(20, generator=generator) < 0.5
+    assert torch.equal(recurrence(decay, drive, initial, first, "loop")[0], alone)
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 8, 37, 64])
 def test_doubling_is_right_at_every_length(num_steps: int) -> None:
     """Lengths that are no power of two end in a pass that is only partly needed."""
