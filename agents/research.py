@@ -74,7 +74,12 @@ def research(  # noqa: PLR0917  # one parameter a flag
     storage: Annotated[Path, typer.Option(help="Folder of all studies.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of this study.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with NAME; its own settings count, but for budgets of minutes, tokens and "
+            "calls that are given anew.",
+        ),
     ] = False,
     use_earlier: Annotated[
         bool, typer.Option("--earlier/--no-earlier", help="Quote earlier studies of the task.")
@@ -255,6 +260,9 @@ def _settle(
 ) -> tuple[SweepPlan, Budget]:
     """The plan and the budget of a new study, or those of the one to go on with.
 
+    What is given anew of minutes, tokens and calls takes the place of what the study had. Its
+    trials stay what they were: its rounds are divided by them.
+
     Raises:
         ValueError: If there is no such study, or the folder holds a sweep instead.
     """
@@ -264,7 +272,9 @@ def _settle(
     with exclusive(folder):  # reading a ledger mends what a killed process left of its last line
         ledger = Ledger(folder / "ledger.jsonl")
     if ledger.events:
-        return kept, ledger.budget
+        anew = {kind: getattr(budget, kind) for kind in ("minutes", "tokens", "calls")}
+        given = {kind: limit for kind, limit in anew.items() if limit is not None}
+        return kept, dataclasses.replace(ledger.budget, **given)
     if (folder / "rounds.jsonl").exists():
         raise ValueError(
             f"{folder} has trials but no ledger of what they took: it is a sweep, not a study; go "

@@ -146,6 +146,9 @@ def test_a_dry_run_of_a_kept_study_shows_its_own_settings(tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     assert "rounds of 2, 2 trials, then 2 trained again" in result.stdout
     assert "budget: trials 6, minutes 7" in result.stdout
+    more = ["--budget-minutes", "20", "--budget-calls", "50"]
+    result = CliRunner().invoke(app, ["--task", "point", *more, *place])
+    assert "budget: trials 6, minutes 20, calls 50" in result.stdout
     assert (folder / "ledger.jsonl").read_bytes() == before
 
 

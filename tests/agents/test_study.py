@@ -200,6 +200,11 @@ def test_minutes_that_are_spent_begin_no_round_and_ask_no_agent(
     resumed.run(**RUN)
     assert len(resumed.sweep.table.rows) == 3
     assert not boards
+    more = make_study(PLAN, tmp_path, minutes=10.0)
+    more.run(**RUN)
+    assert more.is_finished()
+    assert len(more.sweep.table.rows) == PLAN.num_samples
+    assert boards
 
 
 def test_a_study_without_a_round_can_still_be_reported(tmp_path: Path) -> None:
