@@ -21,8 +21,12 @@ from tuning.training import checkpoint_path
 
 EVALUATE_EVERY = 10
 """Iterations between two evaluations; the last iteration always has one."""
-HELD_OUT_DRAW = 1
-"""Which held-out tasks; searches use draw 0."""
+FIRST_HELD_OUT_DRAW = 1
+"""Held-out tasks of the first evaluation, each later one has its own; searches use draw 0.
+
+Were all to share one draw, what a random step of adaptation happens to do to its tasks would look
+like a gain, or a loss, for as long as the policy changes little.
+"""
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
@@ -127,7 +131,8 @@ class LearningRun:
         self.rows.append(row)
         if len(self.rows) % EVALUATE_EVERY == 0 or row["env_steps"] >= env_steps:
             self._load_actor()
-            row |= held_out_returns(self.config, self._actor, self._worker, HELD_OUT_DRAW)
+            draw = FIRST_HELD_OUT_DRAW + (len(self.rows) - 1) // EVALUATE_EVERY
+            row |= held_out_returns(self.config, self._actor, self._worker, draw)
         # The checkpoint first, and one at once: a curve without a checkpoint cannot go on.
         if time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self.save()
