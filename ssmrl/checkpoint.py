@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
+from ssmrl.format import FORMAT, FormatError, check_format
 
 
 class CheckpointError(ValueError):
@@ -48,7 +49,8 @@ class Checkpoint:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            CheckpointError: If the file is damaged or of another kind.
+            CheckpointError: If the file is damaged, of another kind or of another format, or its
+                configuration is not one of this version.
         """
         tensors, metadata = read_tensors(path)
         if not {"config", "progress"} <= metadata.keys():
@@ -56,9 +58,11 @@ class Checkpoint:
                 f"{path} must hold a configuration and progress, but has only {sorted(metadata)}; "
                 "it is the file of something else than a training"
             )
-        return cls(
-            TrainConfig.from_json(metadata["config"]), tensors, json.loads(metadata["progress"])
-        )
+        try:
+            config = TrainConfig.from_json(metadata["config"], f"the configuration in {path}")
+        except (ValueError, KeyError, TypeError) as error:  # how configurations say no
+            raise CheckpointError(f"{path} cannot be read: {error.args[0]}") from error
+        return cls(config, tensors, json.loads(metadata["progress"]))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -67,11 +71,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Args:
         path: A ``.safetensors`` file; its folder is made if missing.
         tensors: By name; saved by value.
-        metadata: Text by name; ``sha256`` is taken.
+        metadata: Text by name; ``format`` and ``sha256`` are taken.
     """
     # Clones, because the format refuses names that share memory.
     values = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    signed = dict(metadata) | {"sha256": _digest(metadata, values)}
+    marked = dict(metadata) | {"format": str(FORMAT)}
+    signed = marked | {"sha256": _digest(marked, values)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with part.open("wb") as file:
@@ -86,7 +91,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is damaged or was not written by ``write_tensors``.
+        CheckpointError: If the file is damaged, of another format, or was not written by
+            ``write_tensors``.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
@@ -96,8 +102,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a complete checkpoint: {error}") from error
-    if metadata.pop("sha256", None) != _digest(metadata, tensors):
+    sha256 = metadata.pop("sha256", None)
+    if sha256 is not None:
+        try:
+            check_format(metadata.get("format"), str(path))
+        except FormatError as error:
+            raise CheckpointError(str(error)) from error
+    if sha256 != _digest(metadata, tensors):
         raise CheckpointError(f"{path} was changed or damaged: its SHA-256 does not fit")
+    del metadata["format"]
     return tensors, metadata
 
 

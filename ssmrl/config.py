@@ -1,24 +1,27 @@
 """The one tree of settings, and the knobs that name its leaves; not a parser, not a search space.
 
 A knob is a dotted leaf name such as ``policy.state_dim``. The command line, the checkpoint, the
-search space and the table of trials all use exactly these names.
+search space and the table of trials all use exactly these names. Which knobs there are under
+``policy`` and ``meta`` depends on the algorithm: one that it does not read does not exist for it.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 from ssmrl.envs.families import get_family
-
-KnobValue: TypeAlias = int | float | bool | str
+from ssmrl.format import FORMAT, check_format
+from ssmrl.knobs import KnobValue as KnobValue
+from ssmrl.knobs import check_knob, check_ranges, knobs_of, typed
+from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
 
 METHODS = ("ssm", "lstm", "gru", "transformer", "mlp")
 
 MEMORY_RESETS = ("episode", "trial")
 
-ALGORITHMS = ("promp", "maml-trpo", "e-maml")
+_BY_ALGORITHM: Any = None  # what is left out takes the algorithm's default
 
 
 @dataclass(frozen=True)
@@ -31,26 +34,61 @@ class EnvConfig:
         action_scale: The simulator receives ``clip(action / action_scale, -1, 1)``. A scale of 10
             makes an action of standard deviation 1 a small torque, which is what the published
             inner learning rates assume.
+
+    Raises:
+        ValueError: If a setting is outside its range; the message names the knob.
+        KeyError: If ``task`` is not a known family.
     """
 
     task: str = "ant-vel"
     horizon: int = 100
     action_scale: float = 10.0
 
+    def __post_init__(self) -> None:
+        get_family(self.task)
+        check_ranges(self, "env", counts=("horizon",), positive=("action_scale",))
+
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """The Gaussian policy.
+class SequenceConfig:
+    """A sequence model and its sizes.
 
     Attributes:
-        method: The sequence model, one of ``METHODS``.
+        method: One of ``METHODS``.
         state_dim: Reals of memory of a layer of the state space model (two per complex mode).
         hidden_dim: Width of the layers.
-        init_std: Initial standard deviation of the action, before ``env.action_scale``.
         num_layers: Layers of ``ssm`` and ``transformer``; the others have one shape.
         gated: Whether the input gates what the layers of ``ssm`` pass on.
         num_heads: Heads of attention of ``transformer``.
         window: How far a layer of ``transformer`` looks, the present included [env steps].
+
+    Raises:
+        ValueError: If a setting is outside its range; the message names the knob.
+    """
+
+    method: str = "ssm"
+    state_dim: int = 32
+    hidden_dim: int = 64
+    num_layers: int = 1
+    gated: bool = False
+    num_heads: int = 4
+    window: int = 32
+
+    def __post_init__(self) -> None:
+        known = f"one of {list(METHODS)}"
+        check_knob(self.method in METHODS, "policy.method", self.method, known)
+        is_even = self.state_dim % 2 == 0
+        check_knob(is_even, "policy.state_dim", self.state_dim, "even: two reals a mode")
+        counts = ("state_dim", "hidden_dim", "num_layers", "num_heads", "window")
+        check_ranges(self, "policy", counts=counts)
+
+
+@dataclass(frozen=True)
+class PolicyConfig(SequenceConfig):
+    """The Gaussian policy that is a sequence model itself.
+
+    Attributes:
+        init_std: Initial standard deviation of the action, before ``env.action_scale``.
         rl2_inputs: Whether the policy sees its last action, the last reward and where an episode
             starts, beside the observation.
         memory_reset: What empties the memory: the start of an ``"episode"``, or that of the
@@ -61,66 +99,17 @@ class PolicyConfig:
         section 2.2 (the inputs, and a memory that lives as long as a trial).
     """
 
-    method: str = "ssm"
-    state_dim: int = 32
-    hidden_dim: int = 64
     init_std: float = 1.0
-    num_layers: int = 1
-    gated: bool = False
-    num_heads: int = 4
-    window: int = 32
     rl2_inputs: bool = False
     memory_reset: str = "episode"
 
-
-@dataclass(frozen=True)
-class MetaConfig:
-    """How the meta-parameters are learnt; the defaults are those of ProMP's paper.
-
-    All algorithms adapt in the same way and differ in the outer loss and in its optimiser.
-    ``promp`` and ``e-maml`` take ``num_epochs`` steps of Adam. ``maml-trpo`` takes one step inside
-    a trust region of size ``max_kl``, so ``outer_lr``, ``encoder_lr_scale``, ``num_epochs``,
-    ``clip`` and ``inner_kl`` have no effect on it; ``max_kl`` has none on the others.
-
-    Attributes:
-        algorithm: Outer loss and optimiser, one of ``ALGORITHMS``.
-        inner_lr: Step size of the adaptation.
-        num_inner_steps: Adaptation steps the meta-parameters are trained for.
-        outer_lr: Adam's step size on the meta-parameters.
-        num_tasks: Tasks in a meta-batch.
-        num_episodes: Lanes per task and adaptation step.
-        num_epochs: Meta-gradient steps on one batch.
-        clip: Half width of the likelihood ratio's trust interval.
-        inner_kl: Weight of the divergence of the pre-adaptation policies.
-        max_kl: Largest mean divergence of the adapted policies in a step of ``maml-trpo`` [nat].
-        discount: Discount per env step.
-        gae_lambda: Mix of generalised advantage estimation, 1 is Monte Carlo.
-        first_order: Leave the second derivative out of the meta-gradient, of any algorithm.
-        encoder_lr_scale: Adam's step size on the sequence encoder, which is all of the policy but
-            its output layer, relative to ``outer_lr``.
-
-    References:
-        Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", section 5 and appendix; Finn et
-        al. 2017, "Model-Agnostic Meta-Learning", section 5.3 (MAML with TRPO); Stadie et al. 2018,
-        "Some Considerations on Learning to Explore via Meta-Reinforcement Learning" (E-MAML); Luo
-        et al. 2024, "Efficient Recurrent Off-Policy RL Requires a Context-Encoder-Specific Learning
-        Rate" (RESeL: 1/30 to 1/100 for the encoder of an off-policy learner).
-    """
-
-    algorithm: str = "promp"
-    inner_lr: float = 0.1
-    num_inner_steps: int = 1
-    outer_lr: float = 1e-3
-    num_tasks: int = 40
-    num_episodes: int = 20
-    num_epochs: int = 5
-    clip: float = 0.3
-    inner_kl: float = 5e-4
-    max_kl: float = 0.01
-    discount: float = 0.99
-    gae_lambda: float = 1.0
-    first_order: bool = False
-    encoder_lr_scale: float = 1.0
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = f"one of {list(MEMORY_RESETS)}"
+        check_knob(
+            self.memory_reset in MEMORY_RESETS, "policy.memory_reset", self.memory_reset, known
+        )
+        check_ranges(self, "policy", positive=("init_std",))
 
 
 @dataclass(frozen=True)
@@ -130,85 +119,107 @@ class EvaluationConfig:
     Attributes:
         num_tasks: Held-out tasks, drawn from the family's test distribution.
         num_episodes: Lanes per task and adaptation step.
+
+    Raises:
+        ValueError: If a setting is outside its range; the message names the knob.
     """
 
     num_tasks: int = 20
     num_episodes: int = 20
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "evaluation", counts=("num_tasks", "num_episodes"))
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that a run depends on; equal configurations give equal results.
 
+    Attributes:
+        env: Where the policy acts.
+        policy: Sizes of the sequence model, of the type that the algorithm names.
+        meta: How it is learnt, of the type that the algorithm names.
+        evaluation: How it is judged.
+        algorithm: One of ``ALGORITHMS``.
+        seed: Of all randomness.
+
+    What is left out takes the algorithm's default.
+
     Raises:
         ValueError: If a setting is outside its range; the message names the knob.
-        KeyError: If ``env.task`` is not a known family.
+        TypeError: If ``policy`` or ``meta`` are another algorithm's.
 
     Example:
-        >>> TrainConfig().with_knobs({"meta.inner_lr": 0.2}).meta.inner_lr
+        >>> TrainConfig(algorithm="promp").with_knobs({"meta.inner_lr": 0.2}).meta.inner_lr
         0.2
     """
 
-    env: EnvConfig = field(default_factory=EnvConfig)
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    meta: MetaConfig = field(default_factory=MetaConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    env: EnvConfig = _BY_ALGORITHM
+    policy: Any = _BY_ALGORITHM
+    meta: Any = _BY_ALGORITHM
+    evaluation: EvaluationConfig = _BY_ALGORITHM
+    algorithm: str = DEFAULT_ALGORITHM
     seed: int = 0
 
     def __post_init__(self) -> None:
-        get_family(self.env.task)
-        _check(self.policy.method in METHODS, "policy.method", self, f"one of {list(METHODS)}")
-        resets = f"one of {list(MEMORY_RESETS)}"
-        _check(self.policy.memory_reset in MEMORY_RESETS, "policy.memory_reset", self, resets)
-        algorithms = f"one of {list(ALGORITHMS)}"
-        _check(self.meta.algorithm in ALGORITHMS, "meta.algorithm", self, algorithms)
-        _check(self.policy.state_dim % 2 == 0, "policy.state_dim", self, "even: two reals a mode")
-        knobs = self.knobs()
-        for knob in _COUNTS:
-            _check(knobs[knob] >= 1, knob, self, "at least 1")  # type: ignore[operator]
-        for knob in _POSITIVE:
-            value = float(knobs[knob])
-            _check(0.0 < value < float("inf"), knob, self, "positive and finite")
-        for knob in ("meta.discount", "meta.gae_lambda"):
-            _check(0.0 <= float(knobs[knob]) <= 1.0, knob, self, "in [0, 1]")
-        _check(self.meta.inner_kl >= 0.0, "meta.inner_kl", self, "at least 0")
-        _check(self.seed >= 0, "seed", self, "at least 0")
+        known = f"one of {list(ALGORITHMS)}"
+        check_knob(self.algorithm in ALGORITHMS, "algorithm", self.algorithm, known)
+        algorithm = ALGORITHMS[self.algorithm]
+        for section, kind in _section_types(algorithm).items():
+            given = getattr(self, section)
+            if given is None:
+                object.__setattr__(self, section, _default(section, kind(), algorithm))
+            elif type(given) is not kind:
+                raise TypeError(
+                    f"`{section}` of algorithm {self.algorithm!r} must be a {kind.__name__}, but "
+                    f"got a {type(given).__name__}; leave it out to take the defaults"
+                )
+        check_knob(self.seed >= 0, "seed", self.seed, "at least 0")
 
     @classmethod
-    def for_task(cls, task: str) -> "TrainConfig":
-        """The defaults of a task family.
+    def for_task(cls, task: str, algorithm: str = DEFAULT_ALGORITHM) -> "TrainConfig":
+        """The defaults of a task family and an algorithm, which wins where both have one.
 
         Raises:
             KeyError: If ``task`` is not a known family.
+            ValueError: If ``algorithm`` is not known.
         """
         family = get_family(task)
-        return cls(env=EnvConfig(task, family.horizon, family.action_scale))
+        config = cls(algorithm=algorithm)
+        env = EnvConfig(task, family.horizon, family.action_scale)
+        return dataclasses.replace(config, env=_default("env", env, ALGORITHMS[algorithm]))
 
     def knobs(self) -> dict[str, KnobValue]:
         """Every leaf by its dotted name, in the order of definition."""
-        return dict(_leaves(self, ""))
+        return knobs_of(self)
 
     def with_knobs(self, knobs: Mapping[str, Any]) -> "TrainConfig":
         """The same configuration with some leaves replaced.
 
         Args:
-            knobs: Values by dotted name; an int is accepted where a float is expected.
+            knobs: Values by dotted name; an int is accepted where a float is expected. With another
+                ``algorithm`` among them, ``policy``, ``meta`` and whatever has a default by
+                algorithm first become that one's defaults.
 
         Returns:
             A new, checked configuration.
 
         Raises:
-            KeyError: If a name is not a knob; the message lists the known ones.
+            KeyError: If a name is not a knob of the algorithm; the message lists those that are,
+                and names the algorithms that have this one.
             TypeError: If a value has another type than the knob's.
             ValueError: If a value is outside its range.
         """
+        algorithm = knobs.get("algorithm", self.algorithm)
+        if algorithm != self.algorithm:
+            return self._switched(typed("algorithm", algorithm, str)).with_knobs(knobs)
         known = self.knobs()
         parts: dict[str, dict[str, Any]] = {}
         for name, value in knobs.items():
             if name not in known:
-                raise KeyError(f"unknown knob {name!r}; the knobs are: {', '.join(known)}")
+                raise KeyError(_unknown(name, self.algorithm, known))
             section, _, leaf = name.rpartition(".")
-            parts.setdefault(section, {})[leaf] = _typed(name, value, type(known[name]))
+            parts.setdefault(section, {})[leaf] = typed(name, value, type(known[name]))
         top = parts.pop("", {})
         changed = {
             section: dataclasses.replace(getattr(self, section), **leaves)
@@ -216,63 +227,95 @@ class TrainConfig:
         }
         return dataclasses.replace(self, **changed, **top)
 
+    @classmethod
+    def of_knobs(cls, knobs: Mapping[str, Any], what: str = "a configuration") -> "TrainConfig":
+        """The inverse of ``knobs``: all are there, and none becomes a default without a word.
+
+        Args:
+            knobs: Every knob of the algorithm that is among them.
+            what: What was read, for the message.
+
+        Raises:
+            KeyError: If a name is not a knob of the algorithm.
+            TypeError: If a value has another type than the knob's.
+            ValueError: If a knob is missing, which the message names, or a value is outside its
+                range.
+        """
+        if "algorithm" not in knobs:
+            raise ValueError(f"{what} must hold every knob, but lacks `algorithm`; add it")
+        start = cls().with_knobs({"algorithm": knobs["algorithm"]})
+        missing = [knob for knob in start.knobs() if knob not in knobs]
+        if missing:
+            raise ValueError(
+                f"{what} must hold every knob of algorithm {start.algorithm!r}, but lacks "
+                f"{', '.join(f'`{knob}`' for knob in missing)}; add what is missing"
+            )
+        return start.with_knobs(knobs)
+
     def to_json(self) -> str:
-        """The knobs as one line of JSON."""
-        return json.dumps(self.knobs())
+        """The format and the knobs as one line of JSON."""
+        return json.dumps({"format": FORMAT} | self.knobs())
 
     @classmethod
-    def from_json(cls, text: str) -> "TrainConfig":
-        """The inverse of ``to_json``; knobs that the text lacks take their defaults."""
-        return cls().with_knobs(json.loads(text))
+    def from_json(cls, text: str, what: str = "a configuration") -> "TrainConfig":
+        """The inverse of ``to_json``.
+
+        Args:
+            text: A JSON object of the format and every knob.
+            what: What was read, for the message.
+
+        Raises:
+            FormatError: If it is of another format.
+            KeyError: If a name is not a knob of the algorithm.
+            TypeError: If a value has another type than the knob's.
+            ValueError: If a knob is missing, or a value is outside its range.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"{what} must be a JSON object of knobs, but is {text[:40]!r}")
+        check_format(content.pop("format", None), what)
+        return cls.of_knobs(content, what)
+
+    def _switched(self, algorithm: str) -> "TrainConfig":
+        """The defaults of another algorithm, and of this one what does not depend on it."""
+        fresh = TrainConfig.for_task(self.env.task, algorithm)
+        differing = {*ALGORITHMS[self.algorithm].defaults, *ALGORITHMS[algorithm].defaults}
+        kept = {
+            knob: value
+            for knob, value in self.knobs().items()
+            if knob.partition(".")[0] in ("env", "evaluation", "seed") and knob not in differing
+        }
+        return fresh.with_knobs(kept)
 
 
-_COUNTS = (
-    "env.horizon",
-    "policy.state_dim",
-    "policy.hidden_dim",
-    "policy.num_layers",
-    "policy.num_heads",
-    "policy.window",
-    "meta.num_inner_steps",
-    "meta.num_tasks",
-    "meta.num_episodes",
-    "meta.num_epochs",
-    "evaluation.num_tasks",
-    "evaluation.num_episodes",
-)
-_POSITIVE = (
-    "env.action_scale",
-    "policy.init_std",
-    "meta.inner_lr",
-    "meta.outer_lr",
-    "meta.clip",
-    "meta.max_kl",
-    "meta.encoder_lr_scale",
-)
+def _section_types(algorithm: Algorithm) -> dict[str, type[Any]]:
+    return {
+        "env": EnvConfig,
+        "policy": algorithm.policy_type(),
+        "meta": algorithm.settings_type(),
+        "evaluation": EvaluationConfig,
+    }
 
 
-def _check(holds: bool, knob: str, config: TrainConfig, invariant: str) -> None:
-    if not holds:
-        raise ValueError(f"`{knob}` must be {invariant}, but got {config.knobs()[knob]!r}")
+def _default(section: str, own: Any, algorithm: Algorithm) -> Any:
+    """The section with the algorithm's defaults in place of its own."""
+    leaves = {
+        knob.removeprefix(f"{section}."): value
+        for knob, value in algorithm.defaults.items()
+        if knob.startswith(f"{section}.")
+    }
+    return dataclasses.replace(own, **leaves)
 
 
-def _typed(name: str, value: Any, kind: type) -> KnobValue:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if type(value) is not kind:
-        raise TypeError(f"`{name}` must be of type {kind.__name__}, but got {value!r}")
-    return kind(value)  # type: ignore[no-any-return]
-
-
-def _leaves(node: Any, prefix: str) -> list[tuple[str, KnobValue]]:
-    leaves: list[tuple[str, KnobValue]] = []
-    for item in dataclasses.fields(node):
-        value = getattr(node, item.name)
-        name = f"{prefix}{item.name}"
-        if dataclasses.is_dataclass(value):
-            leaves.extend(_leaves(value, f"{name}."))
-        else:
-            leaves.append((name, value))
-    return leaves
+def _unknown(name: str, algorithm: str, known: Mapping[str, KnobValue]) -> str:
+    owners = [
+        other
+        for other in ALGORITHMS
+        if other != algorithm and name in TrainConfig(algorithm=other).knobs()
+    ]
+    listed = " and ".join([", ".join(owners[:-1]), owners[-1]] if owners[1:] else owners)
+    owned = f"{listed} {'have' if owners[1:] else 'has'} it; " if owners else ""
+    return (
+        f"unknown knob {name!r} for algorithm {algorithm!r}; {owned}"
+        f"the knobs are: {', '.join(known)}"
+    )

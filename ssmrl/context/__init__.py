@@ -1,0 +1,1 @@
+"""Adaptation by memory: an inference model that watches, and a policy that acts on its estimate."""

@@ -1,0 +1,96 @@
+"""How the memory, the policy and its critics learn from what was played; every knob is read."""
+
+from dataclasses import dataclass
+
+from ssmrl.knobs import check_ranges
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """Soft actor-critic on the estimate of a sequence model that infers the hidden task.
+
+    ``inner_lr``, ``num_inner_steps``, ``outer_lr`` and ``first_order`` are those of the inference
+    model, whose sizes are ``policy.*``.
+
+    Attributes:
+        inner_lr: Step size of the inference model's adaptation.
+        num_inner_steps: Adaptation steps it is trained for; 0 means that there is no MAML.
+        outer_lr: Step size of the inference model's own training.
+        num_lanes: Environments that are played side by side.
+        episodes_per_task: Episodes of a meta-episode: so long the memory lives with one task.
+        random_env_steps: Played at random before the first update [env steps].
+        replay_env_steps: What the replay holds [env steps].
+        batch_size: Transitions of an update.
+        learning_rate: Adam's step size on actor, critics and temperature.
+        discount: Discount per env step.
+        target_rate: Share of the critics that their targets take over in an update.
+        critic_hidden_dim: Width of the critics' layers.
+        actor_hidden_dim: Width of the actor's layers.
+        updates_per_env_step: Updates of actor and critics per env step of experience.
+        actor_every: Updates of the critics to one of the actor.
+        relabelled: Share of a batch whose rewards are those of another task.
+        own_estimate: Share of the lanes that act on the memory's estimate; the others are given
+            the hidden variable.
+        inference_updates_per_env_step: Updates of the inference model per env step of experience.
+        inference_batch: Lanes of such an update.
+        inference_window: Iterations of episodes that the inference model learns from.
+        init_temperature: Initial weight of the policy's entropy.
+        first_order: Leave the second derivative out of the inference model's meta-gradient.
+
+    Raises:
+        ValueError: If a setting is outside its range; the message names the knob.
+
+    References:
+        Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", sections 4 and 5.
+    """
+
+    inner_lr: float = 0.05
+    num_inner_steps: int = 0
+    outer_lr: float = 2e-3
+    num_lanes: int = 32
+    episodes_per_task: int = 1
+    random_env_steps: int = 1600
+    replay_env_steps: int = 1_000_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    discount: float = 0.98
+    target_rate: float = 0.01
+    critic_hidden_dim: int = 128
+    actor_hidden_dim: int = 128
+    updates_per_env_step: float = 0.25
+    actor_every: int = 2
+    relabelled: float = 0.5
+    own_estimate: float = 0.5
+    inference_updates_per_env_step: float = 0.02
+    inference_batch: int = 64
+    inference_window: int = 20
+    init_temperature: float = 0.05
+    first_order: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "meta",
+            counts=(
+                "num_lanes",
+                "episodes_per_task",
+                "replay_env_steps",
+                "batch_size",
+                "critic_hidden_dim",
+                "actor_hidden_dim",
+                "actor_every",
+                "inference_batch",
+                "inference_window",
+            ),
+            positive=(
+                "inner_lr",
+                "outer_lr",
+                "learning_rate",
+                "target_rate",
+                "updates_per_env_step",
+                "inference_updates_per_env_step",
+                "init_temperature",
+            ),
+            shares=("discount", "target_rate", "relabelled", "own_estimate"),
+            not_negative=("num_inner_steps", "random_env_steps"),
+        )

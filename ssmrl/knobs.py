@@ -1,0 +1,85 @@
+"""The leaves of settings by name, and how settings check them; it knows no settings itself."""
+
+import dataclasses
+from typing import Any, TypeAlias
+
+KnobValue: TypeAlias = int | float | bool | str
+
+
+def knobs_of(settings: Any, prefix: str = "") -> dict[str, KnobValue]:
+    """Every leaf of a tree of dataclasses by its dotted name, in the order of definition.
+
+    Args:
+        settings: A dataclass, whose fields are values or dataclasses.
+        prefix: Of every name.
+    """
+    leaves: dict[str, KnobValue] = {}
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        name = f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            leaves |= knobs_of(value, f"{name}.")
+        else:
+            leaves[name] = value
+    return leaves
+
+
+def typed(knob: str, value: Any, kind: type) -> KnobValue:
+    """The value as its knob's type; whole numbers pass between int and float.
+
+    Raises:
+        TypeError: If it is of another type.
+    """
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        raise TypeError(f"`{knob}` must be of type {kind.__name__}, but got {value!r}")
+    return kind(value)  # type: ignore[no-any-return]
+
+
+def check_knob(holds: bool, knob: str, value: object, invariant: str) -> None:
+    """Refuse a value that breaks its rule.
+
+    Raises:
+        ValueError: If it does; the message names the knob, the rule and the value.
+    """
+    if not holds:
+        raise ValueError(f"`{knob}` must be {invariant}, but got {value!r}")
+
+
+def check_ranges(
+    settings: object,
+    section: str,
+    *,
+    counts: tuple[str, ...] = (),
+    positive: tuple[str, ...] = (),
+    shares: tuple[str, ...] = (),
+    not_negative: tuple[str, ...] = (),
+) -> None:
+    """Refuse settings outside their ranges.
+
+    Args:
+        settings: A dataclass.
+        section: What its knobs' names begin with.
+        counts: Names that must be at least 1.
+        positive: Names that must be positive and finite.
+        shares: Names that must be in [0, 1].
+        not_negative: Names that must be finite and at least 0.
+
+    Raises:
+        ValueError: If one is; the message names the knob.
+    """
+    for name in counts:
+        value = getattr(settings, name)
+        check_knob(value >= 1, f"{section}.{name}", value, "at least 1")
+    for name in positive:
+        value = getattr(settings, name)
+        check_knob(0.0 < value < float("inf"), f"{section}.{name}", value, "positive and finite")
+    for name in shares:
+        value = getattr(settings, name)
+        check_knob(0.0 <= value <= 1.0, f"{section}.{name}", value, "in [0, 1]")
+    for name in not_negative:
+        value = getattr(settings, name)
+        check_knob(0.0 <= value < float("inf"), f"{section}.{name}", value, "at least 0")

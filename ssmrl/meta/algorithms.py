@@ -1,0 +1,108 @@
+"""The one table of algorithms: names, and where the parts of each are found; it imports no part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Literal
+
+from ssmrl.knobs import KnobValue
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Where the parts of an algorithm are found; each is imported when it is asked for.
+
+    Attributes:
+        name: What a configuration calls it.
+        kind: How it adapts: by ``"gradient"`` steps on what was seen, or by a ``"memory"``.
+        settings: Import path, ``"package.module:NAME"``, of the dataclass of its ``meta.*``.
+        policy: Import path of the dataclass of its ``policy.*``.
+        learner: Import path of what learns.
+        defaults: Knobs whose default is another one than the task's or the settings' own.
+    """
+
+    name: str
+    kind: Literal["gradient", "memory"]
+    settings: str
+    policy: str
+    learner: str
+    defaults: Mapping[str, KnobValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
+
+    def settings_type(self) -> type[Any]:
+        """The dataclass of its ``meta.*``.
+
+        Raises:
+            ImportError: If there is nothing at the path; the message names it.
+        """
+        return self._part("settings")  # type: ignore[no-any-return]
+
+    def policy_type(self) -> type[Any]:
+        """The dataclass of its ``policy.*``.
+
+        Raises:
+            ImportError: If there is nothing at the path; the message names it.
+        """
+        return self._part("policy")  # type: ignore[no-any-return]
+
+    def learner_type(self) -> Any:
+        """What learns, as the package of the algorithm defines it.
+
+        Raises:
+            ImportError: If there is nothing at the path; the message names it.
+        """
+        return self._part("learner")
+
+    def _part(self, part: str) -> Any:
+        path: str = getattr(self, part)
+        module, _, name = path.partition(":")
+        try:
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ImportError(
+                f"the {part} of algorithm {self.name!r} must be importable from {path!r}, but "
+                f"{error}; give a path `package.module:NAME`"
+            ) from error
+
+
+_GRADIENT_POLICY = "ssmrl.config:PolicyConfig"
+
+_ALL = (
+    Algorithm(
+        "context-sac",
+        "memory",
+        "ssmrl.context.settings:ContextSettings",
+        "ssmrl.config:SequenceConfig",
+        "ssmrl.context.learner:ContextLearner",
+        {"env.action_scale": 1.0, "evaluation.num_tasks": 100, "evaluation.num_episodes": 1},
+    ),
+    Algorithm(
+        "promp",
+        "gradient",
+        "ssmrl.meta.settings:ProMPSettings",
+        _GRADIENT_POLICY,
+        "ssmrl.meta.promp:ProMP",
+    ),
+    Algorithm(
+        "e-maml",
+        "gradient",
+        "ssmrl.meta.settings:ProMPSettings",
+        _GRADIENT_POLICY,
+        "ssmrl.meta.emaml:EMAML",
+    ),
+    Algorithm(
+        "maml-trpo",
+        "gradient",
+        "ssmrl.meta.settings:TrustRegionSettings",
+        _GRADIENT_POLICY,
+        "ssmrl.meta.trpo:MAMLTRPO",
+    ),
+)
+
+ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in _ALL}
+"""By name; the common tests run over all of them."""
+
+DEFAULT_ALGORITHM = "context-sac"
