@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ssmrl.envs.rewards import Motion
+
 
 class Step(NamedTuple):
     """What one step gave to each of ``B`` simulations.
@@ -17,6 +19,8 @@ class Step(NamedTuple):
         terminated: ``(B,)`` bool, ended by the task's own rules.
         truncated: ``(B,)`` bool, cut by the horizon.
         terms: The named parts of the reward, each ``(B,)``.
+        motion: What the reward saw of the step, without the hidden task: what any other task of
+            the family would have paid for the same step follows from it.
     """
 
     observation: np.ndarray
@@ -24,6 +28,7 @@ class Step(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     terms: Mapping[str, np.ndarray]
+    motion: Motion
 
 
 class BatchedEnv(ABC):

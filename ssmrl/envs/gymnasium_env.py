@@ -271,7 +271,8 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every simulation, or start it again where its episode had ended."""
         again = self._ended
-        observation, reward, terminated, truncated, _ = self._trials.step(np.asarray(actions))
+        step = self._trials.step(np.asarray(actions))
+        observation, reward, terminated, truncated = step[:4]
         if again.any():
             observation = self._trials.start(again, self._generators)
             reward = np.where(again, 0.0, reward)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from ssmrl.envs.batched_env import BatchedEnv, Step
 from ssmrl.envs.dynamics import Dynamics, VariedModel
 from ssmrl.envs.physics import BatchedPhysics
-from ssmrl.envs.rewards import Motion, Reward
+from ssmrl.envs.rewards import Motion, Reward, add_up
 from ssmrl.envs.robots import Robot
 
 
@@ -111,16 +111,23 @@ class LocomotionEnv(BatchedEnv):
         failed = self.physics.step(control)
         velocity = (self._place() - before) / self.physics.dt
         healthy = self._healthy()
-        motion = Motion(velocity, control, healthy, self._contact_force)
+        effort = np.sum(np.square(control), axis=1)
+        motion = Motion(velocity, effort, healthy, self._contact_cost())
         terms = self._reward.terms(self._parameters, motion)
         self._elapsed += 1
         return Step(
             observation=self._observation(),
-            reward=np.sum(list(terms.values()), axis=0),
+            reward=add_up(terms),
             terminated=failed | ~healthy,
             truncated=self._elapsed >= self._horizon,
             terms=terms,
+            motion=motion,
         )
+
+    def _contact_cost(self) -> np.ndarray:
+        if self._contact_force is None:
+            return np.zeros(self.num_envs)
+        return self._reward.contact_cost(self._contact_force)
 
     def _observation(self) -> np.ndarray:
         parts = self._seen

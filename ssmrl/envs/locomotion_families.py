@@ -127,7 +127,8 @@ def _family(
         bound=bound,
         source=source,
     )
-    return TaskFamily(name, tasks.train, tasks.test, make_env, bound_per_step, spec)
+    told = reward if varied is None else None
+    return TaskFamily(name, tasks.train, tasks.test, make_env, bound_per_step, spec, told)
 
 
 def _observation(robot: Robot) -> str:

@@ -6,10 +6,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ssmrl.envs.batched_env import BatchedEnv, Step
+from ssmrl.envs.rewards import Motion, Reward, add_up, nearness
 from ssmrl.envs.task import FamilySpec, TaskFamily, UniformCircle
 
 GOAL_DISTANCE = 1.0
 MAX_STEP = 0.1
+REWARD = Reward("distance", nearness, "minus the distance to the goal", control_weight=0.0)
 
 
 class PointEnv(BatchedEnv):
@@ -56,13 +58,20 @@ class PointEnv(BatchedEnv):
         length = np.linalg.norm(wanted, axis=1, keepdims=True)
         self._position += MAX_STEP * wanted / np.maximum(length, 1.0)
         self._elapsed += 1
-        reward = -np.linalg.norm(self._position - self._goal, axis=1)
+        motion = Motion(
+            achieved=self._position.copy(),
+            effort=np.square(np.minimum(length[:, 0], 1.0)),
+            healthy=np.ones(self.num_envs, dtype=np.bool_),
+            contact_cost=np.zeros(self.num_envs),
+        )
+        terms = REWARD.terms(self._goal, motion)
         return Step(
             observation=self._position.copy(),
-            reward=reward,
+            reward=add_up(terms),
             terminated=np.zeros(self.num_envs, dtype=np.bool_),
             truncated=self._elapsed >= self._horizon,
-            terms={"distance": reward},
+            terms=terms,
+            motion=motion,
         )
 
 
@@ -88,6 +97,7 @@ POINT = TaskFamily(
     test=UniformCircle(GOAL_DISTANCE),
     make_env=PointEnv,
     bound_per_step=-GOAL_DISTANCE,
+    reward=REWARD,
     spec=FamilySpec(
         hidden="goal (x, y) on the unit circle",
         varies="reward",
@@ -95,8 +105,8 @@ POINT = TaskFamily(
         test="angle uniform on the circle, drawn independently of the training tasks",
         disjoint=False,
         num_parameters=2,
-        reward="minus the distance to the goal",
-        control_weight=0.0,
+        reward=REWARD.formula,
+        control_weight=REWARD.control_weight,
         termination="never",
         horizon=20,
         dt=0.0,

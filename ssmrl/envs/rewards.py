@@ -1,31 +1,67 @@
-"""What the robots are paid for: a goal that depends on the hidden task, and the usual costs."""
+"""What a step is paid for: a goal that depends on the hidden task, and the usual costs.
 
-from collections.abc import Callable
+The formulas take NumPy arrays and tensors of Torch alike, with any leading axes: in NumPy's float64
+they give the very reward that an environment paid, in Torch what other tasks would have paid.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import reduce
+from typing import Any, TypeAlias
 
 import numpy as np
 
-Goal: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""``(parameters (B, P), velocity (B, D) [m/s]) -> (B,)``; ``D`` is 1 for planar robots, or 2."""
+Array: TypeAlias = Any
+"""A NumPy array or a tensor of Torch; what goes in decides what comes out."""
+
+Goal: TypeAlias = Callable[[Array, Array], Array]
+"""``(parameters (..., P), achieved (..., D)) -> (...)``."""
+
+_NUM_COSTS = 3  # Columns of a motion after what was achieved.
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a reward sees of one step of ``B`` robots.
+    """What a reward sees of one step, whatever the task; leading axes are ``B``, or any.
 
     Attributes:
-        velocity: ``(B, D)`` mean velocity during the step [m/s].
-        control: ``(B, A)`` what the actuators received.
-        healthy: ``(B,)`` whether the robot's state lets the episode go on.
-        contact_force: ``(B, 6 * bodies)`` torques [N m] and forces [N] of contacts, or None where
-            they are not computed.
+        achieved: ``(..., D)`` what the hidden task judges. Of a robot it is the mean velocity
+            during the step [m/s], with ``D`` 1 for planar robots, or 2; of the point it is the
+            position after the step.
+        effort: ``(...)`` sum of the squares of what the actuators received.
+        healthy: ``(...)`` whether the robot's state lets the episode go on, or 0 and 1.
+        contact_cost: ``(...)`` what contacts cost, weighted and limited; zero where they are free.
     """
 
-    velocity: np.ndarray
-    control: np.ndarray
-    healthy: np.ndarray
-    contact_force: np.ndarray | None
+    achieved: Array
+    effort: Array
+    healthy: Array
+    contact_cost: Array
+
+    def columns(self) -> np.ndarray:
+        """All of it as one array ``(..., D + 3)`` float64, in the order of the attributes.
+
+        Example:
+            >>> Motion(np.zeros((1, 2)), np.ones(1), np.array([True]), np.zeros(1)).columns()
+            array([[0., 0., 1., 1., 0.]])
+        """
+        costs = np.stack([self.effort, self.healthy, self.contact_cost], axis=-1, dtype=np.float64)
+        return np.concatenate([self.achieved, costs], axis=-1)
+
+    @classmethod
+    def of_columns(cls, columns: Array) -> "Motion":
+        """The motion of which these are the ``columns()``; views, with ``healthy`` 0 or 1.
+
+        Raises:
+            ValueError: If there are too few columns.
+        """
+        if columns.shape[-1] <= _NUM_COSTS:
+            raise ValueError(
+                "`columns` must be at least one that the task judges and "
+                f"{_NUM_COSTS} costs, but got {tuple(columns.shape)=}; give `Motion.columns()`"
+            )
+        return cls(columns[..., :-_NUM_COSTS], columns[..., -3], columns[..., -2], columns[..., -1])
 
 
 @dataclass(frozen=True)
@@ -36,7 +72,7 @@ class Reward:
         name: Of the goal's term.
         goal: What depends on the hidden task.
         formula: The whole reward in words.
-        control_weight: Of the sum of squared controls.
+        control_weight: Of the sum of squared controls; 0 leaves the term out.
         goal_weight: Of the goal.
         healthy: Paid while the robot is healthy.
         always: Paid in every step.
@@ -56,45 +92,84 @@ class Reward:
     contact_force_limit: float = np.inf
     contact_cost_limit: float = np.inf
 
-    def terms(self, parameters: np.ndarray, motion: Motion) -> dict[str, np.ndarray]:
-        """The named parts of the reward, each ``(B,)``; the reward is their sum in this order."""
-        terms = {self.name: self.goal_weight * self.goal(parameters, motion.velocity)}
+    def contact_cost(self, contact_force: np.ndarray) -> np.ndarray:
+        """What contacts cost in a step, for ``Motion``.
+
+        Args:
+            contact_force: ``(B, 6 * bodies)`` torques [N m] and forces [N] of contacts.
+
+        Returns:
+            ``(B,)``.
+        """
+        if self.contact_force_limit < np.inf:
+            limit = self.contact_force_limit
+            contact_force = np.clip(contact_force, -limit, limit)
+        cost = self.contact_weight * np.sum(np.square(contact_force), axis=1)
+        limited: np.ndarray = np.minimum(cost, self.contact_cost_limit)
+        return limited
+
+    def terms(self, parameters: Array, motion: Motion) -> dict[str, Array]:
+        """The named parts of the reward; the reward is their sum in this order.
+
+        Args:
+            parameters: ``(..., P)`` hidden variables; leading axes broadcast with the motion's.
+            motion: What happened.
+
+        Returns:
+            Each ``(...)``.
+        """
+        terms = {self.name: self.goal_weight * self.goal(parameters, motion.achieved)}
         if self.healthy:
             terms["survive"] = self.healthy * motion.healthy
-        terms["control"] = -self.control_weight * np.sum(np.square(motion.control), axis=1)
+        if self.control_weight:
+            terms["control"] = -self.control_weight * motion.effort
         if self.contact_weight:
-            assert motion.contact_force is not None
-            force = motion.contact_force
-            if self.contact_force_limit < np.inf:
-                force = np.clip(force, -self.contact_force_limit, self.contact_force_limit)
-            cost = self.contact_weight * np.sum(np.square(force), axis=1)
-            terms["contact"] = -np.minimum(cost, self.contact_cost_limit)
+            terms["contact"] = -motion.contact_cost
         if self.always:
-            terms["survive"] = np.full(len(motion.velocity), self.always)
+            # Of the kind and shape of what is there, and free of what the robot does.
+            terms["survive"] = self.always + 0.0 * motion.contact_cost
         return terms
 
+    def total(self, parameters: Array, motion: Motion) -> Array:
+        """The reward ``(...)``: the sum of ``terms``, with their arguments.
 
-def forwards(parameters: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        Example:
+            >>> motion = Motion(np.array([[2.0]]), np.ones(1), np.ones(1), np.zeros(1))
+            >>> STANDARD["halfcheetah"].total(np.array([[1.0]]), motion)
+            array([1.9])
+        """
+        return add_up(self.terms(parameters, motion))
+
+
+def add_up(terms: Mapping[str, Array]) -> Array:
+    """The sum of a reward's terms, in their order, so that not a bit depends on who adds."""
+    return reduce(operator.add, terms.values())
+
+
+def forwards(parameters: Array, achieved: Array) -> Array:
     """Velocity along x, whatever the task."""
-    return velocity[:, 0]
+    return achieved[..., 0]
 
 
-def velocity_error(parameters: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+def velocity_error(parameters: Array, achieved: Array) -> Array:
     """Minus the distance to the wanted velocity along x."""
-    error: np.ndarray = -np.abs(velocity[:, 0] - parameters[:, 0])
-    return error
+    return -abs(achieved[..., 0] - parameters[..., 0])
 
 
-def velocity_match(parameters: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+def velocity_match(parameters: Array, achieved: Array) -> Array:
     """One minus the distance to the wanted velocity along x."""
-    match: np.ndarray = 1.0 - np.abs(velocity[:, 0] - parameters[:, 0])
-    return match
+    return 1.0 - abs(achieved[..., 0] - parameters[..., 0])
 
 
-def along_direction(parameters: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+def along_direction(parameters: Array, achieved: Array) -> Array:
     """Velocity in the wanted direction, a unit vector."""
-    along: np.ndarray = np.sum(parameters * velocity, axis=1)
-    return along
+    return (parameters * achieved).sum(-1)
+
+
+def nearness(parameters: Array, achieved: Array) -> Array:
+    """Minus the distance between a wanted and the achieved position."""
+    offset = achieved - parameters
+    return -((offset * offset).sum(-1) ** 0.5)
 
 
 # By robot: the rewards of Gymnasium's v5 environments, which dynamics families keep as they are.

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ssmrl.envs.batched_env import BatchedEnv
+from ssmrl.envs.rewards import Reward
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class TaskFamily:
             that of the best fixed behaviour, reached at once and free of control cost. None
             where no useful bound is known.
         spec: What the family is, in words and numbers.
+        reward: What any task of the family pays for a step, given its ``Motion``. None where that
+            does not follow, because the tasks differ in their dynamics.
     """
 
     name: str
@@ -122,6 +125,7 @@ class TaskFamily:
     make_env: Callable[[int, int, float, int], BatchedEnv]
     bound_per_step: float | None
     spec: FamilySpec
+    reward: Reward | None = None
 
     @property
     def action_scale(self) -> float:

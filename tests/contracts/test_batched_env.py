@@ -46,6 +46,13 @@ def test_shapes_and_the_parts_of_the_reward(family: TaskFamily) -> None:
         assert step.terminated.shape == step.truncated.shape == (NUM_ENVS,)
         assert step.terminated.dtype == step.truncated.dtype == np.bool_
         np.testing.assert_allclose(sum(step.terms.values()), step.reward, rtol=1e-14)
+        motion = step.motion
+        for part in (motion.effort, motion.healthy, motion.contact_cost):
+            assert part.shape == (NUM_ENVS,)
+        assert motion.achieved.shape[:-1] == (NUM_ENVS,)
+        assert motion.healthy.dtype == np.bool_
+        assert motion.columns().shape == (NUM_ENVS, motion.achieved.shape[1] + 3)
+        assert motion.columns().dtype == np.float64
 
 
 @every_family
@@ -53,10 +60,11 @@ def test_a_returned_step_is_a_copy(family: TaskFamily) -> None:
     """A live view would silently turn every stored observation into the last one."""
     env = started(family)
     first = env.step(actions(env)[0])
-    before = first.observation.copy(), first.reward.copy()
+    before = first.observation.copy(), first.reward.copy(), first.motion.columns()
     play(env)
     assert np.array_equal(first.observation, before[0])
     assert np.array_equal(first.reward, before[1])
+    assert np.array_equal(first.motion.columns(), before[2])
 
 
 @every_family
@@ -109,6 +117,7 @@ def test_the_hidden_task_shows_only_through_what_it_varies(family: TaskFamily) -
         for ours, theirs in zip(play(one), play(other), strict=True):
             assert np.array_equal(ours.observation, theirs.observation)
             assert (ours.reward != theirs.reward).any()
+            assert np.array_equal(ours.motion.columns(), theirs.motion.columns())
     else:
         nobody = np.zeros(NUM_ENVS, dtype=np.bool_)
         # Positions and velocities; the humanoid also sees its inertia.
@@ -125,9 +134,13 @@ def test_a_step_says_the_same_whatever_the_task(family: TaskFamily) -> None:
         env = started(family, task_seed=seed)
         tasks = family.sample_train(np.random.default_rng(seed), NUM_ENVS)
         for step in play(env):
-            assert step._fields == ("observation", "reward", "terminated", "truncated", "terms")
+            assert step._fields == (
+                "observation", "reward", "terminated", "truncated", "terms", "motion",
+            )  # fmt: skip
             assert set(step.terms) <= TERMS
-            said = np.column_stack([step.observation, step.reward, *step.terms.values()])
+            said = np.column_stack(
+                [step.observation, step.reward, *step.terms.values(), step.motion.columns()]
+            )
             for lane, task in enumerate(tasks):
                 # Zeros and ones occur in every step.
                 telling = set(task.parameters) - {0.0, 1.0, -1.0}
