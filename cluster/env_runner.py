@@ -34,7 +34,6 @@ class MAMLEnvRunner(EnvRunner, Checkpointable):
         is_remote = bool(self.worker_index)
         threads = max(1, int(config.num_cpus_per_env_runner)) if is_remote else 0
         self._worker = RolloutWorker(
-            self.module.actor,
             config.train_config.env,
             config.num_physics_threads or threads,
         )

@@ -91,7 +91,7 @@ def train(
     actor = (initial_actor(config) if actor is None else actor).to(device)
     player = deepcopy(actor).cpu()
     learner = MetaLearner(actor, config.meta)
-    worker = RolloutWorker(player, config.env, num_threads)
+    worker = RolloutWorker(config.env, num_threads)
     env_steps = 0
     for iteration in count():
         started = time.perf_counter()
@@ -139,7 +139,7 @@ def evaluate(
     params = {name: value.detach() for name, value in player.named_parameters()}
     return Evaluation.of(
         collect_adapting(
-            RolloutWorker(player, config.env, num_threads),
+            RolloutWorker(config.env, num_threads),
             player,
             params,
             held_out_assignment(config, draw),

@@ -37,6 +37,8 @@ class Trajectory(NamedTuple):
         terminated: Whether the episode ended here by its own rules, ``(N, B, T)`` bool.
         truncated: Whether it was cut here by the horizon, ``(N, B, T)`` bool.
         last_observation: What the policy would have seen next, ``(N, B, O)`` float32.
+        motion: What the rewards were made of whatever the task, the columns of
+            ``ssmrl.envs.rewards.Motion``, ``(N, B, T, M)`` float64; ``M = 0`` if it was not kept.
     """
 
     observation: Tensor
@@ -47,3 +49,4 @@ class Trajectory(NamedTuple):
     terminated: Tensor
     truncated: Tensor
     last_observation: Tensor
+    motion: Tensor

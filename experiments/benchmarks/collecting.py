@@ -17,6 +17,7 @@ from ssmrl.config import PolicyConfig, TrainConfig
 from ssmrl.envs.families import FAMILIES
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.actor import GaussianActor
+from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import initial_actor
@@ -49,7 +50,7 @@ class Collection:
         self.horizon = self._config.env.horizon
         self.env_steps = self.num_lanes * self.horizon
         self.actor = initial_actor(self._config)
-        self._worker = RolloutWorker(self.actor, self._config.env, settings.num_threads)
+        self._worker = RolloutWorker(self._config.env, settings.num_threads)
         self._assignment = train_assignment(self._config, 0)
         self._params = own_weights(self.actor, len(self._assignment.tasks))
         self._raw = RawPhysics(robot.model, self.num_lanes, settings.num_threads)
@@ -67,7 +68,14 @@ class Collection:
 
     def collect(self) -> Trajectory:
         """One collection; equal every time."""
-        return self._worker.collect(self._params, self._assignment, self._config.meta.num_episodes)
+        return collect_once(
+            self._worker,
+            self.actor,
+            self._params,
+            self._assignment,
+            self._config.meta,
+            self._config.meta.num_episodes,
+        )
 
     def prepare_raw(self) -> None:
         """Put the raw physics into a start of the same law as the collection's."""

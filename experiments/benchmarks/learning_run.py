@@ -98,7 +98,7 @@ class LearningRun:
             )
             self._algorithm: MAML = settings.build_algo()
             self._actor = initial_actor(self.config)
-            self._worker = RolloutWorker(self._actor, self.config.env, self._num_threads)
+            self._worker = RolloutWorker(self.config.env, self._num_threads)
             if self._saved is not None:
                 self._algorithm.load_tensors(self._saved.tensors, len(self.rows))
             try:

@@ -13,7 +13,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.models.actor import GaussianActor
-from ssmrl.rollout.adaptation import episode_return
+from ssmrl.rollout.adaptation import collect_once, episode_return
 from ssmrl.rollout.assignment import Assignment, held_out_assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.types import Params, Trajectory
@@ -59,12 +59,14 @@ def held_out_returns(
     num_episodes = config.evaluation.num_episodes
     with torch.no_grad():
         params = stack_params(_detached(actor), len(assignment.tasks))
-        support = worker.collect(params, assignment, num_episodes, phase=0)
+        support = collect_once(worker, actor, params, assignment, config.meta, num_episodes)
         shuffled = shuffle_rewards(support, _reward_streams(assignment, 0))
         queries = []
         for experience in (support, shuffled):
             adapted = adapt(actor, params, make_sample(experience, config.meta), config.meta)
-            queries.append(worker.collect(adapted, assignment, num_episodes, phase=1))
+            queries.append(
+                collect_once(worker, actor, adapted, assignment, config.meta, num_episodes, phase=1)
+            )
     before, after, control = (
         float(episode_return(trajectory).mean()) for trajectory in (support, *queries)
     )
@@ -95,7 +97,9 @@ def collect_adapting_on_shuffled(
     trajectories, returns = [], []
     with torch.no_grad():
         for phase in range(meta.num_inner_steps + 1):
-            trajectory = worker.collect(adapted, assignment, meta.num_episodes, phase)
+            trajectory = collect_once(
+                worker, actor, adapted, assignment, meta, meta.num_episodes, phase
+            )
             returns.append(episode_return(trajectory).mean())
             if phase < meta.num_inner_steps:
                 trajectory = shuffle_rewards(trajectory, _reward_streams(assignment, phase))

@@ -1,11 +1,9 @@
-"""Play, adapt, play again: the experience of tasks along their adaptation."""
+"""Play, adapt, play again: the experience of tasks along their adaptation by gradient."""
 
-import torch
 from torch import Tensor
 
-from ssmrl.config import MetaConfig
-from ssmrl.meta.inner import stack_params
-from ssmrl.meta.promp import adapt, make_sample
+from ssmrl.adaptation.by_gradient import GradientAdaptation
+from ssmrl.meta.settings import GradientSettings
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.rollout.worker import RolloutWorker
@@ -17,7 +15,7 @@ def collect_adapting(
     actor: GaussianActor,
     params: Params,
     assignment: Assignment,
-    config: MetaConfig,
+    settings: GradientSettings,
     *,
     num_steps: int,
     num_episodes: int,
@@ -29,22 +27,44 @@ def collect_adapting(
         actor: The policy's structure.
         params: Meta-parameters, without a task axis.
         assignment: ``N`` tasks and their randomness.
-        config: Inner learning rate and discounts.
+        settings: Inner learning rate and discounts.
         num_steps: Adaptation steps.
         num_episodes: Lanes per task and collection.
 
     Returns:
         ``num_steps + 1`` trajectories; the last one is the query.
     """
-    adapted = stack_params(params, len(assignment.tasks))
-    trajectories = []
-    with torch.no_grad():
-        for phase in range(num_steps + 1):
-            trajectory = worker.collect(adapted, assignment, num_episodes, phase)
-            trajectories.append(trajectory)
-            if phase < num_steps:
-                adapted = adapt(actor, adapted, make_sample(trajectory, config), config)
-    return trajectories
+    return worker.meta_episode(
+        GradientAdaptation(actor, params, settings),
+        assignment,
+        num_episodes=num_steps + 1,
+        num_lanes=num_episodes,
+    )
+
+
+def collect_once(
+    worker: RolloutWorker,
+    actor: GaussianActor,
+    params: Params,
+    assignment: Assignment,
+    settings: GradientSettings,
+    num_episodes: int,
+    phase: int = 0,
+) -> Trajectory:
+    """Collect with parameters that each task has of its own.
+
+    Args:
+        worker: Plays.
+        actor: The policy's structure.
+        params: Of each task, every leaf ``(N, ...)``.
+        assignment: ``N`` tasks and their randomness.
+        settings: As in ``collect_adapting``; nothing adapts here.
+        num_episodes: Lanes per task.
+        phase: Which collection on these tasks this is, so that each draws anew.
+    """
+    adaptation = GradientAdaptation(actor, params, settings, is_per_task=True)
+    state = adaptation.begin(len(assignment.tasks), num_episodes)
+    return worker.episode(adaptation, state, assignment, num_episodes, phase)[0]
 
 
 def episode_return(trajectory: Trajectory) -> Tensor:

@@ -1,18 +1,18 @@
-"""Collects experience: parameters and tasks in, trajectories out; a plain class."""
+"""Collects experience: an adaptation and tasks in, trajectories out; a plain class."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssmrl.adaptation.adaptation import Adaptation, Decision
 from ssmrl.config import EnvConfig
-from ssmrl.envs.batched_env import BatchedEnv
+from ssmrl.envs.batched_env import BatchedEnv, Step
 from ssmrl.envs.families import get_family
-from ssmrl.models.actor import GaussianActor, log_density
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.seeding import episode_generators
-from ssmrl.types import Hidden, Params, Trajectory
+from ssmrl.types import Trajectory
 
 
 class EnvShape(NamedTuple):
@@ -29,70 +29,104 @@ def env_shape(config: EnvConfig) -> EnvShape:
 
 
 class RolloutWorker:
-    """Plays all episodes of all its tasks in one batch, each task with its own parameters.
+    """Plays all lanes of all its tasks in one batch; the one loop over the four calls.
 
     Args:
-        actor: The policy's structure; its own parameters are not used.
         config: The environment.
         num_threads: Threads of the physics; 0 means all cores.
+        keeps_motion: Whether trajectories say what their rewards were made of.
     """
 
-    def __init__(self, actor: GaussianActor, config: EnvConfig, num_threads: int = 0) -> None:
-        self._actor = actor
+    def __init__(
+        self, config: EnvConfig, num_threads: int = 0, *, keeps_motion: bool = False
+    ) -> None:
         self._config = config
         self._num_threads = num_threads
+        self._keeps_motion = keeps_motion
         self._envs: dict[int, BatchedEnv] = {}
 
-    def collect(
+    def meta_episode(
         self,
-        params: Params,
+        adaptation: Adaptation[Any],
         assignment: Assignment,
+        *,
         num_episodes: int,
-        phase: int = 0,
-    ) -> Trajectory:
-        """Play ``num_episodes`` lanes of every task.
+        num_lanes: int,
+        other_rewards: bool = False,
+    ) -> list[Trajectory]:
+        """Play episode after episode with the same hidden tasks, adapting on the way.
 
         Args:
-            params: Of each task, every leaf ``(N, ...)``.
+            adaptation: The policy, and how it adapts.
             assignment: ``N`` tasks and their randomness; the result depends on nothing else.
-            num_episodes: Lanes per task, ``B``.
-            phase: Which collection on these tasks this is, so that each draws anew.
+            num_episodes: ``K``.
+            num_lanes: Lanes per task, ``B``.
+            other_rewards: Tell the adaptation the rewards of the next task's lanes instead of its
+                own: a control, which must kill what adaptation gains.
+
+        Returns:
+            ``K`` trajectories with the rewards that were paid.
+        """
+        state = adaptation.begin(len(assignment.tasks), num_lanes)
+        trajectories = []
+        for episode in range(num_episodes):
+            trajectory, state = self.episode(
+                adaptation, state, assignment, num_lanes, episode, other_rewards=other_rewards
+            )
+            trajectories.append(trajectory)
+            if episode + 1 < num_episodes:
+                seen = trajectory
+                if other_rewards:
+                    seen = trajectory._replace(reward=_of_next_task(trajectory.reward))
+                state = adaptation.end_of_episode(seen, state)
+        return trajectories
+
+    def episode(
+        self,
+        adaptation: Adaptation[Any],
+        state: Any,
+        assignment: Assignment,
+        num_lanes: int,
+        phase: int = 0,
+        *,
+        other_rewards: bool = False,
+    ) -> tuple[Trajectory, Any]:
+        """Play ``num_lanes`` lanes of every task from their start to the horizon.
+
+        Args:
+            adaptation: The policy, and how it adapts.
+            state: What it knows of the tasks.
+            assignment: ``N`` tasks and their randomness.
+            num_lanes: Lanes per task, ``B``.
+            phase: Which episode with these tasks this is, so that each draws anew.
+            other_rewards: As in ``meta_episode``.
+
+        Returns:
+            The trajectory, and what is known after it.
         """
         num_tasks, horizon = len(assignment.tasks), self._config.horizon
-        env = self._env(num_tasks * num_episodes)
-        env.set_tasks([task.parameters for task in assignment.tasks for _ in range(num_episodes)])
-        generators = episode_generators(assignment.streams, phase, num_episodes)
-        noise = np.stack(
-            [rng.standard_normal((horizon, env.action_dim), np.float32) for rng in generators]
-        )
-        lanes = (num_tasks, num_episodes)
-        record = _Record(
-            lanes, horizon, env, torch.from_numpy(noise).unflatten(0, lanes), params["log_std"]
-        )
-        hidden = self._actor.init_hidden(num_tasks * num_episodes).unflatten(0, lanes)
+        env = self._env(num_tasks * num_lanes)
+        env.set_tasks([task.parameters for task in assignment.tasks for _ in range(num_lanes)])
+        generators = episode_generators(assignment.streams, phase, num_lanes)
+        noise = torch.from_numpy(
+            np.stack(
+                [rng.standard_normal((horizon, env.action_dim), np.float32) for rng in generators]
+            )
+        ).unflatten(0, (num_tasks, num_lanes))
+        record = _Record((num_tasks, num_lanes), horizon, env, self._keeps_motion)
         ended = np.ones(env.num_envs, dtype=np.bool_)
         seen = env.reset(ended, generators)
-        with torch.no_grad():
-            act = torch.func.vmap(self._act)
-            for t in range(horizon):
-                record.see(t, seen, ended)
-                mean, hidden = act(
-                    params, record.policy_input(t, self._actor), hidden, record.first(t)
-                )
-                step = env.step(record.act(t, mean))
-                record.receive(t, step.reward, step.terminated)
-                seen, ended = step.observation, step.terminated
-                if t + 1 < horizon and ended.any():
-                    seen = env.reset(ended, generators)
-        return record.trajectory(seen)
-
-    def _act(
-        self, params: Params, inputs: Tensor, hidden: Hidden, first: Tensor
-    ) -> tuple[Tensor, Hidden]:
-        mean, _, next_hidden = torch.func.functional_call(
-            self._actor, params, (inputs, hidden, first)
-        )
-        return mean, next_hidden
+        for t in range(horizon):
+            observation, first = record.see(t, seen, ended)
+            decision, state = adaptation.act(observation, first, noise[:, :, t], state)
+            step = env.step(decision.action.flatten(0, 1).double().numpy())
+            reward = record.receive(t, decision, step)
+            observed = _of_next_task(reward) if other_rewards else reward
+            state = adaptation.observe(decision.action, observed, state)
+            seen, ended = step.observation, step.terminated
+            if t + 1 < horizon and ended.any():
+                seen = env.reset(ended, generators)
+        return record.trajectory(seen), state
 
     def _env(self, num_envs: int) -> BatchedEnv:
         if num_envs not in self._envs:
@@ -103,67 +137,56 @@ class RolloutWorker:
         return self._envs[num_envs]
 
 
+def _of_next_task(reward: Tensor) -> Tensor:
+    return reward.roll(1, dims=0)
+
+
 class _Record:
-    """Arrays that fill up over one collection; time is an axis before it is complete."""
+    """Arrays that fill up over one episode; time is an axis before it is complete."""
 
     def __init__(
-        self,
-        lanes: tuple[int, int],
-        horizon: int,
-        env: BatchedEnv,
-        noise: Tensor,
-        log_std: Tensor,
+        self, lanes: tuple[int, int], horizon: int, env: BatchedEnv, keeps_motion: bool
     ) -> None:
         self._lanes = lanes
-        self._noise = noise
-        self._std = log_std.exp()[:, None]
-        self._log_std = log_std
         self._observation = torch.empty(*lanes, horizon, env.observation_dim)
         self._action = torch.empty(*lanes, horizon, env.action_dim)
-        self._mean = torch.empty_like(self._action)
         self._reward = torch.empty(*lanes, horizon)
+        self._log_prob = torch.empty_like(self._reward)
         self._first = torch.empty(*lanes, horizon, dtype=torch.bool)
         self._terminated = torch.empty_like(self._first)
+        self._motions: list[np.ndarray] | None = [] if keeps_motion else None
 
-    def see(self, t: int, observation: np.ndarray, first: np.ndarray) -> None:
+    def see(self, t: int, observation: np.ndarray, first: np.ndarray) -> tuple[Tensor, Tensor]:
         self._observation[:, :, t] = self._per_lane(observation)
         self._first[:, :, t] = self._per_lane(first)
+        return self._observation[:, :, t], self._first[:, :, t]
 
-    def first(self, t: int) -> Tensor:
-        return self._first[:, :, t]
-
-    def policy_input(self, t: int, actor: GaussianActor) -> Tensor:
-        observation = self._observation[:, :, t]
-        if actor.input_is_observation:
-            return observation
-        if t == 0:
-            action, reward = torch.zeros_like(self._action[:, :, 0]), torch.zeros(*self._lanes)
-        else:
-            action, reward = self._action[:, :, t - 1], self._reward[:, :, t - 1]
-        return actor.make_input(observation, action, reward, self._first[:, :, t])
-
-    def act(self, t: int, mean: Tensor) -> np.ndarray:
-        self._mean[:, :, t] = mean
-        action = mean + self._std * self._noise[:, :, t]
-        self._action[:, :, t] = action
-        return action.flatten(0, 1).double().numpy()
-
-    def receive(self, t: int, reward: np.ndarray, terminated: np.ndarray) -> None:
-        self._reward[:, :, t] = self._per_lane(reward)
-        self._terminated[:, :, t] = self._per_lane(terminated)
+    def receive(self, t: int, decision: Decision, step: Step) -> Tensor:
+        self._action[:, :, t] = decision.action
+        self._log_prob[:, :, t] = decision.log_prob
+        self._reward[:, :, t] = self._per_lane(step.reward)
+        self._terminated[:, :, t] = self._per_lane(step.terminated)
+        if self._motions is not None:
+            self._motions.append(step.motion.columns())
+        return self._reward[:, :, t]
 
     def trajectory(self, last_observation: np.ndarray) -> Trajectory:
         truncated = torch.zeros_like(self._terminated)
         truncated[:, :, -1] = ~self._terminated[:, :, -1]
+        if self._motions is None:
+            motion = torch.empty(*self._reward.shape, 0, dtype=torch.float64)
+        else:
+            motion = self._per_lane(np.stack(self._motions, axis=1))
         return Trajectory(
             observation=self._observation,
             action=self._action,
             reward=self._reward,
-            log_prob=log_density(self._action, self._mean, self._log_std[:, None, None, :]),
+            log_prob=self._log_prob,
             first=self._first,
             terminated=self._terminated,
             truncated=truncated,
             last_observation=self._per_lane(last_observation).float(),
+            motion=motion,
         )
 
     def _per_lane(self, array: np.ndarray) -> Tensor:

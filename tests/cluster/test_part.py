@@ -55,6 +55,7 @@ def trajectory_of(tasks: torch.Tensor) -> Trajectory:
         terminated=flag,
         truncated=flag,
         last_observation=wide[:, :, 0],
+        motion=wide,
     )
 
 

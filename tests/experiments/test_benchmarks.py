@@ -43,6 +43,7 @@ from experiments.plots import Bar, Curve, learning_curves, log_log_lines, ratio_
 from ssmrl.config import TrainConfig
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.recurrence import recurrence_by_steps
+from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import Assignment, train_assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import evaluate, initial_actor
@@ -227,8 +228,13 @@ class TestShuffledRewards:
         assignment = train_assignment(config, 0)
         actor = initial_actor(config)
         params = {name: value.detach() for name, value in actor.named_parameters()}
-        support = RolloutWorker(actor, config.env).collect(
-            stack_params(params, 3), assignment, config.meta.num_episodes
+        support = collect_once(
+            RolloutWorker(config.env),
+            actor,
+            stack_params(params, 3),
+            assignment,
+            config.meta,
+            config.meta.num_episodes,
         )
         shuffled = shuffle_rewards(support, assignment.streams)
         before, after = support.reward.flatten(1), shuffled.reward.flatten(1)
@@ -247,7 +253,7 @@ class TestShuffledRewards:
         """The control's other two columns are what ``evaluate`` reports."""
         config = small_config()
         actor = initial_actor(config)
-        returns = held_out_returns(config, actor, RolloutWorker(actor, config.env), 1)
+        returns = held_out_returns(config, actor, RolloutWorker(config.env), 1)
         before, after = evaluate(config, actor, num_steps=1, draw=1).mean_returns().values()
         assert returns["held_out_before"] == pytest.approx(before)
         assert returns["held_out_after"] == pytest.approx(after)

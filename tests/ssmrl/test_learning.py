@@ -12,7 +12,7 @@ from ssmrl.envs.point import best_return
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.models.actor import GaussianActor
-from ssmrl.rollout.adaptation import episode_return
+from ssmrl.rollout.adaptation import collect_once, episode_return
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import evaluate, initial_actor, train
@@ -77,16 +77,16 @@ def test_it_is_the_rewards_that_are_adapted_to(trained: Trained, shuffled: bool)
     """
     config, actor = trained
     assignment = held_out_assignment(config, HELD_OUT)
-    worker = RolloutWorker(actor, config.env)
+    worker = RolloutWorker(config.env)
     params = stack_params(
         {name: value.detach() for name, value in actor.named_parameters()}, len(assignment.tasks)
     )
-    support = worker.collect(params, assignment, 20, phase=0)
+    support = collect_once(worker, actor, params, assignment, config.meta, 20, phase=0)
     if shuffled:
         order = torch.randperm(support.reward.numel(), generator=torch.Generator().manual_seed(0))
         support = support._replace(reward=support.reward.flatten()[order].view_as(support.reward))
     adapted = adapt(actor, params, make_sample(support, config.meta), config.meta)
-    query = worker.collect(adapted, assignment, 20, phase=1)
+    query = collect_once(worker, actor, adapted, assignment, config.meta, 20, phase=1)
     gain = float(episode_return(query).mean() - episode_return(support).mean())
     if shuffled:
         assert gain < 0.5, "less than 4 % of what there is to gain"

@@ -64,6 +64,7 @@ def random_trajectory(actor: GaussianActor, seed: int, spread: float = 0.0) -> T
         terminated=terminated,
         truncated=truncated,
         last_observation=normal(N, B, O),
+        motion=torch.empty(N, B, T, 0),
     )
 
 

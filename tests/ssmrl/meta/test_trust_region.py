@@ -256,7 +256,7 @@ def point_batch(method: str) -> tuple[GaussianActor, TrainConfig, list[Trajector
     )
     actor = initial_actor(config)
     trajectories = collect_adapting(
-        RolloutWorker(actor, config.env, 1),
+        RolloutWorker(config.env, 1),
         actor,
         detached(actor),
         train_assignment(config, 0),

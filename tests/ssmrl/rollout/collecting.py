@@ -7,7 +7,7 @@ import torch
 from ssmrl.config import TrainConfig
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.actor import GaussianActor
-from ssmrl.rollout.adaptation import collect_adapting
+from ssmrl.rollout.adaptation import collect_adapting, collect_once
 from ssmrl.rollout.assignment import Assignment, train_assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import initial_actor
@@ -34,10 +34,12 @@ def detached(actor: GaussianActor) -> Params:
 def collect(config: TrainConfig, num_threads: int = 1, phase: int = 0) -> Trajectory:
     """One collection with the parameters that training starts from."""
     actor = initial_actor(config)
-    worker = RolloutWorker(actor, config.env, num_threads)
+    worker = RolloutWorker(config.env, num_threads)
     params = stack_params(detached(actor), config.meta.num_tasks)
     assignment = train_assignment(config, 0)
-    return worker.collect(params, assignment, config.meta.num_episodes, phase)
+    return collect_once(
+        worker, actor, params, assignment, config.meta, config.meta.num_episodes, phase
+    )
 
 
 def collect_in_parts(
@@ -47,7 +49,7 @@ def collect_in_parts(
     actor = initial_actor(config)
     collected = [
         collect_adapting(
-            RolloutWorker(actor, config.env, num_threads),
+            RolloutWorker(config.env, num_threads),
             actor,
             detached(actor),
             part,

@@ -11,7 +11,7 @@ from torch import Tensor
 from ssmrl.config import METHODS
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import adapt, make_sample
-from ssmrl.rollout.adaptation import collect_adapting, episode_return
+from ssmrl.rollout.adaptation import collect_adapting, collect_once, episode_return
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import initial_actor
@@ -23,7 +23,7 @@ from tests.ssmrl.rollout.collecting import detached, fields_that_differ, small_c
 def with_rewards(reward: Tensor, terminated: Tensor) -> Trajectory:
     """A trajectory of which only the rewards and the ends matter."""
     empty = torch.empty(0)
-    return Trajectory(empty, empty, reward, empty, empty, terminated, empty, empty)
+    return Trajectory(empty, empty, reward, empty, empty, terminated, empty, empty, empty)
 
 
 def test_only_the_first_episode_of_a_lane_counts() -> None:
@@ -70,7 +70,7 @@ def test_each_collection_follows_the_adaptation_to_the_one_before(method: str) -
     config = small_config("point", method)
     config = dataclasses.replace(config, meta=dataclasses.replace(config.meta, inner_lr=0.05))
     actor = initial_actor(config)
-    worker = RolloutWorker(actor, config.env, 1)
+    worker = RolloutWorker(config.env, 1)
     assignment = train_assignment(config, 0)
     got = collect_adapting(
         worker, actor, detached(actor), assignment, config.meta, num_steps=2, num_episodes=3
@@ -78,7 +78,7 @@ def test_each_collection_follows_the_adaptation_to_the_one_before(method: str) -
     assert len(got) == 3
     params = stack_params(detached(actor), 5)
     for phase, trajectory in enumerate(got):
-        wanted = worker.collect(params, assignment, 3, phase)
+        wanted = collect_once(worker, actor, params, assignment, config.meta, 3, phase)
         assert fields_that_differ(trajectory, wanted) == []
         params = adapt(actor, params, make_sample(trajectory, config.meta), config.meta)
     assert all(not value.requires_grad for trajectory in got for value in trajectory)

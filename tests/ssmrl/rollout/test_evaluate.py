@@ -23,7 +23,7 @@ def test_returns_are_means_over_episodes_per_task_and_step() -> None:
     before = {name: value.clone() for name, value in detached(actor).items()}
     evaluation = evaluate(config(), actor, num_steps=2, draw=6)
     trajectories = collect_adapting(
-        RolloutWorker(actor, config().env, 1),
+        RolloutWorker(config().env, 1),
         actor,
         detached(actor),
         held_out_assignment(config(), 6),

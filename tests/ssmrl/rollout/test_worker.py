@@ -9,6 +9,7 @@ from ssmrl.envs.families import FAMILIES
 from ssmrl.envs.point import MAX_STEP
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.actor import log_density
+from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker, env_shape
 from ssmrl.train import initial_actor
@@ -110,15 +111,17 @@ def test_a_worker_remembers_nothing_between_collections(method: str, task: str) 
     """Environments are reused; neither their state nor their tasks may carry over."""
     config = small_config(task, method)
     actor = initial_actor(config)
-    worker = RolloutWorker(actor, config.env, 1)
+    worker = RolloutWorker(config.env, 1)
     params = stack_params(detached(actor), 5)
     first, other = train_assignment(config, 0), train_assignment(config, 1)
-    before = worker.collect(params, first, 3)
-    between = worker.collect(params, other, 3)
-    again = worker.collect(params, first, 3)
+    before = collect_once(worker, actor, params, first, config.meta, 3)
+    between = collect_once(worker, actor, params, other, config.meta, 3)
+    again = collect_once(worker, actor, params, first, config.meta, 3)
     assert fields_that_differ(before, again) == []
     assert "reward" in fields_that_differ(before, between)
-    assert "action" in fields_that_differ(before, worker.collect(params, first, 3, phase=1))
+    assert "action" in fields_that_differ(
+        before, collect_once(worker, actor, params, first, config.meta, 3, phase=1)
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -142,11 +145,11 @@ def test_log_prob_is_the_density_that_a_scan_gives(method: str, task: str) -> No
 def test_every_task_acts_with_its_own_parameters(method: str) -> None:
     config = small_config("point", method)
     actor = initial_actor(config)
-    worker = RolloutWorker(actor, config.env, 1)
+    worker = RolloutWorker(config.env, 1)
     params = {name: value.clone() for name, value in stack_params(detached(actor), 5).items()}
-    same = worker.collect(params, train_assignment(config, 0), 3)
+    same = collect_once(worker, actor, params, train_assignment(config, 0), config.meta, 3)
     params["log_std"][3] = -20.0
-    changed = worker.collect(params, train_assignment(config, 0), 3)
+    changed = collect_once(worker, actor, params, train_assignment(config, 0), config.meta, 3)
     assert torch.equal(same.action[:3], changed.action[:3])
     assert torch.equal(same.action[4], changed.action[4])
     assert (changed.action[3, 0] - changed.action[3, 1]).abs().max() < 1e-6, "hardly any noise"
