@@ -1,0 +1,109 @@
+"""What the hidden task is, from what was seen so far: a sequence model and its loss."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ssmrl.config import SequenceConfig
+from ssmrl.models.actor import make_policy
+from ssmrl.types import Hidden
+
+LOG_VARIANCE_RANGE = (-8.0, 3.0)
+
+
+class Estimate(NamedTuple):
+    """A normal distribution over the code of the hidden variable, each number independent.
+
+    Attributes:
+        mean: ``(..., Z)``.
+        log_variance: ``(..., Z)``.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+
+class TaskInference(nn.Module):
+    """Any sequence model over the inputs of RL^2, with an estimate for output.
+
+    The memory lives over a meta-episode. That an episode starts is an input, and empties nothing.
+
+    Args:
+        config: Which sequence model, and its sizes.
+        observation_dim: ``O``.
+        action_dim: ``A``.
+        code_dim: Numbers of the hidden variable's code, ``Z``.
+        generator: Where the initial weights come from.
+
+    Attributes:
+        model: The sequence model.
+
+    References:
+        Humplik et al. 2019, "Meta Reinforcement Learning as Task Inference", section 4 (training
+        sees the hidden variable, a test does not); Duan et al. 2016, "RL^2", section 2.2 (the
+        inputs).
+    """
+
+    def __init__(
+        self,
+        config: SequenceConfig,
+        observation_dim: int,
+        action_dim: int,
+        code_dim: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = make_policy(config, observation_dim + action_dim + 2, 2 * code_dim)
+
+    def init_hidden(self, batch_size: int) -> Hidden:
+        """An empty memory for each sequence."""
+        return self.model.init_hidden(batch_size)
+
+    def step(
+        self, inputs: Float[Tensor, "M I"], hidden: Float[Tensor, "M S"]
+    ) -> tuple[Estimate, Float[Tensor, "M S"]]:
+        """One env step further."""
+        output, next_hidden = self.model.step(inputs, hidden)
+        return _estimate(output), next_hidden
+
+    def scan(self, inputs: Float[Tensor, "M T I"]) -> Estimate:
+        """Whole meta-episodes from their start, the estimate before each action."""
+        hidden = self.model.init_hidden(len(inputs))
+        never = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+        output, _ = self.model.scan(inputs, hidden, never)
+        return _estimate(output)
+
+
+def inference_inputs(
+    observation: Float[Tensor, "*batch O"],
+    last_action: Float[Tensor, "*batch A"],
+    last_reward: Float[Tensor, "*batch"],
+    first: Bool[Tensor, "*batch"],
+) -> Float[Tensor, "*batch I"]:
+    """What the model is told before an action: the last transition, and if an episode starts.
+
+    Args:
+        observation: What is seen now, normalised.
+        last_action: What was done one step before; zeros at the start of a meta-episode.
+        last_reward: What that gave; zero there too.
+        first: Where an episode starts.
+    """
+    last = last_reward.unsqueeze(-1)
+    starts = first.unsqueeze(-1).to(observation.dtype)
+    return torch.cat([observation, last_action, last, starts], dim=-1)
+
+
+def inference_loss(estimate: Estimate, code: Float[Tensor, "*batch Z"]) -> Tensor:
+    """Mean negative log likelihood of the true code, without its constant [nat]."""
+    error = (code - estimate.mean).square() * torch.exp(-estimate.log_variance)
+    return (0.5 * (error + estimate.log_variance)).sum(-1).mean()
+
+
+def _estimate(output: Tensor) -> Estimate:
+    mean, log_variance = output.chunk(2, dim=-1)
+    return Estimate(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))

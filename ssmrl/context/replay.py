@@ -1,0 +1,225 @@
+"""What was played, kept in preallocated tensors, and paid anew for any task of the family."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssmrl.config import TrainConfig
+from ssmrl.context.networks import hidden_code
+from ssmrl.envs.families import get_family
+from ssmrl.envs.rewards import Motion
+from ssmrl.rollout.worker import EnvShape
+from ssmrl.types import Trajectory
+
+_COSTS = 3  # what a motion has beside what the task judges
+
+
+class Transitions(NamedTuple):
+    """Raw transitions ``M``, and what their rewards were made of.
+
+    Attributes:
+        observation: ``(M, O)``.
+        action: ``(M, A)``.
+        reward: As it was paid, ``(M,)``.
+        next_observation: ``(M, O)``.
+        continues: 0 where the episode ended by its own rules, else 1, ``(M,)``.
+        code: Of the hidden variable that paid, ``(M, Z)``.
+        motion: Columns of ``Motion``, ``(M, D + 3)`` float64.
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    next_observation: Tensor
+    continues: Tensor
+    code: Tensor
+    motion: Tensor
+
+
+class Replay:
+    """The last env steps, episode by episode; the oldest iteration makes room for the newest.
+
+    Args:
+        config: Of context-sac: how much is kept, and how much comes with an iteration.
+        shape: Widths of observation and action.
+
+    Attributes:
+        num_env_steps: What is kept now.
+
+    Raises:
+        ValueError: If an iteration does not fit in, or a batch is larger than the replay.
+    """
+
+    def __init__(self, config: TrainConfig, shape: EnvShape) -> None:
+        self._shapes = _row_shapes(config, shape)
+        self._group = config.meta.num_lanes * config.meta.episodes_per_task
+        self._horizon = config.env.horizon
+        num_groups = _num_groups(config)
+        self._tensors = {
+            name: torch.empty(num_groups * self._group, *size, dtype=dtype)
+            for name, (size, dtype) in self._shapes.items()
+        }
+        self._num_groups = num_groups
+        self._num_added = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Episodes that are kept."""
+        return min(self._num_added, self._num_groups) * self._group
+
+    @property
+    def num_env_steps(self) -> int:
+        """Env steps that are kept."""
+        return self.num_rows * self._horizon
+
+    @property
+    def kept(self) -> range:
+        """Numbers of the iterations that are kept, counted from 0."""
+        return range(max(0, self._num_added - self._num_groups), self._num_added)
+
+    def add(self, trajectories: Sequence[Trajectory], code: Tensor) -> None:
+        """Keep an iteration: all episodes of all lanes.
+
+        Args:
+            trajectories: ``K`` of them, each of ``N`` tasks and one lane.
+            code: Of the tasks' hidden variables, ``(N, Z)``.
+        """
+        rows = self._rows_of(self._num_added)
+        for episode, trajectory in enumerate(trajectories):
+            own = slice(rows.start + episode, rows.stop, len(trajectories))
+            last = trajectory.last_observation.unsqueeze(2)
+            values = {
+                "observation": torch.cat([trajectory.observation, last], dim=2),
+                "action": trajectory.action,
+                "reward": trajectory.reward,
+                "first": trajectory.first,
+                "terminated": trajectory.terminated,
+                "motion": trajectory.motion,
+            }
+            for name, value in values.items():
+                self._tensors[name][own] = value[:, 0]
+            self._tensors["code"][own] = code
+        self._num_added += 1
+
+    def take(self, index: Tensor) -> Transitions:
+        """Transitions by their place.
+
+        Args:
+            index: ``(M,)``, each below ``num_env_steps``.
+        """
+        row, place = index // self._horizon, index % self._horizon
+        seen = row * (self._horizon + 1) + place
+        kept = self._tensors
+        observation = kept["observation"].flatten(0, 1)
+        return Transitions(
+            observation.index_select(0, seen),
+            kept["action"].flatten(0, 1).index_select(0, index),
+            kept["reward"].flatten().index_select(0, index),
+            observation.index_select(0, seen + 1),
+            1.0 - kept["terminated"].flatten().index_select(0, index).float(),
+            kept["code"].index_select(0, row),
+            kept["motion"].flatten(0, 1).index_select(0, index),
+        )
+
+    def observations(self) -> Tensor:
+        """All that was seen, ``(M, O)``."""
+        return self._tensors["observation"][: self.num_rows].flatten(0, 1)
+
+    def lanes(self, iteration: int, num_episodes: int) -> dict[str, Tensor]:
+        """An iteration as whole meta-episodes.
+
+        Args:
+            iteration: One of ``kept``.
+            num_episodes: ``K``; they follow each other in time.
+
+        Returns:
+            ``observation`` ``(N, K * T, O)``, ``action``, ``reward``, ``first`` likewise, and
+            ``code`` ``(N, Z)``.
+        """
+        rows = self._rows_of(iteration)
+        kept = {name: value[rows] for name, value in self._tensors.items()}
+        kept["observation"] = kept["observation"][:, :-1]
+        joined = {
+            name: kept[name].unflatten(0, (-1, num_episodes)).flatten(1, 2)
+            for name in ("observation", "action", "reward", "first")
+        }
+        return joined | {"code": kept["code"][::num_episodes]}
+
+    def segment(self, iteration: int) -> dict[str, Tensor]:
+        """All tensors of an iteration that is kept, to be written to a file."""
+        rows = self._rows_of(iteration)
+        return {name: value[rows] for name, value in self._tensors.items()}
+
+    def restore(self, iteration: int, segment: Mapping[str, Tensor]) -> None:
+        """Put an iteration back that was written to a file; in rising order."""
+        rows = self._rows_of(iteration)
+        for name, value in segment.items():
+            self._tensors[name][rows] = value
+        self._num_added = iteration + 1
+
+    def _rows_of(self, iteration: int) -> slice:
+        start = iteration % self._num_groups * self._group
+        return slice(start, start + self._group)
+
+
+def rewarded(reward: Tensor, motion: Tensor, config: TrainConfig, parameters: Tensor) -> Tensor:
+    """Rewards with those of other tasks in place of the first ones.
+
+    Args:
+        reward: As they were paid, ``(M,)``.
+        motion: Columns of ``Motion``, ``(M, D + 3)``.
+        config: Says which family.
+        parameters: Of the other tasks, ``(L, P)``, for the first ``L`` transitions.
+    """
+    formula = get_family(config.env.task).reward
+    assert formula is not None, "callers relabel only where rewards tell"
+    columns = motion[: len(parameters)].float()
+    other = formula.total(parameters, Motion.of_columns(columns))
+    return torch.cat([other, reward[len(parameters) :]])
+
+
+def replay_bytes(config: TrainConfig, shape: EnvShape) -> int:
+    """What the replay takes of the memory when it is full [bytes]."""
+    group = config.meta.num_lanes * config.meta.episodes_per_task
+    row = sum(
+        math.prod(size) * dtype.itemsize for size, dtype in _row_shapes(config, shape).values()
+    )
+    return _num_groups(config) * group * row
+
+
+def _num_groups(config: TrainConfig) -> int:
+    meta = config.meta
+    per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
+    num_groups = int(meta.replay_env_steps // per_iteration)
+    if num_groups < 1:
+        raise ValueError(
+            "`meta.replay_env_steps` must hold what an iteration plays, "
+            f"{meta.num_lanes} lanes x {meta.episodes_per_task} episodes x {config.env.horizon} = "
+            f"{per_iteration} env steps, but is {meta.replay_env_steps}; raise it"
+        )
+    if num_groups * per_iteration < meta.batch_size:
+        raise ValueError(
+            f"`meta.replay_env_steps` must hold a batch, but only {num_groups * per_iteration} env "
+            f"steps fit in beside `meta.batch_size` {meta.batch_size}; raise it"
+        )
+    return num_groups
+
+
+def _row_shapes(
+    config: TrainConfig, shape: EnvShape
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and type of what is kept of an episode, by name."""
+    horizon, code = config.env.horizon, hidden_code(config).dim
+    judged = shape.judged_dim
+    return {
+        "observation": ((horizon + 1, shape.observation_dim), torch.float32),
+        "action": ((horizon, shape.action_dim), torch.float32),
+        "reward": ((horizon,), torch.float32),
+        "first": ((horizon,), torch.bool),
+        "terminated": ((horizon,), torch.bool),
+        "motion": ((horizon, judged + _COSTS), torch.float64),
+        "code": ((code,), torch.float32),
+    }

@@ -1,0 +1,76 @@
+"""What to play, said in data that travels, and having it played in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from ssmrl.config import TrainConfig
+from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.rollout.assignment import Assignment
+from ssmrl.rollout.worker import RolloutWorker
+from ssmrl.types import Params, Trajectory
+
+
+class Mode(StrEnum):
+    """What becomes of what a policy could learn of its task."""
+
+    EXPLORE = "explore"  # training: adapts, and tries things out
+    RANDOM = "random"  # training: acts at random
+    USED = "used"  # adapts
+    OFF = "off"  # does not adapt
+    OTHER_REWARDS = "other rewards"  # adapts to the rewards of another task's lanes
+    GIVEN = "given"  # is told the hidden variable, which no test can know
+
+
+@dataclass(frozen=True)
+class Play:
+    """A meta-episode of some tasks.
+
+    Attributes:
+        assignment: ``N`` tasks and their randomness.
+        num_lanes: Lanes per task, ``B``.
+        num_episodes: Episodes with one hidden task, ``K``.
+        mode: What becomes of what is learnt.
+    """
+
+    assignment: Assignment
+    num_lanes: int
+    num_episodes: int
+    mode: Mode
+
+    def __post_init__(self) -> None:
+        if self.mode is Mode.OTHER_REWARDS and len(self.assignment.tasks) < 2:
+            raise ValueError(
+                "`mode` can only be 'other rewards' where there is another task, but there is one; "
+                "play at least 2 tasks"
+            )
+
+
+Collect: TypeAlias = Callable[[Params, Play], list[Trajectory]]
+"""Has a meta-episode played with some parameters, here or elsewhere: ``K`` trajectories."""
+
+
+class LocalCollector:
+    """Plays in this process.
+
+    Args:
+        config: What is played, and by which kind of policy.
+        num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
+    """
+
+    def __init__(self, config: TrainConfig, num_threads: int = 0) -> None:
+        self._player = ALGORITHMS[config.algorithm].player_type()(config)
+        self._worker = RolloutWorker(
+            config.env, num_threads, keeps_motion=self._player.keeps_motion
+        )
+
+    def __call__(self, params: Params, play: Play) -> list[Trajectory]:
+        """Have a meta-episode played."""
+        return self._worker.meta_episode(
+            self._player.adaptation(params, play),
+            play.assignment,
+            num_episodes=play.num_episodes,
+            num_lanes=play.num_lanes,
+            other_rewards=play.mode is Mode.OTHER_REWARDS,
+        )
