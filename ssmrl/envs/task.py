@@ -31,8 +31,12 @@ class TaskDistribution(ABC):
     """Where hidden variables come from."""
 
     @abstractmethod
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
+        """Draw the parameters of ``num_tasks`` tasks as ``(num_tasks, P)`` float64, at once."""
+
     def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
-        """Draw the parameters of ``num_tasks`` tasks."""
+        """The same numbers as ``sample_array``, as the parameters of tasks."""
+        return [tuple(row) for row in self.sample_array(rng, num_tasks).tolist()]
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,10 @@ class UniformCircle(TaskDistribution):
 
     radius: float
 
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Draw independently."""
         angles = rng.uniform(0.0, 2.0 * math.pi, num_tasks)
-        return [(self.radius * math.cos(angle), self.radius * math.sin(angle)) for angle in angles]
+        return self.radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,11 @@ class Alternating(TaskDistribution):
 
     members: tuple[tuple[float, ...], ...]
 
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Cycle through the members from a random one."""
         start = int(rng.integers(len(self.members)))
-        return [self.members[(start + i) % len(self.members)] for i in range(num_tasks)]
+        turns = (start + np.arange(num_tasks)) % len(self.members)
+        return np.array(self.members, dtype=np.float64)[turns]
 
 
 @dataclass(frozen=True)
