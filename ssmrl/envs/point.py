@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ssmrl.envs.batched_env import BatchedEnv, Step
+from ssmrl.envs.geometric_median import geometric_median
+from ssmrl.envs.hidden_code import DirectionCode
 from ssmrl.envs.rewards import Motion, Reward, add_up, nearness
 from ssmrl.envs.task import FamilySpec, TaskFamily, UniformCircle
 
@@ -98,6 +100,8 @@ POINT = TaskFamily(
     make_env=PointEnv,
     bound_per_step=-GOAL_DISTANCE,
     reward=REWARD,
+    hidden=DirectionCode(2),  # the circle's radius is 1
+    best_fixed=geometric_median,
     spec=FamilySpec(
         hidden="goal (x, y) on the unit circle",
         varies="reward",

@@ -5,7 +5,6 @@ no held-out value is ever trained on, both laws are all but uniform over the who
 have its mean and its mean distance from the middle.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +41,8 @@ class StripedInterval(TaskDistribution):
         if not self.low < self.high:
             raise ValueError(f"`low < high` must hold, but got {self.low=}, {self.high=}")
 
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Draw independently."""
-        values = self.draw(rng, num_tasks)
-        return [tuple(row) for row in values.tolist()]
-
-    def draw(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
-        """The same as ``(num_tasks, P)``."""
         begins, ends = np.array(self.stripes).T
         filled = np.concatenate([[0.0], np.cumsum(ends - begins)])
         place = rng.uniform(0.0, NUM_PERIODS, (num_tasks, self.num_variables))
@@ -66,11 +60,10 @@ class Direction(TaskDistribution):
 
     angle: StripedInterval
 
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Draw independently."""
-        return [
-            (math.cos(angle), math.sin(angle)) for (angle,) in self.angle.sample(rng, num_tasks)
-        ]
+        angle = self.angle.sample_array(rng, num_tasks)
+        return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ class Powers(TaskDistribution):
     base: float
     exponents: StripedInterval
 
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Draw independently."""
-        values = self.base ** self.exponents.draw(rng, num_tasks)
-        return [tuple(row) for row in values.tolist()]
+        powers: np.ndarray = self.base ** self.exponents.sample_array(rng, num_tasks)
+        return powers

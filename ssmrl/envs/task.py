@@ -2,14 +2,15 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ssmrl.envs.batched_env import BatchedEnv
-from ssmrl.envs.rewards import Reward
+from ssmrl.envs.hidden_code import HiddenCode
+from ssmrl.envs.rewards import Motion, Reward
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,12 @@ class TaskDistribution(ABC):
     """Where hidden variables come from."""
 
     @abstractmethod
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
+        """Draw the parameters of ``num_tasks`` tasks as ``(num_tasks, P)`` float64, at once."""
+
     def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
-        """Draw the parameters of ``num_tasks`` tasks."""
+        """The same numbers as ``sample_array``, as the parameters of tasks."""
+        return [tuple(row) for row in self.sample_array(rng, num_tasks).tolist()]
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,10 @@ class UniformCircle(TaskDistribution):
 
     radius: float
 
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Draw independently."""
         angles = rng.uniform(0.0, 2.0 * math.pi, num_tasks)
-        return [(self.radius * math.cos(angle), self.radius * math.sin(angle)) for angle in angles]
+        return self.radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,11 @@ class Alternating(TaskDistribution):
 
     members: tuple[tuple[float, ...], ...]
 
-    def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Cycle through the members from a random one."""
         start = int(rng.integers(len(self.members)))
-        return [self.members[(start + i) % len(self.members)] for i in range(num_tasks)]
+        turns = (start + np.arange(num_tasks)) % len(self.members)
+        return np.array(self.members, dtype=np.float64)[turns]
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,10 @@ class TaskFamily:
         spec: What the family is, in words and numbers.
         reward: What any task of the family pays for a step, given its ``Motion``. None where that
             does not follow, because the tasks differ in their dynamics.
+        hidden: The scale in which the hidden variables are inferred. None where they cannot be.
+        best_fixed: ``parameters (N, P) -> achieved (D,)``: what the best behaviour that is the
+            same for all of these tasks achieves in every step. None where no fixed behaviour
+            beats the bound, or where there is no best one.
     """
 
     name: str
@@ -126,6 +136,8 @@ class TaskFamily:
     bound_per_step: float | None
     spec: FamilySpec
     reward: Reward | None = None
+    hidden: HiddenCode | None = None
+    best_fixed: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def action_scale(self) -> float:
@@ -151,3 +163,40 @@ class TaskFamily:
         None where no useful bound is known.
         """
         return None if self.bound_per_step is None else self.bound_per_step * horizon
+
+    def blind_return(
+        self, parameters: Sequence[tuple[float, ...]] | np.ndarray, horizon: int
+    ) -> float | None:
+        """The best return without adaptation, on average over exactly these tasks.
+
+        A few tasks are easier than their law: a fixed velocity can lie near most of them. So this
+        is the higher of the law's bound and of what the best fixed behaviour earns here, reached
+        at once, healthy, and free of the costs of control and contact. Directions have no best
+        fixed behaviour: where their mean is zero, none pays; where chance has left a mean, running
+        along it pays without limit in the speed, and the law's bound is returned.
+
+        Args:
+            parameters: The hidden variables of ``N`` tasks, ``(N, P)``.
+            horizon: Length of an episode [env steps].
+
+        Returns:
+            The return; None where neither is known.
+
+        Raises:
+            ValueError: If the hidden variables are not as many as the family has, or there is no
+                task.
+        """
+        bound = self.no_adaptation_bound(horizon)
+        tasks = np.asarray(parameters, dtype=np.float64)
+        if tasks.ndim != 2 or len(tasks) == 0 or tasks.shape[1] != self.spec.num_parameters:
+            raise ValueError(
+                f"`parameters` must be (num_tasks, {self.spec.num_parameters}) for {self.name}, "
+                f"but got {tasks.shape}; give the hidden variables of at least one task"
+            )
+        if self.reward is None or self.best_fixed is None:
+            return bound
+        nothing = np.zeros(len(tasks))
+        achieved = np.tile(self.best_fixed(tasks), (len(tasks), 1))
+        motion = Motion(achieved, nothing, np.ones(len(tasks), dtype=np.bool_), nothing)
+        fixed = float(self.reward.total(tasks, motion).mean()) * horizon
+        return fixed if bound is None else max(bound, fixed)

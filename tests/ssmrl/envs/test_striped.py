@@ -15,7 +15,7 @@ from tests.contracts.property_settings import PROPERTY
 DISJOINT = [family for family in FAMILIES.values() if family.spec.disjoint]
 
 
-def place_in_period(family: TaskFamily, tasks: list[tuple[float, ...]]) -> np.ndarray:
+def place_in_period(family: TaskFamily, tasks: list[tuple[float, ...]] | np.ndarray) -> np.ndarray:
     """Where in its period each variable lies, in [0, 1), from the values that were drawn."""
     values = np.array(tasks)
     if family.name.endswith("-vel"):
@@ -47,6 +47,15 @@ def test_no_held_out_variable_has_a_value_that_is_trained_on(family: TaskFamily)
 
 
 @pytest.mark.parametrize("family", DISJOINT, ids=lambda family: family.name)
+def test_relabelling_never_draws_what_is_held_out(family: TaskFamily) -> None:
+    """As many hidden variables as a training run relabels with, none inside a held-out stripe."""
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        drawn = place_in_period(family, family.train.sample_array(rng, 2000))
+        assert ((drawn < 0.45 + 1e-9) | (drawn > 0.55 - 1e-9)).all()
+
+
+@pytest.mark.parametrize("family", DISJOINT, ids=lambda family: family.name)
 def test_held_out_tasks_lie_all_over_the_range(family: TaskFamily) -> None:
     """A far region held out would measure extrapolation, which no published number does."""
     for split in (family.train, family.test):
@@ -70,7 +79,7 @@ def test_both_halves_together_are_the_uniform_distribution(
         StripedInterval(low, high, stripes, num_variables)
         for stripes in (TRAIN_STRIPES, TEST_STRIPES)
     ]
-    drawn = [half.draw(np.random.default_rng(seed), 500) for half in halves]
+    drawn = [half.sample_array(np.random.default_rng(seed), 500) for half in halves]
     for values, width in zip(drawn, (0.9, 0.1), strict=True):
         assert values.shape == (500, num_variables)
         assert ((values >= low) & (values < high + 1e-12)).all()
@@ -89,7 +98,7 @@ def test_draws_differ_from_uniform_ones_by_less_than_a_twentieth_of_a_period() -
 def test_powers_are_powers() -> None:
     exponents = StripedInterval(-3.0, 3.0, TRAIN_STRIPES, 4)
     drawn = Powers(1.5, exponents).sample(np.random.default_rng(0), 6)
-    np.testing.assert_allclose(drawn, 1.5 ** exponents.draw(np.random.default_rng(0), 6))
+    np.testing.assert_allclose(drawn, 1.5 ** exponents.sample_array(np.random.default_rng(0), 6))
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0)])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ssmrl.envs.families import ALIASES, FAMILIES, get_family
 from ssmrl.envs.locomotion import LocomotionEnv
-from ssmrl.envs.task import Alternating
+from ssmrl.envs.task import Alternating, UniformCircle
 from tests.contracts.property_settings import PROPERTY
 
 
@@ -24,6 +25,24 @@ def test_alternating_gives_every_member_its_share(seed: int, num_tasks: int) -> 
     shares = [counts[member] for member in family.members]
     assert sum(shares) == num_tasks
     assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_hidden_variables_drawn_at_once_are_the_tasks_drawn_one_by_one(name: str) -> None:
+    """Relabelling draws thousands as one array; they must be the family's own tasks."""
+    for split in (FAMILIES[name].train, FAMILIES[name].test):
+        drawn = split.sample_array(np.random.default_rng(3), 7)
+        assert drawn.dtype == np.float64
+        assert drawn.shape == (7, FAMILIES[name].spec.num_parameters)
+        tasks = split.sample(np.random.default_rng(3), 7)
+        assert tasks == [tuple(row) for row in drawn.tolist()]
+
+
+def test_points_of_the_circle_by_hand() -> None:
+    angles = np.random.default_rng(0).uniform(0.0, 2.0 * math.pi, 50).tolist()
+    wanted = [(3.0 * math.cos(angle), 3.0 * math.sin(angle)) for angle in angles]
+    drawn = UniformCircle(3.0).sample(np.random.default_rng(0), 50)
+    np.testing.assert_allclose(drawn, wanted, rtol=0.0, atol=1e-15)
 
 
 def test_a_single_direction_task_may_be_either() -> None:
