@@ -11,8 +11,8 @@ import ray
 import torch
 from torch import Tensor
 
-from ssmrl.rollout.adaptation import episode_return
 from ssmrl.rollout.assignment import Assignment
+from ssmrl.rollout.returns import episode_return
 from ssmrl.types import Trajectory
 
 

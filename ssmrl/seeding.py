@@ -18,6 +18,7 @@ class Purpose(IntEnum):
     TRAIN_ROLLOUTS = 2
     TEST_TASKS = 3
     TEST_ROLLOUTS = 4
+    UPDATES = 5
 
 
 def stream(seed: int, purpose: Purpose, *address: int) -> np.random.SeedSequence:

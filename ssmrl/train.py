@@ -13,9 +13,10 @@ from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
 from ssmrl.meta.learner import MetaLearner
 from ssmrl.models.actor import GaussianActor, make_actor
-from ssmrl.rollout.adaptation import collect_adapting, episode_return
+from ssmrl.rollout.adaptation import collect_adapting
 from ssmrl.rollout.assignment import held_out_assignment, train_assignment
 from ssmrl.rollout.evaluate import Evaluation
+from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker, env_shape
 from ssmrl.seeding import Purpose, stream
 

@@ -13,8 +13,9 @@ from ssmrl.config import TrainConfig
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.models.actor import GaussianActor
-from ssmrl.rollout.adaptation import collect_once, episode_return
+from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import Assignment, held_out_assignment
+from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.types import Params, Trajectory
 

@@ -88,9 +88,7 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         action, log_prob = squashed(output.unflatten(0, lanes), drawn)
         if self._is_random:
             action = torch.erf(noise / 2.0**0.5)  # a normal number's rank is uniform
-        return Decision(action, log_prob), MemoryState(
-            hidden, state.last_action, state.last_reward
-        )
+        return Decision(action, log_prob), MemoryState(hidden, state.last_action, state.last_reward)
 
     def observe(self, action: Tensor, reward: Tensor, state: MemoryState) -> MemoryState:
         """Remember the transition until the observation after it is there."""

@@ -11,10 +11,8 @@ from ssmrl.config import TrainConfig
 from ssmrl.context.networks import hidden_code
 from ssmrl.envs.families import get_family
 from ssmrl.envs.rewards import Motion
-from ssmrl.rollout.worker import EnvShape
+from ssmrl.rollout.worker import env_shape, motion_dim
 from ssmrl.types import Trajectory
-
-_COSTS = 3  # what a motion has beside what the task judges
 
 
 class Transitions(NamedTuple):
@@ -44,7 +42,6 @@ class Replay:
 
     Args:
         config: Of context-sac: how much is kept, and how much comes with an iteration.
-        shape: Widths of observation and action.
 
     Attributes:
         num_env_steps: What is kept now.
@@ -53,8 +50,8 @@ class Replay:
         ValueError: If an iteration does not fit in, or a batch is larger than the replay.
     """
 
-    def __init__(self, config: TrainConfig, shape: EnvShape) -> None:
-        self._shapes = _row_shapes(config, shape)
+    def __init__(self, config: TrainConfig) -> None:
+        self._shapes = _row_shapes(config)
         self._group = config.meta.num_lanes * config.meta.episodes_per_task
         self._horizon = config.env.horizon
         num_groups = _num_groups(config)
@@ -79,6 +76,11 @@ class Replay:
     def kept(self) -> range:
         """Numbers of the iterations that are kept, counted from 0."""
         return range(max(0, self._num_added - self._num_groups), self._num_added)
+
+    @staticmethod
+    def kept_after(config: TrainConfig, num_iterations: int) -> range:
+        """Numbers of the iterations that are kept after so many of them."""
+        return range(max(0, num_iterations - _num_groups(config)), num_iterations)
 
     def add(self, trajectories: Sequence[Trajectory], code: Tensor) -> None:
         """Keep an iteration: all episodes of all lanes.
@@ -181,12 +183,10 @@ def rewarded(reward: Tensor, motion: Tensor, config: TrainConfig, parameters: Te
     return torch.cat([other, reward[len(parameters) :]])
 
 
-def replay_bytes(config: TrainConfig, shape: EnvShape) -> int:
+def replay_bytes(config: TrainConfig) -> int:
     """What the replay takes of the memory when it is full [bytes]."""
     group = config.meta.num_lanes * config.meta.episodes_per_task
-    row = sum(
-        math.prod(size) * dtype.itemsize for size, dtype in _row_shapes(config, shape).values()
-    )
+    row = sum(math.prod(size) * dtype.itemsize for size, dtype in _row_shapes(config).values())
     return _num_groups(config) * group * row
 
 
@@ -208,18 +208,16 @@ def _num_groups(config: TrainConfig) -> int:
     return num_groups
 
 
-def _row_shapes(
-    config: TrainConfig, shape: EnvShape
-) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _row_shapes(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Shape and type of what is kept of an episode, by name."""
     horizon, code = config.env.horizon, hidden_code(config).dim
-    judged = shape.judged_dim
+    shape = env_shape(config.env)
     return {
         "observation": ((horizon + 1, shape.observation_dim), torch.float32),
         "action": ((horizon, shape.action_dim), torch.float32),
         "reward": ((horizon,), torch.float32),
         "first": ((horizon,), torch.bool),
         "terminated": ((horizon,), torch.bool),
-        "motion": ((horizon, judged + _COSTS), torch.float64),
+        "motion": ((horizon, motion_dim(config.env)), torch.float64),
         "code": ((code,), torch.float32),
     }

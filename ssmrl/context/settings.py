@@ -33,7 +33,8 @@ class ContextSettings:
             the hidden variable.
         inference_updates_per_env_step: Updates of the inference model per env step of experience.
         inference_batch: Lanes of such an update.
-        inference_window: Iterations of episodes that the inference model learns from.
+        inference_env_steps: The newest of the replay that the inference model learns from
+            [env steps].
         init_temperature: Initial weight of the policy's entropy.
         first_order: Leave the second derivative out of the inference model's meta-gradient.
 
@@ -47,7 +48,7 @@ class ContextSettings:
     inner_lr: float = 0.05
     num_inner_steps: int = 0
     outer_lr: float = 2e-3
-    num_lanes: int = 32
+    num_lanes: int = 16
     episodes_per_task: int = 1
     random_env_steps: int = 1600
     replay_env_steps: int = 1_000_000
@@ -63,7 +64,7 @@ class ContextSettings:
     own_estimate: float = 0.5
     inference_updates_per_env_step: float = 0.02
     inference_batch: int = 64
-    inference_window: int = 20
+    inference_env_steps: int = 64_000
     init_temperature: float = 0.05
     first_order: bool = False
 
@@ -80,7 +81,7 @@ class ContextSettings:
                 "actor_hidden_dim",
                 "actor_every",
                 "inference_batch",
-                "inference_window",
+                "inference_env_steps",
             ),
             positive=(
                 "inner_lr",

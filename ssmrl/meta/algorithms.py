@@ -19,6 +19,7 @@ class Algorithm:
         settings: Import path, ``"package.module:NAME"``, of the dataclass of its ``meta.*``.
         policy: Import path of the dataclass of its ``policy.*``.
         learner: Import path of what learns.
+        player: Import path of what makes a policy of parameters.
         defaults: Knobs whose default is another one than the task's or the settings' own.
     """
 
@@ -27,6 +28,7 @@ class Algorithm:
     settings: str
     policy: str
     learner: str
+    player: str
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,14 @@ class Algorithm:
         """
         return self._part("learner")
 
+    def player_type(self) -> Any:
+        """What makes an ``Adaptation`` of parameters, from a configuration.
+
+        Raises:
+            ImportError: If there is nothing at the path; the message names it.
+        """
+        return self._part("player")
+
     def _part(self, part: str) -> Any:
         path: str = getattr(self, part)
         module, _, name = path.partition(":")
@@ -77,6 +87,7 @@ _ALL = (
         "ssmrl.context.settings:ContextSettings",
         "ssmrl.config:SequenceConfig",
         "ssmrl.context.learner:ContextLearner",
+        "ssmrl.context.by_memory:MemoryPlayer",
         {"env.action_scale": 1.0, "evaluation.num_tasks": 100, "evaluation.num_episodes": 1},
     ),
     Algorithm(
@@ -85,6 +96,7 @@ _ALL = (
         "ssmrl.meta.settings:ProMPSettings",
         _GRADIENT_POLICY,
         "ssmrl.meta.promp:ProMP",
+        "ssmrl.adaptation.by_gradient:GradientPlayer",
     ),
     Algorithm(
         "e-maml",
@@ -92,6 +104,7 @@ _ALL = (
         "ssmrl.meta.settings:ProMPSettings",
         _GRADIENT_POLICY,
         "ssmrl.meta.emaml:EMAML",
+        "ssmrl.adaptation.by_gradient:GradientPlayer",
     ),
     Algorithm(
         "maml-trpo",
@@ -99,6 +112,7 @@ _ALL = (
         "ssmrl.meta.settings:TrustRegionSettings",
         _GRADIENT_POLICY,
         "ssmrl.meta.trpo:MAMLTRPO",
+        "ssmrl.adaptation.by_gradient:GradientPlayer",
     ),
 )
 

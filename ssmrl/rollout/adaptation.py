@@ -1,7 +1,5 @@
 """Play, adapt, play again: the experience of tasks along their adaptation by gradient."""
 
-from torch import Tensor
-
 from ssmrl.adaptation.by_gradient import GradientAdaptation
 from ssmrl.meta.settings import GradientSettings
 from ssmrl.models.actor import GaussianActor
@@ -65,9 +63,3 @@ def collect_once(
     adaptation = GradientAdaptation(actor, params, settings, is_per_task=True)
     state = adaptation.begin(len(assignment.tasks), num_episodes)
     return worker.episode(adaptation, state, assignment, num_episodes, phase)[0]
-
-
-def episode_return(trajectory: Trajectory) -> Tensor:
-    """Undiscounted return of the episode that started at ``t = 0`` of each lane, ``(N, B)``."""
-    ended_before = trajectory.terminated.cumsum(-1) - trajectory.terminated.long() > 0
-    return trajectory.reward.masked_fill(ended_before, 0.0).sum(-1)

@@ -32,10 +32,19 @@ class Assignment:
         ]
 
 
-def train_assignment(config: TrainConfig, iteration: int) -> Assignment:
-    """The meta-batch of an iteration, a function of the configuration alone."""
+def train_assignment(
+    config: TrainConfig, iteration: int, num_tasks: int | None = None
+) -> Assignment:
+    """The meta-batch of an iteration, a function of the configuration alone.
+
+    Args:
+        config: Family and seed.
+        iteration: Which meta-batch.
+        num_tasks: How many tasks; ``meta.num_tasks`` if left out.
+    """
     rng = np.random.default_rng(stream(config.seed, Purpose.TRAIN_TASKS, iteration))
-    tasks = get_family(config.env.task).sample_train(rng, config.meta.num_tasks)
+    wanted = config.meta.num_tasks if num_tasks is None else num_tasks
+    tasks = get_family(config.env.task).sample_train(rng, wanted)
     return _assignment(tasks, config.seed, Purpose.TRAIN_ROLLOUTS, iteration)
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssmrl.rollout.adaptation import episode_return
+from ssmrl.rollout.returns import episode_return
 from ssmrl.types import Trajectory
 
 REPORTED_STEPS = (0, 1, 3)

@@ -28,6 +28,15 @@ def env_shape(config: EnvConfig) -> EnvShape:
     return EnvShape(env.observation_dim, env.action_dim)
 
 
+def motion_dim(config: EnvConfig) -> int:
+    """Columns of the motion of a configured environment, ``M``."""
+    env = get_family(config.task).make_env(1, config.horizon, config.action_scale, 1)
+    task = get_family(config.task).sample_train(np.random.default_rng(0), 1)[0]
+    env.set_tasks([task.parameters])
+    env.reset(np.ones(1, dtype=np.bool_), [np.random.default_rng(0)])
+    return int(env.step(np.zeros((1, env.action_dim))).motion.columns().shape[-1])
+
+
 class RolloutWorker:
     """Plays all lanes of all its tasks in one batch; the one loop over the four calls.
 

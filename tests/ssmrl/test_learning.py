@@ -12,8 +12,9 @@ from ssmrl.envs.point import best_return
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.models.actor import GaussianActor
-from ssmrl.rollout.adaptation import collect_once, episode_return
+from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import held_out_assignment
+from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import evaluate, initial_actor, train
 

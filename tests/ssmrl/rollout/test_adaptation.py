@@ -11,8 +11,9 @@ from torch import Tensor
 from ssmrl.config import METHODS
 from ssmrl.meta.inner import stack_params
 from ssmrl.meta.promp import adapt, make_sample
-from ssmrl.rollout.adaptation import collect_adapting, collect_once, episode_return
+from ssmrl.rollout.adaptation import collect_adapting, collect_once
 from ssmrl.rollout.assignment import train_assignment
+from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import initial_actor
 from ssmrl.types import Trajectory

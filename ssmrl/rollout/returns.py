@@ -1,0 +1,11 @@
+"""What an episode came to."""
+
+from torch import Tensor
+
+from ssmrl.types import Trajectory
+
+
+def episode_return(trajectory: Trajectory) -> Tensor:
+    """Undiscounted return of the episode that started at ``t = 0`` of each lane, ``(N, B)``."""
+    ended_before = trajectory.terminated.cumsum(-1) - trajectory.terminated.long() > 0
+    return trajectory.reward.masked_fill(ended_before, 0.0).sum(-1)
