@@ -18,6 +18,7 @@ from ssmrl.context.replay import Replay, rewarded
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.envs.families import get_family
 from ssmrl.learner import DivergedError, Learner, Metrics
+from ssmrl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.play import Collect, Mode, Play
 from ssmrl.rollout.returns import episode_return
@@ -49,7 +50,9 @@ class ContextLearner(Learner):
         self.replay = Replay(config)
         self._sac = SoftActorCritic(self.networks, meta)
         self._inference = list(self.networks.inference.parameters())
-        self._inference_optimizer = torch.optim.Adam(self._inference, meta.outer_lr, fused=True)
+        self._optimizers = self._sac.optimizers | {
+            "inference": torch.optim.Adam(self._inference, meta.outer_lr, fused=True)
+        }
         self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
         self.iteration = 0
         self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
@@ -98,10 +101,8 @@ class ContextLearner(Learner):
         tensors = {
             f"networks.{name}": value.clone() for name, value in self.networks.state_dict().items()
         }
-        tensors |= self._sac.state()
-        for index, parameter in enumerate(self._inference):
-            for key, value in self._inference_optimizer.state[parameter].items():
-                tensors[f"inference_optimizer.{key}.{index}"] = torch.as_tensor(value).clone()
+        for name, optimizer in self._optimizers.items():
+            tensors |= optimizer_tensors(f"optimizer.{name}", optimizer)
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
@@ -109,13 +110,8 @@ class ContextLearner(Learner):
         self.networks.load_state_dict(
             {name: tensors[f"networks.{name}"] for name in self.networks.state_dict()}
         )
-        self._sac.load_state(tensors)
-        for index, parameter in enumerate(self._inference):
-            self._inference_optimizer.state[parameter] = {
-                key: tensors[f"inference_optimizer.{key}.{index}"].clone()
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"inference_optimizer.{key}.{index}" in tensors
-            }
+        for name, optimizer in self._optimizers.items():
+            load_optimizer_tensors(f"optimizer.{name}", optimizer, tensors)
         self.iteration = iteration
         for number in Replay.kept_after(self._config, iteration):
             self.replay.restore(number, read_tensors(_segment(folder, number))[0])
@@ -145,9 +141,9 @@ class ContextLearner(Learner):
             gradients = torch.autograd.grad(loss, self._inference)
             for parameter, gradient in zip(self._inference, gradients, strict=True):
                 parameter.grad = gradient
-            self._inference_optimizer.step()
+            self._optimizers["inference"].step()
             error = (estimate.mean - wanted).detach().abs().mean()
-        return {"inference_loss": float(loss), "inference_error": float(error)}
+        return {"inference_loss": float(loss.detach()), "inference_error": float(error)}
 
     def _newest_lanes(self) -> tuple[Tensor, Tensor]:
         """Inputs and codes of the meta-episodes that the inference model learns from."""

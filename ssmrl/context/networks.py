@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,11 +20,27 @@ OBSERVATION_LIMIT = 8.0
 """Normalised observations are clipped to it: a simulation that explodes must not explode a net."""
 
 
+class Passed(NamedTuple):
+    """What a pass through the networks left for the way back, layer by layer.
+
+    Attributes:
+        inputs: Of each product, ``(K, M, I)``.
+        scales: What the rows of each hidden layer were divided by, as factors, ``(K, M, 1)``.
+        sums: Of each hidden layer before that, ``(K, M, H)``.
+    """
+
+    inputs: list[Tensor]
+    scales: list[Tensor]
+    sums: list[Tensor]
+
+
 class ParallelMLP(nn.Module):
     """``K`` perceptrons with the same input, each layer of all of them one batched product.
 
-    Two hidden layers of rectified units, normalised over the layer before they are rectified. The
-    normalisation has no parameters of its own.
+    Two hidden layers of rectified units, whose rows are divided by their root mean square before
+    they are rectified. All weights are parts of one vector, so that an optimiser has one thing to
+    move, and the gradient is written out by hand: on a CPU the bookkeeping of automatic
+    differentiation takes as long as the products.
 
     Args:
         num_networks: ``K``.
@@ -32,9 +49,13 @@ class ParallelMLP(nn.Module):
         output_dim: ``O``.
         generator: Where the initial weights come from.
 
+    Attributes:
+        flat: All weights and biases.
+
     References:
-        Ba et al. 2016, "Layer Normalization"; Nauman et al. 2024, "Bigger, Regularized, Optimistic:
-        Scaling for Compute and Sample-Efficient Continuous Control", for critics that have it.
+        Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"; Nauman et al. 2024, "Bigger,
+        Regularized, Optimistic: Scaling for Compute and Sample-Efficient Continuous Control", for
+        critics that are normalised.
     """
 
     def __init__(
@@ -46,22 +67,95 @@ class ParallelMLP(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        self._shapes: list[tuple[int, ...]] = []
+        parts = []
         for fan_in, fan_out in pairwise((input_dim, hidden_dim, hidden_dim, output_dim)):
-            bound = 1.0 / math.sqrt(fan_in)
             uniform = torch.rand(num_networks, fan_in, fan_out, generator=generator)
-            self.weights.append(nn.Parameter(bound * (2.0 * uniform - 1.0)))
-            self.biases.append(nn.Parameter(torch.zeros(num_networks, 1, fan_out)))
+            parts += [
+                (2.0 * uniform - 1.0) / math.sqrt(fan_in),
+                torch.zeros(num_networks, 1, fan_out),
+            ]
+            self._shapes += [tuple(part.shape) for part in parts[-2:]]
+        self.flat = nn.Parameter(torch.cat([part.flatten() for part in parts]))
 
     def forward(self, x: Float[Tensor, "M I"]) -> Float[Tensor, "K M O"]:
-        """Apply every network to every row."""
-        hidden = x.expand(len(self.weights[0]), *x.shape)
-        last = len(self.weights) - 1
-        for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = torch.baddbmm(bias, hidden, weight)
-            if depth < last:
-                hidden = functional.relu(functional.layer_norm(hidden, hidden.shape[-1:]))
-        return hidden
+        """Apply every network to every row, differentiably: the plain twin of ``passed``."""
+        weights = self._split(self.flat)
+        hidden = x.expand(len(weights[0]), *x.shape)
+        for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+            total = torch.baddbmm(bias, hidden, weight)
+            hidden = functional.relu(total * _factor(total))
+        return torch.baddbmm(weights[-1], hidden, weights[-2])
+
+    def passed(self, x: Float[Tensor, "M I"]) -> tuple[Float[Tensor, "K M O"], Passed]:
+        """The same numbers, and what ``weight_gradient`` and ``input_gradient`` need."""
+        weights = self._split(self.flat.detach())
+        hidden = x.expand(len(weights[0]), *x.shape)
+        way = Passed([hidden], [], [])
+        for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+            total = torch.baddbmm(bias, hidden, weight)
+            factor = _factor(total)
+            hidden = (total * factor).clamp_(min=0.0)
+            way.sums.append(total)
+            way.scales.append(factor)
+            way.inputs.append(hidden)
+        return torch.baddbmm(weights[-1], hidden, weights[-2]), way
+
+    def weight_gradient(self, way: Passed, upstream: Float[Tensor, "K M O"]) -> Tensor:
+        """Gradient of ``flat`` from that of the output.
+
+        Args:
+            way: Of the pass that gave the output.
+            upstream: Gradient of the output.
+        """
+        weights = self._split(self.flat.detach())
+        gradient = torch.empty_like(weights[0]._base)
+        parts = self._split(gradient)
+        for layer in reversed(range(len(way.inputs))):
+            torch.bmm(way.inputs[layer].mT, upstream, out=parts[2 * layer])
+            torch.sum(upstream, dim=1, keepdim=True, out=parts[2 * layer + 1])
+            if layer:
+                upstream = _back(way, layer, torch.bmm(upstream, weights[2 * layer].mT))
+        return gradient
+
+    def input_gradient(
+        self, way: Passed, upstream: Float[Tensor, "K M O"], num_last: int
+    ) -> Float[Tensor, "M L"]:
+        """Gradient of the last inputs, summed over the networks.
+
+        Args:
+            way: Of the pass that gave the output.
+            upstream: Gradient of the output.
+            num_last: How many inputs, ``L``.
+        """
+        weights = self._split(self.flat.detach())
+        for layer in reversed(range(1, len(way.inputs))):
+            upstream = _back(way, layer, torch.bmm(upstream, weights[2 * layer].mT))
+        return torch.bmm(upstream, weights[0][:, -num_last:].mT).sum(0)
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        """Weight and bias of each layer, as views."""
+        sizes = [math.prod(shape) for shape in self._shapes]
+        return [
+            part.view(shape) for part, shape in zip(flat.split(sizes), self._shapes, strict=True)
+        ]
+
+
+def _factor(total: Float[Tensor, "K M H"]) -> Float[Tensor, "K M 1"]:
+    """One over the root mean square of each row."""
+    length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
+    return 1.0 / (length * total.shape[-1] ** -0.5 + 1e-5)
+
+
+def _back(way: Passed, layer: int, upstream: Float[Tensor, "K M H"]) -> Float[Tensor, "K M H"]:
+    """From the gradient of a hidden layer's output to that of its sums."""
+    output, factor, total = way.inputs[layer], way.scales[layer - 1], way.sums[layer - 1]
+    passed = upstream * (output > 0.0)
+    # The factor falls as the row grows longer: f' = -f^2 x / (H * rms(x)), and rms is 1/f - eps.
+    width = total.shape[-1]
+    along = torch.linalg.vecdot(passed, output).unsqueeze(-1)
+    pull = along * factor.square() / (width * (1.0 - 1e-5 * factor))
+    return torch.addcmul(passed * factor, total, pull, value=-1.0)
 
 
 class ContextNetworks(nn.Module):

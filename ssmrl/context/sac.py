@@ -4,12 +4,11 @@ Nothing in an update reads a tensor's value, so that it can be captured on a dev
 """
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ssmrl.context.networks import ContextNetworks
@@ -64,10 +63,15 @@ def squashed(
     low, high = LOG_STD_RANGE
     log_std = low + 0.5 * (high - low) * (torch.tanh(raw) + 1.0)
     before = mean + log_std.exp() * noise
+    return torch.tanh(before), _log_density(noise, log_std, before)
+
+
+def _log_density(noise: Tensor, log_std: Tensor, before: Tensor) -> Tensor:
+    """Of the action ``tanh(before)``, summed over its axes."""
     density = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
     # log(1 - tanh(x)^2), without the loss of digits where tanh is near 1.
     stretch = 2.0 * (math.log(2.0) - before - functional.softplus(-2.0 * before))
-    return torch.tanh(before), (density - stretch).sum(-1)
+    return (density - stretch).sum(-1)
 
 
 def critic_target(
@@ -120,13 +124,15 @@ class SoftActorCritic:
     def __init__(self, networks: ContextNetworks, settings: ContextSettings) -> None:
         self._networks, self._settings = networks, settings
         self._target_entropy = -0.5 * networks.action_dim
-        self._critic = list(networks.critic.parameters())
-        self._target = list(networks.target.parameters())
-        self._of_actor = [*networks.actor.parameters(), networks.log_temperature]
         lr = settings.learning_rate
-        self._critic_optimizer = torch.optim.Adam(self._critic, lr, fused=True)
-        self._actor_optimizer = torch.optim.Adam(self._of_actor, lr, fused=True)
+        self.optimizers = {
+            "critic": torch.optim.Adam([networks.critic.flat], lr, fused=True),
+            "actor": torch.optim.Adam(
+                [networks.actor.flat, networks.log_temperature], lr, fused=True
+            ),
+        }
 
+    @torch.no_grad()
     def update(
         self, batch: Batch, noise: Float[Tensor, "2 M A"], *, moves_actor: bool
     ) -> Losses | None:
@@ -141,54 +147,68 @@ class SoftActorCritic:
             The losses, if the actor moved.
         """
         networks, settings = self._networks, self._settings
-        with torch.no_grad():
-            target = critic_target(networks, batch, noise[0], settings.discount)
-        of_critic = critic_loss(networks, batch, target)
-        self._step(self._critic_optimizer, self._critic, of_critic)
+        target = critic_target(networks, batch, noise[0], settings.discount)
+        of_critic, networks.critic.flat.grad = critic_step(networks, batch, target)
+        self.optimizers["critic"].step()
         losses = None
         if moves_actor:
-            of_actor, log_prob = actor_loss(networks, batch, noise[1])
+            found = actor_step(networks, batch, noise[1])
             of_temperature = temperature_loss(
-                networks.log_temperature, log_prob, self._target_entropy
+                networks.log_temperature, found.log_prob, self._target_entropy
             )
-            self._step(self._actor_optimizer, self._of_actor, of_actor + of_temperature)
-            losses = Losses(
-                of_critic.detach(), of_actor.detach(), of_temperature.detach(), -log_prob.detach()
-            )
-        with torch.no_grad():
-            torch._foreach_lerp_(self._target, self._critic, settings.target_rate)
+            networks.actor.flat.grad = found.gradient
+            # The loss is linear in the temperature, of which the parameter is the logarithm.
+            networks.log_temperature.grad = of_temperature
+            self.optimizers["actor"].step()
+            losses = Losses(of_critic, found.loss, of_temperature, -found.log_prob)
+        networks.target.flat.lerp_(networks.critic.flat, settings.target_rate)
         return losses
 
-    def state(self) -> dict[str, Tensor]:
-        """The optimisers' moments by name, copied."""
-        return {
-            f"{part}.{key}.{index}": torch.as_tensor(value).clone()
-            for part, optimizer, parameters in self._parts()
-            for index, parameter in enumerate(parameters)
-            for key, value in optimizer.state[parameter].items()
-        }
 
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of ``state``."""
-        for part, optimizer, parameters in self._parts():
-            for index, parameter in enumerate(parameters):
-                optimizer.state[parameter] = {
-                    key: tensors[f"{part}.{key}.{index}"].clone()
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{part}.{key}.{index}" in tensors
-                }
+class ActorStep(NamedTuple):
+    """Loss of the actor, its mean log density, and the gradient of its weights."""
 
-    def _parts(self) -> tuple[tuple[str, torch.optim.Adam, list[nn.Parameter]], ...]:
-        return (
-            ("critic_optimizer", self._critic_optimizer, self._critic),
-            ("actor_optimizer", self._actor_optimizer, self._of_actor),
-        )
+    loss: Tensor
+    log_prob: Tensor
+    gradient: Tensor
 
-    def _step(
-        self, optimizer: torch.optim.Adam, parameters: list[nn.Parameter], loss: Tensor
-    ) -> None:
-        for parameter, gradient in zip(
-            parameters, torch.autograd.grad(loss, parameters), strict=True
-        ):
-            parameter.grad = gradient
-        optimizer.step()
+
+def critic_step(
+    networks: ContextNetworks, batch: Batch, target: Float[Tensor, " M"]
+) -> tuple[Tensor, Tensor]:
+    """``critic_loss`` and the gradient of the critics' weights, written out."""
+    inputs = torch.cat([batch.observation, batch.code, batch.action], dim=-1)
+    value, way = networks.critic.passed(inputs)
+    error = value - target.unsqueeze(-1)
+    loss = error.square().mean(1).sum()
+    return loss, networks.critic.weight_gradient(way, error * (2.0 / len(target)))
+
+
+def actor_step(networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "M A"]) -> ActorStep:
+    """``actor_loss`` and the gradient of the actor's weights, written out."""
+    seen = torch.cat([batch.observation, batch.code], dim=-1)
+    output, way = networks.actor.passed(seen)
+    mean, raw = output[0].chunk(2, dim=-1)
+    low, high = LOG_STD_RANGE
+    bent = torch.tanh(raw)
+    log_std = low + 0.5 * (high - low) * (bent + 1.0)
+    deviation = log_std.exp() * noise
+    before = mean + deviation
+    action = torch.tanh(before)
+    log_prob = _log_density(noise, log_std, before)
+    value, critic_way = networks.critic.passed(torch.cat([seen, action], dim=-1))
+    lower, which = value.min(0)
+    weight = networks.log_temperature.exp() / len(noise)
+    # Only the lower critic counts; the sign is that of minus its value.
+    counts = torch.full_like(value, 0.0).scatter_(0, which.unsqueeze(0), -1.0 / len(noise))
+    to_action = networks.critic.input_gradient(critic_way, counts, action.shape[-1])
+    # The log density grows by 2 tanh(x) where the action's logarithmic slope falls.
+    to_before = to_action * (1.0 - action.square()) + 2.0 * weight * action
+    to_log_std = to_before * deviation - weight
+    to_raw = to_log_std * (1.0 - bent.square()) * (0.5 * (high - low))
+    gradient = networks.actor.weight_gradient(
+        way, torch.cat([to_before, to_raw], dim=-1).unsqueeze(0)
+    )
+    mean_log_prob = log_prob.mean()
+    loss = networks.log_temperature.exp() * mean_log_prob - lower.mean()
+    return ActorStep(loss, mean_log_prob, gradient)
