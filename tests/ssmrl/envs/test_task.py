@@ -28,7 +28,7 @@ def test_alternating_gives_every_member_its_share(seed: int, num_tasks: int) -> 
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_hidden_variables_drawn_at_once_are_the_tasks_drawn_one_by_one(name: str) -> None:
+def test_hidden_variables_drawn_at_once_are_the_familys_tasks(name: str) -> None:
     """Relabelling draws thousands as one array; they must be the family's own tasks."""
     for split in (FAMILIES[name].train, FAMILIES[name].test):
         drawn = split.sample_array(np.random.default_rng(3), 7)
