@@ -109,7 +109,7 @@ class ParallelMLP(nn.Module):
             upstream: Gradient of the output.
         """
         weights = self._split(self.flat.detach())
-        gradient = torch.empty_like(weights[0]._base)
+        gradient = torch.empty_like(self.flat.detach())
         parts = self._split(gradient)
         for layer in reversed(range(len(way.inputs))):
             torch.bmm(way.inputs[layer].mT, upstream, out=parts[2 * layer])
@@ -150,12 +150,12 @@ def _factor(total: Float[Tensor, "K M H"]) -> Float[Tensor, "K M 1"]:
 def _back(way: Passed, layer: int, upstream: Float[Tensor, "K M H"]) -> Float[Tensor, "K M H"]:
     """From the gradient of a hidden layer's output to that of its sums."""
     output, factor, total = way.inputs[layer], way.scales[layer - 1], way.sums[layer - 1]
-    passed = upstream * (output > 0.0)
+    passed = upstream.mul_(torch.sign(output))  # what was rectified passes nothing
     # The factor falls as the row grows longer: f' = -f^2 x / (H * rms(x)), and rms is 1/f - eps.
     width = total.shape[-1]
     along = torch.linalg.vecdot(passed, output).unsqueeze(-1)
     pull = along * factor.square() / (width * (1.0 - 1e-5 * factor))
-    return torch.addcmul(passed * factor, total, pull, value=-1.0)
+    return passed.mul_(factor).addcmul_(total, pull, value=-1.0)
 
 
 class ContextNetworks(nn.Module):
