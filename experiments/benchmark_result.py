@@ -250,7 +250,7 @@ def estimate(
 
 def _config(knobs: Mapping[str, Any]) -> TrainConfig:
     try:
-        return TrainConfig().with_knobs(knobs)
+        return TrainConfig(algorithm="promp").with_knobs(knobs)
     except KeyError as error:
         raise ValueError(error.args[0]) from error
 

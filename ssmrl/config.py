@@ -13,9 +13,19 @@ from typing import Any
 
 from ssmrl.envs.families import get_family
 from ssmrl.format import FORMAT, check_format
-from ssmrl.knobs import KnobValue as KnobValue
-from ssmrl.knobs import check_knob, check_ranges, knobs_of, typed
+from ssmrl.knobs import KnobValue, check_knob, check_ranges, knobs_of, typed
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
+
+__all__ = [
+    "MEMORY_RESETS",
+    "METHODS",
+    "EnvConfig",
+    "EvaluationConfig",
+    "KnobValue",
+    "PolicyConfig",
+    "SequenceConfig",
+    "TrainConfig",
+]
 
 METHODS = ("ssm", "lstm", "gru", "transformer", "mlp")
 
@@ -212,7 +222,7 @@ class TrainConfig:
         """
         algorithm = knobs.get("algorithm", self.algorithm)
         if algorithm != self.algorithm:
-            return self._switched(typed("algorithm", algorithm, str)).with_knobs(knobs)
+            return self._switched(str(typed("algorithm", algorithm, str))).with_knobs(knobs)
         known = self.knobs()
         parts: dict[str, dict[str, Any]] = {}
         for name, value in knobs.items():

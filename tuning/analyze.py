@@ -66,7 +66,7 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
         raise ValueError(f"there is no sweep in {folder}: it has no config.json")
     try:
         content = json.loads(config.read_bytes())
-        base = TrainConfig().with_knobs(content["base"])
+        base = TrainConfig.of_knobs(content["base"])
         space = SearchSpace.from_json(json.dumps(content["space"]), base)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{config} cannot be read: {_one_line(error)}") from error

@@ -112,7 +112,7 @@ class SweepPlan:
         """The default configuration, which is also the first trial."""
         if self.space_file is not None:
             return self.space_file.space.base
-        return TrainConfig.for_task(self.task).with_knobs(
+        return TrainConfig.for_task(self.task, "promp").with_knobs(
             {**_SMALL_META_BATCH, "policy.method": self.method, "seed": self.seed}
         )
 
@@ -212,7 +212,7 @@ class SweepPlan:
             content: dict[str, Any] = json.loads(text)
             written = {name: content.pop(name) for name in ("base", "space", "limits")}
             if content.pop("space_file"):
-                base = TrainConfig().with_knobs(written["base"])
+                base = TrainConfig.of_knobs(written["base"])
                 space, limits = (
                     SearchSpace.from_json(json.dumps(written[name]), base)
                     for name in ("space", "limits")
@@ -242,7 +242,7 @@ class SweepPlan:
 def _check_flags_count(plan: SweepPlan) -> None:
     """What has a flag has it alone: repetitions count seeds from ``--seed``, for example."""
     base = plan.base().knobs()
-    flagged = TrainConfig.for_task(plan.task).with_knobs(
+    flagged = TrainConfig.for_task(plan.task, "promp").with_knobs(
         {"policy.method": plan.method, "seed": plan.seed}
     )
     for knob, flag in {"env.task": "task", "policy.method": "method", "seed": "seed"}.items():

@@ -76,7 +76,7 @@ class SearchSpace:
         TypeError: If a range or a value does not fit the type of its knob.
 
     Example:
-        >>> space = SearchSpace({"meta.inner_lr": Float(0.01, 1.0, log=True)}, TrainConfig())
+        >>> space = SearchSpace({"meta.inner_lr": Float(0.01, 1.0, log=True)}, TrainConfig(algorithm="promp"))
         >>> space.default_point()
         {'meta.inner_lr': 0.1}
         >>> space.configure({"meta.inner_lr": 0.5}).meta.inner_lr

@@ -18,7 +18,7 @@ from cluster.algorithm import MAML, MAMLConfig, held_out
 from cluster.metrics import RunMetrics, RunName
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.evaluate import REPORTED_STEPS
 
 NUM_EVALUATIONS = 4

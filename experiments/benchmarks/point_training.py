@@ -10,7 +10,7 @@ import torch
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.envs.point import best_return
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.train import evaluate, initial_actor, train
 from tuning.plan import SweepPlan
 from tuning.space import SearchSpace, default_limits, default_space

@@ -35,7 +35,7 @@ def throughput(
     output: Annotated[Path, typer.Option(help="Folder of the CSV.")] = Path("experiments/results"),
 ) -> None:
     """Train with 40 tasks x 20 episodes x 100 steps; print env steps/s, raw rate and memory."""
-    config = TrainConfig.for_task(task).with_knobs({"policy.method": method})
+    config = TrainConfig.for_task(task, "promp").with_knobs({"policy.method": method})
     raw = [raw_rate(config)]
     with session():
         algorithm = MAMLConfig().training(train_config=config).build_algo()

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ssmrl.config import MetaConfig
+from ssmrl.meta.gradient import adapt, make_sample
 from ssmrl.meta.inner import stack_params
-from ssmrl.meta.promp import adapt, make_sample
+from ssmrl.meta.settings import GradientSettings
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.rollout.worker import RolloutWorker
@@ -17,7 +17,7 @@ def collect_adapting(
     actor: GaussianActor,
     params: Params,
     assignment: Assignment,
-    config: MetaConfig,
+    config: GradientSettings,
     *,
     num_steps: int,
     num_episodes: int,

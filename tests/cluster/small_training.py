@@ -19,7 +19,7 @@ def small_config(**knobs: object) -> TrainConfig:
         "evaluation.num_tasks": 4,
         "evaluation.num_episodes": 3,
     }
-    return TrainConfig.for_task("point").with_knobs({**sizes, **knobs})
+    return TrainConfig.for_task("point", "promp").with_knobs({**sizes, **knobs})
 
 
 def build(

@@ -14,7 +14,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.meta.learner import MetaLearner
 from ssmrl.train import initial_actor
 
-CONFIG = TrainConfig.for_task("point").with_knobs({"seed": 3, "meta.inner_lr": 0.2})
+CONFIG = TrainConfig.for_task("point", "promp").with_knobs({"seed": 3, "meta.inner_lr": 0.2})
 
 
 def small() -> Checkpoint:

@@ -190,7 +190,9 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 
 def test_config_without_a_space_is_refused(tmp_path: Path) -> None:
     sweep(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"base": TrainConfig().knobs()}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"base": TrainConfig(algorithm="promp").knobs()})
+    )
     result = run(tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "config.json cannot be read: space" in result.stderr

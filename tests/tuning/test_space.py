@@ -19,7 +19,7 @@ from tuning.space import (
     default_space,
 )
 
-BASE = TrainConfig()
+BASE = TrainConfig(algorithm="promp")
 
 
 def space(**changes: Range) -> SearchSpace:

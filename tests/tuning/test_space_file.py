@@ -12,7 +12,7 @@ from ssmrl.config import TrainConfig
 from tuning.space import Choice, Condition, Float, Int
 from tuning.space_file import MAX_BYTES, SpaceFile, load_space_file
 
-BASE = TrainConfig.for_task("ant-vel")
+BASE = TrainConfig.for_task("ant-vel", "promp")
 SPACES = Path(__file__).parents[2] / "docs" / "spaces"
 
 GOOD = """
@@ -73,7 +73,7 @@ def test_a_file_says_space_limits_and_base(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_files_that_are_shown_load(path: Path) -> None:
-    base = TrainConfig.for_task(path.stem)
+    base = TrainConfig.for_task(path.stem, "promp")
     file = load_space_file(path, base)
     point = file.space.default_point()
     assert file.space.configure(point) == file.space.base

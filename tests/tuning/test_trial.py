@@ -23,7 +23,7 @@ def trial(number: int = 0, score: float | None = 1.5, **changes: Any) -> Trial:
         "state": TrialState.COMPLETE,
         "score": score,
         "knobs": KNOBS,
-        "config": TrainConfig().knobs(),
+        "config": TrainConfig(algorithm="promp").knobs(),
         "env_steps": 1000,
         "seconds": 2.5,
         "iterations": 3,
@@ -67,7 +67,7 @@ def test_a_row_that_contradicts_itself_is_refused(changes: dict[str, Any], messa
 
 
 def test_training_must_have_received_what_was_suggested() -> None:
-    received = TrainConfig().with_knobs({"meta.inner_lr": 0.2}).knobs()
+    received = TrainConfig(algorithm="promp").with_knobs({"meta.inner_lr": 0.2}).knobs()
     with pytest.raises(ValueError, match=r"\{'meta.inner_lr': \(0.1, 0.2\)\}"):
         trial(config=received)
     assert trial(config={}, state="FAILED", score=None, reason="never began").config == {}
