@@ -203,6 +203,17 @@ class TrainConfig:
         """Every leaf by its dotted name, in the order of definition."""
         return knobs_of(self)
 
+    def check_known(self, name: str) -> None:
+        """Refuse what is not a knob of the algorithm.
+
+        Raises:
+            KeyError: If it is not; the message lists those that are, and names the algorithms that
+                have this one.
+        """
+        known = self.knobs()
+        if name not in known:
+            raise KeyError(_unknown(name, self.algorithm, known))
+
     def with_knobs(self, knobs: Mapping[str, Any]) -> "TrainConfig":
         """The same configuration with some leaves replaced.
 
@@ -226,8 +237,7 @@ class TrainConfig:
         known = self.knobs()
         parts: dict[str, dict[str, Any]] = {}
         for name, value in knobs.items():
-            if name not in known:
-                raise KeyError(_unknown(name, self.algorithm, known))
+            self.check_known(name)
             section, _, leaf = name.rpartition(".")
             parts.setdefault(section, {})[leaf] = typed(name, value, type(known[name]))
         top = parts.pop("", {})
