@@ -13,7 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ssmrl.format import FormatError
 from tuning.durable import append_line, recover_lines
+from tuning.record import opened, sealed
 
 KINDS = ("trials", "minutes", "tokens", "calls")
 MAX_TEXT_LENGTH = 8192
@@ -119,20 +121,26 @@ class Event:
         object.__setattr__(self, "kind", EventKind(self.kind))
         object.__setattr__(self, "data", MappingProxyType(dict(self.data)))
 
-    def to_json(self) -> str:
-        """The event as one line of JSON."""
+    def to_json(self, sweep: str = "") -> str:
+        """The event as one line of JSON, with its format, the sweep's id and a checksum."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return json.dumps(fields | {"data": dict(self.data)}, allow_nan=False)
+        return sealed(fields | {"data": dict(self.data)}, sweep)
 
     @classmethod
-    def from_json(cls, text: str) -> "Event":
+    def from_json(cls, text: str, what: str = "an event", sweep: str = "") -> "Event":
         """The inverse of ``to_json``.
 
+        Args:
+            text: One line of JSON.
+            what: What was read, for the message.
+            sweep: The sweep that it must belong to; empty for any.
+
         Raises:
-            ValueError: If the text is not an event.
+            FormatError: If it is of another format.
+            ValueError: If the text is not an event, was changed, or belongs to another sweep.
         """
         try:
-            return cls(**json.loads(text))
+            return cls(**opened(text, what, sweep))
         except TypeError as error:
             raise ValueError(f"not an event: {error}") from None
 
@@ -151,8 +159,10 @@ class Ledger:
         secrets: Texts that are never written: each becomes ``***`` wherever it occurs in what is
             said. Those shorter than ``MIN_SECRET_LENGTH`` are no secrets.
         clock: The time [s since 1970].
+        sweep: The id of the sweep, which every line carries; without one, lines of any are read.
 
     Raises:
+        FormatError: If a line is of another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
@@ -163,8 +173,9 @@ class Ledger:
         *,
         secrets: tuple[str, ...] = (),
         clock: Callable[[], float] = time.time,
+        sweep: str = "",
     ) -> None:
-        self._path, self._clock = path, clock
+        self._path, self._clock, self._sweep = path, clock, sweep
         self._secrets = _spellings(secrets)
         self._events: list[Event] = []
         self._budget = Budget()
@@ -172,7 +183,9 @@ class Ledger:
         self._settled = dict.fromkeys(KINDS, 0.0)
         for number, line in enumerate(recover_lines(path), start=1):
             try:
-                self._insert(Event.from_json(line))
+                self._insert(Event.from_json(line, f"line {number} of {path}", sweep))
+            except FormatError:
+                raise
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"line {number} of {path}: {error.args[0]}") from error
         self._size = self._current_size()
@@ -312,7 +325,7 @@ class Ledger:
                 f"{self._current_size()} bytes meanwhile; run the two studies under other names."
             )
         event = Event(len(self._events) + 1, kind, round, who, text, data or {}, self._clock())
-        append_line(self._path, event.to_json())
+        append_line(self._path, event.to_json(self._sweep))
         self._insert(event)
         self._size = self._current_size()
         return event

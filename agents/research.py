@@ -56,6 +56,9 @@ def research(  # noqa: PLR0917  # one parameter a flag
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "ssm",
+    algorithm: Annotated[
+        str, typer.Option(help="What learns: promp, e-maml or maml-trpo.")
+    ] = "promp",
     max_env_steps: Annotated[
         int | None,
         typer.Option(help="Budget of a run [env steps]; by default 3,000 times the horizon."),
@@ -114,6 +117,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         plan = SweepPlan(
             task=task,
             method=method,
+            algorithm=algorithm,
             num_samples=budget_trials,
             max_env_steps=_default_env_steps(task) if max_env_steps is None else max_env_steps,
             time_budget_s=60.0 * (MINUTES_OF_A_DAY if budget_minutes is None else budget_minutes),
@@ -209,7 +213,7 @@ def _run(
             print(shown, file=stream, flush=True)
 
     secrets = tuple(os.environ.get(variable, "") for variable in KEY_VARIABLES)
-    ledger = Ledger(folder / "ledger.jsonl", budget, secrets=secrets)
+    ledger = Ledger(folder / "ledger.jsonl", budget, secrets=secrets, sweep=plan.sweep_id)
     earlier = earlier_findings(folder, plan.task) if use_earlier else ()
     try:
         study = Study(
@@ -268,9 +272,9 @@ def _settle(
     """
     kept = kept_plan(plan, folder, resume=resume, what="study")
     if kept is None:
-        return plan, budget
+        return plan.begun(), budget
     with exclusive(folder):  # reading a ledger mends what a killed process left of its last line
-        ledger = Ledger(folder / "ledger.jsonl")
+        ledger = Ledger(folder / "ledger.jsonl", sweep=kept.sweep_id)
     if ledger.events:
         anew = {kind: getattr(budget, kind) for kind in ("minutes", "tokens", "calls")}
         given = {kind: limit for kind, limit in anew.items() if limit is not None}

@@ -28,7 +28,7 @@ from cluster.learner import MAMLLearner
 from cluster.module import ActorModule
 from cluster.part import Delivery, Piece, Played, split
 from ssmrl.config import TrainConfig
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.assignment import Assignment, held_out_assignment, train_assignment
 from ssmrl.rollout.evaluate import REPORTED_STEPS, Evaluation
 from ssmrl.rollout.worker import env_shape
@@ -40,7 +40,7 @@ class MAMLConfig(AlgorithmConfig):
     """Settings of ``MAML``; everything the mathematics depends on is in ``train_config``.
 
     Example:
-        >>> config = MAMLConfig().training(train_config=TrainConfig.for_task("point"))
+        >>> config = MAMLConfig().training(train_config=TrainConfig.for_task("point", "promp"))
         >>> config.train_config.env.task
         'point'
     """
@@ -59,7 +59,7 @@ class MAMLConfig(AlgorithmConfig):
         self.env_runner_health_probe_timeout_s = 1.0
         self.custom_evaluation_function = evaluate_held_out
         self.evaluation_interval = None
-        self._set_train_config(TrainConfig())
+        self._set_train_config(TrainConfig(algorithm="promp"))
 
     def training(
         self,

@@ -45,7 +45,7 @@ class MAMLLearner(TorchLearner):
         """Register the meta-learner's optimiser."""
         config = config or self.config
         actor = self.module[module_id].unwrapped().actor
-        self._meta_learner = MetaLearner(actor, config.train_config.meta)
+        self._meta_learner = MetaLearner(actor, config.train_config)
         self._received: dict[int, list[Trajectory]] = {}
         self.register_optimizer(
             module_id=module_id,

@@ -23,7 +23,7 @@ class ActorModule(TorchRLModule):
 
     def setup(self) -> None:
         """Build the actor; equal configurations start from equal weights."""
-        self.actor = initial_actor(TrainConfig().with_knobs(self.model_config))
+        self.actor = initial_actor(TrainConfig.of_knobs(self.model_config))
 
     def get_initial_state(self) -> dict[str, Tensor]:
         """An empty memory; no entry at all for a policy without one."""

@@ -19,6 +19,7 @@ from experiments.statistics import (
 )
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
+from ssmrl.format import FORMAT, check_format
 from tuning.durable import replace_file
 
 REPORTED_STEPS = (0, 1, 2, 3, 5)
@@ -90,7 +91,7 @@ class BenchmarkResult:
     @property
     def method(self) -> str:
         """The sequence model."""
-        return self.config.policy.method
+        return str(self.config.policy.method)
 
     @property
     def num_iterations(self) -> int:
@@ -148,6 +149,7 @@ class BenchmarkResult:
                 row[f"{name}_interval"] = [estimated.low, estimated.high]
             tests.append(row | {"task_returns": list(values)})
         content = {
+            "format": FORMAT,
             "task": self.config.env.task,
             "method": self.method,
             "seed": self.config.seed,
@@ -173,6 +175,7 @@ class BenchmarkResult:
         """
         try:
             content: dict[str, Any] = json.loads(text)
+            check_format(content.get("format"), "it")
             return cls(
                 config=_config(content["config"]),
                 preset=content["preset"],
@@ -250,7 +253,7 @@ def estimate(
 
 def _config(knobs: Mapping[str, Any]) -> TrainConfig:
     try:
-        return TrainConfig().with_knobs(knobs)
+        return TrainConfig.of_knobs(knobs, "its config")
     except KeyError as error:
         raise ValueError(error.args[0]) from error
 

@@ -10,7 +10,7 @@ from experiments.benchmarks.curves import CurveRow
 from experiments.benchmarks.learning_run import LearningRun
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.models.actor import GaussianActor
 from ssmrl.models.presets import num_parameters
 from ssmrl.train import evaluate, initial_actor, saved_actor, train

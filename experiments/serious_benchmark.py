@@ -139,7 +139,7 @@ def main(
     }
     try:
         methods = chosen_methods(method)
-        TrainConfig.for_task(task).with_knobs(knobs)  # before anything slow is imported
+        TrainConfig.for_task(task, "promp").with_knobs(knobs)  # before anything slow is imported
         check_device(device)
         sizes = {"policy.hidden_dim": hidden_dim, "policy.state_dim": state_dim}
         given = {name: value for name, value in sizes.items() if value is not None}
@@ -228,7 +228,7 @@ def run_all(
         typer.Exit: If somebody asked to stop, or another process trains the same.
     """
     from cluster.session import session
-    from ssmrl.meta.learner import DivergedError
+    from ssmrl.meta.diverged import DivergedError
 
     results, failures = [], []
     unfinished = [run for run, result in zip(runs, earlier, strict=True) if result is None]

@@ -13,9 +13,19 @@ from typing import Any
 
 from ssmrl.envs.families import get_family
 from ssmrl.format import FORMAT, check_format
-from ssmrl.knobs import KnobValue as KnobValue
-from ssmrl.knobs import check_knob, check_ranges, knobs_of, typed
+from ssmrl.knobs import KnobValue, check_knob, check_ranges, knobs_of, typed
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
+
+__all__ = [
+    "MEMORY_RESETS",
+    "METHODS",
+    "EnvConfig",
+    "EvaluationConfig",
+    "KnobValue",
+    "PolicyConfig",
+    "SequenceConfig",
+    "TrainConfig",
+]
 
 METHODS = ("ssm", "lstm", "gru", "transformer", "mlp")
 
@@ -193,6 +203,17 @@ class TrainConfig:
         """Every leaf by its dotted name, in the order of definition."""
         return knobs_of(self)
 
+    def check_known(self, name: str) -> None:
+        """Refuse what is not a knob of the algorithm.
+
+        Raises:
+            KeyError: If it is not; the message lists those that are, and names the algorithms that
+                have this one.
+        """
+        known = self.knobs()
+        if name not in known:
+            raise KeyError(_unknown(name, self.algorithm, known))
+
     def with_knobs(self, knobs: Mapping[str, Any]) -> "TrainConfig":
         """The same configuration with some leaves replaced.
 
@@ -212,12 +233,11 @@ class TrainConfig:
         """
         algorithm = knobs.get("algorithm", self.algorithm)
         if algorithm != self.algorithm:
-            return self._switched(typed("algorithm", algorithm, str)).with_knobs(knobs)
+            return self._switched(str(typed("algorithm", algorithm, str))).with_knobs(knobs)
         known = self.knobs()
         parts: dict[str, dict[str, Any]] = {}
         for name, value in knobs.items():
-            if name not in known:
-                raise KeyError(_unknown(name, self.algorithm, known))
+            self.check_known(name)
             section, _, leaf = name.rpartition(".")
             parts.setdefault(section, {})[leaf] = typed(name, value, type(known[name]))
         top = parts.pop("", {})

@@ -1,4 +1,4 @@
-"""Which format the project's files are in, and the one line that refuses others; not a converter."""
+"""Which format the project's files are in, and the line that refuses others; not a converter."""
 
 FORMAT = 2
 """Written into every configuration, checkpoint, space file and row."""
@@ -20,10 +20,10 @@ def check_format(found: object, what: str) -> None:
 
     Example:
         >>> check_format(2, "trials.jsonl")
-        >>> check_format(3, "trials.jsonl")
+        >>> check_format(3, "x.json")
         Traceback (most recent call last):
-        ssmrl.format.FormatError: trials.jsonl has format 3: another version of the project wrote it,
-        this one reads format 2; use that version, or start anew
+        ssmrl.format.FormatError: x.json has format 3: another version of the project wrote it, this
+        one reads format 2; use that version, or start anew
     """
     if type(found) in (int, str) and str(found) == str(FORMAT):
         return

@@ -91,7 +91,7 @@ def train(
         raise ValueError(f"`device` is {device!r}, but torch sees no CUDA device; use 'cpu'")
     actor = (initial_actor(config) if actor is None else actor).to(device)
     player = deepcopy(actor).cpu()
-    learner = MetaLearner(actor, config.meta)
+    learner = MetaLearner(actor, config)
     worker = RolloutWorker(config.env, num_threads)
     env_steps = 0
     for iteration in count():

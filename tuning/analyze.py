@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssmrl.config import KnobValue, TrainConfig
+from ssmrl.format import FormatError, check_format
 from tuning.analysis import Analysis, analyse
 from tuning.ranges import Choice, Range
 from tuning.ranking import Ranked
@@ -66,17 +67,21 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
         raise ValueError(f"there is no sweep in {folder}: it has no config.json")
     try:
         content = json.loads(config.read_bytes())
-        base = TrainConfig().with_knobs(content["base"])
+        check_format(content.get("format"), str(config))
+        base = TrainConfig.of_knobs(content["base"], "its base")
         space = SearchSpace.from_json(json.dumps(content["space"]), base)
+    except FormatError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{config} cannot be read: {_one_line(error)}") from error
-    rows = _read_rows(folder / "trials.jsonl")
+    sweep = str(content.get("sweep_id", ""))
+    rows = _read_rows(folder / "trials.jsonl", sweep)
     if not rows:
         raise ValueError(f"the sweep in {folder} has no trials yet")
-    return space, rows, RoundLog(folder / "rounds.jsonl", base).rounds
+    return space, rows, RoundLog(folder / "rounds.jsonl", base, sweep).rounds
 
 
-def _read_rows(path: Path) -> tuple[Trial, ...]:
+def _read_rows(path: Path, sweep: str) -> tuple[Trial, ...]:
     # Not through TrialTable, which cuts off a torn end: here it may be a line being written.
     if not path.exists():
         return ()
@@ -86,7 +91,9 @@ def _read_rows(path: Path) -> tuple[Trial, ...]:
     rows: dict[str, Trial] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            row = Trial.from_json(line.decode())
+            row = Trial.from_json(line.decode(), f"line {number} of {path}", sweep)
+        except FormatError:
+            raise
         except (ValueError, AttributeError) as error:
             raise ValueError(f"line {number} of {path} is damaged: {error}") from error
         if row.trial_id in rows:

@@ -168,7 +168,7 @@ def _fresh_returns(folder: Path, trial: Trial) -> list[float]:
 
 def _checkpoint(folder: Path, trial: Trial, seed: int | None = None) -> Checkpoint:
     """Of the trial's first seed, or of another one."""
-    config = TrainConfig().with_knobs(trial.config)
+    config = TrainConfig.of_knobs(trial.config)
     config = config if seed is None else config.with_knobs({"seed": seed})
     return Checkpoint.load(checkpoint_path(folder / "checkpoints", config))
 

@@ -125,8 +125,8 @@ class Sweep:
     def __init__(self, plan: SweepPlan, folder: Path, *, say: Callable[[str], None]) -> None:
         self._plan, self._folder, self._say = plan, folder, say
         try:
-            self.table = TrialTable(folder / "trials.jsonl")
-            self._log = RoundLog(folder / "rounds.jsonl", plan.base())
+            self.table = TrialTable(folder / "trials.jsonl", plan.sweep_id)
+            self._log = RoundLog(folder / "rounds.jsonl", plan.base(), plan.sweep_id)
             repair_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
         except ValueError as error:
             raise DamagedError(str(error)) from error

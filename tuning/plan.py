@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import secrets
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from ssmrl.config import METHODS, TrainConfig
+from ssmrl.format import FORMAT, FormatError, check_format
+from ssmrl.meta.algorithms import ALGORITHMS
 from tuning.space import SearchSpace, default_limits, default_space
 from tuning.space_file import SpaceFile, load_space_file
 
@@ -15,7 +18,7 @@ SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random")
 SCHEDULERS = ("asha", "none")
 
 # Sizes that let a trial on Ant learn visibly in a minute on one core: many small meta-batches
-# instead of few large ones, and steps to match.
+# instead of few large ones, and steps to match. For algorithms that adapt by gradient steps.
 _SMALL_META_BATCH = {
     "meta.num_tasks": 10,
     "meta.num_episodes": 4,
@@ -36,6 +39,7 @@ class SweepPlan:
     Attributes:
         task: Task family.
         method: Sequence model.
+        algorithm: What learns, one of ``ALGORITHMS``.
         num_samples: Trials in all, shared evenly by the rounds after those that confirm.
         max_env_steps: Budget of a trial [env steps].
         time_budget_s: Search no longer than this [s].
@@ -54,15 +58,17 @@ class SweepPlan:
         space_file: Where to search, and how far the space may move; by default around the task's
             defaults.
         space_path: Where the space file was read.
+        sweep_id: What every row of the sweep carries; empty before it began.
 
     Raises:
-        KeyError: If task, method, searcher or scheduler are not known; the message lists those
-            that are.
+        KeyError: If task, method, algorithm, searcher or scheduler are not known; the message lists
+            those that are.
         ValueError: If a number is outside its range.
     """
 
     task: str
     method: str = "ssm"
+    algorithm: str = "promp"
     num_samples: int = 10
     max_env_steps: int = 300_000
     time_budget_s: float = 480.0
@@ -77,11 +83,13 @@ class SweepPlan:
     num_confirmed: int | None = None
     space_file: SpaceFile | None = None
     space_path: str = ""
+    sweep_id: str = ""
 
     def __post_init__(self) -> None:
         if self.num_confirmed is None:
             object.__setattr__(self, "num_confirmed", default_num_confirmed(self.num_samples))
         _check_known("method", self.method, METHODS)
+        _check_known("algorithm", self.algorithm, tuple(ALGORITHMS))
         _check_known("searcher", self.searcher, SEARCHERS)
         _check_known("scheduler", self.scheduler, SCHEDULERS)
         for name in ("num_samples", "max_env_steps", "max_concurrent", "rounds", "seeds_per_trial"):
@@ -98,23 +106,31 @@ class SweepPlan:
                 f"{self.num_samples} trials {self.num_confirmed} are for confirming; raise "
                 "`--num-samples`, or lower `--rounds` or `--num-confirmed`"
             )
-        num_tasks = self.base().meta.num_tasks
-        if self.num_learners > num_tasks:
+        num_tasks = getattr(self.base().meta, "num_tasks", None)
+        if num_tasks is not None and self.num_learners > num_tasks:
             raise ValueError(
                 f"`num_learners` must not exceed `meta.num_tasks`, but got {self.num_learners} and "
                 f"{num_tasks}: a learner without a task learns nothing"
             )
-        if "seed" in self.space().ranges:
-            raise ValueError("`seed` must not be searched: use `--seeds-per-trial` to average it")
+        self.space()
         _check_flags_count(self)
 
     def base(self) -> TrainConfig:
         """The default configuration, which is also the first trial."""
         if self.space_file is not None:
             return self.space_file.space.base
-        return TrainConfig.for_task(self.task).with_knobs(
-            {**_SMALL_META_BATCH, "policy.method": self.method, "seed": self.seed}
+        base = TrainConfig.for_task(self.task, self.algorithm)
+        is_gradient = ALGORITHMS[self.algorithm].kind == "gradient"
+        small = _SMALL_META_BATCH if is_gradient else {}
+        known = base.knobs()
+        return base.with_knobs(
+            {knob: value for knob, value in small.items() if knob in known}
+            | {"policy.method": self.method, "seed": self.seed}
         )
+
+    def begun(self) -> "SweepPlan":
+        """The same plan with an id of its own, for a sweep that is written for the first time."""
+        return replace(self, sweep_id=secrets.token_hex(8))
 
     def within(self, path: Path) -> "SweepPlan":
         """The same plan with the space of a file.
@@ -190,7 +206,7 @@ class SweepPlan:
         flags = [
             word
             for name, value in pairs
-            if name not in ("space_file", "space_path")
+            if name not in ("space_file", "space_path", "sweep_id")
             for word in (f"--{name.replace('_', '-')}", str(value))
         ]
         return [*flags, "--space", self.space_path] if self.space_path else flags
@@ -199,26 +215,34 @@ class SweepPlan:
         """The plan, its base, its space and its limits, as indented JSON."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         content["space_file"] = self.space_file is not None
-        return json.dumps(content | self._written(), indent=2) + "\n"
+        return json.dumps({"format": FORMAT} | content | self._written(), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str, what: str = "a plan") -> Self:
         """The inverse of ``to_json``.
 
+        Args:
+            text: A JSON object.
+            what: What was read, for the message.
+
         Raises:
+            FormatError: If it is of another format.
             ValueError: If the text is not a plan, or was written with other defaults.
         """
         try:
             content: dict[str, Any] = json.loads(text)
+            check_format(content.pop("format", None), what)
             written = {name: content.pop(name) for name in ("base", "space", "limits")}
             if content.pop("space_file"):
-                base = TrainConfig().with_knobs(written["base"])
+                base = TrainConfig.of_knobs(written["base"])
                 space, limits = (
                     SearchSpace.from_json(json.dumps(written[name]), base)
                     for name in ("space", "limits")
                 )
                 content["space_file"] = SpaceFile(space, limits)
             plan = cls(**content)
+        except FormatError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"a plan must be as this version writes it, but is not: {error.args[0]}; start a "
@@ -242,10 +266,16 @@ class SweepPlan:
 def _check_flags_count(plan: SweepPlan) -> None:
     """What has a flag has it alone: repetitions count seeds from ``--seed``, for example."""
     base = plan.base().knobs()
-    flagged = TrainConfig.for_task(plan.task).with_knobs(
+    flagged = TrainConfig.for_task(plan.task, plan.algorithm).with_knobs(
         {"policy.method": plan.method, "seed": plan.seed}
     )
-    for knob, flag in {"env.task": "task", "policy.method": "method", "seed": "seed"}.items():
+    flags = {
+        "env.task": "task",
+        "policy.method": "method",
+        "algorithm": "algorithm",
+        "seed": "seed",
+    }
+    for knob, flag in flags.items():
         if base[knob] != (expected := flagged.knobs()[knob]):
             raise ValueError(
                 f"`{knob}` must be set by `--{flag}` alone, but is {base[knob]!r} in the space "
@@ -298,7 +328,7 @@ def kept_plan(
         return None
     if not path.exists():
         raise ValueError(f"there is no {what} in {folder} to resume")
-    kept = SweepPlan.from_json(path.read_text())
+    kept = SweepPlan.from_json(path.read_text(), str(path))
     if kept.task != plan.task:
         raise ValueError(f"the {what} in {folder} is about {kept.task!r}, not {plan.task!r}")
     return kept

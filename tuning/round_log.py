@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ssmrl.config import TrainConfig
+from ssmrl.format import FormatError
 from tuning.durable import append_line, replace_file
 from tuning.move import Move
+from tuning.record import opened, sealed
 from tuning.space import SearchSpace
 
 _MOVE, _SPACE = "move", "space"
@@ -61,13 +63,15 @@ class RoundLog:
     Args:
         path: A file of JSON lines, made with the first round.
         base: The configuration that the spaces vary.
+        sweep: The id of the sweep, which every line carries; without one, lines of any are read.
 
     Raises:
+        FormatError: If a line is of another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
-    def __init__(self, path: Path, base: TrainConfig) -> None:
-        self._path = path
+    def __init__(self, path: Path, base: TrainConfig, sweep: str = "") -> None:
+        self._path, self._sweep = path, sweep
         self._rounds: list[Round] = []
         data = path.read_bytes() if path.exists() else b""
         self._size = len(data)
@@ -103,7 +107,7 @@ class RoundLog:
             append_line(torn, self._left_out.decode(errors="replace").rstrip("\n"))
             replace_file(self._path, self._kept.decode())
             self._left_out, self._size = b"", self._current_size()
-        text = "\n".join(_lines(this))
+        text = "\n".join(_lines(this, self._sweep))
         append_line(self._path, text)
         self._rounds.append(this)
         self._kept += f"{text}\n".encode()
@@ -117,16 +121,19 @@ class RoundLog:
         for number, line in enumerate(lines, start=1):
             size += len(line) + 1
             try:
-                event = json.loads(line)
+                json.loads(line)
             except ValueError as error:
                 if number == len(lines) and not tail:
                     break  # torn in another way: the end of the line came to the disk first
                 raise ValueError(f"line {number} of {self._path}: {error}") from error
             try:
+                event = opened(line.decode(), f"line {number} of {self._path}", self._sweep)
                 if (this := _taken_in(event, moves, base)) is not None:
                     self._check_number(this)
                     self._rounds.append(this)
                     moves, kept = [], size
+            except FormatError:
+                raise
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 reason = error.args[0] if error.args else error
                 raise ValueError(f"line {number} of {self._path}: {reason}") from error
@@ -143,7 +150,7 @@ class RoundLog:
         return self._path.stat().st_size if self._path.exists() else 0
 
 
-def _lines(this: Round) -> list[str]:
+def _lines(this: Round, sweep: str) -> list[str]:
     moves = [
         {"event": _MOVE, "round": this.number, **json.loads(move.to_json())} for move in this.moves
     ]
@@ -154,7 +161,7 @@ def _lines(this: Round) -> list[str]:
         "space": json.loads(this.space.to_json()),
         "num_trials": this.num_trials,
     }
-    return [json.dumps(event, allow_nan=False) for event in (*moves, closing)]
+    return [sealed(event, sweep) for event in (*moves, closing)]
 
 
 def _taken_in(event: dict[str, Any], moves: list[Move], base: TrainConfig) -> Round | None:

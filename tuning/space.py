@@ -76,7 +76,8 @@ class SearchSpace:
         TypeError: If a range or a value does not fit the type of its knob.
 
     Example:
-        >>> space = SearchSpace({"meta.inner_lr": Float(0.01, 1.0, log=True)}, TrainConfig())
+        >>> base = TrainConfig(algorithm="promp")
+        >>> space = SearchSpace({"meta.inner_lr": Float(0.01, 1.0, log=True)}, base)
         >>> space.default_point()
         {'meta.inner_lr': 0.1}
         >>> space.configure({"meta.inner_lr": 0.5}).meta.inner_lr
@@ -94,7 +95,8 @@ class SearchSpace:
             raise ValueError("a search space must hold at least 1 range, but got none.")
         known = self.base.knobs()
         for knob, a_range in self.ranges.items():
-            _check_known(knob, known)
+            self.base.check_known(knob)
+            _check_searchable(knob)
             _check_fit(knob, a_range, type(known[knob]))
             _check_ends(knob, a_range, self.base)
         for knob, condition in self.conditions.items():
@@ -225,23 +227,38 @@ class SearchSpace:
 
 _WHEN = "when"
 
+_MOST_STEPS = 5
+
+_NOT_SEARCHED = {
+    "algorithm": "each algorithm has knobs of its own; make one sweep for each.",
+    "env.task": "returns on two tasks do not compare; make one sweep for each.",
+    "env.horizon": "a return is a sum over it, so the score grows with it; set it in the base.",
+    "env.action_scale": "what an action costs depends on it, and so does the score; set it in the "
+    "base.",
+    "evaluation.*": "it decides how the score is measured, not how good it is; set it in the base.",
+    "seed": "it is luck, not a setting; use `--seeds-per-trial` to average it.",
+}
+"""Knobs that define the score, each with why."""
+
 
 def default_space(base: TrainConfig) -> SearchSpace:
     """The knobs that matter most for how well a policy adapts, around the published values.
 
     Args:
         base: Decides whether there is a memory to size: ``policy.state_dim`` is searched for the
-            method ``ssm`` alone.
+            method ``ssm`` alone. A knob that its algorithm does not have is left out.
     """
     ranges: dict[str, Range] = {
+        "policy.state_dim": Int(8, 128, step=8),
         "policy.hidden_dim": Int(16, 128, step=16),
         "meta.inner_lr": Float(0.01, 1.0, log=True),
         "meta.outer_lr": Float(3e-4, 1e-2, log=True),
+        "meta.max_kl": Float(1e-3, 1e-1, log=True),
         "meta.num_inner_steps": Int(1, 3),
     }
-    if base.policy.method == "ssm":
-        ranges = {"policy.state_dim": Int(8, 128, step=8), **ranges}
-    return SearchSpace(ranges, base)
+    if base.policy.method != "ssm":
+        del ranges["policy.state_dim"]
+    return _of_base(ranges, base)
 
 
 def default_limits(base: TrainConfig) -> SearchSpace:
@@ -251,14 +268,32 @@ def default_limits(base: TrainConfig) -> SearchSpace:
         "policy.hidden_dim": Int(8, 512, step=8),
         "meta.inner_lr": Float(1e-4, 10.0, log=True),
         "meta.outer_lr": Float(1e-5, 1e-1, log=True),
-        "meta.num_inner_steps": Int(1, 5),
+        "meta.max_kl": Float(1e-4, 1.0, log=True),
+        "meta.num_inner_steps": Int(1, _MOST_STEPS),
     }
-    return SearchSpace({knob: ranges[knob] for knob in default_space(base).ranges}, base)
+    return _of_base({knob: ranges[knob] for knob in default_space(base).ranges}, base)
 
 
-def _check_known(knob: str, known: Mapping[str, KnobValue]) -> None:
-    if knob not in known:
-        raise KeyError(f"unknown knob {knob!r}; the knobs are: {', '.join(known)}")
+def _of_base(ranges: Mapping[str, Range], base: TrainConfig) -> SearchSpace:
+    """Those of the ranges that the base has a knob for.
+
+    Where the base makes no adaptation steps there may be none, and then they have no size.
+    """
+    steps, size = "meta.num_inner_steps", "meta.inner_lr"
+    known = base.knobs()
+    kept = {knob: a_range for knob, a_range in ranges.items() if knob in known}
+    conditions: dict[str, Condition] = {}
+    if known[steps] == 0 and isinstance(most := kept[steps], Int):
+        kept[steps] = Int(0, most.high)
+        conditions[size] = Condition(steps, tuple(range(1, _MOST_STEPS + 1)))
+    return SearchSpace(kept, base, conditions)
+
+
+def _check_searchable(knob: str) -> None:
+    """What defines the score would be chosen to raise it, and nothing were learnt."""
+    reason = _NOT_SEARCHED.get(knob) or _NOT_SEARCHED.get(f"{knob.partition('.')[0]}.*")
+    if reason is not None:
+        raise ValueError(f"`{knob}` must not be searched: {reason}")
 
 
 def _check_fit(knob: str, a_range: Range, kind: type) -> None:
@@ -295,7 +330,7 @@ def _check_condition(
             f"only a searched knob can have a condition, but `{knob}` is none; "
             f"those are: {', '.join(ranges)}"
         )
-    _check_known(condition.knob, base.knobs())
+    base.check_known(condition.knob)
     if isinstance(ranges.get(condition.knob), Float):
         raise ValueError(
             f"`{knob}` must hang on a knob that meets its values, but `{condition.knob}` varies "

@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 from ssmrl.config import KnobValue, TrainConfig
+from ssmrl.format import FormatError, check_format
 from tuning.space import Choice, Condition, Float, Int, Range, SearchSpace
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 8
 
-_SECTIONS = ("knobs", "base")
+_SECTIONS = ("format", "knobs", "base")
 _FIELDS = {
     "float": ("low", "high", "log"),
     "int": ("low", "high", "step", "log"),
@@ -58,28 +59,32 @@ class SpaceFile:
 def load_space_file(path: Path, base: TrainConfig) -> SpaceFile:
     """The space and its limits, checked against the configuration.
 
-    The file has ``knobs``, by name, each with a ``kind`` (``float`` and ``int`` with ``low``,
-    ``high``, ``log``, and ``step`` of an int; ``choice`` with ``options``), optionally ``limits``
-    (``[low, high]``, or all options that may ever come), and optionally ``when`` (``{other knob:
-    [values]}``). It may have a ``base``: knobs that shall differ from the task's defaults. Limits
-    of an int lie on the coarsest grid that meets its steps and both limits.
+    The file has ``format: 2``, and ``knobs``, by name, each with a ``kind`` (``float`` and ``int``
+    with ``low``, ``high``, ``log``, and ``step`` of an int; ``choice`` with ``options``),
+    optionally ``limits`` (``[low, high]``, or all options that may ever come), and optionally
+    ``when`` (``{other knob: [values]}``). It may have a ``base``: knobs that shall differ from the
+    task's defaults. Limits of an int lie on the coarsest grid that meets its steps and both limits.
 
     Args:
         path: A YAML file of at most 64 KiB, without aliases.
         base: The task's defaults.
 
     Raises:
+        FormatError: If the file is of another format.
         ValueError: If the file cannot be read, is not of this form, describes what no configuration
             accepts, or leaves the default configuration outside; one sentence that names the file,
             the knob and what to do.
     """
     try:
         content = _parse(_read(path))
+        check_format(content.get("format"), str(path))
         _check_keys("the file", content, _SECTIONS, required=("knobs",))
         changed = _mapping("`base`", content.get("base", {}))
         known = base.knobs()
         base = base.with_knobs({k: _like(known.get(k), v) for k, v in changed.items()})
         return _space_file(_mapping("`knobs`", content["knobs"]), base)
+    except FormatError:
+        raise
     except (ValueError, KeyError, TypeError) as error:  # how spaces and configurations say no
         raise ValueError(f"{path}: {error.args[0]}") from error
 
@@ -90,8 +95,7 @@ def _space_file(knobs: Mapping[str, Any], base: TrainConfig) -> SpaceFile:
     limits: dict[str, Range] = {}
     conditions: dict[str, Condition] = {}
     for knob, fields in knobs.items():
-        if knob not in known:
-            raise KeyError(f"unknown knob {knob!r}; the knobs are: {', '.join(known)}")
+        base.check_known(knob)
         try:
             ranges[knob] = _range(_mapping("it", fields), known[knob])
             limits[knob] = _limits(ranges[knob], fields.get("limits"), known[knob])

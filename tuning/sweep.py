@@ -26,6 +26,9 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "ssm",
+    algorithm: Annotated[
+        str, typer.Option(help="What learns: promp, e-maml, maml-trpo or context-sac.")
+    ] = "promp",
     num_samples: Annotated[int, typer.Option(help="Trials in all.")] = 10,
     max_env_steps: Annotated[int, typer.Option(help="Budget of a trial [env steps].")] = 300_000,
     time_budget_s: Annotated[float, typer.Option(help="Search no longer than this [s].")] = 480.0,
@@ -80,6 +83,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         plan = SweepPlan(
             task=task,
             method=method,
+            algorithm=algorithm,
             num_samples=num_samples,
             max_env_steps=max_env_steps,
             time_budget_s=time_budget_s,
@@ -157,7 +161,7 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
     """The plan of a new sweep, or that of the one to go on with."""
     kept = kept_plan(plan, folder, resume=resume)
     if kept is None:
-        return plan
+        return plan.begun()
     # How long one may wait can change between two starts; what decides the trials may not.
     return dataclasses.replace(kept, time_budget_s=plan.time_budget_s)
 

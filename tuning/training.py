@@ -18,7 +18,8 @@ from cluster.algorithm import MAML, MAMLConfig, held_out
 from cluster.metrics import RunMetrics, RunName
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.meta.settings import GradientSettings
 from ssmrl.rollout.evaluate import REPORTED_STEPS
 
 NUM_EVALUATIONS = 4
@@ -116,7 +117,7 @@ class TrialTraining:
         self._algorithm.stop()
 
     def _env_steps(self) -> int:
-        meta = self._config.meta
+        meta: GradientSettings = self._config.meta
         lanes = meta.num_tasks * meta.num_episodes * (meta.num_inner_steps + 1)
         return int(self._progress["iteration"]) * lanes * self._config.env.horizon
 

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Self
 
 from ssmrl.config import KnobValue
+from ssmrl.format import FormatError
 from tuning.durable import append_line, recover_lines, replace_file
+from tuning.record import opened, sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,19 +88,29 @@ class Trial:
         _check_seeds(self)
         _check_provenance(self)
 
-    def to_json(self) -> str:
-        """The row as one line of JSON, every float exact."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+    def to_json(self, sweep: str = "") -> str:
+        """The row as one line of JSON, every float exact, with its format and a checksum.
+
+        Args:
+            sweep: The id of the sweep that it belongs to.
+        """
+        return sealed(dataclasses.asdict(self), sweep)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str, what: str = "a trial", sweep: str = "") -> Self:
         """The inverse of ``to_json``.
 
+        Args:
+            text: One line of JSON.
+            what: What was read, for the message.
+            sweep: The sweep that it must belong to; empty for any.
+
         Raises:
-            ValueError: If the text is not a row.
+            FormatError: If it is of another format.
+            ValueError: If the text is not a row, was changed, or belongs to another sweep.
         """
         try:
-            return cls(**json.loads(text))
+            return cls(**opened(text, what, sweep))
         except TypeError as error:
             raise ValueError(f"not a trial: {error}") from None
 
@@ -112,17 +123,21 @@ class TrialTable:
 
     Args:
         path: A file of JSON lines, made with the first row.
+        sweep: The id of the sweep, which every row carries; without one, rows of any are read.
 
     Raises:
+        FormatError: If a row is of another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, sweep: str = "") -> None:
+        self._path, self._sweep = path, sweep
         self._rows: dict[str, Trial] = {}
         for number, line in enumerate(recover_lines(path), start=1):
             try:
-                self._insert(Trial.from_json(line))
+                self._insert(Trial.from_json(line, f"line {number} of {path}", sweep))
+            except FormatError:
+                raise
             except ValueError as error:
                 raise ValueError(f"line {number} of {path}: {error}") from error
         self._size = self._current_size()
@@ -147,7 +162,7 @@ class TrialTable:
                 f"only one process may write to {self._path}, but it changed from {self._size} to "
                 f"{self._current_size()} bytes meanwhile; run the two sweeps under different names."
             )
-        append_line(self._path, trial.to_json())
+        append_line(self._path, trial.to_json(self._sweep))
         self._insert(trial)
         self._size = self._current_size()
 

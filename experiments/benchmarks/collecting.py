@@ -44,8 +44,8 @@ class Collection:
 
     def __init__(self, robot: RobotCase, settings: Settings) -> None:
         sizes = {"meta.num_tasks": 4, "env.horizon": 5} if settings.quick else {"env.horizon": 100}
-        base = TrainConfig.for_task(robot.task)
-        self._config = TrainConfig(base.env, SSM_53K).with_knobs(sizes)
+        base = TrainConfig.for_task(robot.task, "promp")
+        self._config = TrainConfig(base.env, SSM_53K, algorithm=base.algorithm).with_knobs(sizes)
         self.num_lanes = self._config.meta.num_tasks * self._config.meta.num_episodes
         self.horizon = self._config.env.horizon
         self.env_steps = self.num_lanes * self.horizon

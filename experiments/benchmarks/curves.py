@@ -67,7 +67,7 @@ def draw_curves(task: str, folder: Path) -> Path:
             y = [[row[column] for row in rows[: len(x)]] for rows in seeds]
             name = f"{label.removeprefix(f'learning-{task}-')}, {column.removeprefix('return_')}"
             curves.append(Curve(f"{name} ({len(seeds)} seeds)", x, y, style))
-    bound = family.no_adaptation_bound(TrainConfig.for_task(task).env.horizon)
+    bound = family.no_adaptation_bound(TrainConfig.for_task(task, "promp").env.horizon)
     return learning_curves(
         folder / f"learning-{task}.png", curves, title=task, bound=bound, y_label="return"
     )

@@ -29,9 +29,9 @@ def measure(settings: Settings) -> Measured:
 
 def iteration_config(policy: PolicyConfig, settings: Settings) -> TrainConfig:
     """ProMP's defaults on the task; a small part of them when quick."""
-    base = TrainConfig.for_task(TASK)
+    base = TrainConfig.for_task(TASK, "promp")
     sizes = {"meta.num_tasks": 4, "env.horizon": 10} if settings.quick else {"env.horizon": 100}
-    return TrainConfig(base.env, policy).with_knobs(sizes)
+    return TrainConfig(base.env, policy, algorithm=base.algorithm).with_knobs(sizes)
 
 
 def build_algorithm(config: TrainConfig, settings: Settings) -> MAML:

@@ -15,7 +15,7 @@ from experiments.benchmarks.curves import CurveRow, draw_curves
 from experiments.benchmarks.learning_run import LearningRun
 from ssmrl.checkpoint import CheckpointError
 from ssmrl.config import METHODS, PolicyConfig, TrainConfig
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.worker import env_shape
 from tuning.training import fingerprint
 
@@ -110,7 +110,7 @@ def configured(
         ValueError: If a value is out of range, or sizes are given twice.
         TypeError: If a knob's value has another type.
     """
-    config = TrainConfig.for_task(task).with_knobs({"policy.method": method, "seed": seed})
+    config = TrainConfig.for_task(task, "promp").with_knobs({"policy.method": method, "seed": seed})
     if preset is not None:
         if sizes:
             raise ValueError(f"`--preset` gives the sizes, but {sorted(sizes)} were given, too")
@@ -128,7 +128,7 @@ def _preset(name: str, method: str, config: TrainConfig) -> PolicyConfig:
 def _parsed(text: str) -> tuple[str, Any]:
     """A knob and its value as the command line spells them."""
     name, equals, value = text.partition("=")
-    known = TrainConfig().knobs()
+    known = TrainConfig(algorithm="promp").knobs()
     if not equals or name not in known:
         raise KeyError(f"`--knob` must be NAME=VALUE, but got {text!r}; known: {', '.join(known)}")
     kind = type(known[name])

@@ -10,7 +10,8 @@ import torch
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.envs.point import best_return
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.meta.settings import GradientSettings
 from ssmrl.train import evaluate, initial_actor, train
 from tuning.plan import SweepPlan
 from tuning.space import SearchSpace, default_limits, default_space
@@ -74,5 +75,6 @@ class PointTraining:
 
 
 def _num_iterations(config: TrainConfig) -> int:
-    lanes = config.meta.num_tasks * config.meta.num_episodes * (config.meta.num_inner_steps + 1)
+    meta: GradientSettings = config.meta
+    lanes = meta.num_tasks * meta.num_episodes * (meta.num_inner_steps + 1)
     return ceil(MAX_ENV_STEPS / (lanes * config.env.horizon))

@@ -56,9 +56,8 @@ def scaling(
     """
     numbers = _numbers(runners)
     policy = PolicyConfig(method=method, hidden_dim=hidden_dim)
-    base = TrainConfig(TrainConfig.for_task(TASK).env, policy).with_knobs(
-        {"meta.num_episodes": num_episodes}
-    )
+    default = TrainConfig.for_task(TASK, "promp")
+    base = replace(default, policy=policy).with_knobs({"meta.num_episodes": num_episodes})
     cases = [("strong", number, num_tasks) for number in numbers]
     cases += [("weak", number, WEAK_TASKS * number) for number in numbers]
     measured: list[tuple[str, Measurement]] = []

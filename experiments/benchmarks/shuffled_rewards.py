@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
+from ssmrl.meta.gradient import adapt, make_sample
 from ssmrl.meta.inner import stack_params
-from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import Assignment, held_out_assignment

@@ -194,7 +194,7 @@ def _spaces(
     conditions: Mapping[str, Condition] | None = None,
 ) -> tuple[SearchSpace, SearchSpace]:
     """The first box and the limits."""
-    base = TrainConfig()
+    base = TrainConfig(algorithm="promp")
     first, limits = (
         {**(choices or {}), **{knob: _RANGES[knob][index] for knob in knobs}} for index in (0, 1)
     )

@@ -35,7 +35,7 @@ def throughput(
     output: Annotated[Path, typer.Option(help="Folder of the CSV.")] = Path("experiments/results"),
 ) -> None:
     """Train with 40 tasks x 20 episodes x 100 steps; print env steps/s, raw rate and memory."""
-    config = TrainConfig.for_task(task).with_knobs({"policy.method": method})
+    config = TrainConfig.for_task(task, "promp").with_knobs({"policy.method": method})
     raw = [raw_rate(config)]
     with session():
         algorithm = MAMLConfig().training(train_config=config).build_algo()
@@ -59,7 +59,7 @@ def raw_rate(config: TrainConfig) -> float:
             f"{', '.join(ROBOTS)}",
             param_hint="--task",
         )
-    num_envs = config.meta.num_tasks * config.meta.num_episodes
+    num_envs: int = config.meta.num_tasks * config.meta.num_episodes
     physics = RawPhysics(robot.model, num_envs, num_threads=0)
     shape = (RAW_STEPS, num_envs, robot.make_env(1, 1).action_dim)
     controls = np.random.default_rng(0).uniform(-0.3, 0.3, shape)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmrl.checkpoint import CheckpointError, check_tensors, read_tensors, write_tensors
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.supervised import FunctionalModel, LossFn
 from ssmrl.types import Hidden, Params
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ssmrl.adaptation.adaptation import Adaptation, Decision
+from ssmrl.meta.gradient import adapt, make_sample
 from ssmrl.meta.inner import stack_params
-from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.meta.settings import GradientSettings
 from ssmrl.models.actor import GaussianActor, log_density
 from ssmrl.types import Hidden, Params, Trajectory

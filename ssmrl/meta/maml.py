@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ssmrl.checkpoint import CheckpointError, check_tensors, read_tensors, write_tensors
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.inner import inner_adapt, task_parts
-from ssmrl.meta.learner import DivergedError
 from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask, stack_tasks
 from ssmrl.types import Hidden, Params
 

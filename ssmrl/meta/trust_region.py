@@ -1,6 +1,6 @@
 """A step within a trust region: its direction, its length, and the search along it.
 
-Functions of values; ``ssmrl.meta.learner`` puts them together.
+Functions of values; ``ssmrl.meta.trpo`` puts them together.
 
 References:
     Schulman et al. 2015, "Trust Region Policy Optimization", appendix C.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssmrl.meta.promp import Distribution
+from ssmrl.meta.gradient import Distribution
 from ssmrl.types import Params
 
 NUM_DIRECTIONS = 10

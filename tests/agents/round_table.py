@@ -11,7 +11,7 @@ from tuning.trial import Trial, TrialState
 
 
 def space() -> SearchSpace:
-    return default_space(TrainConfig.for_task("point"))
+    return default_space(TrainConfig.for_task("point", "promp"))
 
 
 def trial(number: int, knobs: dict, score: float | None, **fields) -> Trial:

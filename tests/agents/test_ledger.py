@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.ledger import KINDS, Budget, BudgetError, Event, EventKind, Ledger
+from ssmrl.format import FormatError
 from tests.contracts.property_settings import PROPERTY
+from tuning.record import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = 'sk-canary"\\ключ-0123'
@@ -159,9 +161,21 @@ def test_a_torn_line_costs_nothing_but_itself(tmp_path: Path) -> None:
 def test_a_line_that_was_changed_is_named(tmp_path: Path, line: str, message: str) -> None:
     make_ledger(tmp_path, calls=5)
     with (tmp_path / "ledger.jsonl").open("a") as file:
-        file.write(line + "\n")
+        file.write(sealed(json.loads(line)) + "\n")
     with pytest.raises(ValueError, match=f"line 2 of .*{message}"):
         Ledger(tmp_path / "ledger.jsonl")
+
+
+def test_a_changed_line_and_one_of_version_0_1_are_refused(tmp_path: Path) -> None:
+    make_ledger(tmp_path, calls=5)
+    path = tmp_path / "ledger.jsonl"
+    whole = path.read_text()
+    path.write_text(whole.replace('"calls": 5', '"calls": 9'))
+    with pytest.raises(ValueError, match=r"line 1 of .*checksum does not fit"):
+        Ledger(path)
+    path.write_text(whole.replace('"format": 2, ', ""))
+    with pytest.raises(FormatError, match=r"line 1 of .* has no format: version 0.1"):
+        Ledger(path)
 
 
 def test_a_second_writer_is_noticed(tmp_path: Path) -> None:

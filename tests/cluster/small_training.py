@@ -11,15 +11,16 @@ from ssmrl.config import TrainConfig
 Tensors = Mapping[str, torch.Tensor]
 
 
-def small_config(**knobs: object) -> TrainConfig:
-    sizes = {
+def small_config(algorithm: str = "promp", **knobs: object) -> TrainConfig:
+    sizes: dict[str, object] = {
         "meta.num_tasks": 5,  # odd, so that two runners get unequal shares
         "meta.num_episodes": 3,
-        "meta.outer_lr": 3e-3,
         "evaluation.num_tasks": 4,
         "evaluation.num_episodes": 3,
     }
-    return TrainConfig.for_task("point").with_knobs({**sizes, **knobs})
+    base = TrainConfig.for_task("point", algorithm)
+    sizes |= {"meta.outer_lr": 3e-3} if "meta.outer_lr" in base.knobs() else {}
+    return base.with_knobs({**sizes, **knobs})
 
 
 def build(

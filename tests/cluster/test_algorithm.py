@@ -13,7 +13,7 @@ import torch
 from cluster.algorithm import MAML, NUM_LOST_PARTS, MAMLConfig
 from cluster.part import Played
 from cluster.session import session
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.train import evaluate, initial_actor, train
 from tests.cluster.private_ray import is_alive
 from tests.cluster.small_training import (
@@ -70,7 +70,7 @@ def test_learners_that_share_a_meta_batch_make_the_steps_of_one(in_process: Tens
 
 @pytest.mark.slow
 def test_learners_share_a_step_in_the_trust_region() -> None:
-    config = small_config(**{"meta.algorithm": "maml-trpo"})
+    config = small_config("maml-trpo")
     alone = trained(config, 0, num_iterations=2)
     shared = trained(config, 0, num_learners=2, num_iterations=2)
     for name, value in alone.items():

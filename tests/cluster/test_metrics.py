@@ -110,7 +110,7 @@ def test_env_steps_are_those_of_the_rows(scraped: Scraped) -> None:
 def test_returns_are_those_that_the_same_training_gives_again(scraped: Scraped) -> None:
     """``ssmrl.train`` is the twin: each scraped pair belongs to one of its iterations."""
     row = scraped.rows[0]
-    config = TrainConfig().with_knobs(row.config)
+    config = TrainConfig.of_knobs(row.config)
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the trial; a busy machine is slow with more
     made = list(islice(train(config, num_threads=1), row.iterations))

@@ -10,7 +10,7 @@ from ssmrl.config import TrainConfig
 
 
 def module(method: str) -> ActorModule:
-    config = TrainConfig.for_task("point").with_knobs({"policy.method": method})
+    config = TrainConfig.for_task("point", "promp").with_knobs({"policy.method": method})
     built = MAMLConfig().training(train_config=config).get_rl_module_spec().build()
     assert isinstance(built, ActorModule)
     return built

@@ -13,7 +13,7 @@ from tests.contracts.property_settings import PROPERTY
 
 
 def assignment_of(num_tasks: int) -> Assignment:
-    config = TrainConfig.for_task("point").with_knobs({"meta.num_tasks": num_tasks})
+    config = TrainConfig.for_task("point", "promp").with_knobs({"meta.num_tasks": num_tasks})
     return train_assignment(config, 0)
 
 

@@ -52,7 +52,7 @@ COMMAND_LINE = CliRunner()
 
 
 def small_config(seed: int = 0) -> TrainConfig:
-    return TrainConfig.for_task("point").with_knobs(
+    return TrainConfig.for_task("point", "promp").with_knobs(
         {
             "seed": seed,
             "policy.method": "mlp",

@@ -23,7 +23,7 @@ from experiments.benchmark_run import BenchmarkRun
 from experiments.benchmarks.learning_run import LearningRun
 from experiments.serious_benchmark import app
 from ssmrl.config import METHODS, TrainConfig
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.evaluate import Evaluation
 from ssmrl.train import evaluate, initial_actor, train
 from tests.experiments.tiny_results import tiny_config, tiny_result

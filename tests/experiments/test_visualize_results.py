@@ -36,7 +36,7 @@ def made_up(
     **knobs: object,
 ) -> BenchmarkResult:
     """The mean return after ``k`` adaptation steps is ``level + k``."""
-    config = TrainConfig.for_task(task).with_knobs(
+    config = TrainConfig.for_task(task, "promp").with_knobs(
         {"policy.method": method, "seed": seed, "policy.hidden_dim": 16, **knobs}
     )
     rng = np.random.default_rng([seed, METHODS.index(method)])

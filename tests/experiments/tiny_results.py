@@ -5,7 +5,7 @@ from ssmrl.config import TrainConfig
 
 
 def tiny_config(method: str = "mlp", seed: int = 0) -> TrainConfig:
-    return TrainConfig.for_task("point").with_knobs(
+    return TrainConfig.for_task("point", "promp").with_knobs(
         {
             "seed": seed,
             "policy.method": method,

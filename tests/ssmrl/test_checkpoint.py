@@ -3,18 +3,19 @@
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from ssmrl.checkpoint import Checkpoint, CheckpointError
+from ssmrl.checkpoint import Checkpoint, CheckpointError, read_tensors, write_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.meta.learner import MetaLearner
 from ssmrl.train import initial_actor
 
-CONFIG = TrainConfig.for_task("point").with_knobs({"seed": 3, "meta.inner_lr": 0.2})
+CONFIG = TrainConfig.for_task("point", "promp").with_knobs({"seed": 3, "meta.inner_lr": 0.2})
 
 
 def small() -> Checkpoint:
@@ -51,7 +52,7 @@ def test_round_trip(path: Path) -> None:
 def test_a_learner_makes_the_round_trip_with_views_and_gradients(tmp_path: Path) -> None:
     """Expanded and transposed tensors, which share memory, are saved by value."""
     actor = initial_actor(CONFIG)
-    state = MetaLearner(actor, CONFIG.meta).state()
+    state = MetaLearner(actor, CONFIG).state()
     base = torch.arange(6.0).view(2, 3)
     views = {"expanded": torch.ones(1, 3).expand(4, 3), "transposed": base.mT, "base": base}
     parameter = {"parameter": torch.nn.Parameter(torch.ones(2))}
@@ -97,6 +98,34 @@ def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
         Checkpoint.load(tmp_path / "other.safetensors")
 
 
+FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "format1"
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "maml"])
+def test_a_file_of_version_0_1_is_refused_in_a_line(name: str) -> None:
+    path = FORMAT_1 / f"{name}.safetensors"
+    wanted = f"{path} has no format: version 0.1 of the project wrote it (commit 7ecee47 reads it)"
+    for read in (Checkpoint.load, read_tensors):
+        with pytest.raises(CheckpointError, match=f"^{re.escape(wanted)}") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_later_format_is_refused_in_a_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssmrl.checkpoint.FORMAT", 3)
+    small().save(path)
+    with pytest.raises(CheckpointError, match="has format '3': another version of the project"):
+        Checkpoint.load(path)
+
+
+def test_a_configuration_that_lacks_a_knob_is_refused(path: Path) -> None:
+    """It never silently becomes a default."""
+    knobs = {k: v for k, v in json.loads(CONFIG.to_json()).items() if k != "meta.clip"}
+    write_tensors(path, {}, {"config": json.dumps(knobs), "progress": "{}"})
+    with pytest.raises(CheckpointError, match=r"lacks `meta\.clip`"):
+        Checkpoint.load(path)
+
+
 class Trap:
     """Unpickling this would create the file that it names."""
 
@@ -126,8 +155,9 @@ def test_the_file_is_json_and_numbers_without_gaps(path: Path) -> None:
     length = int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8 : 8 + length])
     metadata = header.pop("__metadata__")
-    assert metadata.keys() == {"config", "progress", "sha256"}
-    assert json.loads(metadata["config"]) == CONFIG.knobs()
+    assert metadata.keys() == {"config", "format", "progress", "sha256"}
+    assert metadata["format"] == "2"
+    assert json.loads(metadata["config"]) == {"format": 2} | CONFIG.knobs()
     assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "BOOL"}
     end = 0
     for low, high in sorted(entry["data_offsets"] for entry in header.values()):

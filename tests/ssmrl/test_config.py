@@ -10,19 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmrl.config import (
-    ALGORITHMS,
     MEMORY_RESETS,
     METHODS,
     EnvConfig,
     KnobValue,
-    MetaConfig,
     PolicyConfig,
+    SequenceConfig,
     TrainConfig,
 )
+from ssmrl.context.settings import ContextSettings
 from ssmrl.envs.families import FAMILIES
+from ssmrl.format import FormatError
+from ssmrl.meta.algorithms import ALGORITHMS, Algorithm
+from ssmrl.meta.settings import ProMPSettings, TrustRegionSettings
 from tests.contracts.property_settings import PROPERTY
 
 positive = st.floats(1e-6, 1e3)
+share = st.floats(0, 1)
+count = st.integers(1, 50)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "env.task": st.sampled_from(list(FAMILIES)),
     "env.horizon": st.integers(1, 500),
@@ -37,7 +42,6 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "policy.window": st.integers(1, 64),
     "policy.rl2_inputs": st.booleans(),
     "policy.memory_reset": st.sampled_from(MEMORY_RESETS),
-    "meta.algorithm": st.sampled_from(ALGORITHMS),
     "meta.inner_lr": positive,
     "meta.outer_lr": positive,
     "meta.num_inner_steps": st.integers(1, 5),
@@ -51,6 +55,23 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.max_kl": positive,
     "meta.first_order": st.booleans(),
     "meta.encoder_lr_scale": positive,
+    "meta.num_lanes": count,
+    "meta.episodes_per_task": count,
+    "meta.random_env_steps": st.integers(0, 50),
+    "meta.replay_env_steps": count,
+    "meta.batch_size": count,
+    "meta.learning_rate": positive,
+    "meta.target_rate": st.floats(1e-6, 1.0),
+    "meta.critic_hidden_dim": count,
+    "meta.actor_hidden_dim": count,
+    "meta.updates_per_env_step": positive,
+    "meta.actor_every": count,
+    "meta.relabelled": share,
+    "meta.own_estimate": share,
+    "meta.inference_updates_per_env_step": positive,
+    "meta.inference_batch": count,
+    "meta.inference_window": count,
+    "meta.init_temperature": positive,
     "evaluation.num_tasks": st.integers(1, 50),
     "evaluation.num_episodes": st.integers(1, 50),
     "seed": st.integers(0, 2**31),
@@ -58,28 +79,38 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 @PROPERTY
-@given(knobs=st.fixed_dictionaries({}, optional=VALUES))
-def test_knobs_make_a_round_trip(knobs: dict[str, KnobValue]) -> None:
+@given(data=st.data())
+def test_knobs_make_a_round_trip(data: st.DataObject) -> None:
     """What the search suggests, the checkpoint stores and the table shows is one and the same."""
-    config = TrainConfig().with_knobs(knobs)
-    assert config.knobs() == TrainConfig().knobs() | knobs
-    assert TrainConfig().with_knobs(config.knobs()) == config
+    start = TrainConfig(algorithm=data.draw(st.sampled_from(list(ALGORITHMS))))
+    optional = {knob: values for knob, values in VALUES.items() if knob in start.knobs()}
+    knobs = data.draw(st.fixed_dictionaries({}, optional=optional))
+    config = start.with_knobs(knobs)
+    assert config.knobs() == start.knobs() | knobs
+    assert start.with_knobs(config.knobs()) == config
+    assert TrainConfig.of_knobs(config.knobs()) == config
     assert TrainConfig.from_json(config.to_json()) == config
     assert hash(TrainConfig.from_json(config.to_json())) == hash(config)
 
 
 def test_every_knob_is_tried_and_plain_enough_for_json() -> None:
-    knobs = TrainConfig().knobs()
-    assert set(VALUES) == set(knobs)
-    assert all(type(value) in (int, float, bool, str) for value in knobs.values())
-    assert json.loads(TrainConfig().to_json()) == knobs
-    assert "\n" not in TrainConfig().to_json()
+    of_all: set[str] = set()
+    for algorithm in ALGORITHMS:
+        config = TrainConfig(algorithm=algorithm)
+        knobs = config.knobs()
+        of_all |= knobs.keys()
+        assert all(type(value) in (int, float, bool, str) for value in knobs.values())
+        assert json.loads(config.to_json()) == {"format": 2} | knobs
+        assert "\n" not in config.to_json()
+    assert set(VALUES) | {"algorithm"} == of_all
 
 
 def test_a_knob_is_the_attribute_of_that_name() -> None:
-    config = TrainConfig().with_knobs({"policy.state_dim": 10, "meta.inner_lr": 0.7, "seed": 3})
+    config = TrainConfig(algorithm="promp").with_knobs(
+        {"policy.state_dim": 10, "meta.inner_lr": 0.7, "seed": 3}
+    )
     assert (config.policy.state_dim, config.meta.inner_lr, config.seed) == (10, 0.7, 3)
-    assert TrainConfig().policy.state_dim != 10, "the original is not changed"
+    assert TrainConfig(algorithm="promp").policy.state_dim != 10, "the original is not changed"
     with pytest.raises(FrozenInstanceError):
         config.seed = 4  # type: ignore[misc]
 
@@ -88,10 +119,10 @@ def test_a_knob_is_the_attribute_of_that_name() -> None:
 def test_an_unknown_knob_is_refused_with_the_known_ones(name: str) -> None:
     """A misspelt knob that is silently dropped makes a whole sweep worthless."""
     with pytest.raises(KeyError, match="unknown knob") as caught:
-        TrainConfig().with_knobs({name: 1})
+        TrainConfig(algorithm="promp").with_knobs({name: 1})
     message = str(caught.value)
     assert repr(name) in message
-    assert all(known in message for known in TrainConfig().knobs())
+    assert all(known in message for known in TrainConfig(algorithm="promp").knobs())
 
 
 @pytest.mark.parametrize(
@@ -109,21 +140,26 @@ def test_an_unknown_knob_is_refused_with_the_known_ones(name: str) -> None:
         ("policy.rl2_inputs", "yes"),
         ("policy.memory_reset", True),
         ("policy.method", 3),
+        ("algorithm", 3),
         ("seed", [0]),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(TypeError, match=f"`{name}` must be of type") as caught:
-        TrainConfig().with_knobs({name: value})
+        TrainConfig(algorithm="promp").with_knobs({name: value})
     assert repr(value) in str(caught.value)
 
 
 def test_whole_numbers_pass_between_int_and_float() -> None:
     """Samplers and tables turn 32 into 32.0 and 1.0 into 1; the value is meant all the same."""
-    config = TrainConfig().with_knobs({"meta.inner_lr": 1, "policy.state_dim": 16.0})
+    config = TrainConfig(algorithm="promp").with_knobs(
+        {"meta.inner_lr": 1, "policy.state_dim": 16.0}
+    )
     assert type(config.meta.inner_lr) is float
     assert type(config.policy.state_dim) is int
-    assert config == TrainConfig().with_knobs({"meta.inner_lr": 1.0, "policy.state_dim": 16})
+    assert config == TrainConfig(algorithm="promp").with_knobs(
+        {"meta.inner_lr": 1.0, "policy.state_dim": 16}
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +173,7 @@ def test_whole_numbers_pass_between_int_and_float() -> None:
         ("policy.num_heads", 0),
         ("policy.window", 0),
         ("policy.memory_reset", "never"),
-        ("meta.algorithm", "maml"),
+        ("algorithm", "maml"),
         ("meta.max_kl", 0.0),
         ("meta.max_kl", float("nan")),
         ("meta.encoder_lr_scale", 0.0),
@@ -162,8 +198,9 @@ def test_whole_numbers_pass_between_int_and_float() -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: KnobValue) -> None:
+    algorithm = "maml-trpo" if name == "meta.max_kl" else "promp"
     with pytest.raises(ValueError, match=f"`{name}` must be") as caught:
-        TrainConfig().with_knobs({name: value})
+        TrainConfig(algorithm=algorithm).with_knobs({name: value})
     assert repr(value) in str(caught.value)
 
 
@@ -172,14 +209,14 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: KnobValue) ->
     [
         ("policy.method", METHODS),
         ("policy.memory_reset", MEMORY_RESETS),
-        ("meta.algorithm", ALGORITHMS),
+        ("algorithm", tuple(ALGORITHMS)),
     ],
 )
 def test_a_name_that_is_not_known_is_refused_with_those_that_are(
     name: str, known: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be one of") as caught:
-        TrainConfig().with_knobs({name: "nonsense"})
+        TrainConfig(algorithm="promp").with_knobs({name: "nonsense"})
     assert all(repr(each) in str(caught.value) for each in known)
 
 
@@ -187,7 +224,7 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are(
     "make",
     [
         lambda: TrainConfig(policy=PolicyConfig(state_dim=3)),
-        lambda: TrainConfig(meta=MetaConfig(inner_lr=-1.0)),
+        lambda: TrainConfig(meta=ProMPSettings(inner_lr=-1.0), algorithm="promp"),
         lambda: TrainConfig(env=EnvConfig(horizon=0)),
     ],
 )
@@ -200,7 +237,7 @@ def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
     for make in (
         lambda: TrainConfig.for_task("ant"),
         lambda: TrainConfig(env=EnvConfig(task="ant")),
-        lambda: TrainConfig().with_knobs({"env.task": "ant"}),
+        lambda: TrainConfig(algorithm="promp").with_knobs({"env.task": "ant"}),
     ):
         with pytest.raises(KeyError, match="unknown task 'ant'") as caught:
             make()
@@ -209,14 +246,124 @@ def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("task", FAMILIES)
 def test_the_defaults_of_a_task_are_its_familys(task: str) -> None:
-    config = TrainConfig.for_task(task)
     family = FAMILIES[task]
-    assert config.env == EnvConfig(task, family.horizon, family.action_scale)
-    assert config.meta == MetaConfig()
+    for algorithm, settings in (("promp", ProMPSettings()), ("maml-trpo", TrustRegionSettings())):
+        config = TrainConfig.for_task(task, algorithm)
+        assert config.env == EnvConfig(task, family.horizon, family.action_scale)
+        assert (config.algorithm, config.policy, config.meta) == (
+            algorithm,
+            PolicyConfig(),
+            settings,
+        )
 
 
-def test_text_may_leave_knobs_out_but_not_invent_any() -> None:
-    """A checkpoint of an older version lacks the knobs that came later; they take defaults."""
-    assert TrainConfig.from_json('{"seed": 5}') == TrainConfig(seed=5)
+@pytest.mark.parametrize("task", FAMILIES)
+def test_an_algorithms_defaults_win_over_the_familys(task: str) -> None:
+    config = TrainConfig.for_task(task)
+    assert config.env == EnvConfig(task, FAMILIES[task].horizon, 1.0)
+    assert (config.policy, config.meta) == (SequenceConfig(), ContextSettings())
+    assert (config.evaluation.num_tasks, config.evaluation.num_episodes) == (100, 1)
+    assert TrainConfig().env.action_scale == 1.0, "also where no task is named"
+
+
+def test_another_algorithm_starts_from_its_own_defaults() -> None:
+    """But what no algorithm has a default for stays, and what is given counts."""
+    start = TrainConfig.for_task("halfcheetah-vel", "promp").with_knobs(
+        {"env.horizon": 7, "seed": 5, "meta.inner_lr": 0.3, "policy.hidden_dim": 9}
+    )
+    other = start.with_knobs({"algorithm": "context-sac", "meta.batch_size": 8})
+    assert other == TrainConfig.for_task("halfcheetah-vel").with_knobs(
+        {"env.horizon": 7, "seed": 5, "meta.batch_size": 8}
+    )
+    back = other.with_knobs({"algorithm": "promp"})
+    assert back == TrainConfig.for_task("halfcheetah-vel", "promp").with_knobs(
+        {"env.horizon": 7, "seed": 5}
+    )
+    assert start.with_knobs({"algorithm": "promp"}) == start
+    with pytest.raises(KeyError, match=r"unknown knob 'meta\.clip' for algorithm 'context-sac'"):
+        start.with_knobs({"meta.clip": 0.1, "algorithm": "context-sac"})
+
+
+@pytest.mark.parametrize(
+    ("knob", "algorithm", "owners"),
+    [
+        ("meta.clip", "context-sac", "promp and e-maml have it"),
+        ("meta.max_kl", "promp", "maml-trpo has it"),
+        ("meta.inner_lr_", "promp", None),
+        ("policy.init_std", "context-sac", "promp, e-maml and maml-trpo have it"),
+    ],
+)
+def test_a_knob_of_another_algorithm_is_refused_with_its_owners(
+    knob: str, algorithm: str, owners: str | None
+) -> None:
+    with pytest.raises(KeyError, match=f"unknown knob '{knob}' for") as caught:
+        TrainConfig(algorithm=algorithm).with_knobs({knob: 0.1})
+    message = str(caught.value.args[0])
+    wanted = f"algorithm {algorithm!r}; " + (f"{owners}; " if owners else "") + "the knobs are: "
+    assert wanted in message
+    assert "have it" in message or "has it" in message or owners is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TrainConfig(meta=ProMPSettings()),
+        lambda: TrainConfig(policy=PolicyConfig()),
+        lambda: TrainConfig(meta=TrustRegionSettings(), algorithm="e-maml"),
+        lambda: TrainConfig(policy=SequenceConfig(), algorithm="promp"),
+    ],
+)
+def test_settings_of_another_algorithm_are_refused(make: Callable[[], TrainConfig]) -> None:
+    with pytest.raises(TypeError, match=r"`(meta|policy)` of algorithm '.*' must be a .* got a"):
+        make()
+
+
+def test_text_may_neither_leave_knobs_out_nor_invent_any() -> None:
+    """A knob that a file lacks never becomes a default without a word."""
+    content = json.loads(TrainConfig(algorithm="promp", seed=5).to_json())
+    for knob in content.keys() - {"format"}:
+        lacking = {name: value for name, value in content.items() if name != knob}
+        with pytest.raises(ValueError, match=f"here must hold every knob.* lacks `{knob}`"):
+            TrainConfig.from_json(json.dumps(lacking), "here")
     with pytest.raises(KeyError, match="unknown knob 'sede'"):
-        TrainConfig.from_json('{"sede": 5}')
+        TrainConfig.from_json(json.dumps(content | {"sede": 5}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "here has no format: version 0.1 of the project wrote it"),
+        ({"format": 1}, "here has format 1: another version of the project wrote it"),
+        ({"format": 3}, "here has format 3: another version"),
+        ({"format": 2.0}, "here has format 2.0: another version"),
+        ({"format": True}, "here has format True: another version"),
+        ({"format": [2]}, r"here has format \[2\]: another version"),
+    ],
+)
+def test_text_of_another_format_is_refused(change: dict[str, Any], message: str) -> None:
+    text = json.dumps(TrainConfig().knobs() | change)
+    with pytest.raises(FormatError, match=message):
+        TrainConfig.from_json(text, "here")
+
+
+def test_what_is_not_an_object_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be a JSON object of knobs"):
+        TrainConfig.from_json("[2]")
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_entry_has_the_name_of_its_place_and_parts_that_are_there(name: str) -> None:
+    algorithm = ALGORITHMS[name]
+    assert algorithm.name == name
+    assert type(TrainConfig(algorithm=name).meta) is algorithm.settings_type()
+    assert type(TrainConfig(algorithm=name).policy) is algorithm.policy_type()
+    assert algorithm.defaults.keys() <= TrainConfig(algorithm=name).knobs().keys()
+    if algorithm.kind == "gradient":
+        assert callable(algorithm.learner_type())
+
+
+@pytest.mark.parametrize("path", ["nowhere:Settings", "ssmrl.config:Nothing", "ssmrl.config", ""])
+def test_a_part_that_is_not_there_is_named(path: str) -> None:
+    algorithm = Algorithm("own", "gradient", path, path, path)
+    with pytest.raises(ImportError, match=f"settings of algorithm 'own' must be .* '{path}'"):
+        algorithm.settings_type()

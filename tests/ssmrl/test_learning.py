@@ -9,8 +9,8 @@ import torch
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.envs.point import best_return
+from ssmrl.meta.gradient import adapt, make_sample
 from ssmrl.meta.inner import stack_params
-from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import held_out_assignment
@@ -34,17 +34,17 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def trained(request: pytest.FixtureRequest) -> Trained:
     """A policy meta-trained for 25 iterations on one thread."""
-    config = TrainConfig.for_task("point").with_knobs(
+    config = TrainConfig.for_task("point", request.param[1]).with_knobs(
         {
             "policy.method": request.param[0],
-            "meta.algorithm": request.param[1],
             "policy.hidden_dim": 32,
             "policy.state_dim": 8,
             "policy.init_std": 0.3,
-            "meta.outer_lr": 0.005,
             "meta.num_tasks": 20,
         }
     )
+    if "meta.outer_lr" in config.knobs():
+        config = config.with_knobs({"meta.outer_lr": 0.005})
     actor = initial_actor(config)
     for _ in itertools.islice(train(config, actor), NUM_ITERATIONS):
         pass

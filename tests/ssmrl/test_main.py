@@ -16,7 +16,7 @@ from ssmrl.envs.families import get_family
 from ssmrl.train import evaluate, initial_actor
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = TrainConfig.for_task("point").with_knobs(
+CONFIG = TrainConfig.for_task("point", "promp").with_knobs(
     {
         "policy.method": "mlp",
         "policy.hidden_dim": 8,

@@ -9,7 +9,7 @@ from tuning.space import Choice, Float, Range, SearchSpace
 from tuning.trial import Trial, TrialState
 from tuning.trust_box import propose
 
-BASE = TrainConfig()
+BASE = TrainConfig(algorithm="promp")
 CLIP = "meta.clip"
 CLIPS = Float(1.0, 2.0)
 CLIP_LIMITS = Float(0.2, 4.0)

@@ -47,7 +47,9 @@ def ended(number: int, knobs: Mapping[str, KnobValue], score: float | None, **mo
 
 def space_of(**ranges: Range) -> SearchSpace:
     names = {"lr": LR, "steps": STEPS, "method": METHOD, "dim": DIM}
-    return SearchSpace({names[k]: a_range for k, a_range in ranges.items()}, TrainConfig())
+    return SearchSpace(
+        {names[k]: a_range for k, a_range in ranges.items()}, TrainConfig(algorithm="promp")
+    )
 
 
 def hits_of(results: tuple[EdgeHits, ...], knob: str, side: str) -> EdgeHits:
@@ -82,7 +84,7 @@ def test_the_chance_of_a_hit_is_that_of_an_even_draw(a_range: Int) -> None:
         drawn = np.exp(rng.uniform(math.log(low - 0.5), math.log(high + 0.5), 20_000)).round()
     else:
         drawn = rng.choice(np.arange(low, high + 1, step), 20_000)
-    space = SearchSpace({"policy.hidden_dim": a_range}, TrainConfig())
+    space = SearchSpace({"policy.hidden_dim": a_range}, TrainConfig(algorithm="promp"))
     # One elite configuration each, so that the share of hits can be counted over the draws.
     at = {
         int(v): edge_hits([ended(0, {"policy.hidden_dim": int(v)}, 0.0)], space)
@@ -106,7 +108,7 @@ def test_too_few_trials_have_no_share_of_hits() -> None:
 def test_edge_hits_of_a_knob_that_the_elite_lacks() -> None:
     space = SearchSpace(
         {METHOD: Choice(("ssm", "gru")), DIM: Int(8, 64, step=8)},
-        TrainConfig(),
+        TrainConfig(algorithm="promp"),
         {DIM: Condition(METHOD, ("ssm",))},
     )
     rows = [ended(i, {METHOD: "gru"}, 1.0) for i in range(1)]
@@ -185,7 +187,9 @@ def test_trials_of_earlier_boxes_get_parts_of_their_own() -> None:
 )
 @settings(deadline=None, max_examples=60)
 def test_every_trial_is_in_one_part(values: list[int], low: int, width: int, is_log: bool) -> None:
-    space = SearchSpace({"policy.hidden_dim": Int(low, low + width, log=is_log)}, TrainConfig())
+    space = SearchSpace(
+        {"policy.hidden_dim": Int(low, low + width, log=is_log)}, TrainConfig(algorithm="promp")
+    )
     rows = [ended(i, {"policy.hidden_dim": v}, None) for i, v in enumerate(values)]
     cells = failure_map(rows, space)
     assert sum(cell.num_trials for cell in cells) == len(values)

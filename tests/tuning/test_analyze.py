@@ -164,6 +164,7 @@ def damage(folder: Path, name: str, data: bytes | None) -> None:
         ("config.json", None, "no sweep"),
         ("config.json", b"\xff", "config.json cannot be read"),
         ("config.json", b"[]\n", "config.json cannot be read"),
+        ("config.json", b"{}" + b" " * 9 + b"\n#", "config.json cannot be read"),
         ("trials.jsonl", None, "no trials yet"),
         ("trials.jsonl", b"\xff\xfe\n", "line 1 of"),
         ("trials.jsonl", b'{"trial_id": NaN}\n', "line 1 of"),
@@ -190,7 +191,9 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 
 def test_config_without_a_space_is_refused(tmp_path: Path) -> None:
     sweep(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"base": TrainConfig().knobs()}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"format": 2, "base": TrainConfig(algorithm="promp").knobs()})
+    )
     result = run(tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "config.json cannot be read: space" in result.stderr

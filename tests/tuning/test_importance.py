@@ -80,7 +80,7 @@ def test_the_knob_that_decides_is_found(decides: str) -> None:
         METHOD: lambda knobs: float(knobs[METHOD] == "ssm"),
     }[decides]
     rows = [complete(i, worth(k) + 0.01 * (i * 0.618 % 1), k) for i, k in enumerate(drawn(40))]
-    space = SearchSpace(RANGES, TrainConfig())
+    space = SearchSpace(RANGES, TrainConfig(algorithm="promp"))
     results = importance(rows, space, seed=0, num_resamples=50)
     check_sound(results, space)
     assert results[0].knob == decides
@@ -104,7 +104,7 @@ def test_the_share_is_optuna_s() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         raw = PedAnovaImportanceEvaluator(target_quantile=0.25).evaluate(study)  # 5 of 20
-    space = SearchSpace({knob: Float(1e-9, 1.0) for knob in ranges}, TrainConfig())
+    space = SearchSpace({knob: Float(1e-9, 1.0) for knob in ranges}, TrainConfig(algorithm="promp"))
     results = by_knob(importance(rows, space, seed=0, num_resamples=3))
     for knob, value in raw.items():
         assert results[knob].share == pytest.approx(value / sum(raw.values()), rel=1e-6)
@@ -112,7 +112,7 @@ def test_the_share_is_optuna_s() -> None:
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     rows = [complete(i, k[LR], k) for i, k in enumerate(drawn(12))]
-    space = SearchSpace(RANGES, TrainConfig())
+    space = SearchSpace(RANGES, TrainConfig(algorithm="promp"))
     first, again, other = (importance(rows, space, seed=s, num_resamples=20) for s in (3, 3, 4))
     assert first == again
     assert [r.share for r in first] == [r.share for r in other]
@@ -124,7 +124,9 @@ def test_more_trials_make_the_interval_narrower() -> None:
         knobs = drawn(count)
         rows = [complete(i, -abs(math.log10(k[LR]) + 1.0), k) for i, k in enumerate(knobs)]
         results = by_knob(
-            importance(rows, SearchSpace(RANGES, TrainConfig()), seed=0, num_resamples=60)
+            importance(
+                rows, SearchSpace(RANGES, TrainConfig(algorithm="promp")), seed=0, num_resamples=60
+            )
         )
         low, high = results[LR].interval or (0.0, 0.0)
         return high - low
@@ -133,7 +135,7 @@ def test_more_trials_make_the_interval_narrower() -> None:
 
 
 def test_what_cannot_be_said_is_not_said() -> None:
-    space = SearchSpace(RANGES, TrainConfig())
+    space = SearchSpace(RANGES, TrainConfig(algorithm="promp"))
     rows = [complete(i, k[LR], k) for i, k in enumerate(drawn(12))]
     for few in (rows[:9], []):
         results = importance(few, space, seed=0)
@@ -149,12 +151,12 @@ def test_what_cannot_be_said_is_not_said() -> None:
 def test_equal_knobs_count_once() -> None:
     knobs = {LR: 0.1, CLIP: 0.2, STEPS: 1, METHOD: "ssm"}
     rows = [complete(i, float(i), knobs) for i in range(20)]
-    results = importance(rows, SearchSpace(RANGES, TrainConfig()), seed=0)
+    results = importance(rows, SearchSpace(RANGES, TrainConfig(algorithm="promp")), seed=0)
     assert all("too few trials: 1 complete" in r.reason for r in results)
 
 
 def test_a_knob_that_never_varied_gets_no_share() -> None:
-    space = SearchSpace(RANGES, TrainConfig())
+    space = SearchSpace(RANGES, TrainConfig(algorithm="promp"))
     rows = [complete(i, k[LR], k | {STEPS: 2}) for i, k in enumerate(drawn(12))]
     results = importance(rows, space, seed=0, num_resamples=5)
     check_sound(results, space)
@@ -162,7 +164,7 @@ def test_a_knob_that_never_varied_gets_no_share() -> None:
 
 
 def test_one_knob_has_nothing_to_be_compared_with() -> None:
-    space = SearchSpace({LR: RANGES[LR]}, TrainConfig())
+    space = SearchSpace({LR: RANGES[LR]}, TrainConfig(algorithm="promp"))
     rows = [complete(i, k[LR], {LR: k[LR]}) for i, k in enumerate(drawn(12))]
     (result,) = importance(rows, space, seed=0)
     assert result == Importance(LR, reason="no other knob can be compared with it")
@@ -171,7 +173,7 @@ def test_one_knob_has_nothing_to_be_compared_with() -> None:
 def test_conditional_knobs_may_be_missing() -> None:
     space = SearchSpace(
         {METHOD: RANGES[METHOD], DIM: Int(8, 64, step=8), LR: RANGES[LR]},
-        TrainConfig(),
+        TrainConfig(algorithm="promp"),
         {DIM: Condition(METHOD, ("ssm",))},
     )
     rows = []
@@ -198,7 +200,7 @@ def test_trials_outside_of_the_box_are_evidence_too() -> None:
         CLIP: Float(0.2, 0.4),
         METHOD: Choice(("gru", "lstm")),
     }
-    space = SearchSpace(moved, TrainConfig())
+    space = SearchSpace(moved, TrainConfig(algorithm="promp"))
     rows = [complete(i, -abs(math.log10(k[LR]) + 1.0), k) for i, k in enumerate(drawn(40))]
     results = importance(rows, space, seed=0, num_resamples=20)
     check_sound(results, space)

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from ssmrl.format import FormatError
+from ssmrl.meta.algorithms import ALGORITHMS
 from tests.contracts.property_settings import PROPERTY
-from tuning.plan import SweepPlan, TooFewCpusError, sweep_folder
+from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder
 
 ANT_SPACE = Path(__file__).resolve().parents[2] / "docs" / "spaces" / "ant-vel.yaml"
-KNOBS = "knobs: {meta.inner_lr: {kind: float, low: 0.01, high: 1}}"
+KNOBS = "format: 2\nknobs: {meta.inner_lr: {kind: float, low: 0.01, high: 1}}"
 
 
 def test_the_plan_survives_its_file() -> None:
@@ -43,6 +45,7 @@ def test_the_base_is_the_first_point_and_keeps_the_familys_defaults() -> None:
         ({"time_budget_s": 0.0}, "time_budget_s"),
         ({"time_budget_s": float("nan")}, "time_budget_s"),
         ({"num_env_runners": -1}, "num_env_runners"),
+        ({"algorithm": "maml"}, "context-sac, promp, e-maml, maml-trpo"),
         ({"searcher": "tpo"}, "tpe, gp, cmaes, qmc, random"),
         ({"scheduler": "ash"}, "asha, none"),
         ({"rounds": 0}, "rounds"),
@@ -105,9 +108,12 @@ def test_a_space_file_survives_the_plans_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("knobs: {meta.inner_lr: {kind: float, low: 1, high: 0.1}}", "space.yaml.*meta.inner_lr"),
-        ("knobs: {meta.inner_lr: {kind: float, low: 0.5, high: 0.9}}", "under `base`"),
-        ("knobs: {seed: {kind: int, low: 0, high: 9}}", "--seeds-per-trial"),
+        (
+            "format: 2\nknobs: {meta.inner_lr: {kind: float, low: 1, high: 0.1}}",
+            "space.yaml.*meta.inner_lr",
+        ),
+        ("format: 2\nknobs: {meta.inner_lr: {kind: float, low: 0.5, high: 0.9}}", "under `base`"),
+        ("format: 2\nknobs: {seed: {kind: int, low: 0, high: 9}}", "--seeds-per-trial"),
         (f"{KNOBS}\nbase: {{seed: 4}}", "`seed` must be set by `--seed` alone"),
         (f"{KNOBS}\nbase: {{policy.method: gru}}", "by `--method` alone, but is 'gru'"),
         (f"{KNOBS}\nbase: {{env.task: ant-vel}}", "by `--task` alone, but is 'ant-vel'"),
@@ -159,7 +165,7 @@ def test_repetitions_share_no_seed() -> None:
     [
         "",
         "[]",
-        "{}",
+        '{"format": 2}',
         "7",
         SweepPlan("point").to_json().replace('"rounds"', '"turns"'),
         SweepPlan("point").to_json().replace('"num_samples": 10', '"num_samples": "ten"'),
@@ -172,6 +178,36 @@ def test_what_is_no_plan_is_refused_in_a_sentence(text: str) -> None:
         SweepPlan.from_json(text)
 
 
+def test_a_plan_of_version_0_1_is_refused_in_a_line(tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "fixtures" / "format1" / "config.json"
+    (tmp_path / "config.json").write_text(old.read_text())
+    wanted = f"^{tmp_path / 'config.json'} has no format: version 0.1 of the project wrote it"
+    with pytest.raises(FormatError, match=wanted):
+        kept_plan(SweepPlan("point"), tmp_path, resume=True)
+
+
+def test_a_sweep_that_begins_has_an_id_that_its_file_keeps() -> None:
+    plan = SweepPlan("point")
+    one, other = plan.begun(), plan.begun()
+    assert plan.sweep_id == ""
+    assert one.sweep_id != other.sweep_id
+    assert len(one.sweep_id) == 16
+    assert SweepPlan.from_json(one.to_json()) == one
+    assert one.flags() == plan.flags()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_has_a_plan_whose_space_holds_its_default(algorithm: str) -> None:
+    plan = SweepPlan("ant-vel", algorithm=algorithm)
+    base = plan.base()
+    assert base.algorithm == algorithm
+    assert plan.space().configure(plan.space().default_point()) == base
+    assert plan.limits().covers(plan.space())
+    assert SweepPlan.from_json(plan.to_json()) == plan
+    is_gradient = ALGORITHMS[algorithm].kind == "gradient"
+    assert (base.evaluation.num_episodes == 4) == is_gradient, "small batches are for gradients"
+
+
 def test_the_flags_make_the_plan_again() -> None:
     from tuning.sweep import app
 
@@ -181,4 +217,4 @@ def test_the_flags_make_the_plan_again() -> None:
     assert set(flags[::2]) <= options
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     assert given["--seeds-per-trial"] == "2"
-    assert len(given) == len(flags) // 2 == 14
+    assert len(given) == len(flags) // 2 == 15

@@ -157,7 +157,7 @@ LR, STEPS, METHOD = "meta.inner_lr", "meta.num_inner_steps", "policy.method"
 
 def two_rounds() -> tuple[Round, Round]:
     ranges = {LR: Float(0.01, 1.0, log=True), STEPS: Int(1, 3), METHOD: Choice(("ssm", "gru"))}
-    first = SearchSpace(ranges, TrainConfig())
+    first = SearchSpace(ranges, TrainConfig(algorithm="promp"))
     moves = (
         Move(LR, ranges[LR], Float(0.01, 3.7, log=True), "expand", "<b>4 of 5</b>", ("t<0>", "t2")),
         Move(STEPS, ranges[STEPS], Int(1, 5), "expand", "median at the edge", ("t0001",)),

@@ -3,16 +3,19 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ssmrl.config import TrainConfig
+from ssmrl.format import FormatError
 from tuning.move import Move
 from tuning.ranges import Float, Int, Range
+from tuning.record import sealed
 from tuning.round_log import Round, RoundLog
 from tuning.space import SearchSpace
 
-BASE = TrainConfig()
+BASE = TrainConfig(algorithm="promp")
 LR, STEPS = "meta.inner_lr", "meta.num_inner_steps"
 FIRST = SearchSpace({LR: Float(0.01, 1.0, log=True), STEPS: Int(1, 3)}, BASE)
 
@@ -101,15 +104,21 @@ def test_a_cut_anywhere_loses_at_most_the_last_round(tmp_path: Path) -> None:
         assert RoundLog(path, BASE).rounds == tuple(rounds[:2])
 
 
+def line(event: dict[str, Any]) -> bytes:
+    return f"{sealed(event)}\n".encode()
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
         (b"\x00\xff\n", "line 2 of .*rounds.jsonl"),
-        (b'{"event": "space", "round": 2}\n', "line 2 .*author"),
-        (b'{"round": 2}\n', "line 2 .*event"),
+        (line({"event": "space", "round": 2}), "line 2 .*author"),
+        (line({"round": 2}), "line 2 .*event"),
         (b"[]\n", "line 2"),
-        (b'{"event": "party", "round": 2}\n', "line 2 .*'move' or 'space', but got 'party'"),
-        (b'{"event": "move", "round": 2, "knob": "meta.inner_lr"}\n', "line 2"),
+        (line({"event": "party", "round": 2}), "line 2 .*'move' or 'space', but got 'party'"),
+        (line({"event": "move", "round": 2, "knob": "meta.inner_lr"}), "line 2"),
+        (line({"event": "move"}).replace(b"move", b"mova"), "line 2 .*checksum does not fit"),
+        (b'{"event": "space", "round": 2}\n', "line 2 of .* has no format: version 0.1"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes, complaint: str) -> None:
@@ -133,6 +142,17 @@ def test_a_round_is_never_rewritten(tmp_path: Path) -> None:
     path.write_bytes(before + lines[0])
     with pytest.raises(ValueError, match=r"line 5 .*larger"):
         RoundLog(path, BASE)
+
+
+def test_rounds_of_version_0_1_and_of_another_sweep_are_refused(tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "fixtures" / "format1" / "rounds.jsonl"
+    with pytest.raises(FormatError, match=r"line 1 of .* has no format: version 0\.1 of the"):
+        RoundLog(old, BASE)
+    log = RoundLog(tmp_path / "rounds.jsonl", BASE, "one")
+    log.append(rounds_of(1)[0])
+    assert RoundLog(tmp_path / "rounds.jsonl", BASE, "one").rounds == log.rounds
+    with pytest.raises(ValueError, match="must belong to the sweep 'two', but is of 'one'"):
+        RoundLog(tmp_path / "rounds.jsonl", BASE, "two")
 
 
 def test_two_processes_may_not_write(tmp_path: Path) -> None:

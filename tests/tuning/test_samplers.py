@@ -14,7 +14,7 @@ from tuning.search import SEARCHERS, StudySearcher, row_name
 from tuning.space import Choice, Condition, Float, Int, SearchSpace
 from tuning.trial import Trial, TrialState
 
-BASE = TrainConfig()
+BASE = TrainConfig(algorithm="promp")
 FLAT = SearchSpace(
     {
         "meta.inner_lr": Float(0.01, 1.0, log=True),

@@ -28,7 +28,7 @@ SPACE = SearchSpace(
         "meta.inner_lr": Float(0.01, 1.0, log=True),
         "meta.first_order": Choice((False, True)),
     },
-    TrainConfig(),
+    TrainConfig(algorithm="promp"),
 )
 OTHER_POINT = {"policy.state_dim": 16, "meta.inner_lr": 0.5, "meta.first_order": True}
 
@@ -207,7 +207,7 @@ def test_two_sweeps_do_not_merge(tmp_path: Path) -> None:
     searcher(tmp_path)
     with pytest.raises(ValueError, match="must be new, but the journal has a study 's'"):
         searcher(tmp_path)
-    narrower = SearchSpace({"meta.inner_lr": Float(0.1, 0.2)}, TrainConfig())
+    narrower = SearchSpace({"meta.inner_lr": Float(0.1, 0.2)}, TrainConfig(algorithm="promp"))
     with pytest.raises(ValueError, match="another search space"):
         StudySearcher(narrower, storage_path=tmp_path / "journal.log", study_name="s", resume=True)
 

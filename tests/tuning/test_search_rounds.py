@@ -21,7 +21,7 @@ FIRST = SearchSpace(
         "policy.state_dim": Int(8, 128, step=8),
         "meta.inner_lr": Float(0.01, 1.0, log=True),
     },
-    TrainConfig(),
+    TrainConfig(algorithm="promp"),
     {"policy.state_dim": Condition("policy.method", ("ssm",))},
 )
 SECOND = FIRST.replace_ranges({"meta.inner_lr": Float(0.05, 5.0, log=True)})

@@ -9,7 +9,7 @@ import tuning.training as training_module
 from ssmrl.config import TrainConfig
 from tuning.training import SeedsTraining
 
-BASE = TrainConfig.for_task("point").with_knobs({"seed": 4})
+BASE = TrainConfig.for_task("point", "promp").with_knobs({"seed": 4})
 NUM_ITERATIONS = 4
 STEPS = 100  # of an iteration
 

@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ssmrl.config import TrainConfig
+from ssmrl.format import FormatError
 from tuning.space import Choice, Condition, Float, Int
 from tuning.space_file import MAX_BYTES, SpaceFile, load_space_file
 
-BASE = TrainConfig.for_task("ant-vel")
+BASE = TrainConfig.for_task("ant-vel", "promp")
 SPACES = Path(__file__).parents[2] / "docs" / "spaces"
 
-GOOD = """
+GOOD = """format: 2
 knobs:
   policy.method: {kind: choice, options: [ssm, mlp], limits: [ssm, mlp, gru]}
   policy.state_dim:
@@ -73,7 +74,7 @@ def test_a_file_says_space_limits_and_base(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(SPACES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_files_that_are_shown_load(path: Path) -> None:
-    base = TrainConfig.for_task(path.stem)
+    base = TrainConfig.for_task(path.stem, "promp")
     file = load_space_file(path, base)
     point = file.space.default_point()
     assert file.space.configure(point) == file.space.base
@@ -93,7 +94,15 @@ LR = "meta.inner_lr"
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        ("meta.lr: {kind: float, low: 0.1, high: 1}", "unknown knob 'meta.lr'; the knobs are: env"),
+        (
+            "meta.lr: {kind: float, low: 0.1, high: 1}",
+            "unknown knob 'meta.lr' for algorithm 'promp'; the knobs are: env",
+        ),
+        ("meta.max_kl: {kind: float, low: 0.1, high: 1}", "'promp'; maml-trpo has it; the knobs"),
+        (
+            "env.horizon: {kind: int, low: 5, high: 500}",
+            "`env.horizon` must not be searched: a",
+        ),
         (f"{LR}: {{kind: real}}", f"`{LR}`: `kind` must be one of ['float', 'int', 'choice']"),
         (f"{LR}: {{low: 0.1, high: 1}}", f"`{LR}`: `kind` must be one of"),
         (f"{LR}: {{kind: [float], low: 0.1}}", "`kind` must be one of"),
@@ -157,7 +166,7 @@ LR = "meta.inner_lr"
     ],
 )
 def test_a_wrong_knob_is_named_with_what_to_do(tmp_path: Path, knobs: str, words: str) -> None:
-    message = refusal(tmp_path, f"knobs:\n  {knobs}\n")
+    message = refusal(tmp_path, f"format: 2\nknobs:\n  {knobs}\n")
     assert words in message
     assert knobs.partition(":")[0] in message
 
@@ -167,10 +176,10 @@ def test_a_wrong_knob_is_named_with_what_to_do(tmp_path: Path, knobs: str, words
     [
         ("", "the file must be a mapping"),
         ("- 1", "the file must be a mapping"),
-        ("knobs: {}", "must hold at least 1 range"),
-        ("knobs: []", "`knobs` must be a mapping"),
-        ("base: {seed: 1}", "the file needs `knobs`"),
-        (GOOD + "limits: {}", "the file has no 'limits'; it may have: knobs, base"),
+        ("format: 2\nknobs: {}", "must hold at least 1 range"),
+        ("format: 2\nknobs: []", "`knobs` must be a mapping"),
+        ("format: 2\nbase: {seed: 1}", "the file needs `knobs`"),
+        (GOOD + "limits: {}", "the file has no 'limits'; it may have: format, knobs, base"),
         (GOOD + "  seed: 1\n  seed: 2\n", "'seed' was given in line 12 already; drop one"),
         (GOOD + "knobs: {}", "'knobs' was given in line 2 already"),
         (GOOD + "  sed: 1\n", "unknown knob 'sed'"),
@@ -204,6 +213,23 @@ def test_what_is_no_space_file_is_refused(tmp_path: Path, text: Any, words: str)
     assert words in refusal(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [("", "has no format: version 0.1 of"), ("format: 3\n", "has format 3: another version")],
+)
+def test_a_file_of_another_format_is_refused(tmp_path: Path, first: str, words: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(GOOD.replace("format: 2\n", first))
+    with pytest.raises(FormatError, match=f"^{path} {words}"):
+        load_space_file(path, BASE)
+
+
+def test_a_file_of_version_0_1_is_refused_in_a_line() -> None:
+    path = Path(__file__).parents[1] / "fixtures" / "format1" / "space.yaml"
+    with pytest.raises(FormatError, match=f"^{path} has no format: version 0.1 of the project"):
+        load_space_file(path, BASE)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(ValueError, match=f"{path}: cannot be read: .*give the path"):
@@ -234,7 +260,10 @@ _TREES = st.recursive(
 )
 _RANGES = st.dictionaries(st.sampled_from([*_WORDS[2:], "options", "limits"]), _TREES)
 _FILES = st.fixed_dictionaries(
-    {"knobs": st.dictionaries(st.sampled_from([*BASE.knobs()]), _RANGES, min_size=1, max_size=3)}
+    {
+        "format": st.just(2),
+        "knobs": st.dictionaries(st.sampled_from([*BASE.knobs()]), _RANGES, min_size=1, max_size=3),
+    }
 )
 
 
@@ -249,7 +278,7 @@ def test_whatever_a_file_holds_it_is_a_space_or_one_sentence(tmp_path: Path, tex
     except ValueError as error:
         said = str(error)
     if said:
-        assert said.startswith(f"{path}: ")
+        assert said.startswith(str(path))
         assert "\n" not in said
     else:
         assert file.space.contains(file.space.default_point())

@@ -131,13 +131,13 @@ def test_training_received_what_the_sweep_suggested(
     folder, _ = finished
     base = PLAN.base()
     for row in rows(folder):
-        received = TrainConfig().with_knobs(row.config)
+        received = TrainConfig.of_knobs(row.config)
         assert received == base.with_knobs({**row.knobs, "seed": row.seeds[0]})
         # Searched with the sweep's own seed, trained again with the one after it.
         assert row.seeds == (base.seed + row.round,)
     assert rows(folder)[0].number in (0, 1)
     default = next(row for row in rows(folder) if row.number == 0)
-    assert TrainConfig().with_knobs(default.config) == base
+    assert TrainConfig.of_knobs(default.config) == base
 
 
 @pytest.mark.slow

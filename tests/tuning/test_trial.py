@@ -1,6 +1,8 @@
 """Rows that refuse contradictions, and the table that never loses or changes one."""
 
 import csv
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssmrl.config import TrainConfig
+from ssmrl.format import FormatError
 from tuning.trial import Trial, TrialState, TrialTable
 
 NAN = float("nan")
@@ -23,7 +26,7 @@ def trial(number: int = 0, score: float | None = 1.5, **changes: Any) -> Trial:
         "state": TrialState.COMPLETE,
         "score": score,
         "knobs": KNOBS,
-        "config": TrainConfig().knobs(),
+        "config": TrainConfig(algorithm="promp").knobs(),
         "env_steps": 1000,
         "seconds": 2.5,
         "iterations": 3,
@@ -67,7 +70,7 @@ def test_a_row_that_contradicts_itself_is_refused(changes: dict[str, Any], messa
 
 
 def test_training_must_have_received_what_was_suggested() -> None:
-    received = TrainConfig().with_knobs({"meta.inner_lr": 0.2}).knobs()
+    received = TrainConfig(algorithm="promp").with_knobs({"meta.inner_lr": 0.2}).knobs()
     with pytest.raises(ValueError, match=r"\{'meta.inner_lr': \(0.1, 0.2\)\}"):
         trial(config=received)
     assert trial(config={}, state="FAILED", score=None, reason="never began").config == {}
@@ -152,6 +155,33 @@ def test_damage_elsewhere_is_refused_with_its_line(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="line 2"):
             TrialTable(path)
         assert path.read_text() == text, "a damaged file must stay as it is"
+
+
+def test_a_changed_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    text = trial(0).to_json()
+    path.write_text(text.replace('"number": 0', '"number": 1') + "\n")
+    with pytest.raises(ValueError, match=r"line 1 of .*changed or damaged: its checksum"):
+        TrialTable(path)
+
+
+def test_a_row_says_its_format_and_its_sweep(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    TrialTable(path, "5eed").append(trial(0))
+    row = json.loads(path.read_text())
+    assert (row["format"], row["sweep"], len(row["checksum"])) == (2, "5eed", 16)
+    content = {name: value for name, value in row.items() if name != "checksum"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert row["checksum"] == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert TrialTable(path, "5eed").rows == TrialTable(path).rows == (trial(0),)
+    with pytest.raises(ValueError, match="must belong to the sweep 'beef', but is of '5eed'"):
+        TrialTable(path, "beef")
+
+
+def test_rows_of_version_0_1_are_refused_in_a_line() -> None:
+    old = Path(__file__).parents[1] / "fixtures" / "format1" / "trials.jsonl"
+    with pytest.raises(FormatError, match=r"^line 1 of .*\.jsonl has no format: version 0\.1 "):
+        TrialTable(old)
 
 
 def test_a_second_writer_is_noticed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssmrl.adaptation.adapter import AdaptationConfig, AdaptationReport, Adapter
 from ssmrl.checkpoint import CheckpointError
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.maml import MetaMAML
 from ssmrl.models.mlp import MLP
 from ssmrl.models.ssm import SSM

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ssmrl.config import MetaConfig
-from ssmrl.meta.promp import Sample
+from ssmrl.meta.gradient import Sample
+from ssmrl.meta.settings import GradientSettings, ProMPSettings, TrustRegionSettings
 from ssmrl.models.actor import GaussianActor
 from ssmrl.types import Params
 
@@ -35,7 +35,9 @@ def action_distribution(actor: GaussianActor, params: Params, sample: Sample) ->
     return Normal(mean, log_std.exp().expand_as(mean))
 
 
-def adapt_task(actor: GaussianActor, params: Params, support: Sample, config: MetaConfig) -> Params:
+def adapt_task(
+    actor: GaussianActor, params: Params, support: Sample, config: GradientSettings
+) -> Params:
     """One adaptation step of one task, in the graph of ``params``."""
     log_prob = action_distribution(actor, params, support).log_prob(support.action).sum(-1)
     loss = -((log_prob - support.log_prob).exp() * support.advantage).mean()
@@ -54,7 +56,7 @@ def plain_meta_loss(
     supports: Sequence[Sample],
     query: Sample,
     old_params: Params | None,
-    config: MetaConfig,
+    config: ProMPSettings | TrustRegionSettings,
     adjusted_return: Tensor | None = None,
 ) -> Tensor:
     """The outer loss, one task after the other.
@@ -65,7 +67,7 @@ def plain_meta_loss(
         supports: Experience before each adaptation step.
         query: Experience after the last one.
         old_params: The meta-parameters that collected the experience, or None if these did.
-        config: Algorithm and weights.
+        config: Weights; of a trust region, where no term has one.
         adjusted_return: Of each task, for E-MAML.
     """
     losses = []
@@ -90,7 +92,7 @@ def plain_meta_loss(
         part = task_of(query, index)
         log_prob = action_distribution(actor, now, part).log_prob(part.action).sum(-1)
         ratio = (log_prob - part.log_prob).exp()
-        if config.algorithm == "maml-trpo":
+        if isinstance(config, TrustRegionSettings):
             losses.append(-(ratio * part.advantage).mean())
             continue
         cut = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)

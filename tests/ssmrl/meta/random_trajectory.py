@@ -1,16 +1,26 @@
 """Small actors and random experience in float64, for tests of formulas."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ssmrl.config import MetaConfig, PolicyConfig
+from ssmrl.config import PolicyConfig, TrainConfig
+from ssmrl.meta.settings import ProMPSettings
 from ssmrl.models.actor import GaussianActor, log_density, make_actor
 from ssmrl.types import Params, Trajectory
 
 O, A = 2, 1
 N, B, T = 3, 2, 6
-TINY = MetaConfig(inner_lr=0.1, clip=0.2, inner_kl=0.5, num_epochs=2, outer_lr=0.01)
+TINY = ProMPSettings(inner_lr=0.1, clip=0.2, inner_kl=0.5, num_epochs=2, outer_lr=0.01)
 """Large step sizes and weights, so that no term of the loss is too small to be seen."""
+
+
+def tiny_config(algorithm: str, **settings: Any) -> TrainConfig:
+    """A configuration of an algorithm with these settings, and ``TINY`` where it has them."""
+    base = TrainConfig(algorithm=algorithm)
+    tiny = {f"meta.{name}": value for name, value in (vars(TINY) | settings).items()}
+    return base.with_knobs({k: v for k, v in tiny.items() if k in base.knobs()})
 
 
 def tiny_actor(method: str, seed: int = 0) -> GaussianActor:

@@ -1,6 +1,5 @@
 """The outer loop's optimiser: what it changes, what it saves, and when it refuses."""
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmrl.config import ALGORITHMS, METHODS
+from ssmrl.config import METHODS
 from ssmrl.meta import inner
+from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.meta.gradient import adapt, make_sample
 from ssmrl.meta.inner import stack_params
-from ssmrl.meta.learner import DivergedError, MetaLearner
-from ssmrl.meta.promp import adapt, make_sample
+from ssmrl.meta.learner import MetaLearner
 from ssmrl.models.actor import encoder_names
 from ssmrl.types import Trajectory
 from tests.ssmrl.meta.plain_promp import plain_meta_loss
@@ -26,23 +27,28 @@ from tests.ssmrl.meta.random_trajectory import (
     random_batch,
     random_trajectory,
     tiny_actor,
+    tiny_config,
 )
 
 every_method = pytest.mark.parametrize("method", METHODS)
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+GRADIENT = [name for name, algorithm in ALGORITHMS.items() if algorithm.kind == "gradient"]
+every_algorithm = pytest.mark.parametrize("algorithm", GRADIENT)
 every_other = pytest.mark.parametrize("algorithm", ["maml-trpo", "e-maml"])
 with_and_without_memory = pytest.mark.parametrize("method", ["mlp", "ssm"])
 
 
+CONFIG = tiny_config("promp")
+
+
 def learner_of(method: str, algorithm: str) -> MetaLearner:
-    return MetaLearner(tiny_actor(method), dataclasses.replace(TINY, algorithm=algorithm))
+    return MetaLearner(tiny_actor(method), tiny_config(algorithm))
 
 
 @every_method
 def test_an_update_is_adam_on_the_plain_meta_gradient(method: str) -> None:
     """Two epochs: the second one differs from the first by the ratio, the clip and the KL."""
     actor, twin = tiny_actor(method), tiny_actor(method)
-    learner = MetaLearner(actor, TINY)
+    learner = MetaLearner(actor, CONFIG)
     optimizer = torch.optim.Adam(twin.parameters(), lr=TINY.outer_lr)
     for iteration in range(2):
         supports, query = random_batch(actor, 2, seed=iteration)
@@ -72,7 +78,10 @@ def test_how_many_tasks_are_held_in_memory_together_changes_nothing(
     method: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The meta-gradient is a mean over tasks, also where the last part is a smaller one."""
-    together, apart = MetaLearner(tiny_actor(method), TINY), MetaLearner(tiny_actor(method), TINY)
+    together, apart = (
+        MetaLearner(tiny_actor(method), CONFIG),
+        MetaLearner(tiny_actor(method), CONFIG),
+    )
     batch = random_batch(tiny_actor(method), 2)
     wanted = together.update(*batch)
     monkeypatch.setattr(inner, "ROWS_AT_ONCE", rows)
@@ -145,7 +154,7 @@ def test_learners_that_share_a_meta_batch_are_one(method: str, algorithm: str) -
 @with_and_without_memory
 def test_emaml_weighs_with_the_discounted_returns_after_the_adaptation(method: str) -> None:
     """Those of the episodes that start the lanes, standardised by hand; two steps of Adam."""
-    config = dataclasses.replace(TINY, algorithm="e-maml")
+    config = TINY
     actor, twin = tiny_actor(method), tiny_actor(method)
     supports, query = random_batch(actor, 2)
     returns = torch.zeros(N).double()
@@ -165,7 +174,7 @@ def test_emaml_weighs_with_the_discounted_returns_after_the_adaptation(method: s
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    learner = MetaLearner(actor, config)
+    learner = MetaLearner(actor, tiny_config("e-maml"))
     before = float(learner.loss(supports, query))
     statistics = learner.update(supports, query)
     assert before == pytest.approx(statistics["loss_first"], rel=1e-9)
@@ -178,12 +187,12 @@ def test_emaml_weighs_with_the_discounted_returns_after_the_adaptation(method: s
 def test_the_sequence_encoder_has_a_step_size_of_its_own(method: str) -> None:
     """Adam's first step is its step size in every parameter with a gradient, so it can be read."""
     actor = tiny_actor(method)
-    config = dataclasses.replace(TINY, num_epochs=1, encoder_lr_scale=0.1)
+    config = tiny_config("promp", num_epochs=1, encoder_lr_scale=0.1)
     learner = MetaLearner(actor, config)
     before = {name: value.clone() for name, value in learner.params().items()}
     learner.update(*random_batch(actor, 1))
     largest = {
-        name: float((value - before[name]).abs().max()) / config.outer_lr
+        name: float((value - before[name]).abs().max()) / config.meta.outer_lr
         for name, value in learner.params().items()
     }
     slow = encoder_names(actor)
@@ -195,7 +204,7 @@ def test_the_sequence_encoder_has_a_step_size_of_its_own(method: str) -> None:
 
 @every_method
 def test_updates_on_one_batch_lower_its_loss(method: str) -> None:
-    config = dataclasses.replace(TINY, num_epochs=10, outer_lr=1e-3)
+    config = tiny_config("promp", num_epochs=10, outer_lr=1e-3)
     learner = MetaLearner(tiny_actor(method), config)
     batch = random_batch(tiny_actor(method), 1)
     before = learner.loss(*batch)
@@ -212,7 +221,7 @@ def test_a_learner_adapts_as_promp_does(method: str) -> None:
     actor = tiny_actor(method)
     support = random_trajectory(actor, 1)
     params = stack_params(detached(actor), N)
-    ours = MetaLearner(actor, TINY).adapt(params, support)
+    ours = MetaLearner(actor, CONFIG).adapt(params, support)
     theirs = adapt(actor, params, make_sample(support, TINY), TINY)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -221,12 +230,12 @@ def test_a_learner_adapts_as_promp_does(method: str) -> None:
 @every_method
 def test_a_restored_learner_continues_bit_for_bit(method: str, num_updates: int) -> None:
     """Without Adam's moments and step count the continuation would differ from the first update."""
-    learner = MetaLearner(tiny_actor(method), TINY)
+    learner = MetaLearner(tiny_actor(method), CONFIG)
     for seed in range(num_updates):
         learner.update(*random_batch(tiny_actor(method), 1, seed))
     saved = learner.state()
     copies = {name: value.clone() for name, value in saved.items()}
-    restored = MetaLearner(tiny_actor(method, seed=9), TINY)
+    restored = MetaLearner(tiny_actor(method, seed=9), CONFIG)
     restored.update(*random_batch(tiny_actor(method), 1, seed=7))
     restored.load_state(saved)
     for seed in (20, 21):
@@ -254,7 +263,7 @@ def test_a_restored_learner_of_a_trust_region_needs_no_more_than_its_parameters(
 
 
 def test_a_state_names_what_it_holds() -> None:
-    learner = MetaLearner(tiny_actor("mlp"), TINY)
+    learner = MetaLearner(tiny_actor("mlp"), CONFIG)
     learner.update(*random_batch(tiny_actor("mlp"), 1))
     names = set(learner.state())
     parameters = set(learner.params())
@@ -272,7 +281,7 @@ def test_a_state_names_what_it_holds() -> None:
 def test_what_is_not_finite_is_not_applied(method: str, value: float, field: str) -> None:
     """One broken step of one lane must not destroy the meta-parameters of the whole run."""
     actor = tiny_actor(method)
-    learner = MetaLearner(actor, TINY)
+    learner = MetaLearner(actor, CONFIG)
     learner.update(*random_batch(actor, 1))
     before = learner.state()
     supports, query = random_batch(actor, 1, seed=2)
@@ -303,12 +312,16 @@ def test_nor_is_it_by_the_other_algorithms(method: str, algorithm: str, field: s
 @every_algorithm
 def test_first_order_is_a_setting_of_the_learner(algorithm: str) -> None:
     batch = random_batch(tiny_actor("ssm"), 1)
-    config = dataclasses.replace(TINY, algorithm=algorithm)
     results = []
     for first_order in (False, True):
-        learner = MetaLearner(
-            tiny_actor("ssm"), dataclasses.replace(config, first_order=first_order)
-        )
+        config = tiny_config(algorithm, first_order=first_order)
+        learner = MetaLearner(tiny_actor("ssm"), config)
         results.append(learner.update(*batch))
     assert results[0]["loss_first"] == results[1]["loss_first"]
     assert results[0]["loss_last"] != results[1]["loss_last"]
+
+
+def test_a_learner_of_memory_is_not_made_here() -> None:
+    config = tiny_config("context-sac")
+    with pytest.raises(ValueError, match="'context-sac', which adapts by memory"):
+        MetaLearner(tiny_actor("ssm"), config)

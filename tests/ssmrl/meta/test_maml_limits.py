@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
-from ssmrl.meta.learner import DivergedError
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.maml import MetaMAML
 from ssmrl.meta.supervised import SupervisedTask
 from ssmrl.models.ssm import SSM
@@ -162,7 +162,7 @@ def test_a_wrong_or_damaged_file_is_refused_and_changes_nothing(tmp_path: Path) 
     MetaMAML(SSM(6, I, O, hidden_dim=5).double()).save(tmp_path / "wider")
     MetaMAML(make_model("mlp")).save(tmp_path / "mlp")
     MetaMAML(make_model().float()).save(tmp_path / "single")
-    Checkpoint(TrainConfig.for_task("point"), {}, {}).save(tmp_path / "training")
+    Checkpoint(TrainConfig.for_task("point", "promp"), {}, {}).save(tmp_path / "training")
     save_file({"weight": torch.ones(2)}, tmp_path / "foreign")
     maml.save(tmp_path / "damaged")
     whole = bytearray((tmp_path / "damaged").read_bytes())

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssmrl.config import MetaConfig
+from ssmrl.meta.gradient import make_sample
 from ssmrl.meta.objectives import (
     clipped_loss,
     discounted_sum,
@@ -16,7 +16,7 @@ from ssmrl.meta.objectives import (
     normalise_per_task,
     standardise_over_tasks,
 )
-from ssmrl.meta.promp import make_sample
+from ssmrl.meta.settings import GradientSettings
 from tests.contracts.property_settings import PROPERTY
 from tests.ssmrl.meta.random_trajectory import random_trajectory, tiny_actor
 
@@ -163,7 +163,7 @@ def test_a_sample_is_made_of_these_parts() -> None:
     """Monte Carlo returns of each episode, minus the baseline, normalised; ends respected."""
     trajectory = random_trajectory(tiny_actor("mlp"), seed=3)
     assert trajectory.terminated[..., :-1].any()
-    config = MetaConfig(discount=0.9, gae_lambda=1.0)
+    config = GradientSettings(discount=0.9, gae_lambda=1.0)
     sample = make_sample(trajectory, config)
     returns = discounted_sum(trajectory.reward, trajectory.terminated, 0.9)
     wanted = normalise_per_task(returns - linear_baseline(trajectory.observation, returns))

@@ -1,6 +1,5 @@
 """The trust region: its geometry against finite differences, and the step that is taken in it."""
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -11,9 +10,10 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ssmrl.config import TrainConfig
-from ssmrl.meta import learner as learner_module
-from ssmrl.meta.learner import DivergedError, MetaLearner
-from ssmrl.meta.promp import Distribution, adapted_distribution, make_sample
+from ssmrl.meta import trpo
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.meta.gradient import Distribution, adapted_distribution, make_sample
+from ssmrl.meta.learner import MetaLearner
 from ssmrl.meta.trust_region import (
     DAMPING,
     MAX_BACKTRACKS,
@@ -31,9 +31,10 @@ from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import initial_actor
 from ssmrl.types import Params, Trajectory
 from tests.contracts.property_settings import PROPERTY
-from tests.ssmrl.meta.random_trajectory import TINY, detached, random_batch, tiny_actor
+from tests.ssmrl.meta.random_trajectory import detached, random_batch, tiny_actor, tiny_config
 
-TRPO = dataclasses.replace(TINY, algorithm="maml-trpo")
+CONFIG = tiny_config("maml-trpo")
+TRPO = CONFIG.meta
 every_depth = pytest.mark.parametrize("num_inner_steps", [1, 2])
 with_and_without_memory = pytest.mark.parametrize("method", ["mlp", "ssm"])
 
@@ -222,14 +223,14 @@ def test_an_update_is_a_step_along_the_natural_gradient(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its plain twin: a dense matrix, solved; with as many directions as are needed for that."""
-    monkeypatch.setattr(learner_module, "NUM_DIRECTIONS", 1000)
-    monkeypatch.setattr(learner_module, "DAMPING", 1e-3)
+    monkeypatch.setattr(trpo, "NUM_DIRECTIONS", 1000)
+    monkeypatch.setattr(trpo, "DAMPING", 1e-3)
     problem = Problem(method, 1)
-    learner = MetaLearner(problem.actor, TRPO)
+    learner = MetaLearner(problem.actor, CONFIG)
     samples = [make_sample(each, TRPO) for each in (*problem.supports, problem.query)]
 
     def loss(params: Params) -> Tensor:
-        return learner_module.surrogate(problem.adapted(params), samples[-1])
+        return trpo.surrogate(problem.adapted(params), samples[-1])
 
     gradient = to_vector(torch.func.grad(loss)(problem.params))
     fisher = problem.fisher() + 1e-3 * torch.eye(len(gradient)).double()
@@ -244,13 +245,12 @@ def test_an_update_is_a_step_along_the_natural_gradient(
 
 def point_batch(method: str) -> tuple[GaussianActor, TrainConfig, list[Trajectory]]:
     """Real experience of a fresh policy, of the toy family."""
-    config = TrainConfig.for_task("point").with_knobs(
+    config = TrainConfig.for_task("point", "maml-trpo").with_knobs(
         {
             "policy.method": method,
             "policy.hidden_dim": 16,
             "policy.state_dim": 8,
             "policy.init_std": 0.3,
-            "meta.algorithm": "maml-trpo",
             "meta.num_tasks": 6,
         }
     )
@@ -272,9 +272,10 @@ def point_batch(method: str) -> tuple[GaussianActor, TrainConfig, list[Trajector
 def test_a_step_gains_and_keeps_to_the_trust_region(method: str, max_kl: float) -> None:
     """On real experience, measured by other means than the update's own."""
     actor, config, trajectories = point_batch(method)
-    meta = dataclasses.replace(config.meta, max_kl=max_kl)
+    config = config.with_knobs({"meta.max_kl": max_kl})
+    meta = config.meta
     support, query = (make_sample(each, meta) for each in trajectories)
-    learner = MetaLearner(actor, meta)
+    learner = MetaLearner(actor, config)
 
     def measured() -> tuple[float, Distribution]:
         adapted = adapted_distribution(actor, learner.params(), [support], query, meta)
@@ -292,17 +293,15 @@ def test_a_step_gains_and_keeps_to_the_trust_region(method: str, max_kl: float) 
     assert statistics["loss_last"] == pytest.approx(loss_after, abs=1e-6)
     assert statistics["divergence"] == pytest.approx(moved, rel=1e-3)
     assert statistics["num_backtracks"] < MAX_BACKTRACKS
-    assert not learner.optimizer.state, "Adam has no part in it"
+    assert not learner.optimizer.state, "an optimiser has no part in it"
 
 
 @with_and_without_memory
 def test_a_hopeless_direction_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     actor, config, trajectories = point_batch(method)
-    learner = MetaLearner(actor, config.meta)
+    learner = MetaLearner(actor, config)
     before = learner.state()
-    monkeypatch.setattr(
-        learner_module, "conjugate_gradient", lambda *args: -conjugate_gradient(*args)
-    )
+    monkeypatch.setattr(trpo, "conjugate_gradient", lambda *args: -conjugate_gradient(*args))
     statistics = learner.update([trajectories[0]], trajectories[1])
     assert statistics["num_backtracks"] == MAX_BACKTRACKS
     assert statistics["divergence"] == 0.0
@@ -314,7 +313,7 @@ def test_a_hopeless_direction_changes_nothing(method: str, monkeypatch: pytest.M
 @with_and_without_memory
 def test_where_nothing_can_be_gained_no_step_is_taken(method: str) -> None:
     """Equal rewards have no gradient: a direction of length 0, which must not become NaN."""
-    learner = MetaLearner(tiny_actor(method), TRPO)
+    learner = MetaLearner(tiny_actor(method), CONFIG)
     supports, query = random_batch(tiny_actor(method), 1)
     idle = query._replace(reward=torch.zeros_like(query.reward))
     before = learner.state()
@@ -329,10 +328,10 @@ def test_where_nothing_can_be_gained_no_step_is_taken(method: str) -> None:
 def test_a_curvature_that_is_not_finite_is_not_trusted(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner = MetaLearner(tiny_actor(method), TRPO)
+    learner = MetaLearner(tiny_actor(method), CONFIG)
     before = learner.state()
     monkeypatch.setattr(
-        learner_module,
+        trpo,
         "fisher_product",
         lambda *_: lambda vector: {name: NAN * value for name, value in vector.items()},
     )

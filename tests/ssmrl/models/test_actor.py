@@ -98,8 +98,10 @@ def test_sizes_are_those_of_the_configuration(method: str, rl2_inputs: bool) -> 
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    config = PolicyConfig()
+    object.__setattr__(config, "method", "rnn")  # a configuration would refuse it
     with pytest.raises(KeyError, match="unknown method 'rnn'") as caught:
-        make_actor(PolicyConfig(method="rnn"), 4, A, torch.Generator())
+        make_actor(config, 4, A, torch.Generator())
     assert all(method in str(caught.value) for method in METHODS)
 
 

@@ -24,7 +24,7 @@ def small_config(task: str, method: str, **knobs: object) -> TrainConfig:
         "meta.num_tasks": 5,
         "meta.num_episodes": 3,
     }
-    return TrainConfig.for_task(task).with_knobs(small | knobs)
+    return TrainConfig.for_task(task, "promp").with_knobs(small | knobs)
 
 
 def detached(actor: GaussianActor) -> Params:

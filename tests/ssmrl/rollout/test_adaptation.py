@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ssmrl.config import METHODS
+from ssmrl.meta.gradient import adapt, make_sample
 from ssmrl.meta.inner import stack_params
-from ssmrl.meta.promp import adapt, make_sample
 from ssmrl.rollout.adaptation import collect_adapting, collect_once
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.returns import episode_return

@@ -18,7 +18,7 @@ def words(assignment: Assignment) -> list[int]:
 
 
 def config(task: str = "point", **knobs: object) -> TrainConfig:
-    return TrainConfig.for_task(task).with_knobs({"meta.num_tasks": 7} | knobs)
+    return TrainConfig.for_task(task, "promp").with_knobs({"meta.num_tasks": 7} | knobs)
 
 
 @PROPERTY

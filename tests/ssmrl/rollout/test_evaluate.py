@@ -16,7 +16,7 @@ from tests.ssmrl.rollout.collecting import detached
 
 def config(**knobs: object) -> TrainConfig:
     small = {"evaluation.num_tasks": 4, "evaluation.num_episodes": 3, "policy.method": "mlp"}
-    return TrainConfig.for_task("point").with_knobs(small | knobs)
+    return TrainConfig.for_task("point", "promp").with_knobs(small | knobs)
 
 
 def test_returns_are_means_over_episodes_per_task_and_step() -> None:
