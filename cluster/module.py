@@ -8,7 +8,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
-from ssmrl.train import initial_actor
+from ssmrl.meta.initial_actor import initial_actor
 
 
 class ActorModule(TorchRLModule):

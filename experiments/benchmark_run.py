@@ -11,9 +11,10 @@ from experiments.benchmarks.learning_run import LearningRun
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
 from ssmrl.meta.diverged import DivergedError
+from ssmrl.meta.initial_actor import initial_actor, saved_actor
 from ssmrl.models.actor import GaussianActor
 from ssmrl.models.presets import num_parameters
-from ssmrl.train import evaluate, initial_actor, saved_actor, train
+from ssmrl.train import evaluate, train
 from tuning.training import checkpoint_path
 
 

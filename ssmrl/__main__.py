@@ -8,8 +8,9 @@ import typer
 
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.envs.families import get_family
+from ssmrl.meta.initial_actor import saved_actor
 from ssmrl.rollout.evaluate import REPORTED_STEPS
-from ssmrl.train import evaluate, saved_actor
+from ssmrl.train import evaluate
 
 app = typer.Typer(
     add_completion=False,

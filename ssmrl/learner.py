@@ -11,10 +11,6 @@ from ssmrl.rollout.play import Collect
 from ssmrl.types import Params
 
 
-class DivergedError(ArithmeticError):
-    """A loss or a gradient is not finite; that gradient was not applied."""
-
-
 @dataclass(frozen=True)
 class Metrics:
     """What one iteration did.
@@ -45,12 +41,16 @@ class Learner(ABC):
     Attributes:
         iteration: Iterations that were made.
         env_steps_per_iteration: What each of them plays [env steps].
-        num_scored_episodes: Episodes with one task until the one that scores.
+        num_episodes: Episodes with one task until the one that scores.
+        num_reported_episodes: Episodes with one task that a full evaluation plays.
+        knows_nothing_at_first: Whether the first episode with a task is one without adaptation.
     """
 
     iteration: int
     env_steps_per_iteration: int
-    num_scored_episodes: int
+    num_episodes: int
+    num_reported_episodes: int
+    knows_nothing_at_first: bool
 
     @abstractmethod
     def iterate(self, collect: Collect) -> Metrics:
@@ -78,8 +78,15 @@ class Learner(ABC):
             folder: Where experience is kept.
 
         Raises:
-            CheckpointError: If tensors or experience are missing or damaged.
+            KeyError: If a tensor is missing.
+            FileNotFoundError: If experience is missing.
+            CheckpointError: If experience is damaged.
         """
 
+    @abstractmethod
     def save_experience(self, folder: Path) -> None:
-        """Keep what was played, if it is learnt from again; by default nothing is."""
+        """Keep what was played, if it is learnt from again."""
+
+    @abstractmethod
+    def prune_experience(self, folder: Path) -> None:
+        """Delete what will not be learnt from again, once a newer checkpoint is on the disk."""

@@ -1,68 +1,17 @@
-"""Meta-training on one screen and in one process; ``cluster`` does the same four steps with Ray."""
+"""Meta-training on one screen and in one process, and judging what came of it."""
 
-import time
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
-from itertools import count
 
-import numpy as np
 import torch
 
-from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
-from ssmrl.meta.learner import MetaLearner
-from ssmrl.models.actor import GaussianActor, make_actor
-from ssmrl.rollout.adaptation import collect_adapting
-from ssmrl.rollout.assignment import held_out_assignment, train_assignment
-from ssmrl.rollout.evaluate import Evaluation
-from ssmrl.rollout.returns import episode_return
-from ssmrl.rollout.worker import RolloutWorker, env_shape
-from ssmrl.seeding import Purpose, stream
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What one meta-iteration did.
-
-    Attributes:
-        iteration: Counted from 1.
-        env_steps: Since the start [env steps].
-        return_before: Mean return of the meta-batch before adaptation.
-        return_after: Mean return after the last adaptation step.
-        sample_seconds: Time spent on experience [s].
-        update_seconds: Time spent on the meta-update [s].
-        statistics: The learner's own.
-    """
-
-    iteration: int
-    env_steps: int
-    return_before: float
-    return_after: float
-    sample_seconds: float
-    update_seconds: float
-    statistics: dict[str, float]
-
-
-def initial_actor(config: TrainConfig) -> GaussianActor:
-    """The policy that a configuration starts from; its seed decides the weights."""
-    shape = env_shape(config.env)
-    words = stream(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(2, np.uint32)
-    generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-    return make_actor(config.policy, shape.observation_dim, shape.action_dim, generator)
-
-
-def saved_actor(checkpoint: Checkpoint) -> GaussianActor:
-    """The policy of a checkpoint.
-
-    Raises:
-        KeyError: If the checkpoint holds no actor of its configuration.
-    """
-    actor = initial_actor(checkpoint.config)
-    actor.load_state_dict(
-        {name: checkpoint.tensors[f"actor.{name}"] for name in actor.state_dict()}
-    )
-    return actor
+from ssmrl.learner import Metrics
+from ssmrl.meta.gradient_learner import GradientLearner
+from ssmrl.meta.initial_actor import initial_actor
+from ssmrl.models.actor import GaussianActor
+from ssmrl.rollout.evaluate import Evaluation, judge
+from ssmrl.rollout.play import LocalCollector
 
 
 def train(
@@ -71,7 +20,9 @@ def train(
     num_threads: int = 0,
     device: str = "cpu",
 ) -> Iterator[Metrics]:
-    """Meta-train for as long as the caller keeps asking.
+    """Meta-train a policy that adapts by gradient, for as long as the caller keeps asking.
+
+    ``ssmrl.run`` does the same for every algorithm, with evaluations, and can be resumed.
 
     Args:
         config: Everything the result depends on.
@@ -90,33 +41,10 @@ def train(
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"`device` is {device!r}, but torch sees no CUDA device; use 'cpu'")
     actor = (initial_actor(config) if actor is None else actor).to(device)
-    player = deepcopy(actor).cpu()
-    learner = MetaLearner(actor, config)
-    worker = RolloutWorker(config.env, num_threads)
-    env_steps = 0
-    for iteration in count():
-        started = time.perf_counter()
-        trajectories = collect_adapting(
-            worker,
-            player,
-            {name: value.cpu() for name, value in learner.params().items()},
-            train_assignment(config, iteration),
-            config.meta,
-            num_steps=config.meta.num_inner_steps,
-            num_episodes=config.meta.num_episodes,
-        )
-        sampled = time.perf_counter()
-        statistics = learner.update(trajectories[:-1], trajectories[-1])
-        env_steps += sum(trajectory.reward.numel() for trajectory in trajectories)
-        yield Metrics(
-            iteration + 1,
-            env_steps,
-            float(episode_return(trajectories[0]).mean()),
-            float(episode_return(trajectories[-1]).mean()),
-            sampled - started,
-            time.perf_counter() - sampled,
-            statistics,
-        )
+    learner = GradientLearner(config, actor)
+    collect = LocalCollector(config, num_threads)
+    while True:
+        yield learner.iterate(collect)
 
 
 def evaluate(
@@ -127,7 +55,7 @@ def evaluate(
     draw: int = 0,
     num_threads: int = 0,
 ) -> Evaluation:
-    """Adapt to held-out tasks and measure the return after each step.
+    """Adapt to held-out tasks by gradient and measure the return after each step.
 
     Args:
         config: Family, number of tasks and episodes, inner learning rate.
@@ -138,14 +66,5 @@ def evaluate(
     """
     player = deepcopy(actor).cpu()
     params = {name: value.detach() for name, value in player.named_parameters()}
-    return Evaluation.of(
-        collect_adapting(
-            RolloutWorker(config.env, num_threads),
-            player,
-            params,
-            held_out_assignment(config, draw),
-            config.meta,
-            num_steps=num_steps,
-            num_episodes=config.evaluation.num_episodes,
-        )
-    )
+    collect = LocalCollector(config, num_threads)
+    return judge(config, params, collect, num_episodes=num_steps + 1, draw=draw)

@@ -11,7 +11,8 @@ import numpy as np
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
-from ssmrl.train import evaluate, saved_actor
+from ssmrl.meta.initial_actor import saved_actor
+from ssmrl.train import evaluate
 from tuning.comparison import Comparison, compare
 from tuning.durable import replace_file
 from tuning.plan import SweepPlan

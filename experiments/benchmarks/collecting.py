@@ -15,12 +15,12 @@ from experiments.benchmarks.raw_physics import (
 )
 from ssmrl.config import PolicyConfig, TrainConfig
 from ssmrl.envs.families import FAMILIES
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import initial_actor
 from ssmrl.types import Params, Trajectory
 
 SSM_53K = PolicyConfig(method="ssm", state_dim=128, hidden_dim=128)

@@ -13,9 +13,9 @@ from experiments.benchmarks.curves import CurveRow, curve_text
 from experiments.benchmarks.shuffled_rewards import collect_adapting_on_shuffled, held_out_returns
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import initial_actor
 from tuning.durable import replace_file
 from tuning.training import checkpoint_path
 

@@ -11,8 +11,9 @@ import torch
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.envs.point import best_return
 from ssmrl.meta.diverged import DivergedError
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.settings import GradientSettings
-from ssmrl.train import evaluate, initial_actor, train
+from ssmrl.train import evaluate, train
 from tuning.plan import SweepPlan
 from tuning.space import SearchSpace, default_limits, default_space
 

@@ -38,6 +38,7 @@ class GradientAdaptation(Adaptation[GradientState]):
         params: Where every task starts; or, with a leading ``N``, where each of them does.
         settings: Step size and discounts.
         is_per_task: Whether ``params`` has that leading axis.
+        adapts: Whether the gradient step is made; without it each episode is like the first.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class GradientAdaptation(Adaptation[GradientState]):
         settings: GradientSettings,
         *,
         is_per_task: bool = False,
+        adapts: bool = True,
     ) -> None:
         self._actor, self._params, self._settings = actor, params, settings
-        self._is_per_task = is_per_task
+        self._is_per_task, self._adapts = is_per_task, adapts
 
     def begin(self, num_tasks: int, num_lanes: int) -> GradientState:
         """Every task has the same parameters, unless each came with its own."""
@@ -79,10 +81,13 @@ class GradientAdaptation(Adaptation[GradientState]):
 
     def end_of_episode(self, trajectory: Trajectory, state: GradientState) -> GradientState:
         """One gradient step of every task; the memory of the episode is forgotten."""
-        with torch.no_grad():
-            sample = make_sample(trajectory, self._settings)
-            params = adapt(self._actor, state.params, sample, self._settings)
-        return self._start_lanes(params, *state.last_reward.shape)
+        params = state.params
+        if self._adapts:
+            with torch.no_grad():
+                sample = make_sample(trajectory, self._settings)
+                params = adapt(self._actor, params, sample, self._settings)
+        num_tasks, num_lanes = state.last_reward.shape
+        return self._start_lanes(params, num_tasks, num_lanes)
 
     def _start_lanes(self, params: Params, num_tasks: int, num_lanes: int) -> GradientState:
         policy = self._actor.policy

@@ -1,5 +1,6 @@
 """Adaptation by memory: the policy is told what a sequence model makes of all it has seen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ from ssmrl.types import Hidden, Params, Trajectory
 
 PLAYED = ("actor.", "inference.", "center", "inverse_scale")
 """How the names of those tensors begin that acting needs: the critics stay at home."""
+
+NETWORKS = "networks."
+"""How the names of all networks begin in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,12 @@ class MemoryPlayer:
             given=given,
             is_given=is_given,
         )
+
+    @staticmethod
+    def params_of(tensors: Mapping[str, Tensor]) -> Params:
+        """What acting needs of a checkpoint's tensors."""
+        names = {name: name.removeprefix(NETWORKS) for name in tensors if name.startswith(NETWORKS)}
+        return {own: tensors[name] for name, own in names.items() if own.startswith(PLAYED)}
 
 
 def acts_on_own_estimate(play: Play, share: float) -> Tensor:

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ssmrl.checkpoint import read_tensors, write_tensors
 from ssmrl.config import TrainConfig
-from ssmrl.context.by_memory import PLAYED
+from ssmrl.context.by_memory import NETWORKS, PLAYED
 from ssmrl.context.inference import inference_inputs, inference_loss
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.replay import Replay, rewarded
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.envs.families import get_family
-from ssmrl.learner import DivergedError, Learner, Metrics
+from ssmrl.learner import Learner, Metrics
+from ssmrl.meta.diverged import DivergedError
 from ssmrl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.play import Collect, Mode, Play
@@ -42,6 +43,8 @@ class ContextLearner(Learner):
         ValueError: If the family's hidden variable cannot be inferred, or the replay is too small.
     """
 
+    knows_nothing_at_first = False
+
     def __init__(self, config: TrainConfig) -> None:
         meta = config.meta
         self._config, self._code = config, hidden_code(config)
@@ -56,7 +59,7 @@ class ContextLearner(Learner):
         self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
         self.iteration = 0
         self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
-        self.num_scored_episodes = meta.episodes_per_task
+        self.num_episodes = self.num_reported_episodes = meta.episodes_per_task
 
     def iterate(self, collect: Collect) -> Metrics:
         """A meta-episode of new tasks, then updates of the inference model, actor and critics."""
@@ -99,7 +102,7 @@ class ContextLearner(Learner):
     def tensors(self) -> dict[str, Tensor]:
         """All networks (``networks.*``) and Adam's moments."""
         tensors = {
-            f"networks.{name}": value.clone() for name, value in self.networks.state_dict().items()
+            f"{NETWORKS}{name}": value.clone() for name, value in self.networks.state_dict().items()
         }
         for name, optimizer in self._optimizers.items():
             tensors |= optimizer_tensors(f"optimizer.{name}", optimizer)
@@ -108,20 +111,27 @@ class ContextLearner(Learner):
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
         """Networks, moments, and every segment of the replay."""
         self.networks.load_state_dict(
-            {name: tensors[f"networks.{name}"] for name in self.networks.state_dict()}
+            {name: tensors[f"{NETWORKS}{name}"] for name in self.networks.state_dict()}
         )
         for name, optimizer in self._optimizers.items():
             load_optimizer_tensors(f"optimizer.{name}", optimizer, tensors)
         self.iteration = iteration
+        for path in folder.glob("*.safetensors"):
+            if int(path.stem) >= iteration:  # played after the checkpoint, so it is played again
+                path.unlink()
         for number in Replay.kept_after(self._config, iteration):
             self.replay.restore(number, read_tensors(_segment(folder, number))[0])
 
     def save_experience(self, folder: Path) -> None:
-        """A segment for each iteration that the replay holds; those that left it are deleted."""
-        kept = {_segment(folder, number): number for number in self.replay.kept}
-        for path, number in kept.items():
+        """A segment for each iteration that the replay holds."""
+        for number in self.replay.kept:
+            path = _segment(folder, number)
             if not path.exists():
                 write_tensors(path, self.replay.segment(number), {"iteration": str(number)})
+
+    def prune_experience(self, folder: Path) -> None:
+        """Delete the segments that left the replay."""
+        kept = {_segment(folder, number) for number in self.replay.kept}
         for path in folder.glob("*.safetensors"):
             if path not in kept:
                 path.unlink()

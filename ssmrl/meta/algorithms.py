@@ -20,6 +20,7 @@ class Algorithm:
         policy: Import path of the dataclass of its ``policy.*``.
         learner: Import path of what learns.
         player: Import path of what makes a policy of parameters.
+        outer: Import path of the outer loss and its step; empty where there is no such thing.
         defaults: Knobs whose default is another one than the task's or the settings' own.
     """
 
@@ -29,6 +30,7 @@ class Algorithm:
     policy: str
     learner: str
     player: str
+    outer: str = ""
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,12 +53,20 @@ class Algorithm:
         return self._part("policy")  # type: ignore[no-any-return]
 
     def learner_type(self) -> Any:
-        """What learns, as the package of the algorithm defines it.
+        """The ``Learner``, from a configuration.
 
         Raises:
             ImportError: If there is nothing at the path; the message names it.
         """
         return self._part("learner")
+
+    def outer_type(self) -> Any:
+        """The outer loss and its step, from an actor and settings.
+
+        Raises:
+            ImportError: If there is nothing at the path; the message names it.
+        """
+        return self._part("outer")
 
     def player_type(self) -> Any:
         """What makes an ``Adaptation`` of parameters, from a configuration.
@@ -88,31 +98,38 @@ _ALL = (
         "ssmrl.config:SequenceConfig",
         "ssmrl.context.learner:ContextLearner",
         "ssmrl.context.by_memory:MemoryPlayer",
-        {"env.action_scale": 1.0, "evaluation.num_tasks": 100, "evaluation.num_episodes": 1},
+        defaults={
+            "env.action_scale": 1.0,
+            "evaluation.num_tasks": 100,
+            "evaluation.num_episodes": 1,
+        },
     ),
     Algorithm(
         "promp",
         "gradient",
         "ssmrl.meta.settings:ProMPSettings",
         _GRADIENT_POLICY,
-        "ssmrl.meta.promp:ProMP",
-        "ssmrl.adaptation.by_gradient:GradientPlayer",
+        "ssmrl.meta.gradient_learner:GradientLearner",
+        "ssmrl.meta.gradient_player:GradientPlayer",
+        outer="ssmrl.meta.promp:ProMP",
     ),
     Algorithm(
         "e-maml",
         "gradient",
         "ssmrl.meta.settings:ProMPSettings",
         _GRADIENT_POLICY,
-        "ssmrl.meta.emaml:EMAML",
-        "ssmrl.adaptation.by_gradient:GradientPlayer",
+        "ssmrl.meta.gradient_learner:GradientLearner",
+        "ssmrl.meta.gradient_player:GradientPlayer",
+        outer="ssmrl.meta.emaml:EMAML",
     ),
     Algorithm(
         "maml-trpo",
         "gradient",
         "ssmrl.meta.settings:TrustRegionSettings",
         _GRADIENT_POLICY,
-        "ssmrl.meta.trpo:MAMLTRPO",
-        "ssmrl.adaptation.by_gradient:GradientPlayer",
+        "ssmrl.meta.gradient_learner:GradientLearner",
+        "ssmrl.meta.gradient_player:GradientPlayer",
+        outer="ssmrl.meta.trpo:MAMLTRPO",
     ),
 )
 

@@ -60,7 +60,7 @@ class MetaLearner:
             )
         self._actor = actor
         self._settings: GradientSettings = config.meta
-        self._step: OuterStep = algorithm.learner_type()(actor, config.meta)
+        self._step: OuterStep = algorithm.outer_type()(actor, config.meta)
         self.optimizer = self._step.optimizer
 
     def params(self) -> Params:

@@ -7,8 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssmrl.config import TrainConfig
+from ssmrl.rollout.assignment import held_out_assignment
+from ssmrl.rollout.play import Collect, Mode, Play
 from ssmrl.rollout.returns import episode_return
-from ssmrl.types import Trajectory
+from ssmrl.types import Params, Trajectory
 
 REPORTED_STEPS = (0, 1, 3)
 
@@ -57,3 +60,27 @@ class Evaluation:
         means = values[rng.integers(len(values), size=(2000, len(values)))].mean(1)
         low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
+
+
+def judge(
+    config: TrainConfig,
+    params: Params,
+    collect: Collect,
+    *,
+    num_episodes: int,
+    mode: Mode = Mode.USED,
+    draw: int = 0,
+) -> Evaluation:
+    """Play held-out tasks and measure the return of each episode with them.
+
+    Args:
+        config: Family, number of tasks and of lanes.
+        params: Of the policy.
+        collect: Plays.
+        num_episodes: Episodes with one task.
+        mode: What becomes of what the policy could learn.
+        draw: Which set of held-out tasks.
+    """
+    assignment = held_out_assignment(config, draw)
+    lanes = config.evaluation.num_episodes
+    return Evaluation.of(collect(params, Play(assignment, lanes, num_episodes, mode)))

@@ -14,7 +14,8 @@ from cluster.algorithm import MAML, NUM_LOST_PARTS, MAMLConfig
 from cluster.part import Played
 from cluster.session import session
 from ssmrl.meta.diverged import DivergedError
-from ssmrl.train import evaluate, initial_actor, train
+from ssmrl.meta.initial_actor import initial_actor
+from ssmrl.train import evaluate, train
 from tests.cluster.private_ray import is_alive
 from tests.cluster.small_training import (
     Tensors,

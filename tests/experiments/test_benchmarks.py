@@ -41,12 +41,13 @@ from experiments.benchmarks.sequence_length import exponent
 from experiments.benchmarks.shuffled_rewards import held_out_returns, shuffle_rewards
 from experiments.plots import Bar, Curve, learning_curves, log_log_lines, ratio_bars
 from ssmrl.config import TrainConfig
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.recurrence import recurrence_by_steps
 from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import Assignment, train_assignment
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import evaluate, initial_actor
+from ssmrl.train import evaluate
 
 COMMAND_LINE = CliRunner()
 

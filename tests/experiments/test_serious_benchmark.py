@@ -24,8 +24,9 @@ from experiments.benchmarks.learning_run import LearningRun
 from experiments.serious_benchmark import app
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.meta.diverged import DivergedError
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.evaluate import Evaluation
-from ssmrl.train import evaluate, initial_actor, train
+from ssmrl.train import evaluate, train
 from tests.experiments.tiny_results import tiny_config, tiny_result
 
 ROOT = Path(__file__).resolve().parents[2]

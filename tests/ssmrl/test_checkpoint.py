@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from ssmrl.checkpoint import Checkpoint, CheckpointError, read_tensors, write_tensors
 from ssmrl.config import TrainConfig
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.learner import MetaLearner
-from ssmrl.train import initial_actor
 
 CONFIG = TrainConfig.for_task("point", "promp").with_knobs({"seed": 3, "meta.inner_lr": 0.2})
 

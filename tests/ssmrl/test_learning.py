@@ -10,13 +10,14 @@ from ssmrl.config import METHODS, TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.envs.point import best_return
 from ssmrl.meta.gradient import adapt, make_sample
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import evaluate, initial_actor, train
+from ssmrl.train import evaluate, train
 
 NUM_ITERATIONS = 25
 LEARNERS = tuple(method for method in METHODS if method != "transformer")

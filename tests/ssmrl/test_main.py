@@ -13,7 +13,8 @@ from ssmrl.__main__ import app
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
-from ssmrl.train import evaluate, initial_actor
+from ssmrl.meta.initial_actor import initial_actor
+from ssmrl.train import evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = TrainConfig.for_task("point", "promp").with_knobs(

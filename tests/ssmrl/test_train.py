@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from ssmrl.config import METHODS, TrainConfig
+from ssmrl.learner import Metrics
 from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.models.actor import GaussianActor
-from ssmrl.train import Metrics, initial_actor, train
+from ssmrl.train import train
 
 GRADIENT = [name for name, algorithm in ALGORITHMS.items() if algorithm.kind == "gradient"]
 

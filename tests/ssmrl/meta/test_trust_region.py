@@ -13,6 +13,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.meta import trpo
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.gradient import Distribution, adapted_distribution, make_sample
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.learner import MetaLearner
 from ssmrl.meta.trust_region import (
     DAMPING,
@@ -28,7 +29,6 @@ from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.adaptation import collect_adapting
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import initial_actor
 from ssmrl.types import Params, Trajectory
 from tests.contracts.property_settings import PROPERTY
 from tests.ssmrl.meta.random_trajectory import detached, random_batch, tiny_actor, tiny_config

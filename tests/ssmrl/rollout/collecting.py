@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 
 from ssmrl.config import TrainConfig
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.adaptation import collect_adapting, collect_once
 from ssmrl.rollout.assignment import Assignment, train_assignment
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import initial_actor
 from ssmrl.types import Params, Trajectory
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ssmrl.config import METHODS
 from ssmrl.meta.gradient import adapt, make_sample
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.inner import stack_params
 from ssmrl.rollout.adaptation import collect_adapting, collect_once
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import initial_actor
 from ssmrl.types import Trajectory
 from tests.contracts.property_settings import PROPERTY
 from tests.ssmrl.rollout.collecting import detached, fields_that_differ, small_config

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from ssmrl.config import TrainConfig
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.adaptation import collect_adapting
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.evaluate import Evaluation
 from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.train import evaluate, initial_actor
+from ssmrl.train import evaluate
 from tests.ssmrl.rollout.collecting import detached
 
 

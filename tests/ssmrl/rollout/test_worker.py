@@ -7,12 +7,12 @@ from torch import Tensor
 from ssmrl.config import MEMORY_RESETS, METHODS
 from ssmrl.envs.families import FAMILIES
 from ssmrl.envs.point import MAX_STEP
+from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.actor import log_density
 from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker, env_shape
-from ssmrl.train import initial_actor
 from ssmrl.types import Trajectory
 from tests.ssmrl.rollout.collecting import (
     collect,

@@ -1,0 +1,49 @@
+"""Makes policies that adapt by gradient out of meta-parameters."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ssmrl.adaptation.by_gradient import GradientAdaptation
+from ssmrl.config import TrainConfig
+from ssmrl.meta.initial_actor import initial_actor
+from ssmrl.rollout.play import Mode, Play
+from ssmrl.types import Params
+
+_ACTOR = "actor."
+
+
+class GradientPlayer:
+    """Policies of a configuration whose algorithm adapts by gradient.
+
+    Args:
+        config: Decides the structure of the policy.
+    """
+
+    keeps_motion = False
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._actor, self._settings = initial_actor(config), config.meta
+
+    def adaptation(self, params: Params, play: Play) -> GradientAdaptation:
+        """The policy with these meta-parameters, for this play.
+
+        Raises:
+            ValueError: If the policy is to be given the hidden variable, for which it has no input.
+        """
+        if play.mode is Mode.GIVEN:
+            raise ValueError(
+                "`mode` must not be 'given' for a policy that adapts by gradient: it has no input "
+                "for the hidden variable"
+            )
+        adapts = play.mode is not Mode.OFF
+        return GradientAdaptation(self._actor, params, self._settings, adapts=adapts)
+
+    @staticmethod
+    def params_of(tensors: Mapping[str, Tensor]) -> Params:
+        """What acting needs of a checkpoint's tensors."""
+        return {
+            name.removeprefix(_ACTOR): value
+            for name, value in tensors.items()
+            if name.startswith(_ACTOR)
+        }

@@ -1,0 +1,275 @@
+"""A resumable training run: from a configuration to rows; the only driver, used by all rooms."""
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ssmrl.checkpoint import Checkpoint, CheckpointError
+from ssmrl.config import TrainConfig
+from ssmrl.knobs import KnobValue
+from ssmrl.learner import Learner, Metrics
+from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.rollout.evaluate import Evaluation, judge
+from ssmrl.rollout.play import Collect, LocalCollector, Mode
+
+NUM_EVALUATIONS = 4
+_SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a run has come to.
+
+    Attributes:
+        env_steps: Of training [env steps].
+        iterations: Of training.
+        seconds: Of training and evaluating [s].
+        finished: Whether the budget is spent.
+        diverged: Whether a number was not finite; nothing is trained any more.
+        reason: Why it diverged.
+        received: The knobs that training received.
+        curve: At each evaluation the env steps so far, the return without adaptation and with it.
+        score: Return with adaptation at the last evaluation; None before the first one.
+        interval: 95 % interval of the score over tasks, low and high.
+        returns: Mean return by the number of episodes that were played with the task before.
+        metrics: Of the iteration that was just made, if one was.
+    """
+
+    env_steps: int = 0
+    iterations: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    diverged: bool = False
+    reason: str = ""
+    received: Mapping[str, KnobValue] = field(default_factory=dict)
+    curve: tuple[tuple[int, float, float], ...] = ()
+    score: float | None = None
+    interval: tuple[float, float] | None = None
+    returns: Mapping[str, float] = field(default_factory=dict)
+    metrics: Metrics | None = None
+
+
+class Engine(Protocol):
+    """Where a run's work is done: in this process, or on a cluster."""
+
+    learner: Learner
+
+    def iterate(self) -> Metrics:
+        """One iteration of training."""
+        ...
+
+    def judge(self, *, num_episodes: int, mode: Mode, draw: int) -> Evaluation:
+        """Play held-out tasks."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and optimiser state."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
+        """Go on from a checkpoint."""
+        ...
+
+    def stop(self) -> None:
+        """Give back actors and memory."""
+        ...
+
+
+class LocalEngine:
+    """Trains in this process.
+
+    Args:
+        config: What is trained.
+        num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
+        collect: Plays; by default in this process too.
+
+    Attributes:
+        learner: The algorithm at work.
+    """
+
+    def __init__(
+        self, config: TrainConfig, num_threads: int = 0, collect: Collect | None = None
+    ) -> None:
+        self._config = config
+        self.learner: Learner = ALGORITHMS[config.algorithm].learner_type()(config)
+        self._collect = LocalCollector(config, num_threads) if collect is None else collect
+
+    def iterate(self) -> Metrics:
+        """One iteration of training."""
+        return self.learner.iterate(self._collect)
+
+    def judge(self, *, num_episodes: int, mode: Mode, draw: int) -> Evaluation:
+        """Play held-out tasks with the present weights."""
+        return judge(
+            self._config,
+            self.learner.params(),
+            self._collect,
+            num_episodes=num_episodes,
+            mode=mode,
+            draw=draw,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and optimiser state."""
+        return self.learner.tensors()
+
+    def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
+        """Go on from a checkpoint."""
+        self.learner.load(tensors, iteration, folder)
+
+    def stop(self) -> None:
+        """Nothing is held outside of this process."""
+
+
+def fingerprint(config: TrainConfig) -> str:
+    """A short name that equal configurations share and different ones do not."""
+    return hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+
+
+def checkpoint_path(folder: Path, config: TrainConfig) -> Path:
+    """Where the state of training this configuration is kept."""
+    return folder / f"{fingerprint(config)}.safetensors"
+
+
+class TrainingRun:
+    """Trains one configuration, an iteration at a time, with its evaluations.
+
+    The evaluations take place at equal shares of the budget, always on the same held-out tasks;
+    the last one is the score. Their env steps are not counted against the budget. The state is
+    one checkpoint, named by the configuration's fingerprint, so whoever trains that
+    configuration next goes on where the last one stopped.
+
+    Args:
+        config: What to train.
+        max_env_steps: The budget [env steps].
+        folder: Where checkpoints are kept; an existing one is gone on from.
+        engine: Where the work is done; by default in this process.
+        num_threads: Threads of the physics, for the default engine.
+        num_evaluations: How many.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        max_env_steps: int,
+        folder: Path,
+        engine: Engine | None = None,
+        num_threads: int = 1,
+        num_evaluations: int = NUM_EVALUATIONS,
+    ) -> None:
+        if max_env_steps < 1 or num_evaluations < 1:
+            raise ValueError(
+                "`max_env_steps` and `num_evaluations` must be at least 1, but got "
+                f"{max_env_steps} and {num_evaluations}"
+            )
+        self._config, self._max_env_steps = config, max_env_steps
+        self._num_evaluations = num_evaluations
+        self.path = checkpoint_path(folder, config)
+        self._engine: Engine = LocalEngine(config, num_threads) if engine is None else engine
+        self.row = Row(received=config.knobs())
+        self._saved = time.monotonic()
+        self._restore()
+
+    @property
+    def experience(self) -> Path:
+        """Where what was played is kept, if it is learnt from again."""
+        return self.path.with_suffix(".replay")
+
+    def advance(self) -> Row:
+        """One iteration, and an evaluation where one is due."""
+        started, row = time.monotonic(), self.row
+        metrics = None
+        try:
+            if row.env_steps < self._max_env_steps:
+                metrics = self._engine.iterate()
+                row = replace(row, env_steps=metrics.env_steps, iterations=metrics.iteration)
+            due = self._num_due(row.env_steps)
+            is_due = due > (self._num_due(row.curve[-1][0]) if row.curve else 0)
+            if is_due:
+                row = self._judged(row)
+        except DivergedError as error:
+            self.row = replace(row, diverged=True, reason=str(error), metrics=None)
+            return self.row
+        self.row = replace(
+            row,
+            seconds=row.seconds + time.monotonic() - started,
+            finished=row.env_steps >= self._max_env_steps,
+            metrics=metrics,
+        )
+        if self.row.finished or time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS:
+            self.save()
+        return self.row
+
+    def save(self) -> None:
+        """Keep the state: first what was played, then the checkpoint that needs it."""
+        if self.row.diverged:
+            return
+        learner = self._engine.learner
+        learner.save_experience(self.experience)
+        progress = {
+            name: getattr(self.row, name) for name in ("env_steps", "iterations", "seconds")
+        }
+        progress |= {name: getattr(self.row, name) for name in _JUDGEMENT}
+        Checkpoint(self._config, self._engine.tensors(), progress).save(self.path)
+        learner.prune_experience(self.experience)
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Save, and give back actors and memory."""
+        self.save()
+        self._engine.stop()
+
+    def _num_due(self, env_steps: int) -> int:
+        """Evaluations that are due after so many env steps."""
+        due = self._num_evaluations * env_steps // self._max_env_steps
+        return min(due, self._num_evaluations)
+
+    def _judged(self, row: Row) -> Row:
+        learner = self._engine.learner
+        is_last = row.env_steps >= self._max_env_steps
+        scored = learner.num_episodes - 1
+        evaluation = self._engine.judge(
+            num_episodes=learner.num_reported_episodes if is_last else learner.num_episodes,
+            mode=Mode.USED,
+            draw=0,
+        )
+        means = evaluation.mean_returns()
+        if not math.isfinite(means[scored]):
+            raise DivergedError(f"the return on held-out tasks is {means[scored]}")
+        without = means[0]
+        if not learner.knows_nothing_at_first:
+            off = self._engine.judge(num_episodes=scored + 1, mode=Mode.OFF, draw=0)
+            without = off.mean_returns()[scored]
+        return replace(
+            row,
+            curve=(*row.curve, (row.env_steps, without, means[scored])),
+            score=means[scored],
+            interval=evaluation.interval(scored),
+            returns={str(episode): value for episode, value in means.items()},
+        )
+
+    def _restore(self) -> None:
+        try:
+            saved = Checkpoint.load(self.path)
+            self._engine.load(saved.tensors, saved.progress["iterations"], self.experience)
+        except FileNotFoundError:
+            return
+        except CheckpointError:
+            # Kept for whoever wants to know; the run starts anew.
+            self.path.replace(self.path.with_suffix(".damaged"))
+            return
+        progress: dict[str, Any] = dict(saved.progress)
+        progress["curve"] = tuple(tuple(point) for point in progress["curve"])
+        progress["interval"] = progress["interval"] and tuple(progress["interval"])
+        self.row = replace(self.row, **progress)
+
+
+_JUDGEMENT = ("curve", "score", "interval", "returns")
