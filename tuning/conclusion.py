@@ -91,7 +91,7 @@ def conclude(
             f"best trial {best.trial_id}{again}: score {best.score:.4g}, "
             f"knobs {json.dumps(best.knobs)}"
         )
-        _keep_best(folder, best)
+        _keep_best(folder, best, plan.sweep_id)
         comparison = _compare(plan, folder, table, best, say)
     bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
     if bound is not None:
@@ -120,12 +120,12 @@ def conclude(
     }
 
 
-def _keep_best(folder: Path, best: Trial) -> None:
+def _keep_best(folder: Path, best: Trial, sweep: str) -> None:
     """Copy the best trial's checkpoint and row to ``best/``."""
     target = folder / "best"
     saved = _checkpoint(folder, best)
     saved.save(target / "checkpoint.safetensors")
-    replace_file(target / "trial.json", best.to_json() + "\n")
+    replace_file(target / "trial.json", best.to_json(sweep) + "\n")
 
 
 def _compare(
