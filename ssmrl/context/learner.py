@@ -14,7 +14,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.context.by_memory import NETWORKS, PLAYED
 from ssmrl.context.inference import inference_inputs, inference_loss
 from ssmrl.context.networks import ContextNetworks, hidden_code
-from ssmrl.context.replay import Replay, rewarded
+from ssmrl.context.replay import Replay, Transitions, rewarded
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.envs.families import get_family
 from ssmrl.learner import Learner, Metrics
@@ -28,6 +28,7 @@ from ssmrl.seeding import Purpose, stream
 from ssmrl.types import Params
 
 MAX_TEMPERATURE = 100.0
+_GATHERED = 16  # updates whose batches are gathered together: enough to spare calls, not the cache
 
 
 class ContextLearner(Learner):
@@ -186,13 +187,21 @@ class ContextLearner(Learner):
         parameters = others.float().unflatten(0, (num_updates, num_other))
         codes = self._code.encode(others).float().unflatten(0, (num_updates, num_other))
         losses: Losses | None = None
-        for number in range(num_updates):
-            noise = torch.randn(2, meta.batch_size, networks.action_dim, generator=generator)
-            batch = self.batch(places[number], parameters[number], codes[number])
-            found = self._sac.update(batch, noise, moves_actor=(number + 1) % meta.actor_every == 0)
-            losses = losses if found is None else found
+        for start in range(0, num_updates, _GATHERED):
+            part = slice(start, start + _GATHERED)
+            batches = self.batches(places[part], parameters[part], codes[part])
+            noise = torch.randn(
+                len(places[part]), 2, meta.batch_size, networks.action_dim, generator=generator
+            )
+            for offset in range(len(noise)):
+                found = self._sac.update(
+                    Batch(*(leaf[offset] for leaf in batches)),
+                    noise[offset],
+                    moves_actor=(start + offset + 1) % meta.actor_every == 0,
+                )
+                losses = losses if found is None else found
         return {
-            "temperature": float(networks.log_temperature.exp()),
+            "temperature": float(networks.log_temperature.detach().exp()),
             **(
                 {}
                 if losses is None
@@ -203,26 +212,30 @@ class ContextLearner(Learner):
             ),
         }
 
-    def batch(self, places: Tensor, parameters: Tensor, codes: Tensor) -> Batch:
-        """Transitions of the replay, the first of them paid by other tasks.
+    def batches(self, places: Tensor, parameters: Tensor, codes: Tensor) -> Batch:
+        """Transitions for some updates, the first of each batch paid by other tasks.
 
         Args:
-            places: Which transitions, ``(M,)``.
-            parameters: Hidden variables of the other tasks, ``(L, P)``.
-            codes: Theirs, ``(L, Z)``.
+            places: Which transitions, ``(U, M)``.
+            parameters: Hidden variables of the other tasks, ``(U, L, P)``.
+            codes: Theirs, ``(U, L, Z)``.
+
+        Returns:
+            A batch whose leaves are ``(U, M, ...)``.
         """
-        raw = self.replay.take(places)
-        reward, code = raw.reward, raw.code
-        if len(parameters):
+        raw = self.replay.take(places.flatten())
+        raw = Transitions(*(leaf.unflatten(0, places.shape) for leaf in raw))
+        num_other = codes.shape[1]
+        reward = raw.reward
+        if num_other:
             reward = rewarded(reward, raw.motion, self._config, parameters)
-            code = torch.cat([codes, code[len(codes) :]])
         return Batch(
             self.networks.normalised(raw.observation),
             raw.action,
             reward,
             self.networks.normalised(raw.next_observation),
             raw.continues,
-            code,
+            torch.cat([codes, raw.code[:, num_other:]], dim=1),
         )
 
     def _check(self, statistics: Mapping[str, float]) -> None:

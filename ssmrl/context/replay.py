@@ -171,16 +171,17 @@ def rewarded(reward: Tensor, motion: Tensor, config: TrainConfig, parameters: Te
     """Rewards with those of other tasks in place of the first ones.
 
     Args:
-        reward: As they were paid, ``(M,)``.
-        motion: Columns of ``Motion``, ``(M, D + 3)``.
+        reward: As they were paid, ``(..., M)``.
+        motion: Columns of ``Motion``, ``(..., M, D + 3)``.
         config: Says which family.
-        parameters: Of the other tasks, ``(L, P)``, for the first ``L`` transitions.
+        parameters: Of the other tasks, ``(..., L, P)``, for the first ``L`` transitions.
     """
     formula = get_family(config.env.task).reward
     assert formula is not None, "callers relabel only where rewards tell"
-    columns = motion[: len(parameters)].float()
+    num_other = parameters.shape[-2]
+    columns = motion[..., :num_other, :].to(parameters.dtype)
     other = formula.total(parameters, Motion.of_columns(columns))
-    return torch.cat([other, reward[len(parameters) :]])
+    return torch.cat([other, reward[..., num_other:]], dim=-1)
 
 
 def replay_bytes(config: TrainConfig) -> int:
