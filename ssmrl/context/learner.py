@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssmrl.checkpoint import read_tensors, write_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.context.by_memory import NETWORKS, PLAYED
-from ssmrl.context.inference import inference_inputs, inference_loss
+from ssmrl.context.inference import inference_inputs, inference_loss, with_rewards
 from ssmrl.context.networks import ContextNetworks, hidden_code
-from ssmrl.context.replay import Replay, Transitions, rewarded
+from ssmrl.context.replay import Replay, Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.envs.families import get_family
 from ssmrl.learner import Learner, Metrics
@@ -57,7 +58,7 @@ class ContextLearner(Learner):
         self._optimizers = self._sac.optimizers | {
             "inference": torch.optim.Adam(self._inference, meta.outer_lr, fused=True)
         }
-        self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
+        self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
         self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
         self.num_episodes = self.num_reported_episodes = meta.episodes_per_task
@@ -75,11 +76,12 @@ class ContextLearner(Learner):
         sampled = time.perf_counter()
         if mode is Mode.RANDOM:
             self.networks.set_statistics(self.replay.observations())
-            self._inputs.clear()
+            self._lanes.clear()
         words = stream(config.seed, Purpose.UPDATES, self.iteration).generate_state(4)
         generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
         self.iteration += 1
-        statistics = self._infer(generator) | self._update(generator, np.random.default_rng(words))
+        rng = np.random.default_rng(words)
+        statistics = self._infer(generator, rng) | self._update(generator, rng)
         self._check(statistics)
         returns = [float(episode_return(trajectory).mean()) for trajectory in trajectories]
         return Metrics(
@@ -137,10 +139,10 @@ class ContextLearner(Learner):
             if path not in kept:
                 path.unlink()
 
-    def _infer(self, generator: torch.Generator) -> dict[str, float]:
+    def _infer(self, generator: torch.Generator, rng: np.random.Generator) -> dict[str, float]:
         """Updates of the inference model on the newest meta-episodes."""
         meta = self._config.meta
-        inputs, code = self._newest_lanes()
+        inputs, code = self._newest_lanes(rng)
         loss = error = torch.zeros(())
         num_updates = round(meta.inference_updates_per_env_step * self.env_steps_per_iteration)
         size = min(meta.inference_batch, len(inputs))
@@ -156,24 +158,39 @@ class ContextLearner(Learner):
             error = (estimate.mean - wanted).detach().abs().mean()
         return {"inference_loss": float(loss.detach()), "inference_error": float(error)}
 
-    def _newest_lanes(self) -> tuple[Tensor, Tensor]:
-        """Inputs and codes of the meta-episodes that the inference model learns from."""
+    def _newest_lanes(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs and codes of the meta-episodes that the inference model learns from.
+
+        Where rewards tell the task, every meta-episode is there a second time, paid by another
+        task. Otherwise what a lane does would give its task away, since it does what it believes:
+        the model would learn to believe itself, and a wrong belief would never be given up.
+
+        References:
+            Ortega et al. 2021, "Shaking the foundations: delusions in sequence models for
+            interaction and control", section 3.
+        """
         meta = self._config.meta
         window = max(1, meta.inference_env_steps // self.env_steps_per_iteration)
         numbers = self.replay.kept[-window:]
-        self._inputs = {
-            number: self._inputs[number] if number in self._inputs else self._lane_inputs(number)
+        self._lanes = {
+            number: self._lanes[number] if number in self._lanes else self._lane_inputs(number)
             for number in numbers
         }
-        inputs, codes = zip(*self._inputs.values(), strict=True)
-        return torch.cat(inputs), torch.cat(codes)
+        inputs, codes, motions = map(torch.cat, zip(*self._lanes.values(), strict=True))
+        if self._family.reward is None or meta.relabelled == 0.0:
+            return inputs, codes
+        others = torch.from_numpy(self._family.train.sample_array(rng, len(inputs)))
+        again = with_rewards(inputs, paid_by(motions, others.unsqueeze(1), self._config).float())
+        return torch.cat([inputs, again]), torch.cat([codes, self._code.encode(others).float()])
 
-    def _lane_inputs(self, number: int) -> tuple[Tensor, Tensor]:
+    def _lane_inputs(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         lanes = self.replay.lanes(number, self._config.meta.episodes_per_task)
         seen = self.networks.normalised(lanes["observation"])
-        last_action = torch.nn.functional.pad(lanes["action"][:, :-1], (0, 0, 1, 0))
-        last_reward = torch.nn.functional.pad(lanes["reward"][:, :-1], (1, 0))
-        return inference_inputs(seen, last_action, last_reward, lanes["first"]), lanes["code"]
+        last_action = functional.pad(lanes["action"][:, :-1], (0, 0, 1, 0))
+        inputs = inference_inputs(
+            seen, last_action, torch.zeros_like(lanes["reward"]), lanes["first"]
+        )
+        return with_rewards(inputs, lanes["reward"]), lanes["code"], lanes["motion"]
 
     def _update(self, generator: torch.Generator, rng: np.random.Generator) -> dict[str, float]:
         """Updates of actor and critics on the whole replay."""
@@ -228,7 +245,8 @@ class ContextLearner(Learner):
         num_other = codes.shape[1]
         reward = raw.reward
         if num_other:
-            reward = rewarded(reward, raw.motion, self._config, parameters)
+            other = paid_by(raw.motion[:, :num_other], parameters, self._config)
+            reward = torch.cat([other, reward[:, num_other:]], dim=1)
         return Batch(
             self.networks.normalised(raw.observation),
             raw.action,
