@@ -13,7 +13,8 @@ from torch.nn import functional
 from ssmrl.checkpoint import read_tensors, write_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.context.by_memory import NETWORKS, PLAYED
-from ssmrl.context.inference import inference_inputs, inference_loss, with_rewards
+from ssmrl.context.inference import inference_inputs, with_rewards
+from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.replay import Replay, Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
@@ -54,10 +55,8 @@ class ContextLearner(Learner):
         self.networks = ContextNetworks(config, *env_shape(config.env))
         self.replay = Replay(config)
         self._sac = SoftActorCritic(self.networks, meta)
-        self._inference = list(self.networks.inference.parameters())
-        self._optimizers = self._sac.optimizers | {
-            "inference": torch.optim.Adam(self._inference, meta.outer_lr, fused=True)
-        }
+        self._training = InferenceTraining(self.networks.inference, config)
+        self._optimizers = self._sac.optimizers | {"inference": self._training.optimizer}
         self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
         self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
@@ -143,20 +142,8 @@ class ContextLearner(Learner):
         """Updates of the inference model on the newest meta-episodes."""
         meta = self._config.meta
         inputs, code = self._newest_lanes(rng)
-        loss = error = torch.zeros(())
         num_updates = round(meta.inference_updates_per_env_step * self.env_steps_per_iteration)
-        size = min(meta.inference_batch, len(inputs))
-        for _ in range(num_updates):
-            chosen = torch.randint(len(inputs), (size,), generator=generator)
-            wanted = code[chosen].unsqueeze(1)
-            estimate = self.networks.inference.scan(inputs[chosen])
-            loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
-            gradients = torch.autograd.grad(loss, self._inference)
-            for parameter, gradient in zip(self._inference, gradients, strict=True):
-                parameter.grad = gradient
-            self._optimizers["inference"].step()
-            error = (estimate.mean - wanted).detach().abs().mean()
-        return {"inference_loss": float(loss.detach()), "inference_error": float(error)}
+        return self._training.update(inputs, code, num_updates, generator)
 
     def _newest_lanes(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Inputs and codes of the meta-episodes that the inference model learns from.

@@ -206,7 +206,12 @@ class ContextNetworks(nn.Module):
         self.target = ParallelMLP(*critics, generator).requires_grad_(False)
         self.target.load_state_dict(self.critic.state_dict())
         self.inference = TaskInference(
-            config.policy, observation_dim, action_dim, self.code_dim, generator
+            config.policy,
+            observation_dim,
+            action_dim,
+            self.code_dim,
+            generator,
+            predicts=meta.num_inner_steps > 0,
         )
         self.log_temperature = nn.Parameter(torch.tensor(math.log(meta.init_temperature)))
         self.register_buffer("center", torch.zeros(observation_dim))
