@@ -144,7 +144,8 @@ class ParallelMLP(nn.Module):
 def _factor(total: Float[Tensor, "K M H"]) -> Float[Tensor, "K M 1"]:
     """One over the root mean square of each row."""
     length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
-    return 1.0 / (length * total.shape[-1] ** -0.5 + 1e-5)
+    factor: Tensor = 1.0 / (length * total.shape[-1] ** -0.5 + 1e-5)
+    return factor
 
 
 def _back(way: Passed, layer: int, upstream: Float[Tensor, "K M H"]) -> Float[Tensor, "K M H"]:

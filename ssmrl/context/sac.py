@@ -82,14 +82,16 @@ def critic_target(
     action, log_prob = squashed(networks.actor(seen)[0], noise)
     value = networks.target(torch.cat([seen, action], dim=-1)).amin(0)[:, 0]
     soft = value - networks.log_temperature.exp() * log_prob
-    return batch.reward + discount * batch.continues * soft
+    target: Tensor = batch.reward + discount * batch.continues * soft
+    return target
 
 
 def critic_loss(networks: ContextNetworks, batch: Batch, target: Float[Tensor, " M"]) -> Tensor:
     """Squared error of both critics, summed over them."""
     inputs = torch.cat([batch.observation, batch.code, batch.action], dim=-1)
     value = networks.critic(inputs)[..., 0]
-    return (value - target).square().mean(-1).sum()
+    loss: Tensor = (value - target).square().mean(-1).sum()
+    return loss
 
 
 def actor_loss(
