@@ -116,6 +116,7 @@ class SoftActorCritic:
     Args:
         networks: Trained in place.
         settings: Step size, discount, rates.
+        fused: Whether an optimiser's step is one kernel, which not every device has.
 
     References:
         Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", algorithm 1; Fujimoto
@@ -123,14 +124,16 @@ class SoftActorCritic:
         and an actor that moves less often).
     """
 
-    def __init__(self, networks: ContextNetworks, settings: ContextSettings) -> None:
+    def __init__(
+        self, networks: ContextNetworks, settings: ContextSettings, *, fused: bool = True
+    ) -> None:
         self._networks, self._settings = networks, settings
         self._target_entropy = -0.5 * networks.action_dim
         lr = settings.learning_rate
         self.optimizers = {
-            "critic": torch.optim.Adam([networks.critic.flat], lr, fused=True),
+            "critic": torch.optim.Adam([networks.critic.flat], lr, fused=fused),
             "actor": torch.optim.Adam(
-                [networks.actor.flat, networks.log_temperature], lr, fused=True
+                [networks.actor.flat, networks.log_temperature], lr, fused=fused
             ),
         }
 
