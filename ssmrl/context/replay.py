@@ -65,7 +65,8 @@ class Replay:
     @property
     def num_rows(self) -> int:
         """Episodes that are kept."""
-        return min(self._num_added, self._num_groups) * self._group
+        num_rows: int = min(self._num_added, self._num_groups) * self._group
+        return num_rows
 
     @property
     def num_env_steps(self) -> int:
@@ -185,7 +186,7 @@ def paid_by(motion: Tensor, parameters: Tensor, config: TrainConfig) -> Tensor:
 
 def replay_bytes(config: TrainConfig) -> int:
     """What the replay takes of the memory when it is full [bytes]."""
-    group = config.meta.num_lanes * config.meta.episodes_per_task
+    group: int = config.meta.num_lanes * config.meta.episodes_per_task
     row = sum(math.prod(size) * dtype.itemsize for size, dtype in _row_shapes(config).values())
     return _num_groups(config) * group * row
 
