@@ -103,6 +103,7 @@ class MemoryLearningRun:
         row["evaluation_cpu_seconds"] = time.process_time() - started
         self.rows.append(row)
         self.save()
+        self.curve.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.curve, _csv(self.rows))
         return row
 
