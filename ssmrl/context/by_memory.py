@@ -115,6 +115,7 @@ class MemoryPlayer:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._networks = ContextNetworks(config, *env_shape(config.env))
+        self.num_reported_episodes: int = config.meta.episodes_per_task
 
     def adaptation(self, params: Params, play: Play) -> MemoryAdaptation:
         """The policy with these parameters, for this play.
@@ -140,6 +141,11 @@ class MemoryPlayer:
             given=given,
             is_given=is_given,
         )
+
+    def initial_params(self) -> Params:
+        """Of the networks that the configuration starts from, without the critics."""
+        networks = self._networks.state_dict()
+        return {name: value for name, value in networks.items() if name.startswith(PLAYED)}
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:

@@ -192,7 +192,7 @@ class ContextLearner(Learner):
             found = self._sac.update(batch, noise, moves_actor=(number + 1) % meta.actor_every == 0)
             losses = losses if found is None else found
         return {
-            "temperature": float(networks.log_temperature.exp()),
+            "temperature": float(networks.log_temperature.detach().exp()),
             **(
                 {}
                 if losses is None
