@@ -132,7 +132,7 @@ def _csv(rows: list[dict[str, float]]) -> str:
 
 
 @app.command()
-def memory_learning(
+def memory_learning(  # noqa: PLR0917  # one parameter a flag
     task: Annotated[str, typer.Option(help="Task family.")] = "ant-vel",
     seconds: Annotated[float, typer.Option(help="CPU time of training [s].")] = 600.0,
     every: Annotated[float, typer.Option(help="CPU time between evaluations [s].")] = 60.0,
