@@ -54,6 +54,8 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         is_given: Which lanes are told, ``(N, B)``.
     """
 
+    mixes_tasks = True
+
     def __init__(
         self,
         networks: ContextNetworks,

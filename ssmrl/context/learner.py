@@ -41,6 +41,7 @@ class ContextLearner(Learner):
 
     Args:
         config: Of context-sac; its seed decides everything but what is collected.
+        networks: Trained in place; fresh ones if left out.
 
     Raises:
         ValueError: If the family's hidden variable cannot be inferred, or the replay is too small.
@@ -48,11 +49,11 @@ class ContextLearner(Learner):
 
     knows_nothing_at_first = False
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, networks: ContextNetworks | None = None) -> None:
         meta = config.meta
         self._config, self._code = config, hidden_code(config)
         self._family = get_family(config.env.task)
-        self.networks = ContextNetworks(config, *env_shape(config.env))
+        self.networks = networks or ContextNetworks(config, *env_shape(config.env))
         self.replay = Replay(config)
         self._sac = SoftActorCritic(self.networks, meta)
         self._training = InferenceTraining(self.networks.inference, config)
@@ -92,6 +93,10 @@ class ContextLearner(Learner):
             time.perf_counter() - sampled,
             statistics,
         )
+
+    def optimizers(self) -> dict[str, torch.optim.Adam]:
+        """By the name of what each moves."""
+        return dict(self._optimizers)
 
     def params(self) -> Params:
         """Actor, inference and statistics; the critics are not needed to act."""

@@ -1,13 +1,14 @@
 """What to play, said in data that travels, and having it played in this process."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
 from ssmrl.adaptation.adaptation import Adaptation
+from ssmrl.adaptation.of_some_tasks import OfSomeTasks
 from ssmrl.config import TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.rollout.assignment import Assignment
@@ -96,8 +97,38 @@ class LocalCollector:
 
     def __call__(self, params: Params, play: Play) -> list[Trajectory]:
         """Have a meta-episode played."""
+        return self._played(self._player.adaptation(params, play), play)
+
+    def of_some_tasks(self, params: Params, play: Play, tasks: slice) -> list[Trajectory]:
+        """Have a meta-episode played with some of its tasks; bit for bit as among all of them.
+
+        Args:
+            params: Of the policy.
+            play: All tasks.
+            tasks: Which.
+
+        Raises:
+            ValueError: If the policy is to be told the rewards of a task that is not among them.
+        """
+        assignment, num_tasks = play.assignment, len(play.assignment.tasks)
+        own = replace(
+            play, assignment=Assignment(assignment.tasks[tasks], assignment.streams[tasks])
+        )
+        if len(own.assignment.tasks) == num_tasks:
+            return self(params, play)
+        if play.mode is Mode.OTHER_REWARDS:
+            raise ValueError(
+                "`tasks` must be all of them where `mode` is 'other rewards', but got "
+                f"{len(own.assignment.tasks)} of {num_tasks}; play them in one place"
+            )
+        adaptation = self._player.adaptation(params, play)
+        if adaptation.mixes_tasks:
+            return self._played(OfSomeTasks(adaptation, tasks, num_tasks), own)
+        return self(params, own)
+
+    def _played(self, adaptation: Adaptation[Any], play: Play) -> list[Trajectory]:
         return self._worker.meta_episode(
-            self._player.adaptation(params, play),
+            adaptation,
             play.assignment,
             num_episodes=play.num_episodes,
             num_lanes=play.num_lanes,
