@@ -1,9 +1,11 @@
 """What to play, said in data that travels, and having it played in this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
+
+from torch import Tensor
 
 from ssmrl.adaptation.adaptation import Adaptation
 from ssmrl.adaptation.of_some_tasks import OfSomeTasks
@@ -49,6 +51,31 @@ class Play:
             )
 
 
+class Player(Protocol):
+    """Makes policies of parameters; made of a configuration.
+
+    Attributes:
+        keeps_motion: Whether what is played must say what its rewards were made of.
+        num_reported_episodes: Episodes with one task that a full evaluation plays.
+    """
+
+    keeps_motion: bool
+    num_reported_episodes: int
+
+    def adaptation(self, params: Params, play: Play) -> Adaptation[Any]:
+        """The policy with these parameters, for this play."""
+        ...
+
+    def initial_params(self) -> Params:
+        """Parameters with the names, shapes and types of those that it plays."""
+        ...
+
+    @staticmethod
+    def params_of(tensors: Mapping[str, Tensor]) -> Params:
+        """What acting needs of a checkpoint's tensors."""
+        ...
+
+
 Collect: TypeAlias = Callable[[Params, Play], list[Trajectory]]
 """Has a meta-episode played with some parameters, here or elsewhere: ``K`` trajectories."""
 
@@ -62,7 +89,7 @@ class LocalCollector:
     """
 
     def __init__(self, config: TrainConfig, num_threads: int = 0) -> None:
-        self._player = ALGORITHMS[config.algorithm].player_type()(config)
+        self._player: Player = ALGORITHMS[config.algorithm].player_type()(config)
         self._worker = RolloutWorker(
             config.env, num_threads, keeps_motion=self._player.keeps_motion
         )
