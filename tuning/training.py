@@ -10,7 +10,7 @@ from typing import Any
 
 from ray import tune
 
-from cluster.algorithm import NUM_LOST_PARTS
+from cluster.divided_play import NUM_LOST_PARTS
 from cluster.metrics import RunMetrics, RunName
 from ssmrl.config import TrainConfig
 from ssmrl.run import NUM_EVALUATIONS, Engine, LocalEngine, Row, TrainingRun
