@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
-from ray.tune.result import TRAINING_ITERATION
+from ray.tune.result import TRAINING_ITERATION  # type: ignore[attr-defined]
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
