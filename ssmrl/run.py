@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -56,6 +56,7 @@ class Row:
     metrics: Metrics | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Where a run's work is done: in this process, or on a cluster."""
 
