@@ -12,6 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
+from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -48,6 +49,9 @@ __all__ = [
     "repair_journal",
     "row_name",
 ]
+
+STEP = "judged_at"
+"""The key in a result of the env steps that a score stands for [env steps]."""
 
 
 class StudySearcher(Searcher):
@@ -201,14 +205,19 @@ class StudySearcher(Searcher):
         return self._point(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Reports an intermediate score, if there is a finite one that was not reported yet."""
-        step = result.get("training_iteration")
+        """Reports an intermediate score, if there is a finite one that was not reported yet.
+
+        Its step is in env steps: samplers rank a trial that was stopped by its last step before
+        its score, and an iteration is not as long for every point.
+        """
+        step = result.get(STEP)
         # A trial that was restarted from a checkpoint repeats iterations; Optuna keeps the first.
         if step is None or step <= self._last_step.get(trial_id, 0):
             return
         if _is_finite(result.get(self.metric)) and not self._is_outside(trial_id):
             self._last_step[trial_id] = step
-            self._optuna_search.on_trial_result(trial_id, result)
+            told = {**result, TRAINING_ITERATION: step}  # what Tune's wrapper takes for the step
+            self._optuna_search.on_trial_result(trial_id, told)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from ssmrl.adaptation.adaptation import Adaptation, Decision
 from ssmrl.config import TrainConfig
+from ssmrl.context.adapting_memory import AdaptingMemory
 from ssmrl.context.inference import inference_inputs
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.sac import squashed
 from ssmrl.rollout.play import Mode, Play
 from ssmrl.rollout.worker import env_shape
-from ssmrl.types import Hidden, Params, Trajectory
+from ssmrl.types import Params, Trajectory
 
 PLAYED = ("actor.", "inference.", "center", "inverse_scale")
 """How the names of those tensors begin that acting needs: the critics stay at home."""
@@ -28,12 +30,12 @@ class MemoryState:
     """What is known of the tasks.
 
     Attributes:
-        hidden: The memory, ``(N * B, S)``.
+        hidden: The memory, ``(N * B, S)``; and the weights too where lanes adapt them.
         last_action: ``(N, B, A)``; zeros at the start of a meta-episode.
         last_reward: ``(N, B)``; zeros there too.
     """
 
-    hidden: Hidden
+    hidden: Any
     last_action: Tensor
     last_reward: Tensor
 
@@ -43,6 +45,7 @@ class MemoryAdaptation(Adaptation[MemoryState]):
 
     Args:
         networks: Actor and inference; they are not changed.
+        memory: What infers the task, if not the networks' inference model as it is.
         explores: Whether actions are drawn; otherwise they are the mode.
         is_random: Act uniformly at random instead.
         remembers: Whether the memory is used; without it the estimate stays in the middle of the
@@ -51,10 +54,13 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         is_given: Which lanes are told, ``(N, B)``.
     """
 
+    mixes_tasks = True
+
     def __init__(
         self,
         networks: ContextNetworks,
         *,
+        memory: AdaptingMemory | None = None,
         explores: bool = False,
         is_random: bool = False,
         remembers: bool = True,
@@ -62,13 +68,15 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         is_given: Tensor | None = None,
     ) -> None:
         self._networks = networks
+        # Two kinds of memory with the same two calls; what one remembers is its own affair.
+        self._memory: Any = networks.inference if memory is None else memory
         self._explores, self._is_random, self._remembers = explores, is_random, remembers
         self._given, self._is_given = given, is_given
 
     def begin(self, num_tasks: int, num_lanes: int) -> MemoryState:
         """An empty memory."""
         return MemoryState(
-            self._networks.inference.init_hidden(num_tasks * num_lanes),
+            self._memory.init_hidden(num_tasks * num_lanes),
             torch.zeros(num_tasks, num_lanes, self._networks.action_dim),
             torch.zeros(num_tasks, num_lanes),
         )
@@ -81,7 +89,7 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         networks, lanes = self._networks, first.shape
         seen = networks.normalised(observation)
         inputs = inference_inputs(seen, state.last_action, state.last_reward, first)
-        estimate, hidden = networks.inference.step(inputs.flatten(0, 1), state.hidden)
+        estimate, hidden = self._memory.step(inputs.flatten(0, 1), state.hidden)
         code = estimate.mean.clamp(-1.0, 1.0).unflatten(0, lanes)
         if not self._remembers:
             code = torch.zeros_like(code)
@@ -115,6 +123,7 @@ class MemoryPlayer:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._networks = ContextNetworks(config, *env_shape(config.env))
+        self.num_reported_episodes: int = config.meta.episodes_per_task
 
     def adaptation(self, params: Params, play: Play) -> MemoryAdaptation:
         """The policy with these parameters, for this play.
@@ -134,12 +143,25 @@ class MemoryPlayer:
             is_given = acts_on_own_estimate(play, share).logical_not()
         return MemoryAdaptation(
             self._networks,
+            memory=self._adapting_memory(play.mode),
             explores=play.mode is Mode.EXPLORE,
             is_random=play.mode is Mode.RANDOM,
             remembers=play.mode is not Mode.OFF,
             given=given,
             is_given=is_given,
         )
+
+    def _adapting_memory(self, mode: Mode) -> AdaptingMemory | None:
+        """Where gradient steps are asked for, and the estimate is used."""
+        uses_estimate = mode in (Mode.EXPLORE, Mode.USED, Mode.OTHER_REWARDS)
+        if not (self._config.meta.num_inner_steps and uses_estimate):
+            return None
+        return AdaptingMemory(self._networks.inference, self._config)
+
+    def initial_params(self) -> Params:
+        """Of the networks that the configuration starts from, without the critics."""
+        networks = self._networks.state_dict()
+        return {name: value for name, value in networks.items() if name.startswith(PLAYED)}
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssmrl.config import SequenceConfig
 from ssmrl.models.actor import make_policy
-from ssmrl.types import Hidden
+from ssmrl.types import Hidden, Params
 
 LOG_VARIANCE_RANGE = (-8.0, 3.0)
 
@@ -29,6 +30,9 @@ class TaskInference(nn.Module):
     """Any sequence model over the inputs of RL^2, with an estimate for output.
 
     The memory lives over a meta-episode. That an episode starts is an input, and empties nothing.
+    Where gradient steps adapt the model to what it has seen, it also predicts, for these steps need
+    a loss that a test can compute: after the estimate's ``2 * Z`` numbers come the reward of the
+    next action and the change of the observation.
 
     Args:
         config: Which sequence model, and its sizes.
@@ -36,9 +40,12 @@ class TaskInference(nn.Module):
         action_dim: ``A``.
         code_dim: Numbers of the hidden variable's code, ``Z``.
         generator: Where the initial weights come from.
+        predicts: Whether the model has outputs for the next reward and observation.
 
     Attributes:
         model: The sequence model.
+        code_dim: ``Z``.
+        observation_dim: ``O``.
 
     References:
         Humplik et al. 2019, "Meta Reinforcement Learning as Task Inference", section 4 (training
@@ -53,12 +60,16 @@ class TaskInference(nn.Module):
         action_dim: int,
         code_dim: int,
         generator: torch.Generator,
+        *,
+        predicts: bool = False,
     ) -> None:
         super().__init__()
+        self.code_dim, self.observation_dim = code_dim, observation_dim
+        output_dim = 2 * code_dim + (1 + observation_dim if predicts else 0)
         seed = int(torch.randint(2**62, (1,), generator=generator))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = make_policy(config, observation_dim + action_dim + 2, 2 * code_dim)
+            self.model = make_policy(config, observation_dim + action_dim + 2, output_dim)
 
     def init_hidden(self, batch_size: int) -> Hidden:
         """An empty memory for each sequence."""
@@ -69,14 +80,38 @@ class TaskInference(nn.Module):
     ) -> tuple[Estimate, Float[Tensor, "M S"]]:
         """One env step further."""
         output, next_hidden = self.model.step(inputs, hidden)
-        return _estimate(output), next_hidden
+        return self.estimate(output), next_hidden
 
     def scan(self, inputs: Float[Tensor, "M T I"]) -> Estimate:
         """Whole meta-episodes from their start, the estimate before each action."""
         hidden = self.model.init_hidden(len(inputs))
         never = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
         output, _ = self.model.scan(inputs, hidden, never)
-        return _estimate(output)
+        return self.estimate(output)
+
+    def by_lane(
+        self, params: Params, inputs: Float[Tensor, "M *T I"], hidden: Float[Tensor, "M S"]
+    ) -> tuple[Float[Tensor, "M *T D"], Float[Tensor, "M S"]]:
+        """The output, a step or a scan, where each lane has weights of its own.
+
+        Args:
+            params: Of ``model``, every leaf ``(M, ...)``.
+            inputs: One step of each lane, or whole sequences.
+            hidden: The memory before.
+        """
+
+        def lane(params: Params, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            arguments = (inputs.unsqueeze(0), hidden.unsqueeze(0))
+            output, next_hidden = torch.func.functional_call(self.model, params, arguments)
+            return output[0], next_hidden[0]
+
+        result: tuple[Tensor, Tensor] = torch.func.vmap(lane)(params, inputs, hidden)
+        return result
+
+    def estimate(self, output: Float[Tensor, "*batch D"]) -> Estimate:
+        """The part of the model's output that says what the hidden task is."""
+        mean, log_variance = output[..., : 2 * self.code_dim].chunk(2, dim=-1)
+        return Estimate(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
 
 def inference_inputs(
@@ -98,12 +133,20 @@ def inference_inputs(
     return torch.cat([observation, last_action, last, starts], dim=-1)
 
 
+def with_rewards(
+    inputs: Float[Tensor, "*batch T I"], reward: Float[Tensor, "*batch T"]
+) -> Float[Tensor, "*batch T I"]:
+    """Inputs of whole meta-episodes with other rewards, each told one step after it was paid."""
+    told = functional.pad(reward[..., :-1], (1, 0)).unsqueeze(-1)
+    return torch.cat([inputs[..., :-2], told, inputs[..., -1:]], dim=-1)
+
+
 def inference_loss(estimate: Estimate, code: Float[Tensor, "*batch Z"]) -> Tensor:
     """Mean negative log likelihood of the true code, without its constant [nat]."""
+    return surprise(estimate, code).mean()
+
+
+def surprise(estimate: Estimate, code: Float[Tensor, "*batch Z"]) -> Float[Tensor, "*batch"]:
+    """Negative log likelihood of the true code by step, without its constant [nat]."""
     error = (code - estimate.mean).square() * torch.exp(-estimate.log_variance)
-    return (0.5 * (error + estimate.log_variance)).sum(-1).mean()
-
-
-def _estimate(output: Tensor) -> Estimate:
-    mean, log_variance = output.chunk(2, dim=-1)
-    return Estimate(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
+    return (0.5 * (error + estimate.log_variance)).sum(-1)

@@ -79,8 +79,8 @@ def critic_target(
 ) -> Float[Tensor, " M"]:
     """What both critics should say: reward, and the soft value of what follows."""
     seen = torch.cat([batch.next_observation, batch.code], dim=-1)
-    action, log_prob = squashed(networks.actor(seen)[0], noise)
-    value = networks.target(torch.cat([seen, action], dim=-1)).amin(0)[:, 0]
+    action, log_prob = squashed(networks.actor.passed(seen)[0][0], noise)
+    value = networks.target.passed(torch.cat([seen, action], dim=-1))[0].amin(0)[:, 0]
     soft = value - networks.log_temperature.exp() * log_prob
     target: Tensor = batch.reward + discount * batch.continues * soft
     return target

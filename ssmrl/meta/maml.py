@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,20 @@ from torch import Tensor, nn
 from ssmrl.checkpoint import CheckpointError, check_tensors, read_tensors, write_tensors
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.inner import inner_adapt, task_parts
-from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask, stack_tasks
+from ssmrl.meta.masks import Lengths
+from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask
+from ssmrl.meta.task_batch import TaskBatch, make_batch
 from ssmrl.types import Hidden, Params
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class _Objective(NamedTuple):
+    """What is descended within a task, on what it is judged, and in how many steps."""
+
+    support: LossFn | None
+    query: LossFn | None
+    num_steps: int
 
 
 class MetaMAML:
@@ -135,11 +145,9 @@ class MetaMAML:
         Raises:
             ValueError: If shapes do not fit, or ``num_steps`` is negative.
         """
-        _check_num_steps(num_steps)
+        objective = _objective(loss_fn, None, num_steps)
         return OrderedDict(
-            self._adapt(
-                loss_fn, num_steps, self._meta(), support_x, support_y, initial_hidden_state
-            )
+            self._adapt(objective, self._meta(), support_x, support_y, initial_hidden_state, None)
         )
 
     def meta_loss(
@@ -148,6 +156,9 @@ class MetaMAML:
         initial_hidden_state: Hidden | Sequence[Hidden] | None = None,
         loss_fn: LossFn | None = None,
         num_steps: int = 1,
+        *,
+        query_loss_fn: LossFn | None = None,
+        lengths: Lengths | None = None,
     ) -> Tensor:
         """Mean loss on the query data after adapting to the support data; changes nothing.
 
@@ -157,10 +168,8 @@ class MetaMAML:
             A scalar that carries the graph back to the model's parameters; under ``torch.no_grad``
             it carries none.
         """
-        _check_num_steps(num_steps)
-        stacked = stack_tasks(tasks)
-        hidden, hidden_axis = self._hidden_of_tasks(initial_hidden_state, len(tasks))
-        return self._mean_loss(loss_fn, num_steps, stacked, hidden, hidden_axis)
+        objective = _objective(loss_fn, query_loss_fn, num_steps)
+        return self._mean_loss(objective, self._batch(tasks, initial_hidden_state, lengths))
 
     def meta_gradient(
         self,
@@ -168,25 +177,24 @@ class MetaMAML:
         initial_hidden_state: Hidden | Sequence[Hidden] | None = None,
         loss_fn: LossFn | None = None,
         num_steps: int = 1,
+        *,
+        query_loss_fn: LossFn | None = None,
+        lengths: Lengths | None = None,
     ) -> tuple[float, Params]:
         """The meta-loss and its gradient by parameter, a few tasks at a time; changes nothing.
 
         The arguments are those of ``meta_update``.
         """
-        _check_num_steps(num_steps)
-        stacked = stack_tasks(tasks)
-        hidden, hidden_axis = self._hidden_of_tasks(initial_hidden_state, len(tasks))
+        objective = _objective(loss_fn, query_loss_fn, num_steps)
+        batch = self._batch(tasks, initial_hidden_state, lengths)
         params = self._functional.params()
         total = {name: torch.zeros_like(value) for name, value in params.items()}
         mean = 0.0
-        rows = max(stacked[part][0, ..., 0].numel() for part in (0, 2))
+        rows = max(batch.data[part][0, ..., 0].numel() for part in (0, 2))
         for part in task_parts(len(tasks), rows):
             share = (part.stop - part.start) / len(tasks)
-            own = hidden if hidden is None or hidden_axis is None else hidden[part]
             with torch.enable_grad():
-                loss = self._mean_loss(
-                    loss_fn, num_steps, [leaf[part] for leaf in stacked], own, hidden_axis
-                )
+                loss = self._mean_loss(objective, batch.part(part))
             gradients = torch.autograd.grad(loss, list(params.values()), materialize_grads=True)
             for name, gradient in zip(params, gradients, strict=True):
                 total[name] += share * gradient
@@ -199,6 +207,9 @@ class MetaMAML:
         initial_hidden_state: Hidden | Sequence[Hidden] | None = None,
         loss_fn: LossFn | None = None,
         num_steps: int = 1,
+        *,
+        query_loss_fn: LossFn | None = None,
+        lengths: Lengths | None = None,
     ) -> float:
         """One step of Adam on the meta-parameters, along the gradient through the adaptation.
 
@@ -211,6 +222,11 @@ class MetaMAML:
             loss_fn: Mean squared error if left out. It runs under ``vmap``: it must not branch on
                 values.
             num_steps: Gradient steps of the adaptation; with 0 this is training on all tasks.
+            query_loss_fn: Of the query, in place of ``loss_fn``.
+            lengths: Where tasks have unequal numbers of steps and their sequences are padded: how
+                many of each task count, ``(N,)``, or a pair of such tensors for support and
+                query, or of ``(N, T)`` masks. Losses then take which steps count, ``(B, T)``, as
+                a third argument.
 
         Returns:
             The meta-loss before the step.
@@ -219,7 +235,14 @@ class MetaMAML:
             ValueError: If there is no task, tasks are ragged, or shapes do not fit.
             DivergedError: If the meta-loss or its gradient is not finite; then nothing changed.
         """
-        value, gradient = self.meta_gradient(tasks, initial_hidden_state, loss_fn, num_steps)
+        value, gradient = self.meta_gradient(
+            tasks,
+            initial_hidden_state,
+            loss_fn,
+            num_steps,
+            query_loss_fn=query_loss_fn,
+            lengths=lengths,
+        )
         norm = torch.stack([each.norm() for each in gradient.values()]).norm()
         if not (math.isfinite(value) and bool(torch.isfinite(norm))):
             raise DivergedError(
@@ -282,79 +305,58 @@ class MetaMAML:
 
     def _adapt(
         self,
-        loss_fn: LossFn | None,
-        num_steps: int,
+        objective: _Objective,
         params: Params,
         x: Tensor,
         y: Tensor,
         hidden: Hidden | None,
+        mask: Tensor | None,
     ) -> Params:
         def loss(params: Params) -> Tensor:
-            return self._functional.loss(params, x, y, hidden, loss_fn)
+            return self._functional.loss(params, x, y, hidden, objective.support, mask)
 
         return inner_adapt(
             loss,
             params,
             lr=self._settings["inner_lr"],
-            num_steps=num_steps,
+            num_steps=objective.num_steps,
             first_order=self._settings["first_order"],
         )
 
-    def _mean_loss(
-        self,
-        loss_fn: LossFn | None,
-        num_steps: int,
-        stacked: list[Tensor],
-        hidden: Hidden | None,
-        hidden_axis: int | None,
-    ) -> Tensor:
+    def _mean_loss(self, objective: _Objective, batch: TaskBatch) -> Tensor:
         losses: Tensor = torch.func.vmap(
-            partial(self._task_loss, loss_fn, num_steps), in_dims=(None, 0, hidden_axis)
-        )(self._meta(), stacked, hidden)
+            partial(self._task_loss, objective),
+            in_dims=(None, 0, batch.hidden_axis, None if batch.masks is None else 0),
+        )(self._meta(), batch.data, batch.hidden, batch.masks)
         return losses.mean()
 
     def _task_loss(
         self,
-        loss_fn: LossFn | None,
-        num_steps: int,
+        objective: _Objective,
         params: Params,
         task: SupervisedTask,
         hidden: Hidden | None,
+        masks: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         support_x, support_y, query_x, query_y = task
-        adapted = self._adapt(loss_fn, num_steps, params, support_x, support_y, hidden)
-        return self._functional.loss(adapted, query_x, query_y, hidden, loss_fn)
+        support, query = (None, None) if masks is None else masks
+        adapted = self._adapt(objective, params, support_x, support_y, hidden, support)
+        return self._functional.loss(adapted, query_x, query_y, hidden, objective.query, query)
 
-    def _hidden_of_tasks(
-        self, hidden: Hidden | Sequence[Hidden] | None, num_tasks: int
-    ) -> tuple[Hidden | None, int | None]:
-        """The memory, and the axis of its tasks or None if all tasks share it."""
-        if hidden is None:
-            return None, None
-        if not isinstance(hidden, Tensor):
-            shapes = [tuple(each.shape) for each in hidden]
-            if len(hidden) != num_tasks or len(set(shapes)) != 1:
-                raise ValueError(
-                    f"`initial_hidden_state` must hold {num_tasks} hidden states of one shape, "
-                    f"one for each task, but got {shapes}"
-                )
-            return torch.stack(list(hidden)), 0
+    def _batch(
+        self,
+        tasks: Sequence[SupervisedTask],
+        hidden: Hidden | Sequence[Hidden] | None,
+        lengths: Lengths | None,
+    ) -> TaskBatch:
         shape = self._functional.hidden_shape(1)
-        shared_ndim = 2 if shape is None else len(shape)
-        if hidden.ndim == shared_ndim:
-            return hidden, None
-        if hidden.ndim != shared_ndim + 1 or hidden.shape[0] != num_tasks:
-            raise ValueError(
-                "`initial_hidden_state` must have the batch on axis 0, or the "
-                f"{num_tasks} tasks on axis 0 and the batch on axis 1, but got "
-                f"{tuple(hidden.shape)}"
-            )
-        return hidden, 0
+        return make_batch(tasks, hidden, lengths, hidden_ndim=2 if shape is None else len(shape))
 
 
-def _check_num_steps(num_steps: int) -> None:
+def _objective(loss_fn: LossFn | None, query_loss_fn: LossFn | None, num_steps: int) -> _Objective:
     if num_steps < 0:
         raise ValueError(f"`num_steps` must not be negative, but got {num_steps=}")
+    return _Objective(loss_fn, loss_fn if query_loss_fn is None else query_loss_fn, num_steps)
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssmrl.meta.masks import masked_mse
 from ssmrl.types import Hidden
 
-LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""From (prediction, target) to a scalar."""
+LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor] | Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From (prediction, target) to a scalar.
+
+Where lengths are unequal a third argument, the mask ``(B, T)``, says which steps count.
+"""
 
 SupervisedTask: TypeAlias = Sequence[Tensor]
 """``(support_x, support_y, query_x, query_y)``."""
@@ -112,6 +116,7 @@ class FunctionalModel:
         y: Tensor,
         hidden_state: Hidden | None,
         loss_fn: LossFn | None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Loss of these parameters on one batch, a scalar.
 
@@ -121,6 +126,7 @@ class FunctionalModel:
             y: The output's shape; a loss of your own may want another last axis, or integers.
             hidden_state: As in a call.
             loss_fn: Mean squared error if left out.
+            mask: Which steps count, ``(T,)``, handed to the loss as ``(B, T)``; all if left out.
 
         Raises:
             ValueError: If ``x``, ``y``, memory and output do not fit, or the loss is no scalar.
@@ -133,7 +139,10 @@ class FunctionalModel:
             )
         output, _ = self(params, x, hidden_state)
         _check_target(output, y, is_default=loss_fn is None)
-        loss = (functional.mse_loss if loss_fn is None else loss_fn)(output, y)
+        arguments = (output, y) if mask is None else (output, y, mask.expand(x.shape[:2]))
+        default = functional.mse_loss if mask is None else masked_mse
+        compute: Callable[..., Tensor] = default if loss_fn is None else loss_fn
+        loss = compute(*arguments)
         if loss.ndim != 0:
             raise ValueError(
                 f"`loss_fn` must return a scalar, but got shape {tuple(loss.shape)}; reduce it, "

@@ -11,7 +11,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.context import learner as learner_module
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import hidden_code
-from ssmrl.context.replay import Replay, replay_bytes, rewarded
+from ssmrl.context.replay import Replay, paid_by, replay_bytes
 from ssmrl.envs.families import get_family
 from ssmrl.envs.rewards import Motion
 from ssmrl.rollout.assignment import train_assignment
@@ -175,11 +175,8 @@ def test_own_tasks_pay_what_was_paid(task: str) -> None:
     exact = formula.total(own, Motion.of_columns(trajectory.motion.numpy()))
     assert np.array_equal(exact.astype(np.float32), trajectory.reward.numpy())
     spread = np.broadcast_to(own, (*trajectory.reward.shape, own.shape[-1])).copy()
-    fast = rewarded(
-        torch.zeros(trajectory.reward.numel()),
-        trajectory.motion.flatten(0, 2),
-        config,
-        torch.from_numpy(spread).flatten(0, 2).float(),
+    fast = paid_by(
+        trajectory.motion.flatten(0, 2), torch.from_numpy(spread).flatten(0, 2).float(), config
     )
     torch.testing.assert_close(
         fast, torch.from_numpy(exact).flatten().float(), rtol=1e-6, atol=1e-6
@@ -206,12 +203,10 @@ def test_other_tasks_pay_what_they_would_have_paid(task: str) -> None:
         assert family.reward is not None
         exact = family.reward.total(others, Motion.of_columns(columns))
         assert np.array_equal(exact, wanted.reward)
-        paid = torch.from_numpy(own.reward).float()
         motion, parameters = torch.from_numpy(columns), torch.from_numpy(others).float()
-        half = rewarded(paid, motion, config, parameters[:2])
-        first = torch.from_numpy(wanted.reward[:2]).float()
-        torch.testing.assert_close(half[:2], first, rtol=1e-6, atol=1e-6)
-        assert torch.equal(half[2:], paid[2:]), "the others stay as they were paid"
+        first = torch.from_numpy(wanted.reward).float()
+        other = paid_by(motion, parameters, config)
+        torch.testing.assert_close(other, first, rtol=1e-6, atol=1e-6)
         if wanted.terminated.any():
             break
 
@@ -223,9 +218,9 @@ def test_updates_draw_other_tasks_only_where_training_does(monkeypatch: pytest.M
     seen: list[Tensor] = []
     told: list[Tensor] = []
 
-    def spied(reward: Tensor, motion: Tensor, of: TrainConfig, parameters: Tensor) -> Tensor:
-        seen.append(parameters)
-        return rewarded(reward, motion, of, parameters)
+    def spied(motion: Tensor, parameters: Tensor, of: TrainConfig) -> Tensor:
+        seen.append(parameters.flatten(0, -2))
+        return paid_by(motion, parameters, of)
 
     update = learner._sac.update
 
@@ -233,16 +228,18 @@ def test_updates_draw_other_tasks_only_where_training_does(monkeypatch: pytest.M
         told.append(batch.code)  # type: ignore[attr-defined]
         return update(batch, *args, **knobs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(learner_module, "rewarded", spied)
+    monkeypatch.setattr(learner_module, "paid_by", spied)
     monkeypatch.setattr(learner._sac, "update", spied_update)
     learner.iterate(LocalCollector(config, 1))
-    drawn = torch.cat(seen)
-    assert len(drawn) == 40 * 16
+    of_updates = torch.cat(seen[1:])
+    assert len(of_updates) == 40 * 16
+    assert len(seen[0]) == config.meta.num_lanes, "every lane for the inference model"
+    drawn = torch.cat([seen[0].float(), of_updates])
     place = (drawn.double() / 3.0 * 10.0) % 1.0
     assert ((place < 0.45 + 1e-5) | (place > 0.55 - 1e-5)).all()
     assert ((place > 0.4) & (place < 0.6)).any(), "but close to them"
     code = torch.cat([each[:16] for each in told])
-    assert torch.allclose(code, hidden_code(config).encode(drawn), atol=1e-6)
+    assert torch.allclose(code, hidden_code(config).encode(of_updates), atol=1e-6)
 
 
 def test_where_the_dynamics_differ_nothing_is_paid_anew() -> None:
@@ -252,6 +249,7 @@ def test_where_the_dynamics_differ_nothing_is_paid_anew() -> None:
     metrics = learner.iterate(LocalCollector(config, 1))
     assert np.isfinite(list(metrics.statistics.values())).all()
     taken = learner.replay.take(torch.arange(32))
-    batch = learner.batch(torch.arange(32), torch.empty(0, 1), torch.empty(0, taken.code.shape[1]))
-    assert torch.equal(batch.reward, taken.reward)
-    assert torch.equal(batch.code, taken.code)
+    places, none = torch.arange(32).unsqueeze(0), torch.empty(1, 0, taken.code.shape[1])
+    batch = learner.batches(places, none, none)
+    assert torch.equal(batch.reward[0], taken.reward)
+    assert torch.equal(batch.code[0], taken.code)

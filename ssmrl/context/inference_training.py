@@ -1,0 +1,149 @@
+"""How the inference model learns from meta-episodes whose hidden variables are known."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssmrl.config import TrainConfig
+from ssmrl.context.inference import TaskInference, inference_loss, surprise
+from ssmrl.context.prediction import (
+    adaptation_steps,
+    lane_adapter,
+    prediction_loss,
+    prediction_targets,
+)
+from ssmrl.meta.maml import MetaMAML
+from ssmrl.meta.masks import masked_mean
+
+
+class InferenceTraining:
+    """Owns the inference model's optimiser, with or without gradient steps inside an episode.
+
+    With ``meta.num_inner_steps`` the model is trained as a test uses it. Each lane of a batch has
+    seen as much of its meta-episode as at one of the moments at which a test adapts, or nothing
+    yet. The gradient steps descend the error of what it predicted there. Then the memory is built
+    again from the start, and the outer loss is the inference in the rest of the meta-episode.
+
+    Args:
+        inference: Is changed in place.
+        config: Of context-sac.
+
+    Attributes:
+        optimizer: Adam over the model's parameters.
+
+    Raises:
+        ValueError: If gradient steps are asked for, and there is no room for them.
+
+    References:
+        Finn et al. 2017, "Model-Agnostic Meta-Learning", algorithm 1.
+    """
+
+    def __init__(self, inference: TaskInference, config: TrainConfig) -> None:
+        meta = config.meta
+        self._inference, self._config = inference, config
+        self._parameters = list(inference.parameters())
+        self._maml: MetaMAML | None = None
+        if meta.num_inner_steps:
+            self._steps = adaptation_steps(config)
+            self._maml = MetaMAML(inference.model, meta.inner_lr, meta.outer_lr, meta.first_order)
+            self.optimizer = self._maml.optimizer
+        else:
+            self.optimizer = torch.optim.Adam(self._parameters, meta.outer_lr, fused=True)
+
+    def update(
+        self,
+        inputs: Float[Tensor, "M T I"],
+        code: Float[Tensor, "M Z"],
+        num_updates: int,
+        generator: torch.Generator,
+    ) -> dict[str, float]:
+        """Make updates.
+
+        Args:
+            inputs: Of whole meta-episodes.
+            code: Of their hidden variables.
+            num_updates: How many.
+            generator: Draws the lanes of each, and how much of them was seen.
+
+        Returns:
+            Statistics of the last update.
+
+        Raises:
+            DivergedError: If a meta-gradient is not finite.
+        """
+        size = min(self._config.meta.inference_batch, len(inputs))
+        if self._maml is not None:
+            return self._adapting(self._maml, inputs, code, size, num_updates, generator)
+        loss = error = torch.zeros(())
+        for _ in range(num_updates):
+            chosen = torch.randint(len(inputs), (size,), generator=generator)
+            wanted = code[chosen].unsqueeze(1)
+            estimate = self._inference.scan(inputs[chosen])
+            loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
+            gradients = torch.autograd.grad(loss, self._parameters)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.grad = gradient
+            self.optimizer.step()
+            error = (estimate.mean - wanted).detach().abs().mean()
+        return {"inference_loss": float(loss.detach()), "inference_error": float(error)}
+
+    def _adapting(
+        self,
+        maml: MetaMAML,
+        inputs: Tensor,
+        code: Tensor,
+        size: int,
+        num_updates: int,
+        generator: torch.Generator,
+    ) -> dict[str, float]:
+        """Updates through the adaptation; the error is that of the adapted lanes in the rest."""
+        moments = torch.tensor((0, *self._steps))
+        statistics = {"inference_loss": 0.0, "inference_error": 0.0, "rolled_back": 0.0}
+        for number in range(num_updates):
+            chosen = torch.randint(len(inputs), (size,), generator=generator)
+            seen = moments[torch.randint(len(moments), (size,), generator=generator)]
+            lanes, wanted = inputs[chosen], code[chosen]
+            statistics["inference_loss"] = self._meta_update(maml, lanes, wanted, seen)
+            if number + 1 == num_updates:
+                statistics |= self._judged(lanes, wanted, seen)
+        return statistics
+
+    def _meta_update(self, maml: MetaMAML, lanes: Tensor, code: Tensor, seen: Tensor) -> float:
+        """One update; every lane is a task with one sequence, of which ``seen`` steps are known."""
+        support, targets = self._support(lanes)
+        query = torch.arange(lanes.shape[1]) >= seen.unsqueeze(1)
+        wanted = code.unsqueeze(1).expand(*lanes.shape[:2], -1)
+        parts = [part.unsqueeze(1) for part in (support, targets, lanes, wanted)]
+        return maml.meta_update(
+            list(zip(*parts, strict=True)),
+            loss_fn=prediction_loss,
+            num_steps=self._config.meta.num_inner_steps,
+            query_loss_fn=self._inference_loss,
+            lengths=(seen, query),
+        )
+
+    def _support(self, lanes: Tensor) -> tuple[Tensor, Tensor]:
+        """What a test may have seen when it adapts for the last time, and what it predicts."""
+        last = self._steps[-1]
+        targets = prediction_targets(lanes[:, : last + 1], self._inference.observation_dim)
+        return lanes[:, :last], targets
+
+    def _inference_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
+        return masked_mean(surprise(self._inference.estimate(output), code), mask)
+
+    @torch.no_grad()
+    def _judged(self, lanes: Tensor, code: Tensor, seen: Tensor) -> dict[str, float]:
+        """How far off the estimates are after adapting as a test does, and how often it is undone.
+
+        Where nothing was seen yet there are no steps to take back.
+        """
+        support, targets = self._support(lanes)
+        mask = torch.arange(support.shape[1]) < seen.unsqueeze(1)
+        params, report = lane_adapter(self._inference, self._config).adapt(
+            support, targets, prediction_loss, mask
+        )
+        output, _ = self._inference.by_lane(params, lanes, self._inference.init_hidden(len(lanes)))
+        error = (self._inference.estimate(output).mean - code.unsqueeze(1)).abs().mean(-1)
+        rest = torch.arange(lanes.shape[1]) >= seen.unsqueeze(1)
+        undone = masked_mean(report.rolled_back.to(error.dtype), seen > 0)
+        return {"inference_error": float(masked_mean(error, rest)), "rolled_back": float(undone)}

@@ -1,0 +1,85 @@
+"""Supervised tasks side by side, with their memories and with what counts of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssmrl.meta.masks import Lengths, step_masks
+from ssmrl.meta.supervised import SupervisedTask, stack_tasks
+from ssmrl.types import Hidden
+
+
+class TaskBatch(NamedTuple):
+    """Stacked tasks; every tensor has a leading ``N``, but a memory that all tasks share.
+
+    Attributes:
+        data: Inputs and targets of the support, and of the query.
+        hidden: The memory before both; None where the model starts with an empty one.
+        hidden_axis: The axis of its tasks; None where all tasks share it.
+        masks: Which steps of the support and of the query count, ``(N, T)``; None for all.
+    """
+
+    data: list[Tensor]
+    hidden: Hidden | None
+    hidden_axis: int | None
+    masks: tuple[Tensor, Tensor] | None
+
+    def part(self, tasks: slice) -> "TaskBatch":
+        """Some of the tasks."""
+        return TaskBatch(
+            [leaf[tasks] for leaf in self.data],
+            self.hidden if self.hidden is None or self.hidden_axis is None else self.hidden[tasks],
+            self.hidden_axis,
+            None if self.masks is None else (self.masks[0][tasks], self.masks[1][tasks]),
+        )
+
+
+def make_batch(
+    tasks: Sequence[SupervisedTask],
+    hidden: Hidden | Sequence[Hidden] | None,
+    lengths: Lengths | None,
+    *,
+    hidden_ndim: int,
+) -> TaskBatch:
+    """Stack tasks.
+
+    Args:
+        tasks: ``(support_x, support_y, query_x, query_y)`` of each.
+        hidden: One memory for all tasks, or one for each; the model's empty one if left out.
+        lengths: How many steps of each task count; all if left out.
+        hidden_ndim: Axes of the memory of one task.
+
+    Raises:
+        ValueError: If there is no task, tasks are ragged, or the memory or a length does not fit.
+    """
+    stacked = stack_tasks(tasks)
+    memory, axis = _hidden_of_tasks(hidden, len(tasks), hidden_ndim)
+    masks = None if lengths is None else step_masks(lengths, stacked)
+    return TaskBatch(stacked, memory, axis, masks)
+
+
+def _hidden_of_tasks(
+    hidden: Hidden | Sequence[Hidden] | None, num_tasks: int, hidden_ndim: int
+) -> tuple[Hidden | None, int | None]:
+    """The memory, and the axis of its tasks or None if all tasks share it."""
+    if hidden is None:
+        return None, None
+    if not isinstance(hidden, Tensor):
+        shapes = [tuple(each.shape) for each in hidden]
+        if len(hidden) != num_tasks or len(set(shapes)) != 1:
+            raise ValueError(
+                f"`initial_hidden_state` must hold {num_tasks} hidden states of one shape, "
+                f"one for each task, but got {shapes}"
+            )
+        return torch.stack(list(hidden)), 0
+    if hidden.ndim == hidden_ndim:
+        return hidden, None
+    if hidden.ndim != hidden_ndim + 1 or hidden.shape[0] != num_tasks:
+        raise ValueError(
+            "`initial_hidden_state` must have the batch on axis 0, or the "
+            f"{num_tasks} tasks on axis 0 and the batch on axis 1, but got "
+            f"{tuple(hidden.shape)}"
+        )
+    return hidden, 0
