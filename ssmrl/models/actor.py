@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssmrl.config import MEMORY_RESETS, METHODS, PolicyConfig
+from ssmrl.config import MEMORY_RESETS, METHODS, PolicyConfig, SequenceConfig
 from ssmrl.models.gru import GRU
 from ssmrl.models.lstm import LSTM
 from ssmrl.models.mlp import MLP
@@ -159,7 +159,7 @@ def make_actor(
     )
 
 
-def make_policy(config: PolicyConfig, input_dim: int, output_dim: int) -> SequencePolicy:
+def make_policy(config: SequenceConfig, input_dim: int, output_dim: int) -> SequencePolicy:
     """Build the sequence model alone, with initial weights from torch's global generator.
 
     Raises:
