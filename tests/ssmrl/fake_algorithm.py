@@ -68,12 +68,16 @@ class LeaningPlayer:
     """Makes the policy of a start."""
 
     keeps_motion = False
+    num_reported_episodes = 3
 
     def __init__(self, config: TrainConfig) -> None:
         self._spread: float = config.policy.spread
 
     def adaptation(self, params: Params, play: Play) -> Leaning:
         return Leaning(params["start"], self._spread, play.mode is not Mode.OFF)
+
+    def initial_params(self) -> Params:
+        return {"start": torch.zeros(2)}
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:

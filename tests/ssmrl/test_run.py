@@ -55,7 +55,11 @@ def finish(run: TrainingRun) -> Row:
 
 def what_counts(row: Row) -> dict[str, Any]:
     """All but how long it took, and what the last iteration was like, if there was one."""
-    return dataclasses.asdict(dataclasses.replace(row, seconds=0.0, metrics=None))
+    return dataclasses.asdict(
+        dataclasses.replace(
+            row, seconds=0.0, metrics=None, train_cpu_seconds=0.0, curve_cpu_seconds=()
+        )
+    )
 
 
 def differing_bits(one: Path, other: Path) -> list[str]:
