@@ -56,7 +56,7 @@ class Author(StrEnum):
 # What the other two may change; the coordinator may change every knob of the space.
 _SECTIONS = {
     Author.STATE_MODELING: ("policy.",),
-    Author.META_LEARNING: ("meta.", "env.action_scale"),  # which decides what an inner_lr means
+    Author.META_LEARNING: ("meta.",),
 }
 
 

@@ -1,9 +1,11 @@
-"""How many parameters the policy of a configuration has, without making it."""
+"""How many parameters a configuration trains, without making them."""
 
 import torch
+from torch import nn
 
-from ssmrl.config import PolicyConfig, TrainConfig
+from ssmrl.config import SequenceConfig, TrainConfig
 from ssmrl.envs.families import get_family
+from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.models.actor import GaussianActor, make_policy
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.models.presets import num_parameters
@@ -11,34 +13,64 @@ from ssmrl.models.ssm import StateSpaceModel
 
 MAX_DIM = 8192
 MAX_NUM_LAYERS = 32
-_DIMS = ("policy.state_dim", "policy.hidden_dim", "policy.num_heads", "policy.window")
+SIZES = (
+    "policy.state_dim",
+    "policy.hidden_dim",
+    "policy.num_heads",
+    "policy.window",
+    "meta.actor_hidden_dim",
+    "meta.critic_hidden_dim",
+)
 
 
-def policy_size(config: TrainConfig) -> int:
-    """The parameters of the policy, the spread of its actions included.
+def model_size(config: TrainConfig) -> int:
+    """The parameters of all networks: a policy, or a memory with its actor and critics.
 
     Args:
         config: Its sizes are bounded, since the modules are made, though without numbers in them.
 
     Raises:
         ValueError: If a size is above ``MAX_DIM``, there are more than ``MAX_NUM_LAYERS`` layers,
-            or no such policy can be made.
+            or no such networks can be made.
     """
     knobs = config.knobs()
-    for knob, limit in (*((dim, MAX_DIM) for dim in _DIMS), ("policy.num_layers", MAX_NUM_LAYERS)):
-        if int(knobs[knob]) > limit:
+    limits = {**dict.fromkeys(SIZES, MAX_DIM), "policy.num_layers": MAX_NUM_LAYERS}
+    for knob, limit in limits.items():
+        if int(knobs.get(knob, 0)) > limit:
             raise ValueError(
                 f"`{knob}` must be at most {limit} to be counted, but is {knobs[knob]}"
             )
-    spec = get_family(config.env.task).spec
-    # As ssmrl.models.actor.make_actor: last action, last reward, and whether an episode starts.
-    input_dim = spec.observation_dim + (spec.action_dim + 2 if config.policy.rl2_inputs else 0)
     with torch.device("meta"):  # shapes without numbers: nothing is drawn, nothing allocated
-        policy = _policy(config.policy, input_dim, spec.action_dim)
+        if ALGORITHMS[config.algorithm].kind == "memory":
+            return num_parameters(_context_networks(config))
+        spec = get_family(config.env.task).spec
+        # As ssmrl.models.actor.make_actor: last action, last reward, and whether an episode starts.
+        more = spec.action_dim + 2 if config.policy.rl2_inputs else 0
+        policy = _policy(config.policy, spec.observation_dim + more, spec.action_dim)
         return num_parameters(GaussianActor(policy))
 
 
-def _policy(config: PolicyConfig, input_dim: int, output_dim: int) -> SequencePolicy:
+def _context_networks(config: TrainConfig) -> nn.Module:
+    """As ssmrl.context.networks.ContextNetworks, which draws its weights."""
+    from ssmrl.context.networks import ParallelMLP, hidden_code
+
+    spec, meta, code_dim = get_family(config.env.task).spec, config.meta, hidden_code(config).dim
+    generator = torch.Generator("cpu")
+    seen, action_dim = spec.observation_dim + code_dim, spec.action_dim
+    critics = (2, seen + action_dim, meta.critic_hidden_dim, 1, generator)
+    networks = nn.ModuleList(
+        [
+            ParallelMLP(1, seen, meta.actor_hidden_dim, 2 * action_dim, generator),
+            ParallelMLP(*critics),
+            ParallelMLP(*critics),  # the targets
+            _policy(config.policy, spec.observation_dim + action_dim + 2, 2 * code_dim),
+        ]
+    )
+    networks.register_parameter("log_temperature", nn.Parameter(torch.zeros(())))
+    return networks
+
+
+def _policy(config: SequenceConfig, input_dim: int, output_dim: int) -> SequencePolicy:
     if config.method != "ssm":
         return make_policy(config, input_dim, output_dim)
     # Of the models it alone is moved to a device when made, and numbers that are not there cannot

@@ -16,16 +16,18 @@ import typer
 
 from agents.ledger import KINDS, Budget, EventKind, Ledger
 from ssmrl.envs.families import get_family
+from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from tuning.durable import replace_file
+from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import (
     SweepPlan,
     TooFewCpusError,
-    default_num_confirmed,
     kept_plan,
     sweep_folder,
     usable_cpus,
 )
+from tuning.plan_defaults import BY_KIND
 from tuning.ranges import range_text
 
 _MODULE = ("python", "-m", "agents.research")
@@ -57,15 +59,22 @@ def research(  # noqa: PLR0917  # one parameter a flag
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "ssm",
     algorithm: Annotated[
-        str, typer.Option(help="What learns: promp, e-maml or maml-trpo.")
-    ] = "promp",
+        str, typer.Option(help=f"What learns: {', '.join(ALGORITHMS)}.")
+    ] = DEFAULT_ALGORITHM,
     max_env_steps: Annotated[
         int | None,
-        typer.Option(help="Budget of a run [env steps]; by default 3,000 times the horizon."),
+        typer.Option(
+            help="Budget of a run [env steps]; by default that of a sweep for a memory, and "
+            "3,000 times the horizon for the others."
+        ),
     ] = None,
     seeds_per_trial: Annotated[int, typer.Option(help="Runs that a score is the mean of.")] = 1,
     num_confirmed: Annotated[
         int | None, typer.Option(help="Best configurations to train again at the end.")
+    ] = None,
+    num_fresh_seeds: Annotated[
+        int | None,
+        typer.Option(help="Seeds that winner and default are each trained with for the verdict."),
     ] = None,
     searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
     scheduler: Annotated[
@@ -113,22 +122,26 @@ def research(  # noqa: PLR0917  # one parameter a flag
     in the storage folder. Statistics decide what the agents may change.
     """
     try:
-        _check_trials(budget_trials, rounds, num_confirmed)
+        _check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
+        settings: dict[str, Any] = {  # of which None means as usual for the algorithm
+            "num_samples": budget_trials,
+            "max_env_steps": max_env_steps or _default_env_steps(task, algorithm),
+            "num_confirmed": num_confirmed,
+            "num_fresh_seeds": num_fresh_seeds,
+        }
         plan = SweepPlan(
             task=task,
             method=method,
             algorithm=algorithm,
-            num_samples=budget_trials,
-            max_env_steps=_default_env_steps(task) if max_env_steps is None else max_env_steps,
             time_budget_s=60.0 * (MINUTES_OF_A_DAY if budget_minutes is None else budget_minutes),
             searcher=searcher,
             scheduler=scheduler,
             seed=seed,
             rounds=rounds,
             seeds_per_trial=seeds_per_trial,
-            num_confirmed=num_confirmed,
             num_env_runners=num_env_runners,
             num_learners=num_learners,
+            **settings,
         )
         plan = plan if space is None else plan.within(space)
         budget = Budget(budget_trials, budget_minutes, budget_tokens, budget_calls)
@@ -138,6 +151,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
         folder = sweep_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
         plan = plan.sized(max_concurrent, usable_cpus() if address is None else None)
+        if address is None:
+            plan.check_replays(available_bytes())
         _make_brain(model, base_url)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)
@@ -287,7 +302,10 @@ def _settle(
     return kept, dataclasses.replace(budget, trials=kept.num_samples)  # killed before it began
 
 
-def _default_env_steps(task: str) -> int:
+def _default_env_steps(task: str, algorithm: str) -> int | None:
+    """A study is longer than a sweep; None leaves it to the plan."""
+    if algorithm not in ALGORITHMS or ALGORITHMS[algorithm].kind == "memory":
+        return None
     return EPISODES_OF_A_RUN * get_family(task).horizon
 
 
@@ -303,18 +321,29 @@ def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
     return flags
 
 
-def _check_trials(budget_trials: int, rounds: int, num_confirmed: int | None) -> None:
+def _check_trials(
+    algorithm: str,
+    budget_trials: int,
+    rounds: int,
+    num_confirmed: int | None,
+    num_fresh_seeds: int | None,
+) -> None:
     """See that each round has a trial, in the words of this command.
 
     Raises:
         ValueError: If there are too few.
     """
-    kept_back = default_num_confirmed(budget_trials) if num_confirmed is None else num_confirmed
+    if algorithm not in ALGORITHMS:
+        return  # which the plan refuses
+    usual = BY_KIND[ALGORITHMS[algorithm].kind]
+    confirmed = usual.num_confirmed(budget_trials) if num_confirmed is None else num_confirmed
+    fresh = usual.num_fresh_seeds(budget_trials) if num_fresh_seeds is None else num_fresh_seeds
+    kept_back = max(0, confirmed) + 2 * max(0, fresh)
     if rounds >= 1 and budget_trials - kept_back < rounds:
         raise ValueError(
             f"each of the {rounds} rounds must have a trial, but `--budget-trials` is "
-            f"{budget_trials}, of which {max(0, kept_back)} are for confirming; raise it, or lower "
-            "`--rounds` or `--num-confirmed`"
+            f"{budget_trials}, of which {kept_back} are for confirming and judging; raise it, or "
+            "lower `--rounds`, `--num-confirmed` or `--num-fresh-seeds`"
         )
 
 
@@ -329,6 +358,7 @@ def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) 
         "brain": model or "offline",
         "trials_of_rounds": plan.trials_of_rounds(),
         "num_confirmed": plan.num_confirmed,
+        "num_fresh_seeds": plan.num_fresh_seeds,
         "budget": {kind: limit for kind, limit in left.items() if math.isfinite(limit)},
         "space": {
             knob: {"range": range_text(a_range), "limits": range_text(limits[knob])}
@@ -344,7 +374,8 @@ def _as_text(content: Mapping[str, Any]) -> str:
         [
             f"study of {content['task']} ({content['method']}) in {content['folder']}",
             f"brain: {content['brain']}",
-            f"rounds of {rounds} trials, then {content['num_confirmed']} trained again",
+            f"rounds of {rounds} trials, then {content['num_confirmed']} trained again, and "
+            f"{content['num_fresh_seeds']} fresh seeds of the winner and of the default",
             f"budget: {budget}",
             *(
                 f"  {knob}: {texts['range']}, limits {texts['limits']}"

@@ -19,7 +19,7 @@ from tuning.move import Move
 from tuning.plan import SweepPlan
 from tuning.ranges import Choice, Range
 from tuning.round_log import Round
-from tuning.rounds import confirmation_round, is_confirmation, next_round, searched_rows
+from tuning.rounds import closing_round, is_confirmation, next_round, searched_rows
 from tuning.space import SearchSpace
 from tuning.trial import Trial
 
@@ -108,7 +108,7 @@ class Study:
         num_searched = sum(this.number < self._plan.rounds for this in rounds)
         decision = self._decision(num_searched)
         is_over = decision is not None and decision["num_trials"] == 0
-        return is_over and confirmation_round(self._plan, rounds, self.sweep.table.rows) is None
+        return is_over and closing_round(self._plan, rounds, self.sweep.table.rows) is None
 
     def said(self) -> list[Said]:
         """All findings that were accepted, in order, with what became of them."""
@@ -139,12 +139,12 @@ class Study:
         if not rounds:
             return next_round(plan, rounds, rows)
         if rounds[-1].number >= plan.rounds:
-            return None
+            return closing_round(plan, rounds, rows)
         number = len(rounds)
         consultation = self._consult(number, rounds, rows)
         num_left = self._trials_left()
         if number >= plan.rounds or consultation.decision is Decision.STOP or num_left < 1:
-            return confirmation_round(plan, rounds, rows)
+            return closing_round(plan, rounds, rows)
         return Round(
             number,
             CREW,
@@ -190,8 +190,8 @@ class Study:
         self._say(EventKind.NOTED, text)
 
     def _trials_left(self) -> int:
-        """Trials that rounds of search may still make; those that confirm are kept back."""
-        return max(0, int(self._ledger.remaining("trials")) - (self._plan.num_confirmed or 0))
+        """Trials that rounds of search may still make; the closing ones are kept back."""
+        return max(0, int(self._ledger.remaining("trials")) - self._plan.num_kept_back)
 
     def _has_time(self) -> bool:
         return time.monotonic() - self._started < 60.0 * self._minutes

@@ -119,18 +119,32 @@ def _best_lines(summary: dict[str, Any]) -> list[str]:
     )
     lines = [f"Trial {summary['best_trial']}: {knobs}; score {summary['score']:.4g}."]
     if summary["comparison"] is not None:
-        comparison = summary["comparison"]
-        lines.append(
-            f"On {comparison['num_tasks']} tasks that chose nothing: {comparison['best_mean']:.4g}"
-            f", the default {comparison['default_mean']:.4g}, difference "
-            f"{comparison['difference']:+.4g} [{comparison['low']:+.4g}, "
-            f"{comparison['high']:+.4g}]. {comparison['verdict']}"
-        )
+        lines.append(_comparison_line(summary["comparison"]))
     if summary["no_adaptation_bound"] is not None:
         lines.append(
             f"No policy without adaptation exceeds {summary['no_adaptation_bound']:.4g} on average."
         )
     return lines
+
+
+def _comparison_line(found: dict[str, Any]) -> str:
+    """Winner, switched off, default and verdict, as far as each is known."""
+    own = _bracket(found["best_low"], found["best_high"])
+    words = [f"On {found['num_tasks']} tasks that chose nothing: {found['best_mean']:.4g}{own}"]
+    if found["switched_off_mean"] is not None:
+        words.append(f"without adaptation {found['switched_off_mean']:.4g}")
+    if found["blind_return"] is not None:
+        words.append(f"best blind return {found['blind_return']:.4g}")
+    if found["difference"] is not None:
+        words.append(f"the default {found['default_mean']:.4g}")
+        between = _bracket(found["low"], found["high"], "+")
+        words.append(f"difference {found['difference']:+.4g}{between}")
+    return f"{', '.join(words)}. {found['verdict']}"
+
+
+def _bracket(low: float | None, high: float | None, sign: str = "") -> str:
+    """An interval over seeds, if it is known."""
+    return "" if low is None or high is None else f" [{low:{sign}.4g}, {high:{sign}.4g}]"
 
 
 def _round_lines(this: Round, said: Sequence[Said]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from agents.board import Board
 from agents.findings import next_space, parse_changes
-from agents.model_size import policy_size
+from agents.model_size import SIZES, model_size
 from agents.strict_json import RefusedError, clean_text, quote, read_object
 from tuning.analysis import cost, edge_hits, failure_map, importance
 from tuning.ranges import range_fields
@@ -206,17 +206,17 @@ def _num_parameters(board: Board, arguments: Mapping[str, Any]) -> dict[str, Any
     if not isinstance(knobs, dict) or len(knobs) > 16:
         raise RefusedError(f"`knobs` must be an object of at most 16 knobs, but is {quote(knobs)}")
     base = board.space.base
-    known = [knob for knob in base.knobs() if knob.startswith("policy.")]
+    known = [knob for knob in base.knobs() if knob.startswith("policy.") or knob in SIZES]
     for knob, value in knobs.items():
         if knob not in known:
             raise RefusedError(f"unknown knob {quote(knob)}; these count: {', '.join(known)}")
         if not isinstance(value, int | float | str):
             raise RefusedError(f"`{knob}` must be a number or a text, but is {quote(value)}")
     try:
-        num_parameters = policy_size(base.with_knobs(knobs))
+        num_parameters = model_size(base.with_knobs(knobs))
     except (ValueError, TypeError, KeyError) as error:
         raise RefusedError(str(error.args[0])) from None
-    return {"num_parameters": num_parameters, "num_parameters_of_base": policy_size(base)}
+    return {"num_parameters": num_parameters, "num_parameters_of_base": model_size(base)}
 
 
 def _rows(board: Board) -> list[Trial]:

@@ -1,4 +1,4 @@
-"""Has the parts of a meta-batch played by the runners that are alive; it learns nothing."""
+"""Has the parts of a play played by the runners that are alive; it learns nothing."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _LEAST_PATIENCE_SECONDS = 30.0
 
 
 class Collector:
-    """Plays every part of every meta-batch, whoever dies or hangs meanwhile.
+    """Plays every part of every play, whoever dies or hangs meanwhile.
 
     A part that does not come back, since its runner died or is much slower than any was before, is
     played again by another one. Its randomness belongs to its tasks, so it comes out the same.
@@ -68,7 +68,7 @@ class Collector:
                 self._report_lost(num_lost)
                 if num_losses > _MAX_LOSSES:
                     raise RuntimeError(
-                        f"parts of a meta-batch were lost {num_losses} times in one iteration on "
+                        f"parts of a play were lost {num_losses} times in one iteration on "
                         f"{self._runners.num_remote_workers()} runners; their logs say why"
                     )
                 self._revive()

@@ -1,8 +1,7 @@
-"""The rollout worker as an RLlib environment runner."""
+"""Playing, as an RLlib environment runner."""
 
 from typing import Any
 
-import numpy as np
 import ray
 from gymnasium.spaces import Box
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -11,19 +10,23 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 
 from cluster.part import Delivery, Part, Played
-from ssmrl.rollout.adaptation import collect_adapting
-from ssmrl.rollout.worker import RolloutWorker
+from ssmrl.rollout.play import LocalCollector
+from ssmrl.types import Params
 
 
-class MAMLEnvRunner(EnvRunner, Checkpointable):
-    """Plays its share of a meta-batch, adapts, and plays again.
+class MetaEnvRunner(EnvRunner, Checkpointable):
+    """Plays its part of the meta-episodes, by gradient or by memory as the configuration has it.
 
     Parameters and tasks come with each call and the randomness with the tasks, so that a runner
     owns nothing that matters: one that died is replaced without a trace.
 
     Args:
-        config: The ``MAMLConfig``.
+        config: A ``MetaConfig``.
         kwargs: RLlib's, the worker's index among them.
+
+    Attributes:
+        module: RLlib's, with the parameters that were played last.
+        env_steps: Played since this runner was made [env steps].
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -31,49 +34,29 @@ class MAMLEnvRunner(EnvRunner, Checkpointable):
         self.module = config.get_rl_module_spec(
             spaces=self.get_spaces(), inference_only=True
         ).build()
+        self.env_steps = 0
         is_remote = bool(self.worker_index)
         threads = max(1, int(config.num_cpus_per_env_runner)) if is_remote else 0
-        self._worker = RolloutWorker(
-            config.train_config.env,
-            config.num_physics_threads or threads,
-        )
+        self._collect = LocalCollector(config.train_config, config.num_physics_threads or threads)
 
     def __repr__(self) -> str:
         """The name in Ray's dashboard: whose runner it is, and which."""
         return f"{self.config.run_name} runner {self.worker_index}".strip()
 
-    def sample(
-        self,
-        *,
-        part: Part,
-        num_steps: int,
-        num_episodes: int,
-        weights: dict[str, np.ndarray],
-        delivery: Delivery,
-        **kwargs: Any,
-    ) -> Played:
-        """Collect along the adaptation of some tasks.
+    def sample(self, *, part: Part, params: Params, delivery: Delivery, **kwargs: Any) -> Played:
+        """Play a part.
 
         Args:
-            part: ``N`` tasks and their randomness.
-            num_steps: Adaptation steps, ``K``.
-            num_episodes: Lanes per task and collection, ``B``.
-            weights: Meta-parameters by name.
+            part: Some tasks, and what to play with them.
+            params: Of the policy.
             delivery: What becomes of the trajectories.
             kwargs: RLlib's, not used.
         """
-        self.module.set_state(weights)
-        actor = self.module.actor
-        trajectories = collect_adapting(
-            self._worker,
-            actor,
-            {name: value.detach() for name, value in actor.named_parameters()},
-            part.assignment,
-            self.config.train_config.meta,
-            num_steps=num_steps,
-            num_episodes=num_episodes,
-        )
-        return Played.of(part, trajectories, delivery)
+        self.module.load(params)
+        trajectories = self._collect.of_some_tasks(self.module.params(), part.play, part.tasks)
+        played = Played.of(part, trajectories, delivery)
+        self.env_steps += played.env_steps
+        return played
 
     def get_spaces(self) -> dict[str, tuple[Box, Box]]:
         """The spaces of one environment, as RLlib names them."""
@@ -86,7 +69,7 @@ class MAMLEnvRunner(EnvRunner, Checkpointable):
 
     def assert_healthy(self) -> None:
         """Raise if construction did not finish."""
-        if not hasattr(self, "_worker"):
+        if not hasattr(self, "_collect"):
             raise AssertionError("this environment runner was not constructed to the end")
 
     def get_metrics(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cluster.part import Piece, concatenate
 from ssmrl.meta.learner import MetaLearner
-from ssmrl.types import Trajectory
+from ssmrl.types import Params, Trajectory
 
 
 class MetaBatch(NamedTuple):
@@ -53,6 +53,10 @@ class MAMLLearner(TorchLearner):
             # Without a schedule here RLlib leaves the step sizes, one per group, as they are.
             params=list(actor.parameters()),
         )
+
+    def params(self) -> Params:
+        """The meta-parameters, on the CPU."""
+        return {name: value.cpu() for name, value in self._meta_learner.params().items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Meta-parameters and optimiser state by name."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from cluster.algorithm import NUM_LOST_PARTS
+from cluster.divided_play import NUM_LOST_PARTS
 
 PREFIX = "ray_"
 """Ray puts it before every name."""

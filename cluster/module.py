@@ -1,5 +1,6 @@
 """Any sequence policy as an RLlib module."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ssmrl.config import TrainConfig
 from ssmrl.meta.initial_actor import initial_actor
+from ssmrl.types import Params
 
 
 class ActorModule(TorchRLModule):
@@ -24,6 +26,14 @@ class ActorModule(TorchRLModule):
     def setup(self) -> None:
         """Build the actor; equal configurations start from equal weights."""
         self.actor = initial_actor(TrainConfig.of_knobs(self.model_config))
+
+    def params(self) -> Params:
+        """What a player needs to act, detached."""
+        return {name: value.detach() for name, value in self.actor.named_parameters()}
+
+    def load(self, params: Mapping[str, Tensor]) -> None:
+        """The inverse of ``params``."""
+        self.actor.load_state_dict(params)
 
     def get_initial_state(self) -> dict[str, Tensor]:
         """An empty memory; no entry at all for a policy without one."""

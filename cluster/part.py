@@ -1,4 +1,4 @@
-"""A meta-batch in parts that travel: to the runners as tasks, to the learners as trajectories."""
+"""A play in parts that travel: to the runners as tasks, to the learners as trajectories."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import ray
 import torch
 from torch import Tensor
 
-from ssmrl.rollout.assignment import Assignment
+from ssmrl.rollout.play import Mode, Play
 from ssmrl.rollout.returns import episode_return
 from ssmrl.types import Trajectory
 
@@ -26,16 +26,18 @@ class Delivery(Enum):
 
 @dataclass(frozen=True)
 class Part:
-    """What one runner plays of a meta-batch.
+    """What one runner plays.
 
     Attributes:
         number: Its place among the parts; their tasks follow each other in this order.
-        assignment: ``N`` tasks and their randomness.
+        play: What is played by all runners together.
+        tasks: Which of its tasks are played by this one.
         shares: How many of the tasks, in order, belong to each learner's share, by its number.
     """
 
     number: int
-    assignment: Assignment
+    play: Play
+    tasks: slice
     shares: Mapping[int, int]
 
 
@@ -46,7 +48,7 @@ class Piece:
     Attributes:
         part: Number of the part.
         num_bytes: Size of the trajectories [bytes].
-        content: Them, ``K + 1`` along the adaptation, or Ray's reference to them.
+        content: Them, ``K`` along the adaptation, or Ray's reference to them.
     """
 
     part: int
@@ -71,7 +73,7 @@ class Played:
 
     Attributes:
         number: Of the part.
-        returns: Of each episode after each number of adaptation steps, ``(K + 1, N, B)``.
+        returns: Of each episode with the same tasks, ``(K, N, B)``.
         env_steps: What it took [env steps].
         pieces: The trajectories by the number of the learner's share; none if they stay behind.
     """
@@ -104,17 +106,19 @@ class Played:
         )
 
 
-def split(assignment: Assignment, num_parts: int, num_shares: int = 1) -> list[Part]:
-    """Divide a meta-batch among runners, and each part again among learners.
+def split(play: Play, num_parts: int, num_shares: int = 1) -> list[Part]:
+    """Divide a play among runners, and each part again among learners.
 
     The shares of the learners do not depend on the number of parts, so that neither does what the
-    learners compute.
+    learners compute. What is told the rewards of another task is not divided.
 
     Args:
-        assignment: All tasks.
+        play: All tasks.
         num_parts: At most; there is none without a task.
         num_shares: Of how many learners.
     """
+    assignment = play.assignment
+    num_parts = 1 if play.mode is Mode.OTHER_REWARDS else num_parts
     bounds = np.linspace(0, len(assignment.tasks), num_shares + 1).astype(int)
     parts: list[Part] = []
     start = 0
@@ -124,7 +128,8 @@ def split(assignment: Assignment, num_parts: int, num_shares: int = 1) -> list[P
             share: min(end, high) - max(start, low)
             for share, (low, high) in enumerate(pairwise(bounds))
         }
-        parts.append(Part(number, piece, {share: n for share, n in common.items() if n > 0}))
+        shares = {share: n for share, n in common.items() if n > 0}
+        parts.append(Part(number, play, slice(start, end), shares))
         start = end
     return parts
 

@@ -14,8 +14,8 @@ from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.initial_actor import initial_actor, saved_actor
 from ssmrl.models.actor import GaussianActor
 from ssmrl.models.presets import num_parameters
+from ssmrl.run import checkpoint_path
 from ssmrl.train import evaluate, train
-from tuning.training import checkpoint_path
 
 
 class BenchmarkRun:

@@ -22,6 +22,7 @@ import ssmrl.envs.registration as _registration  # noqa: F401 (makes the tasks k
 
 if TYPE_CHECKING:
     from ssmrl.adaptation.adapter import AdaptationConfig, Adapter
+    from ssmrl.deployed import DeployedPolicy, load
     from ssmrl.envs.environment import Environment
     from ssmrl.meta.maml import MetaMAML
     from ssmrl.models.gru import GRU
@@ -37,15 +38,18 @@ __all__ = [
     "SSM",
     "AdaptationConfig",
     "Adapter",
+    "DeployedPolicy",
     "Environment",
     "MetaMAML",
     "StateSpaceModel",
     "Transformer",
+    "load",
 ]
 
 _MODULES = {
     "AdaptationConfig": "ssmrl.adaptation.adapter",
     "Adapter": "ssmrl.adaptation.adapter",
+    "DeployedPolicy": "ssmrl.deployed",
     "Environment": "ssmrl.envs.environment",
     "GRU": "ssmrl.models.gru",
     "LSTM": "ssmrl.models.lstm",
@@ -54,6 +58,7 @@ _MODULES = {
     "SSM": "ssmrl.models.ssm",
     "StateSpaceModel": "ssmrl.models.ssm",
     "Transformer": "ssmrl.models.transformer",
+    "load": "ssmrl.deployed",
 }
 
 

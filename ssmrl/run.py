@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.evaluate import Evaluation, judge
 from ssmrl.rollout.play import Collect, LocalCollector, Mode
+from ssmrl.saved_policy import acting_part
 
 NUM_EVALUATIONS = 4
 _SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -31,11 +32,13 @@ class Row:
         env_steps: Of training [env steps].
         iterations: Of training.
         seconds: Of training and evaluating [s].
+        train_cpu_seconds: That this process computed for training, evaluations apart [CPU s].
         finished: Whether the budget is spent.
         diverged: Whether a number was not finite; nothing is trained any more.
         reason: Why it diverged.
         received: The knobs that training received.
         curve: At each evaluation the env steps so far, the return without adaptation and with it.
+        curve_cpu_seconds: At each evaluation ``train_cpu_seconds`` so far [CPU s].
         score: Return with adaptation at the last evaluation; None before the first one.
         interval: 95 % interval of the score over tasks, low and high.
         returns: Mean return by the number of episodes that were played with the task before.
@@ -45,17 +48,20 @@ class Row:
     env_steps: int = 0
     iterations: int = 0
     seconds: float = 0.0
+    train_cpu_seconds: float = 0.0
     finished: bool = False
     diverged: bool = False
     reason: str = ""
     received: Mapping[str, KnobValue] = field(default_factory=dict)
     curve: tuple[tuple[int, float, float], ...] = ()
+    curve_cpu_seconds: tuple[float, ...] = ()
     score: float | None = None
     interval: tuple[float, float] | None = None
     returns: Mapping[str, float] = field(default_factory=dict)
     metrics: Metrics | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Where a run's work is done: in this process, or on a cluster."""
 
@@ -141,36 +147,40 @@ def checkpoint_path(folder: Path, config: TrainConfig) -> Path:
 class TrainingRun:
     """Trains one configuration, an iteration at a time, with its evaluations.
 
-    The evaluations take place at equal shares of the budget, always on the same held-out tasks;
-    the last one is the score. Their env steps are not counted against the budget. The state is
+    The budget is of env steps or of CPU seconds; the iteration that passes it is the last one. The
+    evaluations take place at equal shares of it, always on the same held-out tasks; the last one
+    is the score. Neither their env steps nor their seconds are counted against it. The state is
     one checkpoint, named by the configuration's fingerprint, so whoever trains that
     configuration next goes on where the last one stopped.
 
     Args:
         config: What to train.
         max_env_steps: The budget [env steps].
+        max_cpu_seconds: The budget in its place [CPU s]: what is learnt in it depends on the
+            machine.
         folder: Where checkpoints are kept; an existing one is gone on from.
         engine: Where the work is done; by default in this process.
         num_threads: Threads of the physics, for the default engine.
         num_evaluations: How many.
+
+    Raises:
+        ValueError: If there is not exactly one budget, or a number is not positive.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         *,
-        max_env_steps: int,
+        max_env_steps: int | None = None,
+        max_cpu_seconds: float | None = None,
         folder: Path,
         engine: Engine | None = None,
         num_threads: int = 1,
         num_evaluations: int = NUM_EVALUATIONS,
     ) -> None:
-        if max_env_steps < 1 or num_evaluations < 1:
-            raise ValueError(
-                "`max_env_steps` and `num_evaluations` must be at least 1, but got "
-                f"{max_env_steps} and {num_evaluations}"
-            )
-        self._config, self._max_env_steps = config, max_env_steps
+        check_budget(max_env_steps, max_cpu_seconds, num_evaluations)
+        self._config = config
+        self._max_env_steps, self._max_cpu_seconds = max_env_steps, max_cpu_seconds
         self._num_evaluations = num_evaluations
         self.path = checkpoint_path(folder, config)
         self._engine: Engine = LocalEngine(config, num_threads) if engine is None else engine
@@ -188,20 +198,18 @@ class TrainingRun:
         started, row = time.monotonic(), self.row
         metrics = None
         try:
-            if row.env_steps < self._max_env_steps:
-                metrics = self._engine.iterate()
-                row = replace(row, env_steps=metrics.env_steps, iterations=metrics.iteration)
-            due = self._num_due(row.env_steps)
-            is_due = due > (self._num_due(row.curve[-1][0]) if row.curve else 0)
-            if is_due:
-                row = self._judged(row)
+            if not self._is_spent(row):
+                metrics, row = self._iterated(row)
+            due = self._num_due(row.env_steps, row.train_cpu_seconds)
+            if due > self._num_judged(row):
+                row = self._judged(row, is_last=self._is_spent(row))
         except DivergedError as error:
             self.row = replace(row, diverged=True, reason=str(error), metrics=None)
             return self.row
         self.row = replace(
             row,
             seconds=row.seconds + time.monotonic() - started,
-            finished=row.env_steps >= self._max_env_steps,
+            finished=self._is_spent(row),
             metrics=metrics,
         )
         if self.row.finished or time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS:
@@ -214,10 +222,7 @@ class TrainingRun:
             return
         learner = self._engine.learner
         learner.save_experience(self.experience)
-        progress = {
-            name: getattr(self.row, name) for name in ("env_steps", "iterations", "seconds")
-        }
-        progress |= {name: getattr(self.row, name) for name in _JUDGEMENT}
+        progress = {name: getattr(self.row, name) for name in (*_COUNTERS, *_JUDGEMENT)}
         Checkpoint(self._config, self._engine.tensors(), progress).save(self.path)
         learner.prune_experience(self.experience)
         self._saved = time.monotonic()
@@ -227,14 +232,43 @@ class TrainingRun:
         self.save()
         self._engine.stop()
 
-    def _num_due(self, env_steps: int) -> int:
-        """Evaluations that are due after so many env steps."""
-        due = self._num_evaluations * env_steps // self._max_env_steps
+    def policy(self) -> Checkpoint:
+        """What acting needs, alone: neither optimisers nor experience."""
+        tensors = acting_part(self._config, self._engine.tensors())
+        progress = {"env_steps": self.row.env_steps, "score": self.row.score}
+        return Checkpoint(self._config, tensors, progress)
+
+    def _iterated(self, row: Row) -> tuple[Metrics, Row]:
+        started = time.process_time()
+        metrics = self._engine.iterate()
+        return metrics, replace(
+            row,
+            env_steps=metrics.env_steps,
+            iterations=metrics.iteration,
+            train_cpu_seconds=row.train_cpu_seconds + time.process_time() - started,
+        )
+
+    def _is_spent(self, row: Row) -> bool:
+        if self._max_env_steps is not None:
+            return row.env_steps >= self._max_env_steps
+        assert self._max_cpu_seconds is not None
+        return row.train_cpu_seconds >= self._max_cpu_seconds
+
+    def _num_due(self, env_steps: int, cpu_seconds: float) -> int:
+        """Evaluations that are due after so much of either."""
+        if self._max_env_steps is not None:
+            due = self._num_evaluations * env_steps // self._max_env_steps
+        else:
+            assert self._max_cpu_seconds is not None
+            due = int(self._num_evaluations * cpu_seconds / self._max_cpu_seconds)
         return min(due, self._num_evaluations)
 
-    def _judged(self, row: Row) -> Row:
+    def _num_judged(self, row: Row) -> int:
+        """Evaluations that were due at the last one."""
+        return self._num_due(row.curve[-1][0], row.curve_cpu_seconds[-1]) if row.curve else 0
+
+    def _judged(self, row: Row, *, is_last: bool) -> Row:
         learner = self._engine.learner
-        is_last = row.env_steps >= self._max_env_steps
         scored = learner.num_episodes - 1
         evaluation = self._engine.judge(
             num_episodes=learner.num_reported_episodes if is_last else learner.num_episodes,
@@ -251,6 +285,7 @@ class TrainingRun:
         return replace(
             row,
             curve=(*row.curve, (row.env_steps, without, means[scored])),
+            curve_cpu_seconds=(*row.curve_cpu_seconds, row.train_cpu_seconds),
             score=means[scored],
             interval=evaluation.interval(scored),
             returns={str(episode): value for episode, value in means.items()},
@@ -268,8 +303,34 @@ class TrainingRun:
             return
         progress: dict[str, Any] = dict(saved.progress)
         progress["curve"] = tuple(tuple(point) for point in progress["curve"])
+        progress["curve_cpu_seconds"] = tuple(progress["curve_cpu_seconds"])
         progress["interval"] = progress["interval"] and tuple(progress["interval"])
         self.row = replace(self.row, **progress)
 
 
-_JUDGEMENT = ("curve", "score", "interval", "returns")
+def check_budget(
+    max_env_steps: int | None, max_cpu_seconds: float | None, num_evaluations: int
+) -> None:
+    """Refuse what is no budget of a run.
+
+    Raises:
+        ValueError: If there is not exactly one of the two, or a number is not positive.
+    """
+    if (max_env_steps is None) == (max_cpu_seconds is None):
+        raise ValueError(
+            "a budget must be of env steps or of CPU seconds, but got "
+            f"{max_env_steps=}, {max_cpu_seconds=}; give one of them"
+        )
+    if (max_env_steps is not None and max_env_steps < 1) or num_evaluations < 1:
+        raise ValueError(
+            "`max_env_steps` and `num_evaluations` must be at least 1, but got "
+            f"{max_env_steps} and {num_evaluations}"
+        )
+    if max_cpu_seconds is not None and not 0.0 < max_cpu_seconds < math.inf:
+        raise ValueError(
+            f"`max_cpu_seconds` must be positive and finite, but got {max_cpu_seconds}"
+        )
+
+
+_COUNTERS = ("env_steps", "iterations", "seconds", "train_cpu_seconds")
+_JUDGEMENT = ("curve", "curve_cpu_seconds", "score", "interval", "returns")

@@ -19,6 +19,7 @@ from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from cluster.metrics import SweepMetrics
+from tuning.experience_memory import replay_need
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round
@@ -67,7 +68,7 @@ def run_trials(
             num_learners=plan.num_learners,
             num_physics_threads=num_physics_threads,
         ),
-        PlacementGroupFactory([{"CPU": 1}] * plan.cpus_per_trial()),
+        PlacementGroupFactory(_bundles(plan)),
     )
     # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
     trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
@@ -104,6 +105,14 @@ def run_trials(
         logging.getLogger(name).setLevel(logging.ERROR)
     tuner.fit()
     keeper.close()
+
+
+def _bundles(plan: SweepPlan) -> list[dict[str, float]]:
+    """What Ray keeps free for a trial: its own process first, which holds what was played."""
+    bundles: list[dict[str, float]] = [{"CPU": 1} for _ in range(plan.cpus_per_trial())]
+    if (kept := replay_need(plan.base())) > 0:
+        bundles[0]["memory"] = kept * plan.seeds_per_trial
+    return bundles
 
 
 class RowNames:
@@ -235,6 +244,7 @@ class RowKeeper(tune.Callback):
             round=self._round,
             seeds=tuple(result.get("seeds", ())),
             seed_scores=tuple(result.get("seed_scores", ())) if has_score else (),
+            judged_at=result.get("judged_at", 0) if has_score else 0,
         )
 
     def _outcome(

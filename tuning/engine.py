@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.session import session
 from cluster.shared_folder import check_shared
-from tuning.conclusion import conclude, finish_default, is_default_unfinished
+from tuning.conclusion import conclude
 from tuning.driver import METRIC, run_trials
 from tuning.plan import SweepPlan
 from tuning.planned_points import planned_points
@@ -57,15 +57,13 @@ def run_sweep(
         NotSharedError: If nodes of the cluster do not see the folder.
     """
     sweep = Sweep(plan, folder, say=say)
-    if not sweep.is_finished() or is_default_unfinished(plan, folder, sweep.table):
+    if not sweep.is_finished():
         with session(address, num_cpus=num_cpus, dashboard=dashboard, say=say) as found_cpus:
             cpus = ready(plan, folder, address=address, found_cpus=found_cpus, say=say)
             while (this := sweep.begin_round(next_round)) is not None:
                 sweep.run_round(this, num_cpus=cpus, quiet=quiet)
                 if not sweep.is_complete(this):
                     break
-            if is_default_unfinished(plan, folder, sweep.table):
-                finish_default(plan, folder, say=say)
     return conclude(
         plan, folder, sweep.table, sweep.study(), rounds=sweep.rounds, command=command, say=say
     )

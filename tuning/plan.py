@@ -10,22 +10,16 @@ from typing import Any, Self
 
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.format import FORMAT, FormatError, check_format
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from tuning.experience_memory import check_replays, replay_need
+from tuning.plan_defaults import BY_KIND, TIME_BUDGET_S, PlanDefaults
 from tuning.space import SearchSpace, default_limits, default_space
 from tuning.space_file import SpaceFile, load_space_file
 
 SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random")
 SCHEDULERS = ("asha", "none")
 
-# Sizes that let a trial on Ant learn visibly in a minute on one core: many small meta-batches
-# instead of few large ones, and steps to match. For algorithms that adapt by gradient steps.
-_SMALL_META_BATCH = {
-    "meta.num_tasks": 10,
-    "meta.num_episodes": 4,
-    "meta.outer_lr": 3e-3,
-    "evaluation.num_tasks": 20,
-    "evaluation.num_episodes": 4,
-}
+_BY_KIND: Any = None  # left out: what PlanDefaults say for the algorithm
 
 
 class TooFewCpusError(ValueError):
@@ -40,9 +34,12 @@ class SweepPlan:
         task: Task family.
         method: Sequence model.
         algorithm: What learns, one of ``ALGORITHMS``.
-        num_samples: Trials in all, shared evenly by the rounds after those that confirm.
+        num_samples: Trials in all; the rounds share evenly what the last trials leave, which
+            confirm and judge the best.
         max_env_steps: Budget of a trial [env steps].
-        time_budget_s: Search no longer than this [s].
+        trial_seconds: What a trial was to take here, from which the budget was made; None where
+            the budget was given [s].
+        time_budget_s: Train no longer than this [s].
         max_concurrent: Trials at once.
         num_env_runners: Remote rollout actors of a trial; 0 samples in the trial's process.
         num_learners: Remote learners that share the meta-updates of a trial; 0 makes them in its
@@ -53,58 +50,65 @@ class SweepPlan:
         rounds: After each but the last one the search space moves.
         seeds_per_trial: Runs of a trial, with ``seed`` and the seeds after it.
         num_confirmed: How many of the best configurations are trained again at the end, with fresh
-            seeds, before one of them is named; by default 3, but no more than a third of the
-            trials.
+            seeds, before one of them is named.
+        num_fresh_seeds: Seeds that were used for nothing else, with which the winner and the
+            default are each trained at the very end, to be compared by these alone.
         space_file: Where to search, and how far the space may move; by default around the task's
             defaults.
         space_path: Where the space file was read.
         sweep_id: What every row of the sweep carries; empty before it began.
 
+    What is left out of trials, budget, scheduler, confirmation and fresh seeds is as
+    ``PlanDefaults`` have it for the algorithm.
+
     Raises:
         KeyError: If task, method, algorithm, searcher or scheduler are not known; the message lists
             those that are.
-        ValueError: If a number is outside its range.
+        ValueError: If a number is outside its range, or the algorithm has to infer what differs
+            between the tasks of a family in which that cannot be inferred.
     """
 
     task: str
     method: str = "ssm"
-    algorithm: str = "promp"
-    num_samples: int = 10
-    max_env_steps: int = 300_000
-    time_budget_s: float = 480.0
+    algorithm: str = DEFAULT_ALGORITHM
+    num_samples: int = _BY_KIND
+    max_env_steps: int = _BY_KIND
+    trial_seconds: float | None = None
+    time_budget_s: float = TIME_BUDGET_S
     max_concurrent: int = 1
     num_env_runners: int = 0
     num_learners: int = 0
     searcher: str = "tpe"
-    scheduler: str = "asha"
+    scheduler: str = _BY_KIND
     seed: int = 0
     rounds: int = 1
     seeds_per_trial: int = 1
-    num_confirmed: int | None = None
+    num_confirmed: int = _BY_KIND
+    num_fresh_seeds: int = _BY_KIND
     space_file: SpaceFile | None = None
     space_path: str = ""
     sweep_id: str = ""
 
     def __post_init__(self) -> None:
-        if self.num_confirmed is None:
-            object.__setattr__(self, "num_confirmed", default_num_confirmed(self.num_samples))
         _check_known("method", self.method, METHODS)
         _check_known("algorithm", self.algorithm, tuple(ALGORITHMS))
+        self._fill_in(BY_KIND[ALGORITHMS[self.algorithm].kind])
         _check_known("searcher", self.searcher, SEARCHERS)
         _check_known("scheduler", self.scheduler, SCHEDULERS)
         for name in ("num_samples", "max_env_steps", "max_concurrent", "rounds", "seeds_per_trial"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {getattr(self, name)}")
-        for name in ("num_env_runners", "num_learners", "seed", "num_confirmed"):
+        for name in ("num_env_runners", "num_learners", "seed", "num_confirmed", "num_fresh_seeds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, but got {getattr(self, name)}")
-        if not self.time_budget_s > 0:
-            raise ValueError(f"`time_budget_s` must be positive, but got {self.time_budget_s}")
+        for name in ("time_budget_s", "trial_seconds"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"`{name}` must be positive, but got {value}")
         if sum(self.trials_of_rounds()) < self.rounds:
             raise ValueError(
-                f"each of the {self.rounds} rounds must have a trial, but of "
-                f"{self.num_samples} trials {self.num_confirmed} are for confirming; raise "
-                "`--num-samples`, or lower `--rounds` or `--num-confirmed`"
+                f"each of the {self.rounds} rounds must have a trial, but of {self.num_samples} "
+                f"trials {self.num_kept_back} are for confirming and judging the best; raise "
+                "`--num-samples`, or lower `--rounds` or `--num-confirmed` or `--num-fresh-seeds`"
             )
         num_tasks = getattr(self.base().meta, "num_tasks", None)
         if num_tasks is not None and self.num_learners > num_tasks:
@@ -112,19 +116,49 @@ class SweepPlan:
                 f"`num_learners` must not exceed `meta.num_tasks`, but got {self.num_learners} and "
                 f"{num_tasks}: a learner without a task learns nothing"
             )
+        if self.adapts_by_memory:
+            _check_inferable(self.base())
         self.space()
         _check_flags_count(self)
+
+    def _fill_in(self, defaults: PlanDefaults) -> None:
+        given = {field.name for field in fields(self) if getattr(self, field.name) is not None}
+        chosen: dict[str, Any] = {
+            name: getattr(defaults, name)
+            for name in ("num_samples", "max_env_steps", "scheduler")
+            if name not in given
+        }
+        num_samples = chosen.get("num_samples", self.num_samples)
+        for name in ("num_confirmed", "num_fresh_seeds"):
+            if name not in given:
+                chosen[name] = getattr(defaults, name)(num_samples)
+        for name, value in chosen.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def adapts_by_memory(self) -> bool:
+        """Whether a memory infers the hidden task, which training is told and a test is not."""
+        return ALGORITHMS[self.algorithm].kind == "memory"
+
+    @property
+    def num_verdict_trials(self) -> int:
+        """Trials that the winner, and as many that the default is trained for the verdict."""
+        return -(-self.num_fresh_seeds // self.seeds_per_trial)
+
+    @property
+    def num_kept_back(self) -> int:
+        """Trials that search nothing; fewer are made where the winner is the default."""
+        return self.num_confirmed + 2 * self.num_verdict_trials
 
     def base(self) -> TrainConfig:
         """The default configuration, which is also the first trial."""
         if self.space_file is not None:
             return self.space_file.space.base
         base = TrainConfig.for_task(self.task, self.algorithm)
-        is_gradient = ALGORITHMS[self.algorithm].kind == "gradient"
-        small = _SMALL_META_BATCH if is_gradient else {}
+        own = BY_KIND[ALGORITHMS[self.algorithm].kind].base
         known = base.knobs()
         return base.with_knobs(
-            {knob: value for knob, value in small.items() if knob in known}
+            {knob: value for knob, value in own.items() if knob in known}
             | {"policy.method": self.method, "seed": self.seed}
         )
 
@@ -151,7 +185,7 @@ class SweepPlan:
 
     def trials_of_rounds(self) -> list[int]:
         """How many trials each round makes; the earlier ones have what does not divide."""
-        num_searched = self.num_samples - (self.num_confirmed or 0)
+        num_searched = self.num_samples - self.num_kept_back
         return [
             (num_searched + self.rounds - 1 - number) // self.rounds
             for number in range(self.rounds)
@@ -200,13 +234,24 @@ class SweepPlan:
                 f"{num_cpus}; lower `--max-concurrent`, `--num-env-runners` or `--num-learners`"
             )
 
+    def check_replays(self, available: int | None) -> None:
+        """See that what trials at once keep of their experience fits the memory.
+
+        Args:
+            available: What there is; None if that is not known [bytes].
+
+        Raises:
+            TooLittleMemoryError: If it does not; the message does the sum.
+        """
+        check_replays(self.base(), self.max_concurrent, available, num_seeds=self.seeds_per_trial)
+
     def flags(self) -> list[str]:
         """The command-line flags that make this plan."""
         pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
         flags = [
             word
             for name, value in pairs
-            if name not in ("space_file", "space_path", "sweep_id")
+            if name not in ("space_file", "space_path", "sweep_id", "trial_seconds")
             for word in (f"--{name.replace('_', '-')}", str(value))
         ]
         return [*flags, "--space", self.space_path] if self.space_path else flags
@@ -263,6 +308,18 @@ class SweepPlan:
         }
 
 
+def _check_inferable(base: TrainConfig) -> None:
+    """See that a memory can be taught what differs between the tasks, and that its replay is sound.
+
+    Raises:
+        ValueError: If it cannot, or is not.
+    """
+    from ssmrl.context.networks import hidden_code  # torch, which --help need not wait for
+
+    hidden_code(base)
+    replay_need(base)
+
+
 def _check_flags_count(plan: SweepPlan) -> None:
     """What has a flag has it alone: repetitions count seeds from ``--seed``, for example."""
     base = plan.base().knobs()
@@ -286,16 +343,6 @@ def _check_flags_count(plan: SweepPlan) -> None:
 def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
         raise KeyError(f"unknown {what} {name!r}; the {what}s are: {', '.join(known)}")
-
-
-def default_num_confirmed(num_samples: int) -> int:
-    """How many trials are kept back to confirm the best: three, but no more than a third.
-
-    Example:
-        >>> [default_num_confirmed(num_samples) for num_samples in (2, 7, 24)]
-        [0, 2, 3]
-    """
-    return min(3, num_samples // 3)
 
 
 def usable_cpus() -> int:

@@ -9,7 +9,13 @@ from tuning.plan import SweepPlan
 from tuning.planned_point import PlannedPoint
 from tuning.ranking import ranking
 from tuning.round_log import Round
-from tuning.rounds import first_number, is_confirmation, searched_rows
+from tuning.rounds import (
+    first_number,
+    is_confirmation,
+    is_verdict,
+    judged_points,
+    searched_rows,
+)
 from tuning.search import StudySearcher
 from tuning.trial import Trial
 from tuning.trust_box import incumbent, is_first_box_draw
@@ -28,6 +34,12 @@ def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[
         this: The round.
         rows: The table as it was when the round began, in any order.
     """
+    if is_verdict(plan, this):
+        return [
+            _again(plan, knobs, rows, later)
+            for knobs in judged_points(plan, rows)
+            for later in range(plan.num_verdict_trials)
+        ]
     if is_confirmation(plan, this):
         return [_again(plan, best.knobs, rows) for best in ranking(rows)[: this.num_trials]]
     if this.number == 0:
@@ -57,7 +69,10 @@ def _first_box_draws(
     return [searcher.suggest(f"draw {index}") for index in range(num_drawn)]
 
 
-def _again(plan: SweepPlan, knobs: Mapping[str, KnobValue], rows: Sequence[Trial]) -> PlannedPoint:
-    num_tried = sum(row.knobs == knobs for row in rows)
+def _again(
+    plan: SweepPlan, knobs: Mapping[str, KnobValue], rows: Sequence[Trial], later: int = 0
+) -> PlannedPoint:
+    """The point with seeds that it was not trained with, nor will be by ``later`` others."""
+    num_tried = sum(row.knobs == knobs for row in rows) + later
     seed = plan.first_seed(num_tried) if num_tried else None
     return PlannedPoint(knobs, seed=seed, outside=True)

@@ -134,13 +134,28 @@ def _judgement(comparison: Comparison | None, bound: float | None) -> str:
         limit = f"<p>A policy that does not adapt reaches at most about {number(bound)}.</p>"
     if comparison is None:
         return "<p>Best and default were not compared on fresh tasks.</p>" + limit
-    c = comparison
     return (
-        f"<p><b>{escape(c.verdict)}</b> On {c.num_tasks} fresh held-out tasks: best "
-        f"{number(c.best_mean)}, default {number(c.default_mean)}, difference "
-        f"{number(c.difference)} [{number(c.low)}, {number(c.high)}] (95 % interval over "
-        f"tasks; one training run each).</p>{limit}"
+        f"<p><b>{escape(comparison.verdict)}</b> On {comparison.num_tasks} fresh held-out tasks: "
+        f"{'; '.join(_numbers(comparison))}. Intervals of 95 % are over {comparison.num_seeds} "
+        f"training seeds.</p>{limit}"
     )
+
+
+def _numbers(c: Comparison) -> list[str]:
+    """What is known of winner and default, each with its name."""
+    named = [
+        ("winner", c.best_mean, c.best_low, c.best_high),
+        ("switched off", c.switched_off_mean, None, None),
+        ("best blind return", c.blind_return, None, None),
+        ("default", c.default_mean, None, None),
+        ("difference", c.difference, c.low, c.high),
+    ]
+    return [
+        f"{name} {number(value)}"
+        + ("" if low is None or high is None else f" [{number(low)}, {number(high)}]")
+        for name, value, low, high in named
+        if value is not None
+    ]
 
 
 def _history(rows: Sequence[Trial]) -> str:

@@ -3,21 +3,23 @@
 Functions of the table and the log, so that a resumed sweep does what the first one would have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ssmrl.knobs import KnobValue
 from tuning.plan import SweepPlan
 from tuning.ranking import ranking
 from tuning.round_log import Round
 from tuning.trial import Trial, TrialState
 from tuning.trust_box import propose
 
-FIRST, TRUST_BOX, CONFIRMATION = "the task's defaults", "trust box", "confirmation"
+FIRST, TRUST_BOX = "the task's defaults", "trust box"
+CONFIRMATION, VERDICT = "confirmation", "verdict"
 
 
 def next_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]) -> Round | None:
     """The round after those that were made, as the trust box wants it; None if there is none.
 
-    The last one, after all rounds of the plan, tries nothing new: it confirms the best.
+    The last ones, after all rounds of the plan, try nothing new: they confirm and judge the best.
 
     Args:
         plan: How many rounds, and how many trials in each.
@@ -26,7 +28,7 @@ def next_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial])
     """
     number = len(earlier)
     if number >= plan.rounds or (earlier and is_confirmation(plan, earlier[-1])):
-        return confirmation_round(plan, earlier, rows)
+        return closing_round(plan, earlier, rows)
     size = plan.trials_of_rounds()[number]
     if number == 0:
         return Round(0, FIRST, plan.space(), (), size)
@@ -39,22 +41,38 @@ def next_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial])
     return Round(number, TRUST_BOX, proposal.space, proposal.moves, size)
 
 
-def confirmation_round(
-    plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]
-) -> Round | None:
-    """The last round, in which the best are trained again; None if it was made, or is not wanted.
+def closing_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]) -> Round | None:
+    """A round that only trains again: the best to be confirmed, then the winner and the default.
 
-    Its number is that of the plan's rounds, also if the search stopped before all were made.
+    None if both were made, or are not wanted. Their numbers are those after the plan's rounds,
+    also if the search stopped before all were made.
     """
-    num_trials = min(plan.num_confirmed or 0, len(ranking(rows)))
-    if not num_trials or is_confirmation(plan, earlier[-1]):
-        return None
-    return Round(plan.rounds, CONFIRMATION, earlier[-1].space, (), num_trials)
+    last = earlier[-1]
+    num_confirmed = min(plan.num_confirmed, len(ranking(rows)))
+    if num_confirmed and last.number < plan.rounds:
+        return Round(plan.rounds, CONFIRMATION, last.space, (), num_confirmed)
+    num_judged = plan.num_verdict_trials * len(judged_points(plan, rows))
+    if num_judged and last.number <= plan.rounds:
+        return Round(plan.rounds + 1, VERDICT, last.space, (), num_judged)
+    return None
+
+
+def judged_points(plan: SweepPlan, rows: Sequence[Trial]) -> list[dict[str, KnobValue]]:
+    """The winner's point and, where it is another one, the default's; none without a winner."""
+    best, default = winner(rows, plan), plan.space().default_point()
+    if best is None:
+        return []
+    return [dict(best.knobs)] if best.knobs == default else [dict(best.knobs), default]
 
 
 def is_confirmation(plan: SweepPlan, this: Round) -> bool:
-    """Whether a round only trains the best again."""
+    """Whether a round only trains again what was tried."""
     return this.number >= plan.rounds
+
+
+def is_verdict(plan: SweepPlan, this: Round) -> bool:
+    """Whether a round trains the winner and the default for the verdict."""
+    return this.number > plan.rounds
 
 
 def first_number(rows: Sequence[Trial], this: Round) -> int:
@@ -66,13 +84,35 @@ def winner(rows: Sequence[Trial], plan: SweepPlan) -> Trial | None:
     """The trial that the sweep names: of those that were confirmed, by their fresh seeds alone.
 
     A score that was the best of many is too good on average, one of a fresh seed is not. Without a
-    confirmation it is the trial of the highest score.
+    confirmation it is the trial of the highest score. Of a configuration that was trained for the
+    verdict, which chooses nothing, the first such trial stands for it.
     """
     complete = [row for row in rows if row.state is TrialState.COMPLETE]
-    confirmed = [row for row in complete if row.round >= plan.rounds]
-    return max(confirmed or complete, key=lambda row: (row.score or 0.0, -row.number), default=None)
+    chosen_from = [row for row in complete if row.round <= plan.rounds]
+    confirmed = [row for row in chosen_from if row.round == plan.rounds]
+    best = max(
+        confirmed or chosen_from, key=lambda row: (row.score or 0.0, -row.number), default=None
+    )
+    fresh = [] if best is None else fresh_rows(rows, plan, best.knobs)
+    return fresh[0] if fresh else best
+
+
+def fresh_rows(
+    rows: Sequence[Trial], plan: SweepPlan, knobs: Mapping[str, KnobValue]
+) -> list[Trial]:
+    """The complete trials of a point that chose nothing, by number.
+
+    Those for the verdict; where none was planned, those that confirmed it.
+    """
+    first = plan.rounds + 1 if plan.num_fresh_seeds else plan.rounds
+    own = [
+        row
+        for row in rows
+        if row.state is TrialState.COMPLETE and row.round >= first and row.knobs == knobs
+    ]
+    return sorted(own, key=lambda row: row.number)
 
 
 def searched_rows(plan: SweepPlan, rows: Sequence[Trial]) -> list[Trial]:
-    """Rows of the plan's own rounds, without those that only confirm."""
+    """Rows of the plan's own rounds, without those that only confirm or judge."""
     return [row for row in rows if row.round < plan.rounds]

@@ -49,6 +49,11 @@ __all__ = [
     "row_name",
 ]
 
+STEP = "judged_at"
+"""The key in a result of the env steps that a score stands for [env steps]."""
+
+_STEP_OF_TUNE = "training_iteration"  # what Tune's wrapper of Optuna takes for the step
+
 
 class StudySearcher(Searcher):
     """Suggests points of a space to Tune and tells the study what became of them.
@@ -201,14 +206,19 @@ class StudySearcher(Searcher):
         return self._point(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Reports an intermediate score, if there is a finite one that was not reported yet."""
-        step = result.get("training_iteration")
+        """Reports an intermediate score, if there is a finite one that was not reported yet.
+
+        Its step is in env steps: samplers rank a trial that was stopped by its last step before
+        its score, and an iteration is not as long for every point.
+        """
+        step = result.get(STEP)
         # A trial that was restarted from a checkpoint repeats iterations; Optuna keeps the first.
         if step is None or step <= self._last_step.get(trial_id, 0):
             return
         if _is_finite(result.get(self.metric)) and not self._is_outside(trial_id):
             self._last_step[trial_id] = step
-            self._optuna_search.on_trial_result(trial_id, result)
+            told = {**result, _STEP_OF_TUNE: step}
+            self._optuna_search.on_trial_result(trial_id, told)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -228,6 +228,7 @@ class SearchSpace:
 _WHEN = "when"
 
 _MOST_STEPS = 5
+_MOST_STEPS_OF_A_MEMORY = 1  # one episode tells most tasks, so more steps only take time
 
 _NOT_SEARCHED = {
     "algorithm": "each algorithm has knobs of its own; make one sweep for each.",
@@ -283,9 +284,9 @@ def _of_base(ranges: Mapping[str, Range], base: TrainConfig) -> SearchSpace:
     known = base.knobs()
     kept = {knob: a_range for knob, a_range in ranges.items() if knob in known}
     conditions: dict[str, Condition] = {}
-    if known[steps] == 0 and isinstance(most := kept[steps], Int):
-        kept[steps] = Int(0, most.high)
-        conditions[size] = Condition(steps, tuple(range(1, _MOST_STEPS + 1)))
+    if known.get(steps) == 0:
+        kept[steps] = Int(0, _MOST_STEPS_OF_A_MEMORY)
+        conditions[size] = Condition(steps, tuple(range(1, _MOST_STEPS_OF_A_MEMORY + 1)))
     return SearchSpace(kept, base, conditions)
 
 

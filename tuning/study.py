@@ -208,7 +208,7 @@ def _finished(row: Trial, space: SearchSpace) -> FrozenTrial:
         distributions=distributions,
         user_attrs=attributes,
         value=row.score,
-        intermediate_values=None if row.score is None else {max(1, row.iterations): row.score},
+        intermediate_values=None if row.score is None else {_step(row): row.score},
     )
 
 
@@ -221,9 +221,14 @@ def _close(
     elif row is not None and row.state is TrialState.PRUNED and learns:
         last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
         if row.score is not None and row.score != last:
-            step = max(row.iterations, (trial.last_step or 0) + 1)
+            step = max(_step(row), (trial.last_step or 0) + 1)
             key = storage_key(storage, study.study_name, trial.number)
             storage.set_trial_intermediate_value(key, step, row.score)
         study.tell(trial.number, state=StudyState.PRUNED)
     else:
         study.tell(trial.number, state=StudyState.FAIL)
+
+
+def _step(row: Trial) -> int:
+    """What the score of a row stands for [env steps]; Optuna's steps are at least 1."""
+    return max(1, row.judged_at or (row.curve[-1][0] if row.curve else row.env_steps))

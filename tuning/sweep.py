@@ -11,9 +11,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from tuning.durable import replace_file
+from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus
+from tuning.plan_defaults import TIME_BUDGET_S
 
 _COMMAND = ("python", "-m", "tuning.sweep")
 
@@ -27,11 +30,27 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "ssm",
     algorithm: Annotated[
-        str, typer.Option(help="What learns: promp, e-maml, maml-trpo or context-sac.")
-    ] = "promp",
-    num_samples: Annotated[int, typer.Option(help="Trials in all.")] = 10,
-    max_env_steps: Annotated[int, typer.Option(help="Budget of a trial [env steps].")] = 300_000,
-    time_budget_s: Annotated[float, typer.Option(help="Search no longer than this [s].")] = 480.0,
+        str, typer.Option(help=f"What learns: {', '.join(ALGORITHMS)}.")
+    ] = DEFAULT_ALGORITHM,
+    num_samples: Annotated[
+        int | None, typer.Option(help="Trials in all; by default 12 for a memory, else 10.")
+    ] = None,
+    max_env_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Budget of a trial [env steps]; by default 24,000 for a memory, else 300,000."
+        ),
+    ] = None,
+    trial_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Make the budget of a trial what this machine does in so many seconds, measured "
+            "once and then kept [s]."
+        ),
+    ] = None,
+    time_budget_s: Annotated[
+        float, typer.Option(help="Train no longer than this [s].")
+    ] = TIME_BUDGET_S,
     max_concurrent: Annotated[
         int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
     ] = None,
@@ -40,7 +59,9 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         int, typer.Option(help="Learners that share the meta-updates of a trial.")
     ] = 0,
     searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
-    scheduler: Annotated[str, typer.Option(help="asha or none.")] = "asha",
+    scheduler: Annotated[
+        str | None, typer.Option(help="asha or none; by default none for a memory, else asha.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the searcher and of training.")] = 0,
     rounds: Annotated[
         int, typer.Option(help="After each round the search space moves by the table so far.")
@@ -49,8 +70,16 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     num_confirmed: Annotated[
         int | None,
         typer.Option(
-            help="Best configurations to train again with fresh seeds before one is named; by "
-            "default 3, but no more than a third of the trials."
+            help="Best configurations to train again with a fresh seed before one is named; by "
+            "default none for a memory, else 3, but no more than a third of the trials."
+        ),
+    ] = None,
+    num_fresh_seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Seeds with which the winner and the default are each trained at the end, to be "
+            "compared by these alone; by default 3 for a memory, but no more than a quarter of "
+            "the trials, else none."
         ),
     ] = None,
     space: Annotated[
@@ -74,27 +103,36 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         bool, typer.Option("--json", help="End stdout with one JSON object.")
     ] = False,
 ) -> None:
-    """Search SSM sizes and MAML learning rates with Ray Tune and Optuna.
+    """Search SSM sizes and learning rates with Ray Tune and Optuna, and judge the winner.
 
     Leaves NAME/trials.csv, trials.jsonl, report.html, the Optuna journal and best/ in the storage
     folder. The score is the return after adaptation on held-out tasks.
     """
+    settings: dict[str, Any] = {  # of which None means as usual for the algorithm
+        "num_samples": num_samples,
+        "max_env_steps": max_env_steps,
+        "trial_seconds": trial_seconds,
+        "scheduler": scheduler,
+        "num_confirmed": num_confirmed,
+        "num_fresh_seeds": num_fresh_seeds,
+    }
     try:
+        if max_env_steps is not None and trial_seconds is not None:
+            raise ValueError(
+                "`--max-env-steps` and `--trial-seconds` both set the budget; give one"
+            )
         plan = SweepPlan(
             task=task,
             method=method,
             algorithm=algorithm,
-            num_samples=num_samples,
-            max_env_steps=max_env_steps,
             time_budget_s=time_budget_s,
             num_env_runners=num_env_runners,
             num_learners=num_learners,
             searcher=searcher,
-            scheduler=scheduler,
             seed=seed,
             rounds=rounds,
             seeds_per_trial=seeds_per_trial,
-            num_confirmed=num_confirmed,
+            **settings,
         )
         if space is not None:
             plan = plan.within(space)
@@ -104,6 +142,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         folder = sweep_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
         plan = plan.sized(max_concurrent, usable_cpus() if address is None else None)
+        if address is None:
+            plan.check_replays(available_bytes())
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
@@ -116,12 +156,28 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
     try:
         with exclusive(folder), interruptible(going_on, folder):
+            if not resume:
+                plan = _forecast(plan, quiet=as_json)
             summary = _carry_out(plan, folder, address=address, dashboard=dashboard, quiet=as_json)
     except BusyError as error:
         _refuse(str(error))
     if as_json:
         print(json.dumps(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
+
+
+def _forecast(plan: SweepPlan, *, quiet: bool) -> SweepPlan:
+    """Measure this machine, make the budget of that if asked for, and say what is planned."""
+    from tuning.forecast import forecast
+    from tuning.probe import probe
+
+    rate = probe(plan.base())
+    if plan.trial_seconds is not None:
+        seconds = plan.trial_seconds / plan.seeds_per_trial
+        plan = dataclasses.replace(plan, max_env_steps=rate.env_steps(seconds))
+    for line in forecast(plan, rate):
+        print(line, file=sys.stderr if quiet else sys.stdout, flush=True)
+    return plan
 
 
 def _carry_out(

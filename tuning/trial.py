@@ -51,6 +51,7 @@ class Trial:
         round: The round of the sweep that made it.
         seeds: The seeds of its runs, which differ in nothing else.
         seed_scores: The score of each run, in the same order; their mean is ``score``.
+        judged_at: Which share of the budget the score stands for; 0 if there is none [env steps].
 
     Raises:
         ValueError: If the fields contradict each other. Among them: training received another value
@@ -73,6 +74,7 @@ class Trial:
     round: int = 0
     seeds: tuple[int, ...] = ()
     seed_scores: tuple[float, ...] = ()
+    judged_at: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", TrialState(self.state))

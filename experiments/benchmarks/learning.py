@@ -17,7 +17,7 @@ from ssmrl.checkpoint import CheckpointError
 from ssmrl.config import METHODS, PolicyConfig, TrainConfig
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.worker import env_shape
-from tuning.training import fingerprint
+from ssmrl.run import fingerprint
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

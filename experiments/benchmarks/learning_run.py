@@ -16,8 +16,8 @@ from ssmrl.config import TrainConfig
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
+from ssmrl.run import checkpoint_path
 from tuning.durable import replace_file
-from tuning.training import checkpoint_path
 
 EVALUATE_EVERY = 10
 """Iterations between two evaluations; the last iteration always has one."""

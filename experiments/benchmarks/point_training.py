@@ -37,7 +37,7 @@ class PointTraining:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        base = SweepPlan("point", seed=seed).base()
+        base = SweepPlan("point", algorithm="promp", seed=seed).base()
         self.space: SearchSpace = default_space(base)
         self.limits: SearchSpace = default_limits(base)
 

@@ -142,12 +142,14 @@ def _plan(problem: Problem, way: Way, seed: int, rounds: int, trials: int) -> Sw
     return SweepPlan(
         base.env.task,  # not trained: the problem scores its points
         method=base.policy.method,
+        algorithm=base.algorithm,
         num_samples=trials,
         searcher=way.searcher,
         scheduler="none",
         seed=seed,
         rounds=rounds,
         num_confirmed=0,
+        num_fresh_seeds=0,
         space_file=SpaceFile(replace(problem.space, base=base), replace(problem.limits, base=base)),
     )
 

@@ -1,7 +1,7 @@
 """What a policy does with a hidden task: the four calls that everything above the learner uses."""
 
 from abc import ABC, abstractmethod
-from typing import Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -29,7 +29,13 @@ class Adaptation(ABC, Generic[State]):
     By memory it takes in every env step; by gradient it makes a few steps on what was seen after an
     episode; or both. What it knows of the tasks of ``N`` times ``B`` lanes is in a state that
     the caller passes on, so that the object itself never changes.
+
+    Attributes:
+        mixes_tasks: Whether the last digits of what a lane does depend on how many tasks there
+            are beside its own, since all go through the same products.
     """
+
+    mixes_tasks: ClassVar[bool] = False
 
     @abstractmethod
     def begin(self, num_tasks: int, num_lanes: int) -> State:

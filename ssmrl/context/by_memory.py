@@ -54,6 +54,8 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         is_given: Which lanes are told, ``(N, B)``.
     """
 
+    mixes_tasks = True
+
     def __init__(
         self,
         networks: ContextNetworks,
@@ -121,6 +123,7 @@ class MemoryPlayer:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._networks = ContextNetworks(config, *env_shape(config.env))
+        self.num_reported_episodes: int = config.meta.episodes_per_task
 
     def adaptation(self, params: Params, play: Play) -> MemoryAdaptation:
         """The policy with these parameters, for this play.
@@ -154,6 +157,11 @@ class MemoryPlayer:
         if not (self._config.meta.num_inner_steps and uses_estimate):
             return None
         return AdaptingMemory(self._networks.inference, self._config)
+
+    def initial_params(self) -> Params:
+        """Of the networks that the configuration starts from, without the critics."""
+        networks = self._networks.state_dict()
+        return {name: value for name, value in networks.items() if name.startswith(PLAYED)}
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssmrl.config import SequenceConfig
 from ssmrl.models.actor import make_policy
@@ -130,6 +131,14 @@ def inference_inputs(
     last = last_reward.unsqueeze(-1)
     starts = first.unsqueeze(-1).to(observation.dtype)
     return torch.cat([observation, last_action, last, starts], dim=-1)
+
+
+def with_rewards(
+    inputs: Float[Tensor, "*batch T I"], reward: Float[Tensor, "*batch T"]
+) -> Float[Tensor, "*batch T I"]:
+    """Inputs of whole meta-episodes with other rewards, each told one step after it was paid."""
+    told = functional.pad(reward[..., :-1], (1, 0)).unsqueeze(-1)
+    return torch.cat([inputs[..., :-2], told, inputs[..., -1:]], dim=-1)
 
 
 def inference_loss(estimate: Estimate, code: Float[Tensor, "*batch Z"]) -> Tensor:

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssmrl.checkpoint import read_tensors, write_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.context.by_memory import NETWORKS, PLAYED
-from ssmrl.context.inference import inference_inputs
+from ssmrl.context.inference import inference_inputs, with_rewards
 from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
-from ssmrl.context.replay import Replay, rewarded
+from ssmrl.context.replay import Replay, Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.envs.families import get_family
 from ssmrl.learner import Learner, Metrics
@@ -29,6 +30,7 @@ from ssmrl.seeding import Purpose, stream
 from ssmrl.types import Params
 
 MAX_TEMPERATURE = 100.0
+_GATHERED = 16  # updates whose batches are gathered together: enough to spare calls, not the cache
 
 
 class ContextLearner(Learner):
@@ -39,6 +41,7 @@ class ContextLearner(Learner):
 
     Args:
         config: Of context-sac; its seed decides everything but what is collected.
+        networks: Trained in place; fresh ones if left out.
 
     Raises:
         ValueError: If the family's hidden variable cannot be inferred, or the replay is too small.
@@ -46,16 +49,16 @@ class ContextLearner(Learner):
 
     knows_nothing_at_first = False
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, networks: ContextNetworks | None = None) -> None:
         meta = config.meta
         self._config, self._code = config, hidden_code(config)
         self._family = get_family(config.env.task)
-        self.networks = ContextNetworks(config, *env_shape(config.env))
+        self.networks = networks or ContextNetworks(config, *env_shape(config.env))
         self.replay = Replay(config)
         self._sac = SoftActorCritic(self.networks, meta)
         self._training = InferenceTraining(self.networks.inference, config)
         self._optimizers = self._sac.optimizers | {"inference": self._training.optimizer}
-        self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
+        self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
         self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
         self.num_episodes = self.num_reported_episodes = meta.episodes_per_task
@@ -73,11 +76,12 @@ class ContextLearner(Learner):
         sampled = time.perf_counter()
         if mode is Mode.RANDOM:
             self.networks.set_statistics(self.replay.observations())
-            self._inputs.clear()
+            self._lanes.clear()
         words = stream(config.seed, Purpose.UPDATES, self.iteration).generate_state(4)
         generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
         self.iteration += 1
-        statistics = self._infer(generator) | self._update(generator, np.random.default_rng(words))
+        rng = np.random.default_rng(words)
+        statistics = self._infer(generator, rng) | self._update(generator, rng)
         self._check(statistics)
         returns = [float(episode_return(trajectory).mean()) for trajectory in trajectories]
         return Metrics(
@@ -89,6 +93,10 @@ class ContextLearner(Learner):
             time.perf_counter() - sampled,
             statistics,
         )
+
+    def optimizers(self) -> dict[str, torch.optim.Adam]:
+        """By the name of what each moves."""
+        return dict(self._optimizers)
 
     def params(self) -> Params:
         """Actor, inference and statistics; the critics are not needed to act."""
@@ -135,31 +143,46 @@ class ContextLearner(Learner):
             if path not in kept:
                 path.unlink()
 
-    def _infer(self, generator: torch.Generator) -> dict[str, float]:
+    def _infer(self, generator: torch.Generator, rng: np.random.Generator) -> dict[str, float]:
         """Updates of the inference model on the newest meta-episodes."""
         meta = self._config.meta
-        inputs, code = self._newest_lanes()
+        inputs, code = self._newest_lanes(rng)
         num_updates = round(meta.inference_updates_per_env_step * self.env_steps_per_iteration)
         return self._training.update(inputs, code, num_updates, generator)
 
-    def _newest_lanes(self) -> tuple[Tensor, Tensor]:
-        """Inputs and codes of the meta-episodes that the inference model learns from."""
+    def _newest_lanes(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Inputs and codes of the meta-episodes that the inference model learns from.
+
+        Where rewards tell the task, every meta-episode is there a second time, paid by another
+        task. Otherwise what a lane does would give its task away, since it does what it believes:
+        the model would learn to believe itself, and a wrong belief would never be given up.
+
+        References:
+            Ortega et al. 2021, "Shaking the foundations: delusions in sequence models for
+            interaction and control", section 3.
+        """
         meta = self._config.meta
         window = max(1, meta.inference_env_steps // self.env_steps_per_iteration)
         numbers = self.replay.kept[-window:]
-        self._inputs = {
-            number: self._inputs[number] if number in self._inputs else self._lane_inputs(number)
+        self._lanes = {
+            number: self._lanes[number] if number in self._lanes else self._lane_inputs(number)
             for number in numbers
         }
-        inputs, codes = zip(*self._inputs.values(), strict=True)
-        return torch.cat(inputs), torch.cat(codes)
+        inputs, codes, motions = map(torch.cat, zip(*self._lanes.values(), strict=True))
+        if self._family.reward is None or meta.relabelled == 0.0:
+            return inputs, codes
+        others = torch.from_numpy(self._family.train.sample_array(rng, len(inputs)))
+        again = with_rewards(inputs, paid_by(motions, others.unsqueeze(1), self._config).float())
+        return torch.cat([inputs, again]), torch.cat([codes, self._code.encode(others).float()])
 
-    def _lane_inputs(self, number: int) -> tuple[Tensor, Tensor]:
+    def _lane_inputs(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         lanes = self.replay.lanes(number, self._config.meta.episodes_per_task)
         seen = self.networks.normalised(lanes["observation"])
-        last_action = torch.nn.functional.pad(lanes["action"][:, :-1], (0, 0, 1, 0))
-        last_reward = torch.nn.functional.pad(lanes["reward"][:, :-1], (1, 0))
-        return inference_inputs(seen, last_action, last_reward, lanes["first"]), lanes["code"]
+        last_action = functional.pad(lanes["action"][:, :-1], (0, 0, 1, 0))
+        inputs = inference_inputs(
+            seen, last_action, torch.zeros_like(lanes["reward"]), lanes["first"]
+        )
+        return with_rewards(inputs, lanes["reward"]), lanes["code"], lanes["motion"]
 
     def _update(self, generator: torch.Generator, rng: np.random.Generator) -> dict[str, float]:
         """Updates of actor and critics on the whole replay."""
@@ -173,13 +196,21 @@ class ContextLearner(Learner):
         parameters = others.float().unflatten(0, (num_updates, num_other))
         codes = self._code.encode(others).float().unflatten(0, (num_updates, num_other))
         losses: Losses | None = None
-        for number in range(num_updates):
-            noise = torch.randn(2, meta.batch_size, networks.action_dim, generator=generator)
-            batch = self.batch(places[number], parameters[number], codes[number])
-            found = self._sac.update(batch, noise, moves_actor=(number + 1) % meta.actor_every == 0)
-            losses = losses if found is None else found
+        for start in range(0, num_updates, _GATHERED):
+            part = slice(start, start + _GATHERED)
+            batches = self.batches(places[part], parameters[part], codes[part])
+            noise = torch.randn(
+                len(places[part]), 2, meta.batch_size, networks.action_dim, generator=generator
+            )
+            for offset in range(len(noise)):
+                found = self._sac.update(
+                    Batch(*(leaf[offset] for leaf in batches)),
+                    noise[offset],
+                    moves_actor=(start + offset + 1) % meta.actor_every == 0,
+                )
+                losses = losses if found is None else found
         return {
-            "temperature": float(networks.log_temperature.exp()),
+            "temperature": float(networks.log_temperature.detach().exp()),
             **(
                 {}
                 if losses is None
@@ -190,26 +221,31 @@ class ContextLearner(Learner):
             ),
         }
 
-    def batch(self, places: Tensor, parameters: Tensor, codes: Tensor) -> Batch:
-        """Transitions of the replay, the first of them paid by other tasks.
+    def batches(self, places: Tensor, parameters: Tensor, codes: Tensor) -> Batch:
+        """Transitions for some updates, the first of each batch paid by other tasks.
 
         Args:
-            places: Which transitions, ``(M,)``.
-            parameters: Hidden variables of the other tasks, ``(L, P)``.
-            codes: Theirs, ``(L, Z)``.
+            places: Which transitions, ``(U, M)``.
+            parameters: Hidden variables of the other tasks, ``(U, L, P)``.
+            codes: Theirs, ``(U, L, Z)``.
+
+        Returns:
+            A batch whose leaves are ``(U, M, ...)``.
         """
-        raw = self.replay.take(places)
-        reward, code = raw.reward, raw.code
-        if len(parameters):
-            reward = rewarded(reward, raw.motion, self._config, parameters)
-            code = torch.cat([codes, code[len(codes) :]])
+        raw = self.replay.take(places.flatten())
+        raw = Transitions(*(leaf.unflatten(0, places.shape) for leaf in raw))
+        num_other = codes.shape[1]
+        reward = raw.reward
+        if num_other:
+            other = paid_by(raw.motion[:, :num_other], parameters, self._config)
+            reward = torch.cat([other, reward[:, num_other:]], dim=1)
         return Batch(
             self.networks.normalised(raw.observation),
             raw.action,
             reward,
             self.networks.normalised(raw.next_observation),
             raw.continues,
-            code,
+            torch.cat([codes, raw.code[:, num_other:]], dim=1),
         )
 
     def _check(self, statistics: Mapping[str, float]) -> None:

@@ -25,13 +25,13 @@ class Passed(NamedTuple):
 
     Attributes:
         inputs: Of each product, ``(K, M, I)``.
-        scales: What the rows of each hidden layer were divided by, as factors, ``(K, M, 1)``.
-        sums: Of each hidden layer before that, ``(K, M, H)``.
+        sums: Of each hidden layer, before they are normalised, ``(K, M, H)``.
+        factors: What normalised their rows, ``(K, M, 1)``.
     """
 
     inputs: list[Tensor]
-    scales: list[Tensor]
     sums: list[Tensor]
+    factors: list[Tensor]
 
 
 class ParallelMLP(nn.Module):
@@ -53,9 +53,9 @@ class ParallelMLP(nn.Module):
         flat: All weights and biases.
 
     References:
-        Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"; Nauman et al. 2024, "Bigger,
-        Regularized, Optimistic: Scaling for Compute and Sample-Efficient Continuous Control", for
-        critics that are normalised.
+        Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", equation 4; Nauman et al.
+        2024, "Bigger, Regularized, Optimistic: Scaling for Compute and Sample-Efficient Continuous
+        Control", for critics that are normalised.
     """
 
     def __init__(
@@ -71,12 +71,11 @@ class ParallelMLP(nn.Module):
         parts = []
         for fan_in, fan_out in pairwise((input_dim, hidden_dim, hidden_dim, output_dim)):
             uniform = torch.rand(num_networks, fan_in, fan_out, generator=generator)
-            parts += [
-                (2.0 * uniform - 1.0) / math.sqrt(fan_in),
-                torch.zeros(num_networks, 1, fan_out),
-            ]
-            self._shapes += [tuple(part.shape) for part in parts[-2:]]
+            bias = torch.zeros(num_networks, 1, fan_out)
+            parts += [(2.0 * uniform - 1.0) / math.sqrt(fan_in), bias]
+            self._shapes += [tuple(uniform.shape), tuple(bias.shape)]
         self.flat = nn.Parameter(torch.cat([part.flatten() for part in parts]))
+        self._views: tuple[int, list[Tensor]] | None = None
 
     def forward(self, x: Float[Tensor, "M I"]) -> Float[Tensor, "K M O"]:
         """Apply every network to every row, differentiably: the plain twin of ``passed``."""
@@ -84,21 +83,26 @@ class ParallelMLP(nn.Module):
         hidden = x.expand(len(weights[0]), *x.shape)
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             total = torch.baddbmm(bias, hidden, weight)
-            hidden = functional.relu(total * _factor(total))
+            factor = (total.square().mean(-1, keepdim=True) + _EPSILON).rsqrt()
+            hidden = functional.relu(total * factor)
         return torch.baddbmm(weights[-1], hidden, weights[-2])
 
     def passed(self, x: Float[Tensor, "M I"]) -> tuple[Float[Tensor, "K M O"], Passed]:
         """The same numbers, and what ``weight_gradient`` and ``input_gradient`` need."""
-        weights = self._split(self.flat.detach())
+        weights = self._weights()
         hidden = x.expand(len(weights[0]), *x.shape)
         way = Passed([hidden], [], [])
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             total = torch.baddbmm(bias, hidden, weight)
-            factor = _factor(total)
+            length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
+            factor = length.square_().mul_(1.0 / total.shape[-1]).add_(_EPSILON).rsqrt_()
             hidden = (total * factor).clamp_(min=0.0)
             way.sums.append(total)
-            way.scales.append(factor)
+            way.factors.append(factor)
             way.inputs.append(hidden)
+        if weights[-2].shape[-1] == 1:  # a product with one column is slower than a sum
+            value = torch.linalg.vecdot(hidden, weights[-2].mT).unsqueeze(-1) + weights[-1]
+            return value, way
         return torch.baddbmm(weights[-1], hidden, weights[-2]), way
 
     def weight_gradient(self, way: Passed, upstream: Float[Tensor, "K M O"]) -> Tensor:
@@ -108,14 +112,18 @@ class ParallelMLP(nn.Module):
             way: Of the pass that gave the output.
             upstream: Gradient of the output.
         """
-        weights = self._split(self.flat.detach())
+        weights = self._weights()
         gradient = torch.empty_like(self.flat.detach())
         parts = self._split(gradient)
         for layer in reversed(range(len(way.inputs))):
-            torch.bmm(way.inputs[layer].mT, upstream, out=parts[2 * layer])
+            into, inputs = parts[2 * layer], way.inputs[layer]
+            if upstream.shape[-1] == 1:
+                torch.sum(inputs * upstream, dim=1, keepdim=True, out=into.mT)
+            else:
+                torch.bmm(inputs.mT, upstream, out=into)
             torch.sum(upstream, dim=1, keepdim=True, out=parts[2 * layer + 1])
             if layer:
-                upstream = _back(way, layer, torch.bmm(upstream, weights[2 * layer].mT))
+                upstream = _back(way, layer, upstream, weights[2 * layer])
         return gradient
 
     def input_gradient(
@@ -128,10 +136,17 @@ class ParallelMLP(nn.Module):
             upstream: Gradient of the output.
             num_last: How many inputs, ``L``.
         """
-        weights = self._split(self.flat.detach())
+        weights = self._weights()
         for layer in reversed(range(1, len(way.inputs))):
-            upstream = _back(way, layer, torch.bmm(upstream, weights[2 * layer].mT))
+            upstream = _back(way, layer, upstream, weights[2 * layer])
         return torch.bmm(upstream, weights[0][:, -num_last:].mT).sum(0)
+
+    def _weights(self) -> list[Tensor]:
+        """Views of ``flat``, made again where it was moved."""
+        flat = self.flat.detach()
+        if self._views is None or self._views[0] != flat.data_ptr():
+            self._views = flat.data_ptr(), self._split(flat)
+        return self._views[1]
 
     def _split(self, flat: Tensor) -> list[Tensor]:
         """Weight and bias of each layer, as views."""
@@ -141,21 +156,19 @@ class ParallelMLP(nn.Module):
         ]
 
 
-def _factor(total: Float[Tensor, "K M H"]) -> Float[Tensor, "K M 1"]:
-    """One over the root mean square of each row."""
-    length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
-    return 1.0 / (length * total.shape[-1] ** -0.5 + 1e-5)
+_EPSILON = 1e-6
 
 
-def _back(way: Passed, layer: int, upstream: Float[Tensor, "K M H"]) -> Float[Tensor, "K M H"]:
-    """From the gradient of a hidden layer's output to that of its sums."""
-    output, factor, total = way.inputs[layer], way.scales[layer - 1], way.sums[layer - 1]
-    passed = upstream.mul_(torch.sign(output))  # what was rectified passes nothing
-    # The factor falls as the row grows longer: f' = -f^2 x / (H * rms(x)), and rms is 1/f - eps.
-    width = total.shape[-1]
-    along = torch.linalg.vecdot(passed, output).unsqueeze(-1)
-    pull = along * factor.square() / (width * (1.0 - 1e-5 * factor))
-    return passed.mul_(factor).addcmul_(total, pull, value=-1.0)
+def _back(way: Passed, layer: int, upstream: Tensor, weight: Tensor) -> Float[Tensor, "K M H"]:
+    """From the gradient of a layer's sums to that of the hidden layer's below it."""
+    output, factor, total = way.inputs[layer], way.factors[layer - 1], way.sums[layer - 1]
+    is_column = upstream.shape[-1] == 1
+    passed = upstream * weight.mT if is_column else torch.bmm(upstream, weight.mT)
+    passed.mul_(torch.sign(output))  # what was rectified passes nothing
+    # A longer row has a smaller factor: df/dx = -f^3 x / H, with y = f x.
+    pull = torch.linalg.vecdot(passed, output).unsqueeze(-1)
+    pull = pull.mul_(factor).mul_(factor).mul_(-1.0 / total.shape[-1])
+    return passed.mul_(factor).addcmul_(total, pull)
 
 
 class ContextNetworks(nn.Module):

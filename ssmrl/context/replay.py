@@ -65,7 +65,8 @@ class Replay:
     @property
     def num_rows(self) -> int:
         """Episodes that are kept."""
-        return min(self._num_added, self._num_groups) * self._group
+        num_rows: int = min(self._num_added, self._num_groups) * self._group
+        return num_rows
 
     @property
     def num_env_steps(self) -> int:
@@ -138,15 +139,15 @@ class Replay:
             num_episodes: ``K``; they follow each other in time.
 
         Returns:
-            ``observation`` ``(N, K * T, O)``, ``action``, ``reward``, ``first`` likewise, and
-            ``code`` ``(N, Z)``.
+            ``observation`` ``(N, K * T, O)``, ``action``, ``reward``, ``first``, ``motion``
+            likewise, and ``code`` ``(N, Z)``.
         """
         rows = self._rows_of(iteration)
         kept = {name: value[rows] for name, value in self._tensors.items()}
         kept["observation"] = kept["observation"][:, :-1]
         joined = {
             name: kept[name].unflatten(0, (-1, num_episodes)).flatten(1, 2)
-            for name in ("observation", "action", "reward", "first")
+            for name in ("observation", "action", "reward", "first", "motion")
         }
         return joined | {"code": kept["code"][::num_episodes]}
 
@@ -167,25 +168,26 @@ class Replay:
         return slice(start, start + self._group)
 
 
-def rewarded(reward: Tensor, motion: Tensor, config: TrainConfig, parameters: Tensor) -> Tensor:
-    """Rewards with those of other tasks in place of the first ones.
+def paid_by(motion: Tensor, parameters: Tensor, config: TrainConfig) -> Tensor:
+    """What tasks of the family would have paid for steps that were played.
 
     Args:
-        reward: As they were paid, ``(M,)``.
-        motion: Columns of ``Motion``, ``(M, D + 3)``.
+        motion: Columns of ``Motion``, ``(..., D + 3)``.
+        parameters: Hidden variables of the tasks, ``(..., P)``; their type is computed with.
         config: Says which family.
-        parameters: Of the other tasks, ``(L, P)``, for the first ``L`` transitions.
+
+    Returns:
+        Rewards, ``(...)``.
     """
     formula = get_family(config.env.task).reward
     assert formula is not None, "callers relabel only where rewards tell"
-    columns = motion[: len(parameters)].float()
-    other = formula.total(parameters, Motion.of_columns(columns))
-    return torch.cat([other, reward[len(parameters) :]])
+    reward: Tensor = formula.total(parameters, Motion.of_columns(motion.to(parameters.dtype)))
+    return reward
 
 
 def replay_bytes(config: TrainConfig) -> int:
     """What the replay takes of the memory when it is full [bytes]."""
-    group = config.meta.num_lanes * config.meta.episodes_per_task
+    group: int = config.meta.num_lanes * config.meta.episodes_per_task
     row = sum(math.prod(size) * dtype.itemsize for size, dtype in _row_shapes(config).values())
     return _num_groups(config) * group * row
 

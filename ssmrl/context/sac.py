@@ -79,17 +79,19 @@ def critic_target(
 ) -> Float[Tensor, " M"]:
     """What both critics should say: reward, and the soft value of what follows."""
     seen = torch.cat([batch.next_observation, batch.code], dim=-1)
-    action, log_prob = squashed(networks.actor(seen)[0], noise)
-    value = networks.target(torch.cat([seen, action], dim=-1)).amin(0)[:, 0]
+    action, log_prob = squashed(networks.actor.passed(seen)[0][0], noise)
+    value = networks.target.passed(torch.cat([seen, action], dim=-1))[0].amin(0)[:, 0]
     soft = value - networks.log_temperature.exp() * log_prob
-    return batch.reward + discount * batch.continues * soft
+    target: Tensor = batch.reward + discount * batch.continues * soft
+    return target
 
 
 def critic_loss(networks: ContextNetworks, batch: Batch, target: Float[Tensor, " M"]) -> Tensor:
     """Squared error of both critics, summed over them."""
     inputs = torch.cat([batch.observation, batch.code, batch.action], dim=-1)
     value = networks.critic(inputs)[..., 0]
-    return (value - target).square().mean(-1).sum()
+    loss: Tensor = (value - target).square().mean(-1).sum()
+    return loss
 
 
 def actor_loss(
@@ -114,6 +116,7 @@ class SoftActorCritic:
     Args:
         networks: Trained in place.
         settings: Step size, discount, rates.
+        fused: Whether an optimiser's step is one kernel, which not every device has.
 
     References:
         Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", algorithm 1; Fujimoto
@@ -121,14 +124,16 @@ class SoftActorCritic:
         and an actor that moves less often).
     """
 
-    def __init__(self, networks: ContextNetworks, settings: ContextSettings) -> None:
+    def __init__(
+        self, networks: ContextNetworks, settings: ContextSettings, *, fused: bool = True
+    ) -> None:
         self._networks, self._settings = networks, settings
         self._target_entropy = -0.5 * networks.action_dim
         lr = settings.learning_rate
         self.optimizers = {
-            "critic": torch.optim.Adam([networks.critic.flat], lr, fused=True),
+            "critic": torch.optim.Adam([networks.critic.flat], lr, fused=fused),
             "actor": torch.optim.Adam(
-                [networks.actor.flat, networks.log_temperature], lr, fused=True
+                [networks.actor.flat, networks.log_temperature], lr, fused=fused
             ),
         }
 

@@ -77,6 +77,11 @@ class PointEnv(BatchedEnv):
         )
 
 
+def shortened(action: np.ndarray) -> np.ndarray:
+    """To length 1, where it is longer."""
+    return action / max(float(np.linalg.norm(action)), 1.0)
+
+
 def best_return(horizon: int) -> float:
     """The return of the policy that knows the goal: straight to it, then rest.
 
@@ -102,6 +107,7 @@ POINT = TaskFamily(
     reward=REWARD,
     hidden=DirectionCode(2),  # the circle's radius is 1
     best_fixed=geometric_median,
+    limit_action=shortened,
     spec=FamilySpec(
         hidden="goal (x, y) on the unit circle",
         varies="reward",

@@ -107,6 +107,12 @@ class FamilySpec:
     source: str
 
 
+def clipped(action: np.ndarray) -> np.ndarray:
+    """Each component to [-1, 1]."""
+    limited: np.ndarray = np.clip(action, -1.0, 1.0)
+    return limited
+
+
 @dataclass(frozen=True)
 class TaskFamily:
     """Tasks that differ in hidden variables and share everything else.
@@ -127,6 +133,8 @@ class TaskFamily:
         best_fixed: ``parameters (N, P) -> achieved (D,)``: what the best behaviour that is the
             same for all of these tasks achieves in every step. None where no fixed behaviour
             beats the bound, or where there is no best one.
+        limit_action: ``(A,) -> (A,)``: what the simulator makes of an action beyond its reach,
+            which at scale 1 is [-1, 1] for each component.
     """
 
     name: str
@@ -138,6 +146,7 @@ class TaskFamily:
     reward: Reward | None = None
     hidden: HiddenCode | None = None
     best_fixed: Callable[[np.ndarray], np.ndarray] | None = None
+    limit_action: Callable[[np.ndarray], np.ndarray] = clipped
 
     @property
     def action_scale(self) -> float:

@@ -21,6 +21,8 @@ class Algorithm:
         learner: Import path of what learns.
         player: Import path of what makes a policy of parameters.
         outer: Import path of the outer loss and its step; empty where there is no such thing.
+        experience: Import path of ``configuration -> bytes``, what the experience takes that is
+            kept to be learnt from again; empty where none is kept.
         defaults: Knobs whose default is another one than the task's or the settings' own.
     """
 
@@ -31,6 +33,7 @@ class Algorithm:
     learner: str
     player: str
     outer: str = ""
+    experience: str = ""
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,6 +79,18 @@ class Algorithm:
         """
         return self._part("player")
 
+    def experience_bytes(self, config: Any) -> int:
+        """What kept experience takes of the memory when there is no room for more [bytes].
+
+        Args:
+            config: A ``TrainConfig`` of this algorithm.
+
+        Raises:
+            ImportError: If there is nothing at the path; the message names it.
+            ValueError: If the configuration leaves no room for what it needs.
+        """
+        return int(self._part("experience")(config)) if self.experience else 0
+
     def _part(self, part: str) -> Any:
         path: str = getattr(self, part)
         module, _, name = path.partition(":")
@@ -98,6 +113,7 @@ _ALL = (
         "ssmrl.config:SequenceConfig",
         "ssmrl.context.learner:ContextLearner",
         "ssmrl.context.by_memory:MemoryPlayer",
+        experience="ssmrl.context.replay:replay_bytes",
         defaults={
             "env.action_scale": 1.0,
             "evaluation.num_tasks": 100,

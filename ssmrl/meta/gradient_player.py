@@ -7,6 +7,7 @@ from torch import Tensor
 from ssmrl.adaptation.by_gradient import GradientAdaptation
 from ssmrl.config import TrainConfig
 from ssmrl.meta.initial_actor import initial_actor
+from ssmrl.rollout.evaluate import REPORTED_STEPS
 from ssmrl.rollout.play import Mode, Play
 from ssmrl.types import Params
 
@@ -24,6 +25,7 @@ class GradientPlayer:
 
     def __init__(self, config: TrainConfig) -> None:
         self._actor, self._settings = initial_actor(config), config.meta
+        self.num_reported_episodes = max(*REPORTED_STEPS, config.meta.num_inner_steps) + 1
 
     def adaptation(self, params: Params, play: Play) -> GradientAdaptation:
         """The policy with these meta-parameters, for this play.
@@ -38,6 +40,10 @@ class GradientPlayer:
             )
         adapts = play.mode is not Mode.OFF
         return GradientAdaptation(self._actor, params, self._settings, adapts=adapts)
+
+    def initial_params(self) -> Params:
+        """Of the policy that the configuration starts from."""
+        return {name: value.detach() for name, value in self._actor.named_parameters()}
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:

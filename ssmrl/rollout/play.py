@@ -1,10 +1,14 @@
 """What to play, said in data that travels, and having it played in this process."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from torch import Tensor
+
+from ssmrl.adaptation.adaptation import Adaptation
+from ssmrl.adaptation.of_some_tasks import OfSomeTasks
 from ssmrl.config import TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.rollout.assignment import Assignment
@@ -47,6 +51,32 @@ class Play:
             )
 
 
+@runtime_checkable
+class Player(Protocol):
+    """Makes policies of parameters; made of a configuration.
+
+    Attributes:
+        keeps_motion: Whether what is played must say what its rewards were made of.
+        num_reported_episodes: Episodes with one task that a full evaluation plays.
+    """
+
+    keeps_motion: bool
+    num_reported_episodes: int
+
+    def adaptation(self, params: Params, play: Play) -> Adaptation[Any]:
+        """The policy with these parameters, for this play."""
+        ...
+
+    def initial_params(self) -> Params:
+        """Parameters with the names, shapes and types of those that it plays."""
+        ...
+
+    @staticmethod
+    def params_of(tensors: Mapping[str, Tensor]) -> Params:
+        """What acting needs of a checkpoint's tensors."""
+        ...
+
+
 Collect: TypeAlias = Callable[[Params, Play], list[Trajectory]]
 """Has a meta-episode played with some parameters, here or elsewhere: ``K`` trajectories."""
 
@@ -60,15 +90,45 @@ class LocalCollector:
     """
 
     def __init__(self, config: TrainConfig, num_threads: int = 0) -> None:
-        self._player = ALGORITHMS[config.algorithm].player_type()(config)
+        self._player: Player = ALGORITHMS[config.algorithm].player_type()(config)
         self._worker = RolloutWorker(
             config.env, num_threads, keeps_motion=self._player.keeps_motion
         )
 
     def __call__(self, params: Params, play: Play) -> list[Trajectory]:
         """Have a meta-episode played."""
+        return self._played(self._player.adaptation(params, play), play)
+
+    def of_some_tasks(self, params: Params, play: Play, tasks: slice) -> list[Trajectory]:
+        """Have a meta-episode played with some of its tasks; bit for bit as among all of them.
+
+        Args:
+            params: Of the policy.
+            play: All tasks.
+            tasks: Which.
+
+        Raises:
+            ValueError: If the policy is to be told the rewards of a task that is not among them.
+        """
+        assignment, num_tasks = play.assignment, len(play.assignment.tasks)
+        own = replace(
+            play, assignment=Assignment(assignment.tasks[tasks], assignment.streams[tasks])
+        )
+        if len(own.assignment.tasks) == num_tasks:
+            return self(params, play)
+        if play.mode is Mode.OTHER_REWARDS:
+            raise ValueError(
+                "`tasks` must be all of them where `mode` is 'other rewards', but got "
+                f"{len(own.assignment.tasks)} of {num_tasks}; play them in one place"
+            )
+        adaptation = self._player.adaptation(params, play)
+        if adaptation.mixes_tasks:
+            return self._played(OfSomeTasks(adaptation, tasks, num_tasks), own)
+        return self(params, own)
+
+    def _played(self, adaptation: Adaptation[Any], play: Play) -> list[Trajectory]:
         return self._worker.meta_episode(
-            self._player.adaptation(params, play),
+            adaptation,
             play.assignment,
             num_episodes=play.num_episodes,
             num_lanes=play.num_lanes,

@@ -210,7 +210,7 @@ def test_an_accepted_finding_changes_its_knobs_and_nothing_else() -> None:
         (
             reply(changes=[{"knob": "policy.state_dim", "low": 8, "high": 256}]),
             "meta-learning",
-            "may not change 'policy.state_dim', only what begins with meta. or env.action_scale",
+            "may not change 'policy.state_dim', only what begins with meta.",
         ),
         (
             reply(changes=[{"knob": "meta.inner_lr", "low": 0.01, "high": 11}]),

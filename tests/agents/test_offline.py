@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agents.board import Board
-from agents.findings import Author, check_finding, parse_finding
+from agents.findings import _SECTIONS, Author, check_finding, parse_finding
 from agents.offline import offline_reply
 from agents.prompts import task_text
 from agents.tools import TOOLS, call_tool
@@ -83,8 +83,9 @@ def test_coordinator_keeps_to_the_budget(left, expected):
     assert (finding.decision, finding.num_trials) == expected
 
 
-def test_coordinator_moves_what_nobody_else_may_change():
-    knob = "evaluation.num_tasks"
+def test_coordinator_moves_what_nobody_else_may_change(monkeypatch):
+    monkeypatch.setitem(_SECTIONS, Author.META_LEARNING, ())  # as if nobody had this section
+    knob = "meta.num_tasks"
     both = SearchSpace({knob: Int(10, 40)}, space().base)
     limits = SearchSpace({knob: Int(5, 80)}, space().base)
     low = both.ranges[knob].low

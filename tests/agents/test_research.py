@@ -19,8 +19,19 @@ from tuning.rounds import winner
 from tuning.trial import Trial, TrialTable
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAN = SweepPlan("point", num_samples=6, rounds=2, max_env_steps=8000)
-SIZE = ["--task", "point", "--rounds", "2", "--budget-trials", "6", "--max-env-steps", "8000"]
+PLAN = SweepPlan("point", algorithm="promp", num_samples=6, rounds=2, max_env_steps=8000)
+SIZE = [
+    "--task",
+    "point",
+    "--algorithm",
+    "promp",
+    "--rounds",
+    "2",
+    "--budget-trials",
+    "6",
+    "--max-env-steps",
+    "8000",
+]
 
 
 def command(storage: Path, *more: str) -> list[str]:

@@ -23,7 +23,7 @@ from tests.contracts.property_settings import PROPERTY
 from tuning.durable import append_line
 from tuning.plan import SweepPlan
 
-PLAN = SweepPlan("point", rounds=3, num_samples=9, num_confirmed=2)
+PLAN = SweepPlan("point", algorithm="promp", rounds=3, num_samples=9, num_confirmed=2)
 RUN = {"num_cpus": 1, "quiet": True}
 
 
@@ -34,7 +34,7 @@ def trials_spent(folder: Path) -> float:
 def test_the_crew_speaks_after_every_round_of_search_and_cites_what_it_saw(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = SweepPlan("point", rounds=2, num_samples=14, num_confirmed=2)
+    plan = SweepPlan("point", algorithm="promp", rounds=2, num_samples=14, num_confirmed=2)
     MadeUpTrials(plan).install(monkeypatch)
     study = make_study(plan, tmp_path)
     study.run(**RUN)
@@ -79,7 +79,9 @@ def test_a_process_that_dies_after_any_line_changes_nothing(
     num_confirmed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file as it was after each line that was written is gone on from."""
-    plan = SweepPlan("point", rounds=2, num_samples=7, num_confirmed=num_confirmed)
+    plan = SweepPlan(
+        "point", algorithm="promp", rounds=2, num_samples=7, num_confirmed=num_confirmed
+    )
     MadeUpTrials(plan).install(monkeypatch)
     install_consult(monkeypatch, as_a_rule)
     whole, deaths = tmp_path / "whole", tmp_path / "deaths"
@@ -129,7 +131,13 @@ def test_the_budget_is_kept_whatever_the_agents_ask_for_and_whenever_time_is_up(
 ) -> None:
     folder = tmp_path_factory.mktemp("study")
     num_samples = rounds + more + num_confirmed
-    plan = SweepPlan("point", rounds=rounds, num_samples=num_samples, num_confirmed=num_confirmed)
+    plan = SweepPlan(
+        "point",
+        algorithm="promp",
+        rounds=rounds,
+        num_samples=num_samples,
+        num_confirmed=num_confirmed,
+    )
     with pytest.MonkeyPatch.context() as patch:
         install_consult(
             patch,
@@ -159,7 +167,9 @@ def test_the_budget_is_kept_whatever_the_agents_ask_for_and_whenever_time_is_up(
 def test_agents_who_stop_end_the_search_but_not_the_confirmation(
     num_confirmed: int, numbers: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = SweepPlan("point", rounds=3, num_samples=9, num_confirmed=num_confirmed)
+    plan = SweepPlan(
+        "point", algorithm="promp", rounds=3, num_samples=9, num_confirmed=num_confirmed
+    )
     MadeUpTrials(plan).install(monkeypatch)
     boards = install_consult(monkeypatch, lambda board, _: (Decision.STOP, 0))
     study = make_study(plan, tmp_path)

@@ -18,7 +18,7 @@ from tests.agents.made_up_study import RATE, MadeUpTrials, as_a_rule, install_co
 from tuning.plan import SweepPlan
 from tuning.rounds import winner
 
-PLAN = SweepPlan("point", rounds=2, num_samples=7, num_confirmed=2)
+PLAN = SweepPlan("point", algorithm="promp", rounds=2, num_samples=7, num_confirmed=2)
 COMMAND = "python -m agents.research --task point"
 COMPARISON = {
     "best_mean": -8.5,
@@ -27,7 +27,12 @@ COMPARISON = {
     "low": 0.5,
     "high": 1.0,
     "num_tasks": 100,
-    "verdict": "The best trial is better than the default.",
+    "verdict": "The winner is better than the default.",
+    "best_low": -9.0,
+    "best_high": -8.0,
+    "blind_return": -20.0,
+    "switched_off_mean": -20.5,
+    "num_seeds": 3,
 }
 
 
@@ -89,7 +94,8 @@ def test_the_text_tells_each_round_with_its_findings_moves_and_what_is_open(
     rounds, rest = rounds.split("## Open questions")
     assert f"Trial {summary['best_trial']}" in best
     assert f"{summary['score']:.4g}" in best
-    assert "-8.5, the default -9.25, difference +0.75 [+0.5, +1]" in best
+    assert "-8.5 [-9, -8], without adaptation -20.5, best blind return -20, the default" in best
+    assert "-9.25, difference +0.75 [+0.5, +1]" in best
     parts = rounds.split("### Round ")[1:]
     assert [part.split(":")[0] for part in parts] == ["0", "1", "2"]
     assert [part.count("Expected: ") for part in parts] == [0, 3, 0]

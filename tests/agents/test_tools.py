@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from agents.board import Board
 from agents.findings import RefusedError, check_finding, parse_finding
-from agents.model_size import MAX_DIM, policy_size
+from agents.model_size import MAX_DIM, model_size
 from agents.tools import MAX_ANSWER_LENGTH, TOOLS, call_tool
 from ssmrl.config import METHODS
+from ssmrl.context.networks import ContextNetworks
 from ssmrl.envs.families import get_family
 from ssmrl.models.actor import make_actor
 from ssmrl.models.presets import num_parameters
@@ -190,7 +191,16 @@ def test_the_size_is_that_of_the_policy_that_is_trained(method: str, rl2_inputs:
     spec = get_family("point").spec
     dims = (spec.observation_dim, spec.action_dim)
     actor = make_actor(config.policy, *dims, torch.Generator().manual_seed(0))
-    assert policy_size(config) == num_parameters(actor)
+    assert model_size(config) == num_parameters(actor)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_size_of_a_memory_counts_all_networks(method: str) -> None:
+    sizes = {"meta.actor_hidden_dim": 24, "meta.critic_hidden_dim": 40, "policy.method": method}
+    config = TrainConfig.for_task("point", "context-sac").with_knobs(sizes)
+    spec = get_family("point").spec
+    networks = ContextNetworks(config, spec.observation_dim, spec.action_dim)
+    assert model_size(config) == num_parameters(networks)
 
 
 def test_counting_parameters_neither_draws_nor_allocates() -> None:

@@ -5,21 +5,30 @@ from collections.abc import Mapping
 
 import torch
 
-from cluster.algorithm import MAML, MAMLConfig
+from cluster.algorithms import config_type
+from cluster.meta_algorithm import MetaAlgorithm
 from ssmrl.config import TrainConfig
 
 Tensors = Mapping[str, torch.Tensor]
 
 
+SIZES: Mapping[str, object] = {
+    "meta.num_tasks": 5,  # odd, so that two runners get unequal shares
+    "meta.num_episodes": 3,
+    "meta.num_lanes": 5,
+    "meta.batch_size": 32,
+    "meta.actor_hidden_dim": 16,
+    "meta.critic_hidden_dim": 16,
+    "meta.random_env_steps": 100,  # one iteration
+    "meta.outer_lr": 3e-3,
+    "evaluation.num_tasks": 4,
+    "evaluation.num_episodes": 3,
+}
+
+
 def small_config(algorithm: str = "promp", **knobs: object) -> TrainConfig:
-    sizes: dict[str, object] = {
-        "meta.num_tasks": 5,  # odd, so that two runners get unequal shares
-        "meta.num_episodes": 3,
-        "evaluation.num_tasks": 4,
-        "evaluation.num_episodes": 3,
-    }
     base = TrainConfig.for_task("point", algorithm)
-    sizes |= {"meta.outer_lr": 3e-3} if "meta.outer_lr" in base.knobs() else {}
+    sizes = {name: value for name, value in SIZES.items() if name in base.knobs()}
     return base.with_knobs({**sizes, **knobs})
 
 
@@ -29,9 +38,9 @@ def build(
     num_learners: int = 0,
     num_cpus: float = 0.5,
     patience_s: float = 600.0,
-) -> MAML:
+) -> MetaAlgorithm:
     settings = (
-        MAMLConfig()
+        config_type(config.algorithm)()  # type: ignore[call-arg]
         .training(train_config=config)
         .env_runners(
             num_env_runners=num_env_runners,
@@ -41,7 +50,7 @@ def build(
         .learners(num_learners=num_learners, num_cpus_per_learner=num_cpus)
     )
     algorithm = settings.build_algo()
-    assert isinstance(algorithm, MAML)
+    assert isinstance(algorithm, MetaAlgorithm)
     return algorithm
 
 
@@ -56,7 +65,7 @@ def trained(
     return tensors
 
 
-def pids_of_runners(algorithm: MAML) -> list[int]:
+def pids_of_runners(algorithm: MetaAlgorithm) -> list[int]:
     group = algorithm.env_runner_group
     return list(group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False))
 

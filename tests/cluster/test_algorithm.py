@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.algorithm import MAML, NUM_LOST_PARTS, MAMLConfig
+from cluster.algorithm import MAML, MAMLConfig
+from cluster.divided_play import NUM_LOST_PARTS
 from cluster.part import Played
 from cluster.session import session
 from ssmrl.meta.diverged import DivergedError
@@ -109,13 +110,13 @@ def test_rllib_checkpoint_goes_on_bit_for_bit(tmp_path: Path, in_process: Tensor
     restored.stop()
 
 
-def test_own_tensors_go_on_bit_for_bit(in_process: Tensors) -> None:
+def test_own_tensors_go_on_bit_for_bit(tmp_path: Path, in_process: Tensors) -> None:
     algorithm = build(small_config(), 0)
     algorithm.train()
     tensors = algorithm.tensors()
     algorithm.stop()
     other = build(small_config(), 0)
-    other.load_tensors(tensors, iteration=1)
+    other.load(tensors, 1, tmp_path)
     for _ in range(NUM_ITERATIONS - 1):
         other.train()
     assert_equal(other.tensors(), in_process)
@@ -175,6 +176,7 @@ def test_a_runner_that_hangs_is_replaced_and_leaves_no_trace(in_process: Tensors
 def test_trajectories_that_died_with_their_runner_are_played_again(in_process: Tensors) -> None:
     """With remote learners they stay with the runner until their learner fetches them."""
     algorithm = build(small_config(), 2, num_learners=1)
+    assert isinstance(algorithm, MAML)
     deliver, num_kills = algorithm._deliver, 0
 
     def kill_before(played: Mapping[int, Played]) -> set[int]:

@@ -8,7 +8,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from cluster.algorithm import MAML, NUM_LOST_PARTS
+from cluster.divided_play import NUM_LOST_PARTS
+from cluster.meta_algorithm import MetaAlgorithm
 from cluster.session import session
 from tests.cluster.small_training import assert_equal, build, small_config, trained
 
@@ -26,7 +27,7 @@ def three_nodes() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def nodes_of_runners(algorithm: MAML) -> list[str]:
+def nodes_of_runners(algorithm: MetaAlgorithm) -> list[str]:
     return list(
         algorithm.env_runner_group.foreach_env_runner(
             lambda runner: ray.get_runtime_context().get_node_id(), local_env_runner=False

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from cluster.part import Delivery, Played, concatenate, split
 from ssmrl.config import TrainConfig
-from ssmrl.rollout.assignment import Assignment, train_assignment
+from ssmrl.rollout.assignment import train_assignment
+from ssmrl.rollout.play import Mode, Play
 from ssmrl.types import Trajectory
 from tests.contracts.property_settings import PROPERTY
 
 
-def assignment_of(num_tasks: int) -> Assignment:
+def play_of(num_tasks: int, mode: Mode = Mode.EXPLORE) -> Play:
     config = TrainConfig.for_task("point", "promp").with_knobs({"meta.num_tasks": num_tasks})
-    return train_assignment(config, 0)
+    return Play(train_assignment(config, 0), 2, 2, mode)
 
 
 @PROPERTY
@@ -23,11 +24,13 @@ def test_parts_and_shares_are_the_tasks_in_order_and_nearly_equal(
     num_tasks: int, num_parts: int, data: st.DataObject
 ) -> None:
     num_shares = data.draw(st.integers(1, num_tasks))
-    whole = assignment_of(num_tasks)
+    whole = play_of(num_tasks)
     parts = split(whole, num_parts, num_shares)
     assert [part.number for part in parts] == list(range(min(num_parts, num_tasks)))
-    assert tuple(task for part in parts for task in part.assignment.tasks) == whole.tasks
-    sizes = [len(part.assignment.tasks) for part in parts]
+    tasks = [whole.assignment.tasks[part.tasks] for part in parts]
+    assert sum(tasks, ()) == whole.assignment.tasks
+    assert all(part.play is whole for part in parts)
+    sizes = [len(some) for some in tasks]
     assert max(sizes) - min(sizes) <= 1
     assert sizes == [sum(part.shares.values()) for part in parts]
     of_learner = np.zeros(num_shares, dtype=int)
@@ -39,6 +42,11 @@ def test_parts_and_shares_are_the_tasks_in_order_and_nearly_equal(
     assert order == sorted(order)  # so the tasks of a learner follow each other
     assert of_learner.max() - of_learner.min() <= 1
     assert split(whole, 1, num_shares)[0].shares == dict(enumerate(of_learner))
+
+
+def test_what_is_told_the_rewards_of_another_task_is_not_divided() -> None:
+    (part,) = split(play_of(5, Mode.OTHER_REWARDS), num_parts=3, num_shares=2)
+    assert (part.tasks, part.shares) == (slice(0, 5), {0: 2, 1: 3})
 
 
 def trajectory_of(tasks: torch.Tensor) -> Trajectory:
@@ -60,11 +68,10 @@ def trajectory_of(tasks: torch.Tensor) -> Trajectory:
 
 
 def test_each_learner_gets_its_tasks_and_the_driver_all_returns() -> None:
-    parts = split(assignment_of(5), num_parts=3, num_shares=2)
-    start, received = 0, dict[int, list[list[Trajectory]]]()
+    parts = split(play_of(5), num_parts=3, num_shares=2)
+    received = dict[int, list[list[Trajectory]]]()
     for part in parts:
-        tasks = torch.arange(start, start + len(part.assignment.tasks), dtype=torch.float32)
-        start += len(tasks)
+        tasks = torch.arange(part.tasks.start, part.tasks.stop, dtype=torch.float32)
         trajectories = [trajectory_of(tasks), trajectory_of(10.0 + tasks)]
         played = Played.of(part, trajectories, Delivery.DIRECT)
         assert played.env_steps == len(tasks) * 2 * 3 * 2

@@ -70,7 +70,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.own_estimate": share,
     "meta.inference_updates_per_env_step": positive,
     "meta.inference_batch": count,
-    "meta.inference_window": count,
+    "meta.inference_env_steps": count,
     "meta.init_temperature": positive,
     "evaluation.num_tasks": st.integers(1, 50),
     "evaluation.num_episodes": st.integers(1, 50),
@@ -358,12 +358,13 @@ def test_an_entry_has_the_name_of_its_place_and_parts_that_are_there(name: str) 
     assert type(TrainConfig(algorithm=name).meta) is algorithm.settings_type()
     assert type(TrainConfig(algorithm=name).policy) is algorithm.policy_type()
     assert algorithm.defaults.keys() <= TrainConfig(algorithm=name).knobs().keys()
-    if algorithm.kind == "gradient":
-        assert callable(algorithm.learner_type())
+    assert callable(algorithm.learner_type())
+    assert callable(algorithm.player_type())
+    assert bool(algorithm.outer) is (algorithm.kind == "gradient")
 
 
 @pytest.mark.parametrize("path", ["nowhere:Settings", "ssmrl.config:Nothing", "ssmrl.config", ""])
 def test_a_part_that_is_not_there_is_named(path: str) -> None:
-    algorithm = Algorithm("own", "gradient", path, path, path)
+    algorithm = Algorithm("own", "gradient", path, path, path, path)
     with pytest.raises(ImportError, match=f"settings of algorithm 'own' must be .* '{path}'"):
         algorithm.settings_type()

@@ -19,7 +19,7 @@ from tuning.round_log import Round, RoundLog
 from tuning.space import SearchSpace
 from tuning.trial import Trial, TrialState
 
-PLAN = SweepPlan(task="point")
+PLAN = SweepPlan(task="point", algorithm="promp")
 LR = "meta.inner_lr"
 
 

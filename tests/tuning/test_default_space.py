@@ -36,7 +36,14 @@ def test_the_default_space_asks_for_knobs_that_the_algorithm_has() -> None:
 
 def test_where_no_adaptation_step_need_be_made_its_size_hangs_on_there_being_one() -> None:
     space = default_space(TrainConfig(algorithm="context-sac"))
-    assert space.ranges["meta.num_inner_steps"] == Int(0, 3)
+    assert space.ranges["meta.num_inner_steps"] == Int(0, 1)
     assert "meta.inner_lr" not in space.default_point()
+    assert space.ranges.keys() == {
+        "policy.state_dim",
+        "policy.hidden_dim",
+        "meta.inner_lr",
+        "meta.outer_lr",
+        "meta.num_inner_steps",
+    }
     point = space.default_point() | {"meta.num_inner_steps": 1}
     assert "meta.inner_lr" in space.active_knobs(point)

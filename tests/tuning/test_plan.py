@@ -1,5 +1,6 @@
 """What a sweep refuses before anything starts, and what it remembers."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
+from ssmrl.envs.families import get_family
 from ssmrl.format import FormatError
 from ssmrl.meta.algorithms import ALGORITHMS
 from tests.contracts.property_settings import PROPERTY
+from tuning.experience_memory import TooLittleMemoryError, replay_need
 from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder
 
 ANT_SPACE = Path(__file__).resolve().parents[2] / "docs" / "spaces" / "ant-vel.yaml"
@@ -24,13 +27,17 @@ def test_the_plan_survives_its_file() -> None:
 
 def test_a_plan_of_other_defaults_is_refused() -> None:
     """Trials of two spaces in one table would not compare."""
-    text = SweepPlan("point").to_json().replace('"meta.num_tasks": 10', '"meta.num_tasks": 11')
+    text = (
+        SweepPlan("point", algorithm="promp")
+        .to_json()
+        .replace('"meta.num_tasks": 10', '"meta.num_tasks": 11')
+    )
     with pytest.raises(ValueError, match="other defaults"):
         SweepPlan.from_json(text)
 
 
 def test_the_base_is_the_first_point_and_keeps_the_familys_defaults() -> None:
-    plan = SweepPlan("ant-vel", seed=5)
+    plan = SweepPlan("ant-vel", algorithm="promp", seed=5)
     base = plan.base()
     assert (base.env.action_scale, base.env.horizon, base.seed) == (10.0, 100, 5)
     assert plan.space().configure(plan.space().default_point()) == base
@@ -51,6 +58,11 @@ def test_the_base_is_the_first_point_and_keeps_the_familys_defaults() -> None:
         ({"rounds": 0}, "rounds"),
         ({"seeds_per_trial": 0}, "seeds_per_trial"),
         ({"num_confirmed": -1}, "num_confirmed"),
+        ({"num_fresh_seeds": -1}, "num_fresh_seeds"),
+        ({"num_fresh_seeds": 6}, "lower .*`--num-fresh-seeds`"),
+        ({"trial_seconds": 0.0}, "`trial_seconds` must be positive"),
+        ({"trial_seconds": -3.0}, "`trial_seconds` must be positive"),
+        ({"trial_seconds": float("nan")}, "`trial_seconds` must be positive"),
     ],
 )
 def test_bad_settings_name_themselves(settings: dict[str, object], message: str) -> None:
@@ -64,7 +76,9 @@ def test_unknown_task_lists_the_known_ones() -> None:
 
 
 def test_cpu_arithmetic() -> None:
-    plan = SweepPlan("point", max_concurrent=3, num_env_runners=1, num_learners=2)
+    plan = SweepPlan(
+        "point", algorithm="promp", max_concurrent=3, num_env_runners=1, num_learners=2
+    )
     plan.check_cpus(12)
     needs = r"3` trials x \(1 \+ 1 env runners \+ 2 learners\) need 12 CPUs, but there are 11"
     with pytest.raises(TooFewCpusError, match=needs):
@@ -80,7 +94,7 @@ def test_cpu_arithmetic() -> None:
 
 def test_more_learners_than_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="`num_learners` must not exceed"):
-        SweepPlan("point", num_learners=11)
+        SweepPlan("point", algorithm="promp", num_learners=11)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 200])
@@ -93,7 +107,7 @@ def test_a_space_file_survives_the_plans_file(tmp_path: Path) -> None:
     """The resumed sweep searches what the file said when it began, whatever it says now."""
     path = tmp_path / "space.yaml"
     path.write_text(ANT_SPACE.read_text())
-    plan = SweepPlan("ant-vel", seed=2).within(path)
+    plan = SweepPlan("ant-vel", algorithm="promp", seed=2).within(path)
     assert plan.space().ranges.keys() > {"policy.method", "policy.gated"}
     assert plan.limits().ranges["policy.state_dim"].high == 512
     path.write_text("knobs: {}")
@@ -124,7 +138,7 @@ def test_a_space_file_that_contradicts_itself_or_a_flag_is_refused(
 ) -> None:
     (tmp_path / "space.yaml").write_text(content)
     with pytest.raises(ValueError, match=message):
-        SweepPlan("point").within(tmp_path / "space.yaml")
+        SweepPlan("point", algorithm="promp").within(tmp_path / "space.yaml")
 
 
 @PROPERTY
@@ -138,6 +152,7 @@ def test_the_trials_of_the_rounds_and_those_that_confirm_are_the_budget(
     rounds: int, num_samples: int, num_confirmed: int | None, seeds_per_trial: int
 ) -> None:
     settings: dict[str, Any] = {"rounds": rounds, "num_samples": num_samples}
+    settings |= {"algorithm": "promp"}
     settings |= {"num_confirmed": num_confirmed, "seeds_per_trial": seeds_per_trial}
     num_kept_back = min(3, num_samples // 3) if num_confirmed is None else num_confirmed
     if num_samples - num_kept_back < rounds:
@@ -168,7 +183,7 @@ def test_repetitions_share_no_seed() -> None:
         '{"format": 2}',
         "7",
         SweepPlan("point").to_json().replace('"rounds"', '"turns"'),
-        SweepPlan("point").to_json().replace('"num_samples": 10', '"num_samples": "ten"'),
+        SweepPlan("point").to_json().replace('"num_samples": 12', '"num_samples": "ten"'),
         SweepPlan("point").to_json().replace('"limits"', '"bounds"'),
         SweepPlan("point").to_json().replace('"task": "point"', '"task": "points"'),
     ],
@@ -217,4 +232,64 @@ def test_the_flags_make_the_plan_again() -> None:
     assert set(flags[::2]) <= options
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     assert given["--seeds-per-trial"] == "2"
-    assert len(given) == len(flags) // 2 == 15
+    assert len(given) == len(flags) // 2 == 16
+
+
+@PROPERTY
+@given(st.integers(1, 60), st.integers(0, 4), st.integers(0, 6), st.integers(1, 3))
+def test_what_confirms_and_what_judges_is_kept_back_from_the_search(
+    num_samples: int, num_confirmed: int, num_fresh_seeds: int, seeds_per_trial: int
+) -> None:
+    settings: dict[str, Any] = {"num_confirmed": num_confirmed, "num_fresh_seeds": num_fresh_seeds}
+    settings |= {"num_samples": num_samples, "seeds_per_trial": seeds_per_trial}
+    kept_back = num_confirmed + 2 * -(-num_fresh_seeds // seeds_per_trial)
+    if num_samples - kept_back < 1:
+        with pytest.raises(ValueError, match="--num-fresh-seeds"):
+            SweepPlan("point", **settings)
+        return
+    plan = SweepPlan("point", **settings)
+    assert sum(plan.trials_of_rounds()) + kept_back == num_samples
+    assert plan.num_verdict_trials * seeds_per_trial >= num_fresh_seeds
+
+
+def test_the_usual_sizes_of_each_kind() -> None:
+    memory, gradient = SweepPlan("ant-vel"), SweepPlan("ant-vel", algorithm="promp")
+    assert memory.adapts_by_memory
+    assert not gradient.adapts_by_memory
+    assert (memory.num_samples, memory.num_confirmed, memory.num_fresh_seeds) == (12, 0, 3)
+    assert (gradient.num_samples, gradient.num_confirmed, gradient.num_fresh_seeds) == (10, 3, 0)
+    assert (memory.max_env_steps, memory.scheduler) == (24_000, "none")
+    assert (gradient.max_env_steps, gradient.scheduler) == (300_000, "asha")
+    searched, share = sum(memory.trials_of_rounds()), memory.max_env_steps
+    assert (searched - 1) / searched >= 0.5, "most of the search is for other points"
+    iteration = memory.base().meta.num_lanes * memory.base().env.horizon
+    assert share % iteration == 0, "every trial ends with its budget, and not behind it"
+
+
+def test_a_family_whose_tasks_a_memory_cannot_infer_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hidden_less = dataclasses.replace(get_family("point"), hidden=None)
+    monkeypatch.setattr("ssmrl.context.networks.get_family", lambda name: hidden_less)
+    with pytest.raises(ValueError, match=r"`env\.task` must have a hidden variable"):
+        SweepPlan("point")
+    SweepPlan("point", algorithm="promp")
+
+
+def test_replays_that_do_not_fit_the_memory_are_refused_with_the_sum() -> None:
+    plan = SweepPlan("point", max_concurrent=3, seeds_per_trial=2)
+    one = replay_need(plan.base())
+    assert one > 1e6
+    plan.check_replays(6 * one)
+    plan.check_replays(None)
+    with pytest.raises(TooLittleMemoryError, match=r"3 trials x 2 seeds x .*`meta.replay_env"):
+        plan.check_replays(6 * one - 1)
+    SweepPlan("point", algorithm="promp").check_replays(0)
+
+
+def test_a_knob_of_another_algorithm_in_a_space_file_names_who_has_it(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(
+        "format: 2\nknobs: {meta.clip: {kind: float, low: 0.1, high: 1}}"
+    )
+    with pytest.raises(ValueError, match="algorithm 'context-sac'; promp and e-maml have it"):
+        SweepPlan("point").within(tmp_path / "space.yaml")

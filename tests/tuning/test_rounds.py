@@ -19,9 +19,12 @@ from tuning.ranking import ranking
 from tuning.round_log import Round
 from tuning.rounds import (
     CONFIRMATION,
-    confirmation_round,
+    VERDICT,
+    closing_round,
     first_number,
+    fresh_rows,
     is_confirmation,
+    is_verdict,
     next_round,
     searched_rows,
     winner,
@@ -84,6 +87,7 @@ class Sweep:
 PLANS = st.builds(
     lambda rounds, size, more, seeds, confirmed, seed: SweepPlan(
         "point",
+        algorithm="promp",
         rounds=rounds,
         num_samples=rounds * size + more + confirmed,
         seeds_per_trial=seeds,
@@ -171,7 +175,9 @@ def test_a_planned_repetition_has_seeds_that_the_configuration_never_had(
 
 def test_a_point_of_a_small_space_that_is_drawn_again_has_fresh_seeds() -> None:
     """Of four configurations all were tried before: their checkpoints are there."""
-    plan = small_plan(SweepPlan("point", rounds=2, num_samples=40, num_confirmed=0))
+    plan = small_plan(
+        SweepPlan("point", algorithm="promp", rounds=2, num_samples=40, num_confirmed=0)
+    )
     sweep = Sweep(plan, 0)
     next(sweep.play())
     moved = plan.space().replace_ranges({"policy.state_dim": Choice((32, 64, 128))})
@@ -182,7 +188,7 @@ def test_a_point_of_a_small_space_that_is_drawn_again_has_fresh_seeds() -> None:
 
 
 def test_what_is_drawn_from_the_first_space_is_where_the_table_says_that_it_is_good() -> None:
-    plan = SweepPlan("point", rounds=2, num_samples=40, num_confirmed=0)
+    plan = SweepPlan("point", algorithm="promp", rounds=2, num_samples=40, num_confirmed=0)
     space, rng = plan.space(), np.random.default_rng(0)
     (knob, a_range), *_ = ((k, r) for k, r in space.ranges.items() if not isinstance(r, Choice))
     points = [draw_point(space, rng) for _ in range(20)]
@@ -253,7 +259,7 @@ def test_the_best_are_confirmed_with_fresh_seeds_and_those_scores_alone_decide(
 
 
 def test_a_lucky_best_loses_to_the_one_that_fresh_seeds_confirm() -> None:
-    plan = SweepPlan("point", num_samples=6, num_confirmed=2)
+    plan = SweepPlan("point", algorithm="promp", num_samples=6, num_confirmed=2)
     rng = np.random.default_rng(0)
     knobs = [draw_point(plan.space(), rng) for _ in range(4)]
     rows = [made(i, knobs[i], score) for i, score in enumerate((1.0, 9.0, 5.0, 2.0))]
@@ -273,10 +279,59 @@ def made(number: int, knobs: Mapping[str, KnobValue], score: float, round: int =
 def test_after_a_confirmation_nothing_follows_also_if_the_search_stopped_early(
     num_rounds: int,
 ) -> None:
-    plan = SweepPlan("point", rounds=num_rounds, num_samples=12, num_confirmed=1)
+    plan = SweepPlan("point", algorithm="promp", rounds=num_rounds, num_samples=12, num_confirmed=1)
     first = Round(0, "a", plan.space(), (), 2)
     rows = [made(i, plan.space().default_point(), float(i)) for i in range(2)]
-    confirming = confirmation_round(plan, [first], rows)
+    confirming = closing_round(plan, [first], rows)
     assert confirming is not None
     assert confirming.number == num_rounds
     assert next_round(plan, [first, confirming], rows) is None
+
+
+def played(plan: SweepPlan, scores: list[float]) -> tuple[list[Round], list[Trial]]:
+    """The searched round of a plan: the default first, then points drawn at random."""
+    rng = np.random.default_rng(0)
+    points = [plan.space().default_point()]
+    points += [draw_point(plan.space(), rng) for _ in scores[1:]]
+    rows = [made(i, points[i], score) for i, score in enumerate(scores)]
+    return [Round(0, "a", plan.space(), (), len(rows))], rows
+
+
+def test_winner_and_default_are_trained_with_seeds_that_nothing_used() -> None:
+    plan = SweepPlan("point", num_samples=9, num_fresh_seeds=3, seed=5)
+    rounds, rows = played(plan, [1.0, 3.0, 2.0])
+    this = next_round(plan, rounds, rows)
+    assert this is not None
+    assert is_verdict(plan, this)
+    assert (this.author, this.num_trials) == (VERDICT, 6)
+    points = planned_points(plan, this, rows)
+    assert [point.knobs for point in points] == [rows[1].knobs] * 3 + [rows[0].knobs] * 3
+    assert [point.seed for point in points] == [6, 7, 8] * 2
+    rows += [made(3 + i, p.knobs, -float(i), round=this.number) for i, p in enumerate(points)]
+    named = winner(rows, plan)
+    assert named is rows[3], "what judges the winner neither chooses it nor another"
+    assert fresh_rows(rows, plan, named.knobs) == rows[3:6]
+    assert next_round(plan, [*rounds, this], rows) is None
+
+
+def test_where_the_winner_is_the_default_its_seeds_are_trained_once() -> None:
+    plan = SweepPlan("point", num_samples=9, num_fresh_seeds=3)
+    rounds, rows = played(plan, [9.0, 3.0, 2.0])
+    this = next_round(plan, rounds, rows)
+    assert this is not None
+    assert [p.knobs for p in planned_points(plan, this, rows)] == [rows[0].knobs] * 3
+
+
+def test_seeds_that_confirmed_a_winner_do_not_judge_it() -> None:
+    plan = SweepPlan("point", num_samples=9, num_confirmed=2, num_fresh_seeds=2)
+    rounds, rows = played(plan, [1.0, 3.0, 2.0])
+    confirming = next_round(plan, rounds, rows)
+    assert confirming is not None
+    assert (confirming.number, confirming.num_trials) == (1, 2)
+    rows += [made(3, rows[1].knobs, 0.0, round=1), made(4, rows[2].knobs, 4.0, round=1)]
+    this = next_round(plan, [*rounds, confirming], rows)
+    assert this is not None
+    points = planned_points(plan, this, rows)
+    assert [point.knobs for point in points] == [rows[2].knobs] * 2 + [rows[0].knobs] * 2
+    assert [point.seed for point in points] == [2, 3, 1, 2]
+    assert fresh_rows(rows, plan, rows[2].knobs) == []

@@ -67,7 +67,7 @@ def drive(
         name = f"{prefix}{i}"
         points.append(search.suggest(name))
         value = score(points[-1])
-        result = {"score": value, "training_iteration": 1, "finished": True}
+        result = {"score": value, "judged_at": 1, "finished": True}
         search.on_trial_complete(name, None if value is None else result, error=value is None)
     return points
 

@@ -43,7 +43,7 @@ def searcher(folder: Path, **changes: Any) -> StudySearcher:
 
 
 def result(score: float, step: int = 1, **more: Any) -> dict[str, Any]:
-    return {"score": score, "training_iteration": step, **more}
+    return {"score": score, "judged_at": step, **more}
 
 
 def reopened(folder: Path, journal: str = "journal.log") -> optuna.Study:
@@ -243,3 +243,43 @@ def test_searcher_survives_what_tune_does_to_it(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(search))  # Tune pickles its configuration
     copy.on_trial_complete("a", result(1.0, finished=True))
     assert reopened(tmp_path).trials[0].state is StudyState.COMPLETE
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_of_trials_stopped_at_equal_env_steps_the_worse_never_ranks_above(
+    tmp_path: Path, name: str
+) -> None:
+    """Iterations differ in length, and Optuna's samplers rank by the step before the score."""
+    search = searcher(tmp_path, name=name)
+    short_iterations = {"training_iteration": 40, "env_steps": 5000}
+    long_iterations = {"training_iteration": 3, "env_steps": 5600}
+    for trial_id, score, more in [("a", 1.0, short_iterations), ("b", 2.0, long_iterations)]:
+        search.suggest(trial_id)
+        search.on_trial_result(trial_id, result(score, 5000, **more))
+        search.on_trial_complete(trial_id, result(score, 5000, **more, finished=False))
+    worse, better = reopened(tmp_path).trials
+    assert worse.state == better.state == StudyState.PRUNED
+    assert worse.last_step == better.last_step == 5000  # so the score decides
+    assert worse.value < better.value
+    order = sorted([worse, better], key=lambda t: (-t.last_step, -t.value))
+    assert order == [better, worse]
+
+
+def test_a_later_round_learns_the_same_order(tmp_path: Path) -> None:
+    """Rows of an earlier round enter the study at the env steps that their scores stand for."""
+    points = [SPACE.default_point(), OTHER_POINT]
+    earlier = [
+        Trial(
+            row_name(number),
+            number,
+            TrialState.PRUNED,
+            score,
+            points[number],
+            iterations=iterations,
+            reason="stopped by the scheduler",
+            judged_at=5000,
+        )
+        for number, (score, iterations) in enumerate([(1.0, 40), (2.0, 3)])
+    ]
+    search = searcher(tmp_path, imports=earlier, first_number=2)
+    assert [t.intermediate_values for t in search.study.trials[:2]] == [{5000: 1.0}, {5000: 2.0}]

@@ -37,7 +37,7 @@ def row(number: int, state: TrialState, score: float | None, knobs: Point, **mor
 EARLIER = [
     row(0, TrialState.COMPLETE, 3.25, FIRST.default_point()),
     row(1, TrialState.COMPLETE, 9.0, OUTSIDE),
-    row(2, TrialState.PRUNED, 1.5, INSIDE, iterations=7),
+    row(2, TrialState.PRUNED, 1.5, INSIDE, judged_at=7),
     row(3, TrialState.PRUNED, None, INSIDE | {"meta.inner_lr": 0.7}),
     row(5, TrialState.DIVERGED, None, INSIDE | {"meta.inner_lr": 1.0}),
     row(6, TrialState.FAILED, None, {"policy.method": "ssm", "meta.inner_lr": 0.3}),
@@ -56,7 +56,7 @@ def second_round(folder: Path | None, **changes: Any) -> StudySearcher:
 
 
 def result(score: float, step: int = 1, **more: Any) -> dict[str, Any]:
-    return {"score": score, "training_iteration": step, "finished": True, **more}
+    return {"score": score, "judged_at": step, "finished": True, **more}
 
 
 def reopened(folder: Path, study_name: str = "round-1") -> optuna.Study:

@@ -1,5 +1,6 @@
 """The command as a user runs it: processes, files and exit codes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -25,8 +26,18 @@ from tuning.study import ROW, own_trials
 from tuning.trial import Trial, TrialState, TrialTable
 
 # Four trials of search, and two that train the best of them again.
-PLAN = SweepPlan("point", num_samples=6, max_env_steps=20000)
-SIZE = ["--task", "point", "--num-samples", "6", "--max-env-steps", "20000", "--json"]
+PLAN = SweepPlan("point", algorithm="promp", num_samples=6, max_env_steps=20000)
+SIZE = [
+    "--task",
+    "point",
+    "--algorithm",
+    "promp",
+    "--num-samples",
+    "6",
+    "--max-env-steps",
+    "20000",
+    "--json",
+]
 
 
 def command(storage: Path, name: str, *more: str) -> list[str]:
@@ -244,7 +255,10 @@ def test_a_trial_that_diverges_is_never_best_and_never_left_running(
     import tuning.plan as plan_module
     from tuning.sweep import app
 
-    monkeypatch.setitem(plan_module._SMALL_META_BATCH, "policy.init_std", 1e-42)
+    gradient = plan_module.BY_KIND["gradient"]
+    base = {**gradient.base, "policy.init_std": 1e-42}
+    changed = dataclasses.replace(gradient, base=base)
+    monkeypatch.setattr(plan_module, "BY_KIND", {"gradient": changed})
     arguments = [*SIZE, "--storage", str(tmp_path), "--name", "d", "--num-samples", "2"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1, result.output
@@ -317,8 +331,15 @@ def test_an_empty_token_file_is_one_line_and_exit_code_2(
         (["--task", "point", "--max-concurrent", "4096"], "need 4096 CPUs, but there are"),
         (["--task", "point", "--name", "../x"], "`--name` must be"),
         (["--task", "point", "--rounds", "0"], "`rounds` must be at least 1"),
-        (["--task", "point", "--rounds", "8"], "each of the 8 rounds must have a trial"),
-        (["--task", "point", "--num-confirmed", "10"], "lower `--rounds` or `--num-confirmed`"),
+        (["--task", "point", "--rounds", "9"], "each of the 9 rounds must have a trial"),
+        (["--task", "point", "--num-confirmed", "12"], "lower `--rounds` or `--num-confirmed`"),
+        (["--task", "point", "--num-fresh-seeds", "6"], "or `--num-fresh-seeds`"),
+        (["--task", "point", "--trial-seconds", "0"], "`trial_seconds` must be positive"),
+        (["--task", "point", "--trial-seconds", "-2"], "`trial_seconds` must be positive"),
+        (
+            ["--task", "point", "--trial-seconds", "9", "--max-env-steps", "9"],
+            "both set the budget; give one",
+        ),
         (["--task", "point", "--seeds-per-trial", "0"], "`seeds_per_trial` must be at least 1"),
         (["--task", "point", "--space", "none.yaml"], "none.yaml"),
         (["--task", "point", "--resume"], "needs `--name`"),

@@ -1,0 +1,35 @@
+"""Which RLlib class runs which algorithm; it imports none of them."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cluster.meta_algorithm import MetaConfig
+
+_BY_GRADIENT = "cluster.algorithm:MAMLConfig"
+_BY_MEMORY = "cluster.context_sac:ContextSACConfig"
+
+ALGORITHMS: dict[str, str] = {
+    "context-sac": _BY_MEMORY,
+    "promp": _BY_GRADIENT,
+    "e-maml": _BY_GRADIENT,
+    "maml-trpo": _BY_GRADIENT,
+}
+"""Import path, ``"package.module:NAME"``, of the settings by the name in a configuration: the same
+names as in ``ssmrl.meta.algorithms``."""
+
+
+def config_type(name: str) -> "type[MetaConfig]":
+    """The settings of the RLlib algorithm for a configuration's ``algorithm``.
+
+    Raises:
+        KeyError: If RLlib runs none of that name; the message lists those that it does.
+    """
+    if name not in ALGORITHMS:
+        raise KeyError(
+            f"`algorithm` must be one that RLlib runs, {', '.join(ALGORITHMS)}, but got {name!r}; "
+            "train it in one process, without runners and learners"
+        )
+    module, _, leaf = ALGORITHMS[name].partition(":")
+    found: type[MetaConfig] = getattr(import_module(module), leaf)
+    return found

@@ -1,0 +1,100 @@
+"""Replay and updates of context-sac as an RLlib learner."""
+
+from typing import Any
+
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from torch import Tensor
+
+from ssmrl.context.learner import ContextLearner
+from ssmrl.rollout.play import Collect
+
+_ITERATION = "iteration"
+
+
+class ContextSACLearner(TorchLearner):
+    """Hands RLlib's module to ``ssmrl``'s learner, which asks for what is to be played.
+
+    RLlib owns module and optimisers: it saves and restores them. The replay is ``ssmrl``'s alone,
+    in this process, and not among what RLlib saves: after RLlib's own restoring the policy can be
+    judged, but nothing can be learnt.
+
+    Attributes:
+        learner: It.
+    """
+
+    learner: ContextLearner
+
+    def __repr__(self) -> str:
+        """The name in Ray's dashboard: whose learner it is."""
+        return f"{self.config.run_name} learner".strip()
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Register the learner's optimisers."""
+        config = config or self.config
+        networks = self.module[module_id].unwrapped().networks
+        self.learner = ContextLearner(config.train_config, networks)
+        for name, optimizer in self.learner.optimizers().items():
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=optimizer,
+                # Without a schedule here RLlib leaves the step sizes as they are.
+                params=[one for group in optimizer.param_groups for one in group["params"]],
+            )
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: Any, fwd_out: Any
+    ) -> Tensor:
+        """RLlib asks every learner for it.
+
+        Raises:
+            NotImplementedError: Always: ``update`` makes many steps on four losses, which read the
+                replay and not RLlib's forward pass.
+        """
+        raise NotImplementedError("context-sac has no single loss of a batch; call `update`")
+
+    def update(
+        self, *, collect: Collect, timesteps: dict[str, Any] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """One iteration: have something played, keep it, and learn from all that is kept.
+
+        Args:
+            collect: Plays.
+            timesteps: RLlib's counters.
+            kwargs: RLlib's settings of epochs and minibatches, which do not apply.
+
+        Returns:
+            The learner's metrics, reduced.
+
+        Raises:
+            DivergedError: If a number is not finite.
+            RuntimeError: If what was played so far is not here.
+        """
+        self._check_is_built()
+        learner = self.learner
+        if learner.replay.kept.stop != learner.iteration:
+            raise RuntimeError(
+                f"the replay must hold what was played up to iteration {learner.iteration}, but "
+                f"ends at {learner.replay.kept.stop}: a checkpoint of RLlib's holds the networks "
+                "and no experience; train on from one of `ssmrl.run.TrainingRun`, with "
+                "`cluster.engine.rllib_engine` as its engine"
+            )
+        self.before_gradient_based_update(timesteps=timesteps or {})
+        self.made = learner.iterate(collect)
+        self._weights_seq_no += 1
+        kept = {"replay_env_steps": learner.replay.num_env_steps}
+        for name, value in (self.made.statistics | kept).items():
+            self.metrics.log_value((DEFAULT_MODULE_ID, name), value, window=1)
+        self.after_gradient_based_update(timesteps=timesteps or {})
+        return self.metrics.reduce()  # type: ignore[no-any-return]
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's, and how many iterations were made."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        return state | {_ITERATION: self.learner.iteration}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """The inverse of ``get_state``; the replay stays what it is."""
+        super().set_state(state)
+        self.learner.iteration = state.get(_ITERATION, self.learner.iteration)

@@ -1,0 +1,117 @@
+"""Context-sac as an RLlib algorithm, on the new API stack: played anywhere, learnt in one place."""
+
+from typing import Any
+
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import LEARNER_RESULTS
+
+from cluster.checked import checked
+from cluster.context_learner import ContextSACLearner
+from cluster.context_module import ContextModule
+from cluster.meta_algorithm import MetaAlgorithm, MetaConfig
+from cluster.part import Delivery, Played, concatenate
+from ssmrl.config import TrainConfig
+from ssmrl.context.learner import ContextLearner
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.rollout.play import Play
+from ssmrl.types import Params, Trajectory
+
+
+class ContextSACConfig(MetaConfig):
+    """Settings of ``ContextSAC``; everything the mathematics depends on is in ``train_config``.
+
+    Example:
+        >>> config = ContextSACConfig().training(train_config=TrainConfig.for_task("point"))
+        >>> config.train_config.env.task
+        'point'
+    """
+
+    kind = "memory"
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class or ContextSAC, TrainConfig())
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """Actor, critics and the memory."""
+        knobs = dict(self.train_config.knobs())
+        return RLModuleSpec(module_class=ContextModule, model_config=knobs)
+
+    def get_default_learner_class(self) -> type[ContextSACLearner]:
+        """The learner that keeps the replay."""
+        return ContextSACLearner
+
+    def validate(self) -> None:
+        """Check what RLlib cannot know.
+
+        Raises:
+            ValueError: If there are learners elsewhere, or more runners than lanes.
+        """
+        super().validate()
+        if self.num_learners != 0:
+            raise ValueError(
+                f"`num_learners` must be 0 for {self.train_config.algorithm!r}, but got "
+                f"{self.num_learners}: its replay is in the algorithm's own process, and its "
+                "updates are made beside it; raise `num_env_runners` instead"
+            )
+        num_lanes = self.train_config.meta.num_lanes
+        if self.num_env_runners > num_lanes:
+            raise ValueError(
+                f"`num_env_runners` must not exceed `meta.num_lanes`, but got "
+                f"{self.num_env_runners} and {num_lanes}: a runner without a lane plays nothing"
+            )
+
+
+class ContextSAC(MetaAlgorithm):
+    """Soft actor-critic whose policy is told the hidden task by a memory that infers it.
+
+    The runners play the lanes of an iteration with equal weights; then the learner, in the
+    algorithm's process, keeps what they played and makes its updates. One seed gives the same
+    networks for any number of runners, also when runners die on the way.
+    """
+
+    config: ContextSACConfig
+
+    @classmethod
+    def get_default_config(cls) -> ContextSACConfig:
+        """The defaults of ``TrainConfig``."""
+        return ContextSACConfig()
+
+    @property
+    def learner(self) -> ContextLearner:
+        """What learns, and keeps the replay."""
+        return self._rllib_learner().learner
+
+    def training_step(self) -> None:
+        """One iteration: collect, infer, update."""
+        results = self.learner_group.foreach_learner(self._update)
+        self.metrics.aggregate(checked(results), key=LEARNER_RESULTS)
+
+    def play(self, play: Play) -> list[Played]:
+        """Have something played with the present networks."""
+        return self._divided_play(self.learner.params(), play)
+
+    def _update(self, learner: ContextSACLearner) -> dict[str, Any] | str:
+        """The learner's metrics, or why it diverged."""
+        played: list[Played] = []
+
+        def collect(params: Params, play: Play) -> list[Trajectory]:
+            played[:] = self._divided_play(params, play, Delivery.DIRECT)
+            return concatenate([one.pieces[0].fetch() for one in played])
+
+        try:
+            results = learner.update(collect=collect, timesteps=self._timesteps())
+        except DivergedError as error:
+            return str(error)
+        self._report(
+            played,
+            return_before=learner.made.return_before,
+            return_after=learner.made.return_after,
+            sample_seconds=learner.made.sample_seconds,
+            update_seconds=learner.made.update_seconds,
+        )
+        return results
+
+    def _rllib_learner(self) -> ContextSACLearner:
+        learner: ContextSACLearner
+        (learner,) = checked(self.learner_group.foreach_learner(lambda learner: learner))
+        return learner

@@ -1,0 +1,83 @@
+"""A play divided among the runners of an algorithm; who plays which part is decided elsewhere."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
+
+from cluster.collector import Collector
+from cluster.part import Delivery, Played, split
+from ssmrl.rollout.play import Play
+from ssmrl.types import Params
+
+NUM_LOST_PARTS = "num_lost_parts_lifetime"
+
+
+def _none_lost(played: Mapping[int, Played]) -> set[int]:
+    return set()
+
+
+class DividedPlay:
+    """Has tasks played on however many runners of an algorithm are alive.
+
+    Args:
+        algorithm: Whose runners; it is told among its metrics how many parts were lost.
+    """
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self._config, self._runners = algorithm.config, algorithm.env_runner_group
+        self._collector = Collector(
+            self._runners,
+            restore=partial(algorithm.restore_env_runners, self._runners),
+            report_lost=self._report_lost,
+            max_patience_s=self._config.sample_timeout_s,
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        play: Play,
+        delivery: Delivery = Delivery.NONE,
+        deliver: Callable[[Mapping[int, Played]], set[int]] = _none_lost,
+    ) -> list[Played]:
+        """Have something played.
+
+        Args:
+            params: Of the policy.
+            play: Tasks, their randomness, and what to play with them; the result depends on
+                nothing else.
+            delivery: How the trajectories travel.
+            deliver: Has the learners take their trajectories, and returns the parts that were
+                lost on the way; they are played again.
+
+        Returns:
+            What was played, in the order of the tasks.
+
+        Raises:
+            RuntimeError: If parts were lost again and again; the runners' logs say why.
+        """
+        num_runners, num_shares = self._config.num_env_runners, max(1, self._config.num_learners)
+        settings: dict[str, Any] = {"params": params, "delivery": delivery}
+        if num_runners == 0:
+            (part,) = split(play, 1, num_shares)
+            played = {0: self._runners.local_env_runner.sample(part=part, **settings)}
+            deliver(played)
+            return list(played.values())
+        settings["params"] = ray.put(params)
+        parts = {part.number: part for part in split(play, num_runners, num_shares)}
+        played, missing = {}, dict(parts)
+        while missing:
+            again = self._collector.play(missing, settings)
+            played |= again
+            missing = {number: parts[number] for number in deliver(again)}
+            if missing:
+                self._report_lost(len(missing))
+        return [played[number] for number in sorted(played)]
+
+    def _report_lost(self, num_lost: int) -> None:
+        key = (ENV_RUNNER_RESULTS, NUM_LOST_PARTS)
+        self._algorithm.metrics.log_value(key, num_lost, reduce="lifetime_sum")

@@ -1,0 +1,173 @@
+"""What this project's RLlib algorithms have in common: their settings, and how they are driven."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from gymnasium.spaces import Box
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
+from torch import Tensor
+
+from cluster.divided_play import NUM_LOST_PARTS, DividedPlay
+from cluster.env_runner import MetaEnvRunner
+from cluster.held_out import evaluate_held_out
+from cluster.part import Played
+from ssmrl.config import TrainConfig
+from ssmrl.learner import Learner, Metrics
+from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.rollout.play import Play
+from ssmrl.rollout.worker import env_shape
+
+
+class MetaConfig(AlgorithmConfig):
+    """Settings of a ``MetaAlgorithm``; everything the mathematics depends on is ``train_config``.
+
+    Args:
+        algo_class: Which.
+        train_config: The knobs.
+
+    Attributes:
+        kind: How the algorithms adapt that it runs.
+    """
+
+    kind: str
+
+    def __init__(self, algo_class: type, train_config: TrainConfig) -> None:
+        super().__init__(algo_class=algo_class)
+        self.env_runner_cls = MetaEnvRunner
+        self.num_env_runners = 0
+        self.num_physics_threads = 0
+        self.run_name = ""  # what the dashboard calls the runners of this training
+        self.restart_failed_env_runners = True
+        self.delay_between_env_runner_restarts_s = 0.0
+        self.num_consecutive_env_runner_failures_tolerance = 100
+        self.sample_timeout_s = 600.0
+        # One that is being replaced does not answer, and every iteration asks it.
+        self.env_runner_health_probe_timeout_s = 1.0
+        self.custom_evaluation_function = evaluate_held_out
+        self.evaluation_interval = None
+        self._set_train_config(train_config)
+
+    def training(
+        self,
+        *,
+        train_config: TrainConfig | None = None,
+        num_physics_threads: int | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Set what is trained.
+
+        Args:
+            train_config: The knobs.
+            num_physics_threads: MuJoCo's threads in each runner; 0 means all cores in process,
+                and as many as CPUs are reserved for it in a remote runner.
+            kwargs: RLlib's own settings.
+
+        Raises:
+            ValueError: If the knobs are those of an algorithm of another kind.
+        """
+        super().training(**kwargs)
+        if train_config is not None:
+            self._set_train_config(train_config)
+        if num_physics_threads is not None:
+            self.num_physics_threads = num_physics_threads
+        return self
+
+    def _set_train_config(self, train_config: TrainConfig) -> None:
+        kind = ALGORITHMS[train_config.algorithm].kind
+        if kind != self.kind:
+            raise ValueError(
+                f"`train_config` must be of an algorithm that adapts by {self.kind}, but got "
+                f"{train_config.algorithm!r}, which adapts by {kind}; take the class that "
+                "`cluster.algorithms` has for it"
+            )
+        shape = env_shape(train_config.env)
+        self.train_config = train_config
+        self.seed = train_config.seed
+        self.observation_space = Box(-np.inf, np.inf, (shape.observation_dim,), np.float32)
+        self.action_space = Box(-np.inf, np.inf, (shape.action_dim,), np.float32)
+
+
+class MetaAlgorithm(Algorithm):
+    """Meta-trains on RLlib's actors; with one seed the same for any number of runners."""
+
+    config: MetaConfig
+
+    @property
+    @abstractmethod
+    def learner(self) -> Learner:
+        """What learns, as ``ssmrl`` knows it; its ``iterate`` may be left to the algorithm."""
+
+    @abstractmethod
+    def play(self, play: Play) -> list[Played]:
+        """Have something played with the present parameters; the trajectories stay behind."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and optimiser state by name: what a checkpoint holds."""
+        return self.learner.tensors()
+
+    def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            tensors: What ``tensors`` returned.
+            iteration: How many iterations had been made.
+            folder: Where the learner's experience is kept.
+        """
+        self.learner.load(tensors, iteration, folder)
+        self.set_state({"training_iteration": iteration})
+
+    def iterate(self) -> Metrics:
+        """RLlib's ``train``, with an answer in ``ssmrl``'s words.
+
+        Raises:
+            DivergedError: If a number is not finite.
+            RuntimeError: If runners or learners were lost for good.
+        """
+        results = self.train()
+        runners, learners = results[ENV_RUNNER_RESULTS], results[LEARNER_RESULTS]
+        numbers = learners[DEFAULT_MODULE_ID] | {
+            NUM_LOST_PARTS: runners.get(NUM_LOST_PARTS, 0),
+            "trajectory_bytes": runners["trajectory_bytes"],
+        }
+        return Metrics(
+            self.training_iteration,
+            self.training_iteration * self.learner.env_steps_per_iteration,
+            float(runners["return_before"]),
+            float(runners["return_after"]),
+            float(runners["sample_seconds"]),
+            float(runners["update_seconds"]),
+            {name: float(value) for name, value in numbers.items()},
+        )
+
+    @cached_property
+    def _divided_play(self) -> DividedPlay:
+        return DividedPlay(self)
+
+    def _report(self, played: Iterable[Played], **values: float) -> None:
+        """Among the results of this iteration's runners."""
+        played = list(played)
+        pieces = [piece for one in played for piece in one.pieces.values()]
+        values |= {"trajectory_bytes": float(sum(piece.num_bytes for piece in pieces))}
+        for name, value in values.items():
+            self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, window=1)
+        self.metrics.log_value(
+            (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME),
+            sum(one.env_steps for one in played),
+            reduce="lifetime_sum",
+        )
+
+    def _timesteps(self) -> dict[str, int]:
+        """RLlib's counter of env steps, for its learners."""
+        key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        return {NUM_ENV_STEPS_SAMPLED_LIFETIME: int(self.metrics.peek(key, default=0))}

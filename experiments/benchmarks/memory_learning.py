@@ -1,0 +1,183 @@
+"""``python -m experiments.benchmarks.memory_learning``: what a memory learns in a core's seconds.
+
+One run of one seed, judged on fresh held-out tasks after equal shares of CPU time, in four ways:
+memory used, switched off, fed the rewards of another task's lane, and the hidden variable given.
+"""
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssmrl.checkpoint import Checkpoint
+from ssmrl.config import TrainConfig
+from ssmrl.envs.families import get_family
+from ssmrl.knobs import typed
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.rollout.assignment import held_out_assignment
+from ssmrl.rollout.play import LocalCollector, Mode, Play
+from ssmrl.rollout.returns import episode_return
+from ssmrl.run import LocalEngine, checkpoint_path
+from tuning.durable import replace_file
+
+MODES = {
+    "used": Mode.USED,
+    "off": Mode.OFF,
+    "other_rewards": Mode.OTHER_REWARDS,
+    "given": Mode.GIVEN,
+}
+COLUMNS = (
+    "cpu_seconds",
+    "env_steps",
+    *(f"{name}{suffix}" for name in MODES for suffix in ("", "_se")),
+    "fell",
+    "blind_return",
+    "evaluation_cpu_seconds",
+)
+# The tasks of a run's evaluations: searches use draw 0, and final comparisons of sweeps 1.
+FIRST_DRAW = 100
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+class MemoryLearningRun:
+    """A run whose clock is the CPU time of this process, evaluations apart.
+
+    Args:
+        config: Of an algorithm that adapts by memory.
+        curve: The CSV, rewritten after each evaluation.
+        checkpoints: Folder of checkpoint and experience.
+    """
+
+    def __init__(self, config: TrainConfig, curve: Path, checkpoints: Path) -> None:
+        self._config, self.curve = config, curve
+        self._path = checkpoint_path(checkpoints, config)
+        self._engine = LocalEngine(config, num_threads=1)
+        self._collect = LocalCollector(config, num_threads=1)
+        self.rows: list[dict[str, float]] = []
+        self.cpu_seconds, self.env_steps = 0.0, 0
+        try:
+            saved = Checkpoint.load(self._path)
+        except FileNotFoundError:
+            return
+        progress = saved.progress
+        self._engine.load(saved.tensors, progress["iterations"], self._experience)
+        self.rows, self.cpu_seconds = list(progress["rows"]), progress["cpu_seconds"]
+        self.env_steps = int(progress["env_steps"])
+
+    @property
+    def _experience(self) -> Path:
+        return self._path.with_suffix(".replay")
+
+    def train(self, cpu_seconds: float) -> None:
+        """Until so much CPU time was spent on training since the start."""
+        while self.cpu_seconds < cpu_seconds:
+            started = time.process_time()
+            self.env_steps = self._engine.iterate().env_steps
+            self.cpu_seconds += time.process_time() - started
+
+    def judge(self) -> dict[str, float]:
+        """Append a row, and keep the state."""
+        started = time.process_time()
+        assignment = held_out_assignment(self._config, FIRST_DRAW + len(self.rows))
+        lanes, episodes = self._config.evaluation.num_episodes, self._config.meta.episodes_per_task
+        row: dict[str, float] = {"cpu_seconds": self.cpu_seconds, "env_steps": self.env_steps}
+        for name, mode in MODES.items():
+            play = Play(assignment, lanes, episodes, mode)
+            trajectories = self._collect(self._engine.learner.params(), play)
+            # The mean over the episodes of a meta-episode: what it earns as a whole.
+            returns = sum(episode_return(each).double().mean(1) for each in trajectories) / episodes
+            row[name] = float(returns.mean())
+            row[f"{name}_se"] = float(returns.std() / math.sqrt(len(returns)))
+            if mode is Mode.USED:
+                fell = trajectories[-1].terminated.any(-1).double().mean()
+                row["fell"] = float(fell)
+        family, horizon = get_family(self._config.env.task), self._config.env.horizon
+        blind = family.blind_return([task.parameters for task in assignment.tasks], horizon)
+        if blind is not None:
+            row["blind_return"] = blind
+        row["evaluation_cpu_seconds"] = time.process_time() - started
+        self.rows.append(row)
+        self.save()
+        self.curve.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.curve, _csv(self.rows))
+        return row
+
+    def save(self) -> None:
+        """Keep what is needed to go on."""
+        learner = self._engine.learner
+        learner.save_experience(self._experience)
+        progress: dict[str, Any] = {
+            "rows": self.rows,
+            "cpu_seconds": self.cpu_seconds,
+            "env_steps": self.env_steps,
+            "iterations": learner.iteration,
+        }
+        Checkpoint(self._config, self._engine.tensors(), progress).save(self._path)
+        learner.prune_experience(self._experience)
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        cells = (row.get(name) for name in COLUMNS)
+        writer.writerow(["" if cell is None else f"{cell:.6g}" for cell in cells])
+    return text.getvalue()
+
+
+@app.command()
+def memory_learning(  # noqa: PLR0917  # one parameter a flag
+    task: Annotated[str, typer.Option(help="Task family.")] = "ant-vel",
+    seconds: Annotated[float, typer.Option(help="CPU time of training [s].")] = 600.0,
+    every: Annotated[float, typer.Option(help="CPU time between evaluations [s].")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    knob: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, for example meta.episodes_per_task=2.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Of the curve's name.")] = "default",
+    output: Annotated[Path, typer.Option(help="Folder of the curve.")] = Path(
+        "experiments/results"
+    ),
+    checkpoints: Annotated[Path, typer.Option()] = Path("runs/memory-learning"),
+) -> None:
+    """Train one seed on one core, and write its curve; the same command goes on after a stop."""
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        base = TrainConfig.for_task(task).with_knobs({"seed": seed})
+        config = base.with_knobs(dict(_parsed(text, base) for text in knob or []))
+        if not 0.0 < every <= seconds:
+            raise ValueError(f"`0 < --every <= --seconds` must hold, but got {every}, {seconds}")
+    except (KeyError, ValueError, TypeError) as error:
+        typer.echo(error.args[0], err=True)
+        raise typer.Exit(2) from error
+    run = MemoryLearningRun(
+        config, output / f"memory-learning-{task}-{label}-seed{seed}.csv", checkpoints
+    )
+    try:
+        while run.cpu_seconds < seconds:
+            run.train(min(seconds, every * (len(run.rows) + 1)))
+            row = run.judge()
+            typer.echo("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    except DivergedError as error:
+        typer.echo(f"diverged: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"curve in {run.curve}")
+
+
+def _parsed(text: str, base: TrainConfig) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    base.check_known(name)
+    kind = type(base.knobs()[name])
+    return name, typed(name, value.lower() in ("true", "1") if kind is bool else kind(value), kind)
+
+
+if __name__ == "__main__":
+    app()

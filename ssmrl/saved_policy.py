@@ -1,0 +1,68 @@
+"""A policy as it lies on the disk, with what acting needs and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ssmrl.checkpoint import Checkpoint, check_tensors
+from ssmrl.config import TrainConfig
+from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.types import Params
+
+POLICY_FILE = "policy.safetensors"
+_FILES = (POLICY_FILE, "checkpoint.safetensors", "best/checkpoint.safetensors")
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """What a checkpoint of any algorithm says about how to act.
+
+    Attributes:
+        config: That it was trained with.
+        params: What its player needs.
+    """
+
+    config: TrainConfig
+    params: Params
+
+    @classmethod
+    def load(cls, path: Path) -> "SavedPolicy":
+        """Read a checkpoint, whole or reduced to its policy.
+
+        Args:
+            path: The file; or a folder that holds ``policy.safetensors``,
+                ``checkpoint.safetensors`` or ``best/checkpoint.safetensors``, looked for in this
+                order.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If it is no checkpoint of this version, or lacks a part of the policy.
+        """
+        file = _file_of(path)
+        saved = Checkpoint.load(file)
+        player = ALGORITHMS[saved.config.algorithm].player_type()
+        params = player.params_of(saved.tensors)
+        check_tensors(file, params, player(saved.config).initial_params())
+        return cls(saved.config, params)
+
+
+def acting_part(config: TrainConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those tensors of a checkpoint without which its policy could not act.
+
+    Args:
+        config: Says which algorithm's they are.
+        tensors: By name, as ``Learner.tensors`` gives them.
+    """
+    params_of = ALGORITHMS[config.algorithm].player_type().params_of
+    return {name: value for name, value in tensors.items() if params_of({name: value})}
+
+
+def _file_of(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in _FILES:
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(f"there is no checkpoint at {path}: it holds none of {list(_FILES)}")

@@ -1,0 +1,160 @@
+"""What a training run will do, checked before anything starts, and how it is written down."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ssmrl.config import TrainConfig
+from ssmrl.format import FORMAT, check_format
+from ssmrl.meta.algorithms import DEFAULT_ALGORITHM
+from ssmrl.run import NUM_EVALUATIONS, check_budget
+
+DEFAULT_ENV_STEPS = 200_000
+
+_OWN_FLAGS = {"algorithm": "--algorithm", "env.task": "--task"}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a command line asked for; None is what it left open.
+
+    Attributes:
+        task: Task family.
+        algorithm: What learns.
+        method: Sequence model.
+        seed: Of all randomness.
+        knobs: Each ``KNOB=VALUE``.
+        max_env_steps: Budget [env steps].
+        max_cpu_seconds: Budget in its place [CPU s].
+        num_evaluations: At equal shares of the budget.
+    """
+
+    task: str | None = None
+    algorithm: str | None = None
+    method: str | None = None
+    seed: int | None = None
+    knobs: tuple[str, ...] = ()
+    max_env_steps: int | None = None
+    max_cpu_seconds: float | None = None
+    num_evaluations: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Everything that a run depends on; kept as ``config.json``.
+
+    Attributes:
+        config: What is trained.
+        max_env_steps: Budget [env steps]; None if it is one of seconds.
+        max_cpu_seconds: Budget of training, evaluations apart [CPU s]; None if it is one of env
+            steps.
+        num_evaluations: At equal shares of the budget.
+
+    Raises:
+        ValueError: If there is not exactly one budget, or a number is not positive.
+    """
+
+    config: TrainConfig
+    max_env_steps: int | None
+    max_cpu_seconds: float | None
+    num_evaluations: int
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_env_steps, self.max_cpu_seconds, self.num_evaluations)
+
+    @classmethod
+    def of(cls, wishes: Wishes) -> "TrainPlan":
+        """The plan of a new run.
+
+        Raises:
+            KeyError: If a task or a knob is unknown.
+            TypeError: If a knob's value has another type.
+            ValueError: If anything else cannot be; the message names it.
+        """
+        if wishes.task is None:
+            raise ValueError("`--task` is missing: which task family? For example --task ant-vel")
+        changed: dict[str, Any] = {"policy.method": wishes.method, "seed": wishes.seed}
+        changed = {knob: value for knob, value in changed.items() if value is not None}
+        changed |= _parsed(wishes.knobs)
+        start = TrainConfig.for_task(wishes.task, wishes.algorithm or DEFAULT_ALGORITHM)
+        max_env_steps = wishes.max_env_steps
+        if max_env_steps is None and wishes.max_cpu_seconds is None:
+            max_env_steps = DEFAULT_ENV_STEPS
+        num_evaluations = wishes.num_evaluations
+        return cls(
+            start.with_knobs(changed),
+            max_env_steps,
+            wishes.max_cpu_seconds,
+            NUM_EVALUATIONS if num_evaluations is None else num_evaluations,
+        )
+
+    def resumed(self, wishes: Wishes) -> "TrainPlan":
+        """This plan, with another budget where one is asked for.
+
+        Raises:
+            ValueError: If something else is asked for.
+        """
+        given = (wishes.task, wishes.algorithm, wishes.method, wishes.seed, wishes.knobs or None)
+        if any(value is not None for value in given):
+            raise ValueError(
+                "`--resume` goes on with the run's own settings; leave out --task, --algorithm, "
+                "--method, --seed and --set, or start a new run under another --name"
+            )
+        plan = self
+        if wishes.max_env_steps is not None or wishes.max_cpu_seconds is not None:
+            budget = (wishes.max_env_steps, wishes.max_cpu_seconds)
+            plan = replace(plan, max_env_steps=budget[0], max_cpu_seconds=budget[1])
+        if wishes.num_evaluations is not None:
+            plan = replace(plan, num_evaluations=wishes.num_evaluations)
+        return plan
+
+    def to_json(self) -> str:
+        """Indented JSON, with every knob."""
+        content = {
+            "format": FORMAT,
+            "max_env_steps": self.max_env_steps,
+            "max_cpu_seconds": self.max_cpu_seconds,
+            "num_evaluations": self.num_evaluations,
+            "config": self.config.knobs(),
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, what: str) -> "TrainPlan":
+        """The inverse of ``to_json``.
+
+        Raises:
+            FormatError: If it is of another format.
+            KeyError: If a knob is unknown.
+            TypeError: If a value has another type.
+            ValueError: If it is not the plan of a run.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"{what} must be a JSON object, but is {text[:40]!r}")
+        check_format(content.get("format"), what)
+        wanted = {"format", "max_env_steps", "max_cpu_seconds", "num_evaluations", "config"}
+        if content.keys() != wanted:
+            raise ValueError(
+                f"{what} must hold {sorted(wanted)}, but holds {sorted(content)}: it is not that "
+                "of a run of `ssmrl train`; give the --name of one"
+            )
+        del content["format"]
+        config = TrainConfig.of_knobs(content.pop("config"), what)
+        return cls(config, **content)
+
+
+def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Values by knob: numbers, ``true`` and ``false`` as JSON has them, all else as text."""
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        knob, sign, text = setting.partition("=")
+        if not (knob and sign and text):
+            raise ValueError(f"`--set` must be KNOB=VALUE, but got {setting!r}")
+        if knob in _OWN_FLAGS:
+            raise ValueError(f"`{knob}` has a flag of its own; use {_OWN_FLAGS[knob]} {text}")
+        try:
+            parsed[knob] = json.loads(text)
+        except ValueError:
+            parsed[knob] = text
+    return parsed

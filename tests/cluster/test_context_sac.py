@@ -1,0 +1,172 @@
+"""Context-sac as an RLlib algorithm: the same numbers as one process, whoever plays the lanes."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from cluster.algorithm import MAMLConfig
+from cluster.context_sac import ContextSAC, ContextSACConfig
+from cluster.divided_play import NUM_LOST_PARTS
+from cluster.held_out import held_out
+from cluster.session import session
+from ssmrl.config import TrainConfig
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.rollout.play import Mode
+from ssmrl.run import LocalEngine
+from tests.cluster.private_ray import is_alive
+from tests.cluster.small_training import (
+    Tensors,
+    assert_equal,
+    build,
+    pids_of_runners,
+    small_config,
+    trained,
+)
+
+NUM_ITERATIONS = 4
+
+
+def context_config(**knobs: object) -> TrainConfig:
+    return small_config("context-sac", **knobs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    with session(num_cpus=4):
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain() -> LocalEngine:
+    """The twin without Ray, after all iterations."""
+    engine = LocalEngine(context_config())
+    for _ in range(NUM_ITERATIONS):
+        engine.iterate()
+    return engine
+
+
+@pytest.fixture(scope="module")
+def expected(plain: LocalEngine) -> Tensors:
+    start = LocalEngine(context_config()).tensors()
+    tensors = plain.tensors()
+    for part in ("actor.flat", "critic.flat", "inference.model.encoder.weight"):
+        assert not torch.equal(start[f"networks.{part}"], tensors[f"networks.{part}"]), part
+    return tensors
+
+
+def test_in_process_equals_plain_training(expected: Tensors) -> None:
+    assert_equal(trained(context_config(), 0, num_iterations=NUM_ITERATIONS), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_env_runners", [1, 2])
+def test_any_number_of_runners_gives_the_same_networks(
+    num_env_runners: int, expected: Tensors
+) -> None:
+    found = trained(context_config(), num_env_runners, num_iterations=NUM_ITERATIONS)
+    assert_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_the_lanes_are_played_in_processes_of_their_own(expected: Tensors) -> None:
+    config = context_config()
+    algorithm = build(config, 2)
+    algorithm.train()
+    played = dict(
+        algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: (os.getpid(), runner.env_steps), local_env_runner=False
+        )
+    )
+    assert len(played.keys() - {os.getpid()}) == 2
+    assert sorted(played.values()) == [lanes * config.env.horizon for lanes in (2, 3)]
+    assert algorithm.env_runner_group.local_env_runner.env_steps == 0
+    algorithm.stop()
+
+
+@pytest.mark.slow
+def test_a_killed_runner_and_a_hung_one_are_replaced_without_a_trace(expected: Tensors) -> None:
+    algorithm = build(context_config(), 2, patience_s=3.0)
+    algorithm.train()
+    killed, hung = pids_of_runners(algorithm)
+    os.kill(killed, signal.SIGKILL)
+    algorithm.train()
+    os.kill(hung, signal.SIGSTOP)
+    for _ in range(NUM_ITERATIONS - 2):
+        result = algorithm.train()
+    assert result["env_runners"][NUM_LOST_PARTS] >= 2
+    assert_equal(algorithm.tensors(), expected)
+    deadline = time.monotonic() + 60.0
+    while is_alive(hung):
+        assert time.monotonic() < deadline, "the hung runner was not ended"
+        time.sleep(0.1)
+    algorithm.stop()
+
+
+def test_what_is_kept_and_lost_is_among_the_metrics() -> None:
+    config = context_config()
+    algorithm, plain = build(config, 0), LocalEngine(config)
+    for iteration in (1, 2):
+        result, metrics = algorithm.train(), plain.iterate()
+        learnt = result["learners"][DEFAULT_MODULE_ID]
+        assert learnt["replay_env_steps"] == iteration * 5 * config.env.horizon
+        assert {"critic_loss", "actor_loss", "inference_loss"} <= metrics.statistics.keys()
+        assert {name: learnt[name] for name in metrics.statistics} == metrics.statistics
+        played = result["env_runners"]
+        assert played["return_after"] == metrics.return_after
+        assert played["num_env_steps_sampled_lifetime"] == metrics.env_steps
+    algorithm.stop()
+
+
+def test_evaluation_is_that_of_plain_training(plain: LocalEngine, expected: Tensors) -> None:
+    settings = ContextSACConfig().training(train_config=context_config())
+    algorithm = settings.evaluation(evaluation_interval=NUM_ITERATIONS).build_algo()
+    for _ in range(NUM_ITERATIONS):
+        result = algorithm.train()
+    reported = result["evaluation"]["env_runners"]["returns"]
+    means = plain.judge(num_episodes=1, mode=Mode.USED, draw=0).mean_returns()
+    assert reported == {"0": pytest.approx(means[0])}
+    algorithm.stop()
+
+
+def test_an_rllib_checkpoint_can_be_judged_but_not_trained_on(tmp_path: Path) -> None:
+    algorithm = build(context_config(), 0)
+    for _ in range(2):
+        algorithm.train()
+    algorithm.save_to_path(tmp_path)
+    tensors = algorithm.tensors()
+    returns = held_out(algorithm, num_episodes=1).task_returns
+    algorithm.stop()
+    restored = ContextSAC.from_checkpoint(str(tmp_path))
+    assert (restored.training_iteration, restored.learner.iteration) == (2, 2)
+    assert_equal(restored.tensors(), tensors)
+    assert (held_out(restored, num_episodes=1).task_returns == returns).all()
+    with pytest.raises(RuntimeError, match="the replay must hold what was played"):
+        restored.train()
+    restored.stop()
+
+
+def test_a_divergence_is_told_as_one() -> None:
+    algorithm = build(context_config(**{"meta.init_temperature": 1e3}), 0)
+    with pytest.raises(DivergedError, match="the temperature must stay below"):
+        algorithm.train()
+    algorithm.stop()
+
+
+def test_learners_elsewhere_and_runners_without_lanes_are_refused_before_anything_starts() -> None:
+    with pytest.raises(ValueError, match="`num_learners` must be 0 for 'context-sac', but got 1"):
+        build(context_config(), 0, num_learners=1)
+    with pytest.raises(ValueError, match=r"exceed `meta.num_lanes`, but got 6 and 5"):
+        build(context_config(), 6)
+
+
+def test_knobs_of_the_other_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="adapts by memory, but got 'promp'"):
+        ContextSACConfig().training(train_config=small_config("promp"))
+    with pytest.raises(ValueError, match="adapts by gradient, but got 'context-sac'"):
+        MAMLConfig().training(train_config=context_config())

@@ -1,0 +1,71 @@
+"""What a sweep is about to do, in lines for the user, before it does it."""
+
+from tuning.experience_memory import replay_need
+from tuning.plan import SweepPlan
+from tuning.probe import Rate
+
+
+def forecast(plan: SweepPlan, rate: Rate) -> list[str]:
+    """The plan with its trials, env steps, expected seconds and shares.
+
+    Args:
+        plan: What will be done.
+        rate: Of this machine.
+
+    Returns:
+        Lines to print.
+    """
+    num_searched = sum(plan.trials_of_rounds())
+    one = rate.seconds(plan.max_env_steps) * plan.seeds_per_trial
+    total = expected_seconds(plan, rate)
+    share = num_searched / plan.num_samples
+    others = (num_searched - 1) / num_searched
+    lines = [
+        f"plan: {plan.num_samples} trials of {plan.max_env_steps:,} env steps each"
+        + (f" x {plan.seeds_per_trial} seeds" if plan.seeds_per_trial > 1 else "")
+        + f", {plan.max_concurrent} at once",
+        f"  searching: {num_searched} trials, {share:.0%} of the env steps, of which {others:.0%} "
+        "go to other points than the default",
+        f"  confirming: {plan.num_confirmed} of the best trained once more; then "
+        f"{plan.num_fresh_seeds} fresh seeds of the winner and, where it is another point, "
+        f"{plan.num_fresh_seeds} of the default",
+        f"  expected: {one:,.0f} s a trial by this machine's measured "
+        f"{rate.env_steps_per_second:,.0f} env steps/s and {rate.judge_seconds:,.0f} s of "
+        f"evaluations, {total:,.0f} s in all",
+    ]
+    if (kept := replay_need(plan.base())) > 0:
+        runs = plan.max_concurrent * plan.seeds_per_trial
+        lines.append(
+            f"  replay: at most {kept / 1e9:.2f} GB a run, {runs * kept / 1e9:.2f} GB in all"
+        )
+    if total > plan.time_budget_s:
+        lines.append(
+            f"  `--time-budget-s {plan.time_budget_s:g}` will end it before: what is missing then "
+            "can be made by `--resume`; or lower `--max-env-steps`, or give `--trial-seconds`"
+        )
+    return lines + _notes(plan)
+
+
+def expected_seconds(plan: SweepPlan, rate: Rate) -> float:
+    """How long all trials take, at most.
+
+    They run so many at once; what comes later waits for the last of what comes before. Runners and
+    learners of their own are not counted as a gain.
+
+    Args:
+        plan: What will be done.
+        rate: Of this machine.
+    """
+    one = rate.seconds(plan.max_env_steps) * plan.seeds_per_trial
+    parts = [*plan.trials_of_rounds(), plan.num_confirmed, 2 * plan.num_verdict_trials]
+    return one * sum(-(-part // plan.max_concurrent) for part in parts)
+
+
+def _notes(plan: SweepPlan) -> list[str]:
+    """What a reader of the result has to know about such a training."""
+    if not plan.adapts_by_memory:
+        return []
+    notes = ["  training is told the hidden variable of its tasks; what it is judged by is not"]
+    if plan.base().policy.method == "mlp":
+        notes.append("  method mlp is the control: it sees one transition and remembers nothing")
+    return notes

@@ -1,0 +1,80 @@
+"""What a sweep takes for granted, by how its algorithm adapts; sized for Ant on two cores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ssmrl.knobs import KnobValue
+
+TIME_BUDGET_S = 840.0
+"""Leaves a minute of 15 for the start, the measurement before it and the judgement after it [s]."""
+
+
+@dataclass(frozen=True)
+class PlanDefaults:
+    """Sizes of a sweep.
+
+    Attributes:
+        num_samples: Trials in all.
+        max_env_steps: Budget of a trial [env steps].
+        scheduler: How trials are stopped early.
+        most_confirmed: The best so many are trained once more before one is named, but no more than
+            a third of the trials.
+        most_fresh_seeds: With so many seeds the winner and the default are trained for the verdict,
+            but both together in no more than half of the trials.
+        base: Knobs that differ from the algorithm's defaults.
+    """
+
+    num_samples: int
+    max_env_steps: int
+    scheduler: str
+    most_confirmed: int
+    most_fresh_seeds: int
+    base: Mapping[str, KnobValue] = field(default_factory=dict)
+
+    def num_confirmed(self, num_samples: int) -> int:
+        """How many trials are kept back to confirm the best.
+
+        Example:
+            >>> [BY_KIND["gradient"].num_confirmed(num_samples) for num_samples in (2, 7, 24)]
+            [0, 2, 3]
+        """
+        return min(self.most_confirmed, num_samples // 3)
+
+    def num_fresh_seeds(self, num_samples: int) -> int:
+        """How many fresh seeds the winner and the default each are judged by.
+
+        Example:
+            >>> [BY_KIND["memory"].num_fresh_seeds(num_samples) for num_samples in (2, 8, 12, 50)]
+            [0, 2, 3, 3]
+        """
+        return min(self.most_fresh_seeds, num_samples // 4)
+
+
+BY_KIND: Mapping[str, PlanDefaults] = {
+    "gradient": PlanDefaults(
+        num_samples=10,
+        max_env_steps=300_000,
+        scheduler="asha",
+        most_confirmed=3,
+        most_fresh_seeds=0,
+        # Sizes that let a trial on Ant learn visibly in a minute on one core: many small
+        # meta-batches instead of few large ones, and steps to match.
+        base={
+            "meta.num_tasks": 10,
+            "meta.num_episodes": 4,
+            "meta.outer_lr": 3e-3,
+            "evaluation.num_tasks": 20,
+            "evaluation.num_episodes": 4,
+        },
+    ),
+    # On two cores: six trials of search, then three fresh seeds of the winner and three of the
+    # default, two at a time. Nothing is stopped early, so that the table is the same everywhere.
+    "memory": PlanDefaults(
+        num_samples=12,
+        max_env_steps=24_000,
+        scheduler="none",
+        most_confirmed=0,
+        most_fresh_seeds=3,
+    ),
+}
+"""By the kind of the algorithm."""

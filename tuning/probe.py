@@ -1,0 +1,96 @@
+"""How fast this machine trains a configuration: a short measurement, of which nothing is kept."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ssmrl.config import TrainConfig
+from ssmrl.meta.diverged import DivergedError
+from ssmrl.rollout.play import Mode
+from ssmrl.run import NUM_EVALUATIONS, LocalEngine
+
+LIMIT_S = 20.0
+MOST_ITERATIONS = 4
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a run takes in one process with one thread.
+
+    Attributes:
+        env_steps_per_second: Of training, updates included [1/s].
+        judge_seconds: Of all evaluations of a run [s].
+        env_steps_per_iteration: Training ends with a whole iteration [env steps].
+    """
+
+    env_steps_per_second: float
+    judge_seconds: float
+    env_steps_per_iteration: int
+
+    def seconds(self, env_steps: int) -> float:
+        """How long a run of this budget takes.
+
+        Args:
+            env_steps: The budget [env steps].
+        """
+        iterations = -(-env_steps // self.env_steps_per_iteration)
+        trained = iterations * self.env_steps_per_iteration / self.env_steps_per_second
+        return trained + self.judge_seconds
+
+    def env_steps(self, seconds: float) -> int:
+        """The budget of whole iterations, at least one, that such a time is enough for.
+
+        Args:
+            seconds: Of training and evaluating [s].
+        """
+        steps = (seconds - self.judge_seconds) * self.env_steps_per_second
+        iterations = max(1, int(steps // self.env_steps_per_iteration))
+        return iterations * self.env_steps_per_iteration
+
+
+def probe(config: TrainConfig, limit_s: float = LIMIT_S) -> Rate:
+    """Train a few iterations in this process, and evaluate once.
+
+    The first iteration, in which everything is warmed up, counts only if there is no time for
+    another one.
+
+    Args:
+        config: What is trained; its result is thrown away.
+        limit_s: No new iteration after half of this time [s].
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the process of a trial
+    try:
+        engine = LocalEngine(config, num_threads=1)
+        seconds = _iterations(engine, limit_s / 2.0)
+        judged = _judgement(engine)
+    finally:
+        torch.set_num_threads(num_threads)
+    counted = seconds[1:] or seconds
+    per_iteration = engine.learner.env_steps_per_iteration
+    rate = len(counted) * per_iteration / sum(counted)
+    return Rate(rate, NUM_EVALUATIONS * judged, per_iteration)
+
+
+def _iterations(engine: LocalEngine, limit_s: float) -> list[float]:
+    began = time.monotonic()
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < MOST_ITERATIONS and time.monotonic() - began < limit_s):
+        started = time.monotonic()
+        try:
+            engine.iterate()
+        except DivergedError:  # it took its time all the same
+            seconds.append(time.monotonic() - started)
+            break
+        seconds.append(time.monotonic() - started)
+    return seconds
+
+
+def _judgement(engine: LocalEngine) -> float:
+    """Seconds of one evaluation, as a run makes it."""
+    learner, started = engine.learner, time.monotonic()
+    modes = [Mode.USED] if learner.knows_nothing_at_first else [Mode.USED, Mode.OFF]
+    for mode in modes:
+        engine.judge(num_episodes=learner.num_episodes, mode=mode, draw=0)
+    return time.monotonic() - started

@@ -1,0 +1,107 @@
+"""What the runs of a trial have come to together: one row over all of its seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from statistics import fmean
+from typing import Any, Self
+
+from ssmrl.knobs import KnobValue
+from ssmrl.run import Row
+
+_JUDGEMENT = ("score", "interval", "returns", "seed_scores", "judged_at")
+
+
+@dataclass(frozen=True)
+class SeedsRow:
+    """Runs that differ in their seeds alone, taken together.
+
+    Attributes:
+        env_steps: Of the run that is furthest behind [env steps].
+        all_env_steps: Of all runs [env steps].
+        iterations: Of the first run.
+        seconds: Of all runs [s].
+        finished: Whether all have spent their budgets.
+        diverged: Whether one of them did.
+        reason: Why, and of which seed.
+        received: The knobs that the first run received.
+        seeds: Of the runs.
+        curve: Means over the runs, as far as all were judged.
+        score: Mean over the runs at the last evaluation that all have made; None before the first.
+        seed_scores: Of each run there, in the order of ``seeds``.
+        judged_at: Which share of the budget that evaluation stands for [env steps]. Iterations of
+            different length end a little behind it; scores of equal shares compare.
+        interval: 95 % interval of the score over tasks; None where there are several runs.
+        returns: Mean return by the number of episodes that were played with the task before.
+    """
+
+    env_steps: int = 0
+    all_env_steps: int = 0
+    iterations: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    diverged: bool = False
+    reason: str = ""
+    received: Mapping[str, KnobValue] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    curve: tuple[tuple[int, float, float], ...] = ()
+    score: float | None = None
+    seed_scores: tuple[float, ...] = ()
+    judged_at: int = 0
+    interval: tuple[float, float] | None = None
+    returns: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Row], seeds: Sequence[int], max_env_steps: int, num_evaluations: int
+    ) -> Self:
+        """The rows of the runs, joined.
+
+        Args:
+            rows: One for each run.
+            seeds: Theirs.
+            max_env_steps: Budget of each [env steps].
+            num_evaluations: At so many equal shares of the budget each is judged.
+        """
+        diverged = [(seed, row) for seed, row in zip(seeds, rows, strict=True) if row.diverged]
+        # A run that a killed worker left further than the others waits for them.
+        num_judged = 0 if diverged else min(len(row.curve) for row in rows)
+        judged = [row.curve[:num_judged] for row in rows]
+        scores = tuple(points[-1][2] for points in judged if points)
+        shares = num_evaluations * judged[0][-1][0] // max_env_steps if scores else 0
+        return cls(
+            env_steps=min(row.env_steps for row in rows),
+            all_env_steps=sum(row.env_steps for row in rows),
+            iterations=rows[0].iterations,
+            seconds=sum(row.seconds for row in rows),
+            finished=all(row.finished for row in rows),
+            diverged=bool(diverged),
+            reason="; ".join(f"seed {seed}: {row.reason}" for seed, row in diverged[:1]),
+            received=rows[0].received,
+            seeds=tuple(seeds),
+            curve=tuple(_mean_point(points) for points in zip(*judged, strict=True)),
+            score=fmean(scores) if scores else None,
+            seed_scores=scores,
+            judged_at=max_env_steps * min(shares, num_evaluations) // num_evaluations,
+            interval=rows[0].interval if len(rows) == 1 else None,
+            returns=_mean_returns(rows) if scores else {},
+        )
+
+    def to_result(self) -> dict[str, Any]:
+        """The fields as Tune takes them, without a score as long as there is none."""
+        left_out = _JUDGEMENT if self.score is None else ()
+        return {
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out
+        }
+
+
+def _mean_point(points: Sequence[tuple[int, float, float]]) -> tuple[int, float, float]:
+    steps, without, score = zip(*points, strict=True)
+    return steps[0], fmean(without), fmean(score)
+
+
+def _mean_returns(rows: Sequence[Row]) -> dict[str, float]:
+    return {
+        episode: fmean(row.returns[episode] for row in rows)
+        for episode in rows[0].returns
+        if all(episode in row.returns for row in rows)
+    }
