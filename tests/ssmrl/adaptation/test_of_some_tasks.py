@@ -28,8 +28,7 @@ def test_parts_are_the_whole_bit_for_bit(name: str, mode: Mode) -> None:
     whole = collect(params, play)
     for bounds in ((0, 3, 7), (0, 1, 2, 7)):
         parts = [
-            collect.of_some_tasks(params, play, slice(low, high))
-            for low, high in pairwise(bounds)
+            collect.of_some_tasks(params, play, slice(low, high)) for low, high in pairwise(bounds)
         ]
         for trajectory, pieces in zip(whole, zip(*parts, strict=True), strict=True):
             joined = Trajectory(*(torch.cat(leaves) for leaves in zip(*pieces, strict=True)))
