@@ -18,6 +18,7 @@ from agents.ledger import KINDS, Budget, EventKind, Ledger
 from ssmrl.envs.families import get_family
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from tuning.durable import replace_file
+from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import (
     SweepPlan,
@@ -150,6 +151,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
         folder = sweep_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
         plan = plan.sized(max_concurrent, usable_cpus() if address is None else None)
+        if address is None:
+            plan.check_replays(available_bytes())
         _make_brain(model, base_url)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
-from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -52,6 +51,8 @@ __all__ = [
 
 STEP = "judged_at"
 """The key in a result of the env steps that a score stands for [env steps]."""
+
+_STEP_OF_TUNE = "training_iteration"  # what Tune's wrapper of Optuna takes for the step
 
 
 class StudySearcher(Searcher):
@@ -216,7 +217,7 @@ class StudySearcher(Searcher):
             return
         if _is_finite(result.get(self.metric)) and not self._is_outside(trial_id):
             self._last_step[trial_id] = step
-            told = {**result, TRAINING_ITERATION: step}  # what Tune's wrapper takes for the step
+            told = {**result, _STEP_OF_TUNE: step}
             self._optuna_search.on_trial_result(trial_id, told)
 
     def on_trial_complete(

@@ -1,7 +1,9 @@
 """How the inference model learns from meta-episodes whose hidden variables are known."""
 
+from typing import Any
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
@@ -103,33 +105,12 @@ class InferenceTraining:
             chosen = torch.randint(len(inputs), (size,), generator=generator)
             seen = moments[torch.randint(len(moments), (size,), generator=generator)]
             lanes, wanted = inputs[chosen], code[chosen]
-            statistics["inference_loss"] = self._meta_update(maml, lanes, wanted, seen)
+            problem = meta_problem(self._inference, lanes, wanted, seen, self._steps[-1])
+            steps = self._config.meta.num_inner_steps
+            statistics["inference_loss"] = maml.meta_update(**problem, num_steps=steps)
             if number + 1 == num_updates:
                 statistics |= self._judged(lanes, wanted, seen)
         return statistics
-
-    def _meta_update(self, maml: MetaMAML, lanes: Tensor, code: Tensor, seen: Tensor) -> float:
-        """One update; every lane is a task with one sequence, of which ``seen`` steps are known."""
-        support, targets = self._support(lanes)
-        query = torch.arange(lanes.shape[1]) >= seen.unsqueeze(1)
-        wanted = code.unsqueeze(1).expand(*lanes.shape[:2], -1)
-        parts = [part.unsqueeze(1) for part in (support, targets, lanes, wanted)]
-        return maml.meta_update(
-            list(zip(*parts, strict=True)),
-            loss_fn=prediction_loss,
-            num_steps=self._config.meta.num_inner_steps,
-            query_loss_fn=self._inference_loss,
-            lengths=(seen, query),
-        )
-
-    def _support(self, lanes: Tensor) -> tuple[Tensor, Tensor]:
-        """What a test may have seen when it adapts for the last time, and what it predicts."""
-        last = self._steps[-1]
-        targets = prediction_targets(lanes[:, : last + 1], self._inference.observation_dim)
-        return lanes[:, :last], targets
-
-    def _inference_loss(self, output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
-        return masked_mean(surprise(self._inference.estimate(output), code), mask)
 
     @torch.no_grad()
     def _judged(self, lanes: Tensor, code: Tensor, seen: Tensor) -> dict[str, float]:
@@ -137,7 +118,7 @@ class InferenceTraining:
 
         Where nothing was seen yet there are no steps to take back.
         """
-        support, targets = self._support(lanes)
+        support, targets = _support(self._inference, lanes, self._steps[-1])
         mask = torch.arange(support.shape[1]) < seen.unsqueeze(1)
         params, report = lane_adapter(self._inference, self._config).adapt(
             support, targets, prediction_loss, mask
@@ -147,3 +128,45 @@ class InferenceTraining:
         rest = torch.arange(lanes.shape[1]) >= seen.unsqueeze(1)
         undone = masked_mean(report.rolled_back.to(error.dtype), seen > 0)
         return {"inference_error": float(masked_mean(error, rest)), "rolled_back": float(undone)}
+
+
+def meta_problem(
+    inference: TaskInference,
+    lanes: Float[Tensor, "M T I"],
+    code: Float[Tensor, "M Z"],
+    seen: Int[Tensor, " M"],
+    last: int,
+) -> dict[str, Any]:
+    """Inference in the rest of a meta-episode after adapting to its beginning, for ``MetaMAML``.
+
+    Every lane is a task with one sequence. The query is the whole of it, since the adapted weights
+    build the memory anew from its start, but only the steps after those that were seen count.
+
+    Args:
+        inference: Whose outputs the losses read.
+        lanes: Inputs of whole meta-episodes.
+        code: Of their hidden variables; only the query knows them.
+        seen: Env steps that each lane adapts to; with 0 it keeps the weights.
+        last: The largest that ``seen`` can be.
+
+    Returns:
+        Arguments of ``MetaMAML.meta_update``, all but the number of gradient steps.
+    """
+
+    def query_loss(output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
+        return masked_mean(surprise(inference.estimate(output), code), mask)
+
+    wanted = code.unsqueeze(1).expand(*lanes.shape[:2], -1)
+    parts = [part.unsqueeze(1) for part in (*_support(inference, lanes, last), lanes, wanted)]
+    return {
+        "tasks": list(zip(*parts, strict=True)),
+        "loss_fn": prediction_loss,
+        "query_loss_fn": query_loss,
+        "lengths": (seen, torch.arange(lanes.shape[1]) >= seen.unsqueeze(1)),
+    }
+
+
+def _support(inference: TaskInference, lanes: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    """What a test may have seen when it adapts for the last time, and what came of it."""
+    targets = prediction_targets(lanes[:, : last + 1], inference.observation_dim)
+    return lanes[:, :last], targets

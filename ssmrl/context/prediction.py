@@ -38,7 +38,7 @@ def adaptation_steps(config: TrainConfig) -> tuple[int, ...]:
 
 def prediction_targets(
     inputs: Float[Tensor, "*batch T I"], observation_dim: int
-) -> Float[Tensor, "*batch T-1 O+2"]:
+) -> Float[Tensor, "*batch T-1 D"]:
     """What came of every step but the last, from the inputs alone.
 
     Args:

@@ -181,7 +181,8 @@ def paid_by(motion: Tensor, parameters: Tensor, config: TrainConfig) -> Tensor:
     """
     formula = get_family(config.env.task).reward
     assert formula is not None, "callers relabel only where rewards tell"
-    return formula.total(parameters, Motion.of_columns(motion.to(parameters.dtype)))
+    reward: Tensor = formula.total(parameters, Motion.of_columns(motion.to(parameters.dtype)))
+    return reward
 
 
 def replay_bytes(config: TrainConfig) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -51,6 +51,7 @@ class Play:
             )
 
 
+@runtime_checkable
 class Player(Protocol):
     """Makes policies of parameters; made of a configuration.
 

@@ -44,11 +44,9 @@ def test_evaluates_the_saved_weights(saved: Path, part: str) -> None:
     printed = json.loads(result.stdout.splitlines()[-1])
     actor = initial_actor(CONFIG.with_knobs({"seed": 8}))
     wanted = evaluate(CONFIG, actor, num_steps=3, draw=3).mean_returns()
-    assert printed == {
-        "task": "point",
-        "returns": {str(k): pytest.approx(wanted[k], rel=1e-6) for k in (0, 1, 3)},
-        "no_adaptation_bound": get_family("point").no_adaptation_bound(20),
-    }
+    assert printed["task"] == "point"
+    assert printed["returns"] == {str(k): pytest.approx(wanted[k], rel=1e-6) for k in (0, 1, 3)}
+    assert printed["no_adaptation_bound"] == get_family("point").no_adaptation_bound(20)
     other = evaluate(CONFIG, initial_actor(CONFIG), num_steps=3, draw=3).mean_returns()
     assert printed["returns"]["3"] != pytest.approx(other[3], rel=1e-3)
 
@@ -105,4 +103,5 @@ def test_weights_of_another_shape_are_not_loaded(saved: Path) -> None:
     tensors = dict(checkpoint.tensors) | {"actor.log_std": torch.zeros(7)}
     Checkpoint(CONFIG, tensors, {}).save(path)
     result = CliRunner().invoke(app, ["evaluate", str(path)])
-    assert result.exit_code != 0
+    assert result.exit_code == 2
+    assert "log_std is" in result.stderr

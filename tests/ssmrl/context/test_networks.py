@@ -11,22 +11,24 @@ from ssmrl.envs.families import FAMILIES
 from tests.ssmrl.context.small_context import small_context
 
 every_number = pytest.mark.parametrize("num_networks", [1, 2, 3])
+one_or_more = pytest.mark.parametrize("output_dim", [1, 3])
 
 
-def random_mlp(num_networks: int) -> tuple[ParallelMLP, Tensor, Tensor]:
+def random_mlp(num_networks: int, output_dim: int = 3) -> tuple[ParallelMLP, Tensor, Tensor]:
     """Networks in float64 with random biases too, inputs, and a gradient of the output."""
     generator = torch.Generator().manual_seed(num_networks)
-    mlp = ParallelMLP(num_networks, 5, 7, 3, generator).double()
+    mlp = ParallelMLP(num_networks, 5, 7, output_dim, generator).double()
     with torch.no_grad():
         mlp.flat.add_(0.3 * torch.randn(mlp.flat.shape, generator=generator).double())
     x = torch.randn(11, 5, generator=generator).double()
-    return mlp, x, torch.randn(num_networks, 11, 3, generator=generator).double()
+    return mlp, x, torch.randn(num_networks, 11, output_dim, generator=generator).double()
 
 
 @every_number
-def test_both_ways_through_give_the_same_numbers(num_networks: int) -> None:
-    mlp, x, _ = random_mlp(num_networks)
-    assert torch.equal(mlp.passed(x)[0], mlp(x).detach())
+@one_or_more
+def test_both_ways_through_give_the_same_numbers(num_networks: int, output_dim: int) -> None:
+    mlp, x, _ = random_mlp(num_networks, output_dim)
+    torch.testing.assert_close(mlp.passed(x)[0], mlp(x).detach(), rtol=1e-12, atol=1e-12)
 
 
 @every_number
@@ -44,24 +46,28 @@ def test_each_network_is_a_perceptron_of_its_own(num_networks: int) -> None:
             hidden = row
             for weight, bias in ((first, first_bias), (second, second_bias)):
                 total = hidden @ weight.view(len(hidden), 7) + bias
-                hidden = (total / (total.square().mean().sqrt() + 1e-5)).relu()
+                hidden = (total / (total.square().mean() + 1e-6).sqrt()).relu()
             torch.testing.assert_close(hidden @ last.view(7, 3) + last_bias, wanted)
 
 
 @every_number
-def test_the_weights_gradient_is_that_of_automatic_differentiation(num_networks: int) -> None:
-    mlp, x, upstream = random_mlp(num_networks)
+@one_or_more
+def test_the_weights_gradient_is_that_of_automatic_differentiation(
+    num_networks: int, output_dim: int
+) -> None:
+    mlp, x, upstream = random_mlp(num_networks, output_dim)
     (wanted,) = torch.autograd.grad((mlp(x) * upstream).sum(), mlp.flat)
     got = mlp.weight_gradient(mlp.passed(x)[1], upstream.clone())
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
 @every_number
+@one_or_more
 @pytest.mark.parametrize("num_last", [1, 2, 5])
 def test_the_inputs_gradient_is_that_of_automatic_differentiation(
-    num_networks: int, num_last: int
+    num_networks: int, output_dim: int, num_last: int
 ) -> None:
-    mlp, x, upstream = random_mlp(num_networks)
+    mlp, x, upstream = random_mlp(num_networks, output_dim)
     leaf = x.clone().requires_grad_()
     (wanted,) = torch.autograd.grad((mlp(leaf) * upstream).sum(), leaf)
     got = mlp.input_gradient(mlp.passed(x)[1], upstream.clone(), num_last)

@@ -1,0 +1,211 @@
+"""``ssmrl train``: the folder that it leaves, going on, budgets, and what it refuses."""
+
+import csv
+import json
+import os
+import signal
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+import ssmrl_command.train as command
+from ssmrl.checkpoint import Checkpoint
+from ssmrl.config import TrainConfig
+from ssmrl.run import TrainingRun
+from ssmrl.saved_policy import SavedPolicy
+from ssmrl_command.app import app
+from ssmrl_command.train_plan import TrainPlan, Wishes
+
+ROOT = Path(__file__).resolve().parents[2]
+KNOBS = {
+    "meta.num_lanes": 4,
+    "meta.batch_size": 32,
+    "meta.random_env_steps": 80,
+    "meta.replay_env_steps": 400,
+    "meta.actor_hidden_dim": 16,
+    "meta.critic_hidden_dim": 16,
+    "policy.hidden_dim": 16,
+    "policy.state_dim": 8,
+    "evaluation.num_tasks": 4,
+}
+SETS = [part for knob, value in KNOBS.items() for part in ("--set", f"{knob}={value}")]
+WISHES = Wishes(task="point", knobs=tuple(SETS[1::2]), max_env_steps=480, num_evaluations=3)
+
+
+def invoke(storage: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["train", "--storage", str(storage), *arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A run to its end, with the line of JSON."""
+    storage = tmp_path_factory.mktemp("runs")
+    budget = ["--env-steps", "480", "--num-evaluations", "3"]
+    result = invoke(storage, "--task", "point", *SETS, *budget, "--name", "whole", "--json")
+    return storage / "whole", result
+
+
+def test_leaves_plan_curve_policy_and_state(finished: tuple[Path, Result]) -> None:
+    folder, result = finished
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert summary["env_steps"] == 480
+    config = TrainConfig.for_task("point").with_knobs(KNOBS)
+    kept = json.loads((folder / "config.json").read_text())
+    assert kept["format"] == 2
+    assert kept["config"] == config.knobs()
+    with (folder / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["env_steps"]) for row in rows] == [160, 320, 480]
+    assert float(rows[-1]["return"]) == summary["score"]
+    assert float(rows[-1]["return_off"]) == summary["switched_off"]
+    seconds = [float(row["cpu_seconds"]) for row in rows]
+    assert 0.0 < seconds[0] < seconds[-1] <= summary["train_cpu_seconds"] + 1e-3
+    assert summary["blind_return"] >= summary["no_adaptation_bound"] == -20.0
+    policy = Checkpoint.load(folder / "policy.safetensors")
+    assert not any("critic" in name or "optimizer" in name for name in policy.tensors)
+    (whole,) = (folder / "checkpoints").glob("*.safetensors")
+    judged = SavedPolicy.load(whole).params
+    assert all(torch.equal(judged[n], v) for n, v in SavedPolicy.load(folder).params.items())
+
+
+def test_says_on_stderr_what_the_replay_takes_and_what_training_saw(
+    finished: tuple[Path, Result],
+) -> None:
+    _, result = finished
+    assert "the replay takes up to" in result.stderr
+    assert "training saw the hidden variable" in result.stderr
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_evaluate_repeats_the_last_score(finished: tuple[Path, Result]) -> None:
+    folder, trained = finished
+    result = CliRunner().invoke(app, ["evaluate", str(folder), "--json"])
+    assert result.exit_code == 0, result.output
+    score = json.loads(trained.stdout.splitlines()[-1])["score"]
+    assert json.loads(result.stdout)["returns"]["0"] == pytest.approx(score, rel=1e-6)
+
+
+def test_stopped_and_gone_on_is_as_if_undisturbed(
+    finished: tuple[Path, Result], tmp_path: Path
+) -> None:
+    def say(line: str) -> None:
+        said.append(line)
+        if "held-out tasks after 160" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    said: list[str] = []
+    settings: dict[str, Any] = {"num_threads": 1, "say": say}
+    stopped = command.train(WISHES, tmp_path, "part", resume=False, **settings)
+    assert stopped.exit_code == 130
+    assert said[-1].endswith(f"ssmrl train --storage {tmp_path} --name part --resume")
+    assert SavedPolicy.load(tmp_path / "part").config.seed == 0
+    settings["say"] = said.append
+    ended = command.train(Wishes(), tmp_path, "part", resume=True, **settings)
+    assert ended.exit_code == 0
+    wanted = SavedPolicy.load(finished[0]).params
+    found = SavedPolicy.load(tmp_path / "part").params
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert any(line == "going on after 160 env steps" for line in said)
+
+
+def test_cpu_seconds_are_counted_without_evaluations_and_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a clock that ticks once an iteration, 4.5 s end after the fifth."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr("ssmrl.run.time.process_time", lambda: float(next(ticks)))
+    config = TrainConfig.for_task("point").with_knobs(KNOBS)
+    run = TrainingRun(config, max_cpu_seconds=4.5, folder=tmp_path, num_evaluations=3)
+    while not run.advance().finished:
+        pass
+    assert run.row.iterations == 5
+    assert run.row.train_cpu_seconds == 5.0
+    assert run.row.curve_cpu_seconds == (2.0, 3.0, 5.0)
+    again = TrainingRun(config, max_cpu_seconds=4.5, folder=tmp_path, num_evaluations=3)
+    assert again.row.train_cpu_seconds == 5.0
+    assert again.row.curve_cpu_seconds == run.row.curve_cpu_seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "--task"),
+        (["--task", "nowhere"], "unknown task 'nowhere'"),
+        (["--task", "point", "--algorithm", "magic"], "algorithm"),
+        (["--task", "point", "--method", "rnn"], "policy.method"),
+        (["--task", "point", "--set", "meta.clip=0.1"], "unknown knob 'meta.clip'"),
+        (["--task", "point", "--set", "meta.num_lanes"], "KNOB=VALUE"),
+        (["--task", "point", "--set", "meta.num_lanes=two"], "meta.num_lanes"),
+        (["--task", "point", "--set", "env.task=ant-vel"], "--task ant-vel"),
+        (["--task", "point", "--env-steps", "0"], "max_env_steps"),
+        (["--task", "point", "--seconds", "0"], "max_cpu_seconds"),
+        (["--task", "point", "--seconds", "5", "--env-steps", "5"], "give one of them"),
+        (["--task", "point", "--num-evaluations", "0"], "num_evaluations"),
+        (["--task", "point", "--seed", "-1"], "seed"),
+        (["--task", "point", "--name", "../out"], "--name"),
+        (["--task", "point", "--set", "meta.replay_env_steps=20"], "meta.replay_env_steps"),
+        (["--resume"], "--name"),
+        (["--resume", "--name", "nothing"], "no run to go on with"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_before_any_work(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    result = invoke(tmp_path / "runs", *arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_is_there_is_neither_overwritten_nor_changed(
+    finished: tuple[Path, Result],
+) -> None:
+    folder, _ = finished
+    again = invoke(folder.parent, "--task", "point", "--name", folder.name)
+    assert again.exit_code == 2
+    assert "add --resume" in again.stderr
+    changed = invoke(folder.parent, "--name", folder.name, "--resume", "--seed", "1")
+    assert changed.exit_code == 2
+    assert "leave out" in changed.stderr
+
+
+def test_a_replay_that_does_not_fit_is_refused_with_the_sum(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command, "available_memory", lambda: 10 * 2**20)
+    result = invoke(tmp_path / "runs", "--task", "point")
+    assert result.exit_code == 2
+    assert "1,000,000 env steps x 63 bytes = 60 MiB, and 10 MiB are available" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_method_without_memory_is_called_the_control(tmp_path: Path) -> None:
+    arguments = ["--task", "point", "--method", "mlp", *SETS, "--env-steps", "80"]
+    result = invoke(tmp_path, *arguments, "--num-evaluations", "1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("this run is the control") == 1
+
+
+def test_plans_are_read_back_as_they_were_written() -> None:
+    plan = TrainPlan.of(WISHES)
+    assert TrainPlan.from_json(plan.to_json(), "it") == plan
+    longer = plan.resumed(Wishes(max_cpu_seconds=9.0))
+    assert (longer.max_env_steps, longer.max_cpu_seconds) == (None, 9.0)
+    with pytest.raises(ValueError, match="must hold"):
+        TrainPlan.from_json('{"format": 2, "task": "point"}', "it")
+
+
+def test_the_installed_command_is_this_one() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["ssmrl"].partition(":")
+    assert getattr(import_module(module), name) is app
