@@ -100,7 +100,8 @@ class LearningRun:
             self._actor = initial_actor(self.config)
             self._worker = RolloutWorker(self.config.env, self._num_threads)
             if self._saved is not None:
-                self._algorithm.load_tensors(self._saved.tensors, len(self.rows))
+                folder = self._checkpoint.parent  # not read: nothing is learnt from twice
+                self._algorithm.load(self._saved.tensors, len(self.rows), folder)
             try:
                 yield
             finally:

@@ -32,7 +32,7 @@ def run_of(config: TrainConfig, folder: Path, engine: Engine) -> TrainingRun:
 
 def comparable(row: Row) -> Row:
     """Without what clocks and actors add."""
-    return replace(row, seconds=0.0, metrics=None)
+    return replace(row, seconds=0.0, train_cpu_seconds=0.0, curve_cpu_seconds=(), metrics=None)
 
 
 @pytest.mark.parametrize("name", ["context-sac", "promp"])
