@@ -31,7 +31,7 @@ def small(algorithm: str, **knobs: KnobValue) -> TrainConfig:
     own: dict[str, KnobValue] = {
         "env.horizon": 10,
         "policy.hidden_dim": 8,
-        "policy.state_dim": 4,
+        "policy.method": "mlp",
         "meta.num_tasks": 2,
         "meta.num_episodes": 3,
         "evaluation.num_tasks": 3,
