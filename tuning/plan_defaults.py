@@ -71,7 +71,7 @@ BY_KIND: Mapping[str, PlanDefaults] = {
     # default, two at a time. Nothing is stopped early, so that the table is the same everywhere.
     "memory": PlanDefaults(
         num_samples=12,
-        max_env_steps=24_000,
+        max_env_steps=40_000,
         scheduler="none",
         most_confirmed=0,
         most_fresh_seeds=3,

@@ -25,7 +25,7 @@ def test_a_time_becomes_whole_iterations_and_a_budget_becomes_a_time() -> None:
 
 
 def test_the_plan_is_summed_up_as_it_will_be_made() -> None:
-    plan = SweepPlan("ant-vel", max_concurrent=2)
+    plan = SweepPlan("ant-vel", max_concurrent=2, max_env_steps=24_000)
     assert expected_seconds(plan, RATE) == 6 * 128.0  # 3 pairs of trials, and 3 of fresh seeds
     text = "\n".join(forecast(plan, RATE))
     assert "12 trials of 24,000 env steps each, 2 at once" in text
