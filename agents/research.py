@@ -125,7 +125,9 @@ def research(  # noqa: PLR0917  # one parameter a flag
         _check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
         settings: dict[str, Any] = {  # of which None means as usual for the algorithm
             "num_samples": budget_trials,
-            "max_env_steps": max_env_steps or _default_env_steps(task, algorithm),
+            "max_env_steps": _default_env_steps(task, algorithm)
+            if max_env_steps is None
+            else max_env_steps,
             "num_confirmed": num_confirmed,
             "num_fresh_seeds": num_fresh_seeds,
         }

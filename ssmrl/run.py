@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -299,7 +300,11 @@ class TrainingRun:
             return
         except CheckpointError:
             # Kept for whoever wants to know; the run starts anew.
-            self.path.replace(self.path.with_suffix(".damaged"))
+            for kept, name in ((self.path, ".damaged"), (self.experience, ".damaged-replay")):
+                if kept.exists():
+                    target = kept.with_suffix(name)
+                    shutil.rmtree(target, ignore_errors=True)
+                    kept.replace(target)
             return
         progress: dict[str, Any] = dict(saved.progress)
         progress["curve"] = tuple(tuple(point) for point in progress["curve"])

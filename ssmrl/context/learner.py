@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssmrl.checkpoint import read_tensors, write_tensors
+from ssmrl.checkpoint import CheckpointError, read_tensors, write_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.context.by_memory import NETWORKS, PLAYED
 from ssmrl.context.inference import inference_inputs, with_rewards
@@ -116,18 +116,24 @@ class ContextLearner(Learner):
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Networks, moments, and every segment of the replay."""
+        """Every segment of the replay, then networks and moments; all of it or nothing."""
+        try:
+            for number in Replay.kept_after(self._config, iteration):
+                self.replay.restore(number, read_tensors(_segment(folder, number))[0])
+        except (FileNotFoundError, CheckpointError) as error:
+            self.replay.clear()
+            raise CheckpointError(
+                f"the experience that the checkpoint needs is not whole: {error}"
+            ) from error
+        for path in folder.glob("*.safetensors"):
+            if int(path.stem) >= iteration:  # played after the checkpoint, so it is played again
+                path.unlink()
         self.networks.load_state_dict(
             {name: tensors[f"{NETWORKS}{name}"] for name in self.networks.state_dict()}
         )
         for name, optimizer in self._optimizers.items():
             load_optimizer_tensors(f"optimizer.{name}", optimizer, tensors)
         self.iteration = iteration
-        for path in folder.glob("*.safetensors"):
-            if int(path.stem) >= iteration:  # played after the checkpoint, so it is played again
-                path.unlink()
-        for number in Replay.kept_after(self._config, iteration):
-            self.replay.restore(number, read_tensors(_segment(folder, number))[0])
 
     def save_experience(self, folder: Path) -> None:
         """A segment for each iteration that the replay holds."""

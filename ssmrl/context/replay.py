@@ -163,6 +163,10 @@ class Replay:
             self._tensors[name][rows] = value
         self._num_added = iteration + 1
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._num_added = 0
+
     def _rows_of(self, iteration: int) -> slice:
         start = iteration % self._num_groups * self._group
         return slice(start, start + self._group)
