@@ -90,19 +90,20 @@ def test_the_lanes_are_played_in_processes_of_their_own(expected: Tensors) -> No
 
 
 @pytest.mark.slow
-def test_a_killed_runner_and_a_hung_one_are_replaced_without_a_trace(expected: Tensors) -> None:
-    algorithm = build(context_config(), 2, patience_s=3.0)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_runner_that_dies_or_hangs_is_replaced_without_a_trace(
+    how: signal.Signals, expected: Tensors
+) -> None:
+    algorithm = build(context_config(), 2, patience_s=600.0 if how == signal.SIGKILL else 5.0)
     algorithm.train()
-    killed, hung = pids_of_runners(algorithm)
-    os.kill(killed, signal.SIGKILL)
-    algorithm.train()
-    os.kill(hung, signal.SIGSTOP)
-    for _ in range(NUM_ITERATIONS - 2):
+    lost, _ = pids_of_runners(algorithm)
+    os.kill(lost, how)
+    for _ in range(NUM_ITERATIONS - 1):
         result = algorithm.train()
-    assert result["env_runners"][NUM_LOST_PARTS] >= 2
+    assert result["env_runners"][NUM_LOST_PARTS] >= 1
     assert_equal(algorithm.tensors(), expected)
     deadline = time.monotonic() + 60.0
-    while is_alive(hung):
+    while is_alive(lost):
         assert time.monotonic() < deadline, "the hung runner was not ended"
         time.sleep(0.1)
     algorithm.stop()

@@ -14,17 +14,21 @@ from ssmrl.types import Params, Trajectory
 NUM_TASKS = 7
 
 
-def played(name: str, mode: Mode) -> tuple[LocalCollector, Params, Play]:
+def played(name: str, mode: Mode, num_inner_steps: int = 0) -> tuple[LocalCollector, Params, Play]:
     config = TrainConfig.for_task("point", name)
+    if num_inner_steps:
+        config = config.with_knobs({"meta.num_inner_steps": num_inner_steps})
     play = Play(train_assignment(config, 0, NUM_TASKS), 1, 2, mode)
     params = ALGORITHMS[name].learner_type()(config).params()
     return LocalCollector(config), params, play
 
 
-@pytest.mark.parametrize("name", ["context-sac", "promp"])
+@pytest.mark.parametrize(
+    ("name", "num_inner_steps"), [("context-sac", 0), ("context-sac", 1), ("promp", 0)]
+)
 @pytest.mark.parametrize("mode", [Mode.EXPLORE, Mode.USED, Mode.OFF])
-def test_parts_are_the_whole_bit_for_bit(name: str, mode: Mode) -> None:
-    collect, params, play = played(name, mode)
+def test_parts_are_the_whole_bit_for_bit(name: str, num_inner_steps: int, mode: Mode) -> None:
+    collect, params, play = played(name, mode, num_inner_steps)
     whole = collect(params, play)
     for bounds in ((0, 3, 7), (0, 1, 2, 7)):
         parts = [
