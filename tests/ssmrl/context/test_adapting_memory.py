@@ -125,17 +125,18 @@ def test_steps_that_make_predictions_worse_are_taken_back() -> None:
 
 
 def test_weights_stay_near_those_that_were_trained() -> None:
-    config = small_config(meta__inner_lr=100.0, meta__num_inner_steps=3)
+    """Steps that would lead 1.2 to 3 away lower the error, but end on the surface."""
+    config = small_config(meta__inner_lr=0.1, meta__num_inner_steps=3)
     inference = make_inference(config)
     _, state = play_through(AdaptingMemory(inference, config), 3.0 * make_inputs())
     assert state.params is not None
     far = torch.stack(
         [
-            (state.params[name] - trained).flatten(1).square().sum(1)
+            (state.params[name] - trained.detach()).flatten(1).square().sum(1)
             for name, trained in inference.model.named_parameters()
         ]
     )
-    assert (far.sum(0).sqrt() <= TRUST_REGION * (1 + 1e-5)).all()
+    torch.testing.assert_close(far.sum(0).sqrt(), torch.full((M,), TRUST_REGION))
 
 
 def test_what_was_seen_is_kept_only_while_it_is_adapted_to() -> None:
