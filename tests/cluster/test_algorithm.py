@@ -184,7 +184,7 @@ def test_trajectories_that_died_with_their_runner_are_played_again(in_process: T
         if num_kills == 0:
             num_kills += 1
             os.kill(pids_of_runners(algorithm)[0], signal.SIGKILL)
-            time.sleep(1.0)  # until Ray has seen it
+            time.sleep(5.0)  # until Ray has seen it, on a busy machine too
         return deliver(played)
 
     algorithm._deliver = kill_before  # type: ignore[method-assign]
