@@ -39,8 +39,8 @@ class ParallelMLP(nn.Module):
 
     Two hidden layers of rectified units, whose rows are divided by their root mean square before
     they are rectified. All weights are parts of one vector, so that an optimiser has one thing to
-    move, and the gradient is written out by hand: on a CPU the bookkeeping of automatic
-    differentiation takes as long as the products.
+    move, and the gradient is written out by hand, which spares a CPU the bookkeeping of automatic
+    differentiation.
 
     Args:
         num_networks: ``K``.
