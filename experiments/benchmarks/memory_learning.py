@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ssmrl.checkpoint import Checkpoint
+from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.knobs import typed
@@ -51,6 +51,10 @@ class MemoryLearningRun:
         config: Of an algorithm that adapts by memory.
         curve: The CSV, rewritten after each evaluation.
         checkpoints: Folder of checkpoint and experience.
+
+    Raises:
+        FileExistsError: If there is a curve without a checkpoint: it would be overwritten.
+        CheckpointError: If checkpoint or experience is damaged.
     """
 
     def __init__(self, config: TrainConfig, curve: Path, checkpoints: Path) -> None:
@@ -63,6 +67,11 @@ class MemoryLearningRun:
         try:
             saved = Checkpoint.load(self._path)
         except FileNotFoundError:
+            if curve.exists():
+                raise FileExistsError(
+                    f"there is a curve at {curve}, but no checkpoint at {self._path} to go on "
+                    "from; move the curve away or choose another `--output`"
+                ) from None
             return
         progress = saved.progress
         self._engine.load(saved.tensors, progress["iterations"], self._experience)
@@ -158,9 +167,12 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     except (KeyError, ValueError, TypeError) as error:
         typer.echo(error.args[0], err=True)
         raise typer.Exit(2) from error
-    run = MemoryLearningRun(
-        config, output / f"memory-learning-{task}-{label}-seed{seed}.csv", checkpoints
-    )
+    curve = output / f"memory-learning-{task}-{label}-seed{seed}.csv"
+    try:
+        run = MemoryLearningRun(config, curve, checkpoints)
+    except (FileExistsError, CheckpointError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
     try:
         while run.cpu_seconds < seconds:
             run.train(min(seconds, every * (len(run.rows) + 1)))
