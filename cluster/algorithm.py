@@ -33,7 +33,7 @@ class MAMLConfig(MetaConfig):
     kind = "gradient"
 
     def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class or MAML, TrainConfig(algorithm="promp"))
+        super().__init__(algo_class or MAML)
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The Gaussian actor over the configured sequence policy."""

@@ -10,7 +10,6 @@ from cluster.context_learner import ContextSACLearner
 from cluster.context_module import ContextModule
 from cluster.meta_algorithm import MetaAlgorithm, MetaConfig
 from cluster.part import Delivery, Played, concatenate
-from ssmrl.config import TrainConfig
 from ssmrl.context.learner import ContextLearner
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Play
@@ -21,6 +20,7 @@ class ContextSACConfig(MetaConfig):
     """Settings of ``ContextSAC``; everything the mathematics depends on is in ``train_config``.
 
     Example:
+        >>> from ssmrl.config import TrainConfig
         >>> config = ContextSACConfig().training(train_config=TrainConfig.for_task("point"))
         >>> config.train_config.env.task
         'point'
@@ -29,7 +29,7 @@ class ContextSACConfig(MetaConfig):
     kind = "memory"
 
     def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class or ContextSAC, TrainConfig())
+        super().__init__(algo_class or ContextSAC)
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """Actor, critics and the memory."""

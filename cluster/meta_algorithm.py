@@ -34,15 +34,14 @@ class MetaConfig(AlgorithmConfig):
 
     Args:
         algo_class: Which.
-        train_config: The knobs.
 
     Attributes:
-        kind: How the algorithms adapt that it runs.
+        kind: How the algorithms adapt that it runs; the first of that kind in the table is the default.
     """
 
     kind: str
 
-    def __init__(self, algo_class: type, train_config: TrainConfig) -> None:
+    def __init__(self, algo_class: type) -> None:
         super().__init__(algo_class=algo_class)
         self.env_runner_cls = MetaEnvRunner
         self.num_env_runners = 0
@@ -56,7 +55,8 @@ class MetaConfig(AlgorithmConfig):
         self.env_runner_health_probe_timeout_s = 1.0
         self.custom_evaluation_function = evaluate_held_out
         self.evaluation_interval = None
-        self._set_train_config(train_config)
+        default = next(name for name, each in ALGORITHMS.items() if each.kind == self.kind)
+        self._set_train_config(TrainConfig(algorithm=default))
 
     def training(
         self,
