@@ -36,7 +36,8 @@ class MetaConfig(AlgorithmConfig):
         algo_class: Which.
 
     Attributes:
-        kind: How the algorithms adapt that it runs; the first of that kind in the table is the default.
+        kind: How the algorithms adapt that it runs; the default is the first of that kind in the
+            table.
     """
 
     kind: str
