@@ -42,7 +42,8 @@ async def texts(sweep: Started) -> dict[str, str]:
     async with browser(BROWSER) as page:
         await log_in(page, sweep)
         await page.open(f"http://{sweep.dashboard}/#/actors")
-        actors = await page.text_when(lambda text: "runner 1" in text)
+        # The actor of the trial has its name only once its setup, which starts the runner, is done.
+        actors = await page.text_when(lambda text: "runner 1" in text and "then others" in text)
         await page.open(f"http://{sweep.dashboard}/#/jobs")
         jobs = await page.text_when(lambda text: "tuning.sweep" in text)
     return {"actors": actors, "jobs": jobs}

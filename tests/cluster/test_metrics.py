@@ -27,7 +27,7 @@ LAUNCH = ROOT / "cluster" / "launch"
 NAME = "scraped"
 SIZE = ["--method", "mlp", "--num-samples", "2", "--num-confirmed", "0"]
 SIZE += ["--max-env-steps", "60000", "--max-concurrent", "1"]
-WAY = ["--scheduler", "none", "--searcher", "random"]
+WAY = ["--algorithm", "promp", "--scheduler", "none", "--searcher", "random"]
 
 Labels = frozenset[tuple[str, str]]
 

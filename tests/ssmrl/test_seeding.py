@@ -73,4 +73,5 @@ def test_the_numbers_of_the_purposes_never_change() -> None:
         "TRAIN_ROLLOUTS": 2,
         "TEST_TASKS": 3,
         "TEST_ROLLOUTS": 4,
+        "UPDATES": 5,
     }
