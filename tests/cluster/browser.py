@@ -45,7 +45,7 @@ class Page:
         """What a person can read on the page."""
         return str(await self.evaluate("document.body ? document.body.innerText : ''"))
 
-    async def text_when(self, is_there: Callable[[str], bool], timeout_s: float = 40.0) -> str:
+    async def text_when(self, is_there: Callable[[str], bool], timeout_s: float = 120.0) -> str:
         """The text once there is one that is as wanted, or as it is when the time is up."""
         deadline = time.monotonic() + timeout_s
         while True:

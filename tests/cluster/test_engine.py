@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster.algorithms import ALGORITHMS
 from cluster.engine import rllib_engine
 from cluster.session import session
 from ssmrl.config import TrainConfig
@@ -61,7 +60,7 @@ def test_a_run_stopped_and_gone_on_has_the_rows_of_an_undisturbed_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", ["context-sac", "promp"])  # the others play as promp does
 def test_runners_judge_like_one_process_in_every_mode(name: str) -> None:
     config = small_config(name)
     plain, engine = LocalEngine(config), rllib_engine(config, num_env_runners=2)
