@@ -26,13 +26,13 @@ def test_a_time_becomes_whole_iterations_and_a_budget_becomes_a_time() -> None:
 
 def test_the_plan_is_summed_up_as_it_will_be_made() -> None:
     plan = SweepPlan("ant-vel", max_concurrent=2, max_env_steps=24_000)
-    assert expected_seconds(plan, RATE) == 6 * 128.0  # 3 pairs of trials, and 3 of fresh seeds
+    assert expected_seconds(plan, RATE) == 5 * 128.0  # 2 pairs of trials, and 3 of fresh seeds
     text = "\n".join(forecast(plan, RATE))
-    assert "12 trials of 24,000 env steps each, 2 at once" in text
-    assert "searching: 6 trials, 50% of the env steps, of which 83% go to other points" in text
+    assert "10 trials of 24,000 env steps each, 2 at once" in text
+    assert "searching: 4 trials, 40% of the env steps, of which 75% go to other points" in text
     assert "3 fresh seeds of the winner and, where it is another point, 3 of the default" in text
     assert "128 s a trial by this machine's measured 200 env steps/s" in text
-    assert "768 s in all" in text
+    assert "640 s in all" in text
     assert f"{2 * replay_need(plan.base()) / 1e9:.2f} GB in all" in text
     assert "told the hidden variable" in text
     assert "--time-budget-s" not in text
