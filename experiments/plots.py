@@ -105,16 +105,23 @@ def log_log_lines(
 
 
 def learning_curves(
-    path: Path, curves: Sequence[Curve], *, title: str, bound: float | None, y_label: str
+    path: Path,
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    bound: float | None,
+    y_label: str,
+    x_label: str = "env steps",
 ) -> Path:
     """Interquartile means over seeds, with 95 % bootstrap bands where there are several seeds.
 
     Args:
         path: The PNG.
-        curves: Of env steps.
+        curves: With the same points for all seeds of one.
         title: Above the axes.
         bound: What no policy without adaptation exceeds; None draws no line.
         y_label: Of the vertical axis.
+        x_label: Of the horizontal axis.
     """
     figure, axes = _figure()
     colors: dict[str, str] = {}
@@ -138,7 +145,7 @@ def learning_curves(
             va="bottom",
             fontsize=7,
         )
-    axes.set_xlabel("env steps")
+    axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.legend(fontsize=7)
     return _saved(figure, axes, path, title)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from experiments.benchmarks.curves import read_curve
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
@@ -130,6 +131,44 @@ class MemoryLearningRun:
         learner.prune_experience(self._experience)
 
 
+def draw(task: str, label: str, folder: Path) -> Path:
+    """Draw all seeds of a setting that are in a folder, in each way, beside the blind return.
+
+    Seeds of different length are drawn up to where the shortest ends.
+    """
+    from experiments.plots import Curve, learning_curves
+
+    seeds = [read_curve(p) for p in sorted(folder.glob(f"{_stem(task, label)}-seed*.csv"))]
+    num_rows = min(map(len, seeds))
+    x = [sum(rows[i]["cpu_seconds"] for rows in seeds) / len(seeds) for i in range(num_rows)]
+    curves = [
+        Curve(name, x, [[row[column] for row in rows[:num_rows]] for rows in seeds], style)
+        for column, (name, style) in _LINES.items()
+        if all(column in row for rows in seeds for row in rows)
+    ]
+    return learning_curves(
+        folder / f"{_stem(task, label)}.png",
+        curves,
+        title=f"{task}, {label}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}",
+        bound=None,
+        x_label="CPU seconds of one core",
+        y_label="return on fresh held-out tasks",
+    )
+
+
+_LINES = {
+    "given": ("given the hidden variable", ":"),
+    "used": ("by memory", "-"),
+    "off": ("memory switched off", "-"),
+    "other_rewards": ("another task's rewards", "-"),
+    "blind_return": ("best blind return on these tasks", "--"),
+}
+
+
+def _stem(task: str, label: str) -> str:
+    return f"memory-learning-{task}-{label}"
+
+
 def _csv(rows: list[dict[str, float]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -167,7 +206,7 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     except (KeyError, ValueError, TypeError) as error:
         typer.echo(error.args[0], err=True)
         raise typer.Exit(2) from error
-    curve = output / f"memory-learning-{task}-{label}-seed{seed}.csv"
+    curve = output / f"{_stem(task, label)}-seed{seed}.csv"
     try:
         run = MemoryLearningRun(config, curve, checkpoints)
     except (FileExistsError, CheckpointError) as error:
@@ -181,7 +220,7 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     except DivergedError as error:
         typer.echo(f"diverged: {error}", err=True)
         raise typer.Exit(1) from error
-    typer.echo(f"curve in {run.curve}")
+    typer.echo(f"curve in {run.curve}, figure in {draw(task, label, output)}")
 
 
 def _parsed(text: str, base: TrainConfig) -> tuple[str, Any]:

@@ -1,0 +1,68 @@
+"""The benchmark of what a memory learns in a core's seconds, at sizes that take two of them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from experiments.benchmarks.curves import read_curve
+from experiments.benchmarks.memory_learning import COLUMNS, app, draw
+from tests.tuning.tiny_memory import TINY_KNOBS
+
+
+def run(folder: Path, *more: str) -> Result:
+    knobs = [flag for name, value in TINY_KNOBS.items() for flag in ("--knob", f"{name}={value}")]
+    place = ["--output", str(folder / "results"), "--checkpoints", str(folder / "checkpoints")]
+    return CliRunner().invoke(app, ["--task", "point", *knobs, *place, *more])
+
+
+def test_a_run_that_is_asked_for_more_goes_on_where_it_ended(tmp_path: Path) -> None:
+    first = run(tmp_path, "--seconds", "0.4", "--every", "0.2")
+    assert first.exit_code == 0, first.output
+    curve = tmp_path / "results" / "memory-learning-point-default-seed0.csv"
+    rows = read_curve(curve)
+    assert len(rows) == 2
+    assert rows[0].keys() == set(COLUMNS)
+    assert 0.2 <= rows[0]["cpu_seconds"] < rows[1]["cpu_seconds"]
+    again = run(tmp_path, "--seconds", "0.6", "--every", "0.2")
+    assert again.exit_code == 0, again.output
+    assert read_curve(curve)[:2] == rows
+    assert len(read_curve(curve)) == 3
+    assert (tmp_path / "results" / "memory-learning-point-default.png").exists()
+
+
+def test_a_curve_whose_checkpoint_is_gone_is_not_overwritten(tmp_path: Path) -> None:
+    curve = tmp_path / "results" / "memory-learning-point-default-seed0.csv"
+    curve.parent.mkdir()
+    curve.write_text("kept\n")
+    refused = run(tmp_path, "--seconds", "0.4", "--every", "0.2")
+    assert refused.exit_code == 2
+    assert "move the curve away" in refused.output
+    assert curve.read_text() == "kept\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--every", "0"], "0 < --every <= --seconds"),
+        (["--every", "9", "--seconds", "3"], "0 < --every <= --seconds"),
+        (["--knob", "meta.no_such=1"], "meta.no_such"),
+        (["--knob", "meta.batch_size=0"], "meta.batch_size"),
+    ],
+)
+def test_bad_input_is_one_line(flags: list[str], message: str, tmp_path: Path) -> None:
+    refused = run(tmp_path, *flags)
+    assert refused.exit_code == 2
+    assert message in refused.output
+    assert len(refused.output.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_seeds_of_unequal_length_are_drawn_up_to_where_the_shortest_ends(tmp_path: Path) -> None:
+    header = ",".join(COLUMNS)
+    line = ",".join("1" for _ in COLUMNS)
+    for seed, num_rows in enumerate((3, 2)):
+        path = tmp_path / f"memory-learning-point-default-seed{seed}.csv"
+        path.write_text("\n".join([header, *[line] * num_rows]) + "\n")
+    assert draw("point", "default", tmp_path).stat().st_size > 1000
