@@ -83,8 +83,7 @@ class ContextSACLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=timesteps or {})
         self.made = learner.iterate(collect)
         self._weights_seq_no += 1
-        kept = {"replay_env_steps": learner.replay.num_env_steps}
-        for name, value in (self.made.statistics | kept).items():
+        for name, value in self.made.statistics.items():
             self.metrics.log_value((DEFAULT_MODULE_ID, name), value, window=1)
         self.after_gradient_based_update(timesteps=timesteps or {})
         return self.metrics.reduce()  # type: ignore[no-any-return]

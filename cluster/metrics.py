@@ -20,6 +20,7 @@ RETURN_BEFORE = "ssmrl_return_before_adaptation"
 RETURN_AFTER = "ssmrl_return_after_adaptation"
 ITERATION_SECONDS = "ssmrl_iteration_seconds"
 LOST_RUNNERS = "ssmrl_lost_runners"
+STATISTIC = "ssmrl_training_statistic"
 TRIALS = "ssmrl_trials"
 
 EXPORTED: Mapping[str, str] = {
@@ -30,6 +31,8 @@ EXPORTED: Mapping[str, str] = {
     f"{ITERATION_SECONDS}_total": "Time of all iterations since the process began, by part: "
     "sampling, updating, evaluating, other [s].",
     LOST_RUNNERS: "How often a rollout actor was lost, died or late, since the process began.",
+    STATISTIC: "What the last update tells of itself, by name: losses, what limits the step, and "
+    "how much the replay holds, if there is one.",
     TRIALS: "Trials of the sweep by state.",
 }
 """All metrics by the name under which Prometheus has them, without the prefix; it adds ``_total``
@@ -64,8 +67,9 @@ class RunName:
 class RunMetrics:
     """The numbers of one run, told once an iteration.
 
-    A run is nine time series. Ray forgets gauges that are not told again within two reporting
-    intervals, or 20 s, so a trial that ended leaves its counters alone: its env steps and its time.
+    A run is nine time series, and one of each statistic. Ray forgets gauges that are not told
+    again within two reporting intervals, or 20 s, so a trial that ended leaves its counters alone:
+    its env steps and its time.
 
     Args:
         name: Whose numbers they are.
@@ -84,6 +88,8 @@ class RunMetrics:
             ITERATION_SECONDS, EXPORTED[f"{ITERATION_SECONDS}_total"], (*_OF_A_RUN, "part")
         )
         self._seconds.set_default_tags(labels)
+        self._statistics = Gauge(STATISTIC, EXPORTED[STATISTIC], (*_OF_A_RUN, "statistic"))
+        self._statistics.set_default_tags(labels)
 
     def iteration(
         self,
@@ -95,7 +101,8 @@ class RunMetrics:
         """An iteration was made.
 
         Args:
-            results: What the algorithm reports of its rollouts, ``env_runners`` in its results.
+            results: What the algorithm reports of its rollouts, ``env_runners`` in its results,
+                and its ``statistics``.
             training_seconds: What the iteration took without the evaluation [s].
             evaluating_seconds: What an evaluation after it took [s].
         """
@@ -112,6 +119,8 @@ class RunMetrics:
         }
         for gauge, value in values.items():
             self._gauges[gauge].set(value)
+        for statistic, value in results["statistics"].items():
+            self._statistics.set(value, tags={"statistic": statistic})
         sampling, updating = float(results["sample_seconds"]), float(results["update_seconds"])
         other = training_seconds - sampling - updating
         seconds = (sampling, updating, evaluating_seconds, other)

@@ -131,6 +131,7 @@ class _Exporter:
                 "return_after": metrics.return_after,
                 "sample_seconds": metrics.sample_seconds,
                 "update_seconds": metrics.update_seconds,
+                "statistics": metrics.statistics,
                 NUM_LOST_PARTS: metrics.statistics.get(NUM_LOST_PARTS, 0.0),
             },
             training_seconds=training + (0.0 if was_judged else rest),

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "meta_update": "one second-order MAML update against higher and TorchOpt",
     "floor": "the same update against the matrix products it consists of",
     "iteration": "a whole ProMP iteration against raw physics",
+    "context_iteration": "an iteration of context-sac against its products and raw physics",
     "memory": "peak memory of that iteration, and its growth",
 }
 RESULTS = Path("experiments/results")

@@ -82,6 +82,7 @@ class ContextLearner(Learner):
         self.iteration += 1
         rng = np.random.default_rng(words)
         statistics = self._infer(generator, rng) | self._update(generator, rng)
+        statistics["replay_env_steps"] = float(self.replay.num_env_steps)
         self._check(statistics)
         returns = [float(episode_return(trajectory).mean()) for trajectory in trajectories]
         return Metrics(

@@ -48,7 +48,7 @@ class Scraped:
         for family in text_string_to_metric_families(page):
             for sample in family.samples:
                 if sample.name.startswith(f"{PREFIX}ssmrl_"):
-                    ours = ("sweep", "trial", "seed", "part", "state")
+                    ours = ("sweep", "trial", "seed", "part", "state", "statistic")
                     labels = frozenset((k, v) for k, v in sample.labels.items() if k in ours)
                     key = (sample.name.removeprefix(PREFIX), labels)
                     self.values.setdefault(key, []).append(sample.value)
@@ -185,6 +185,7 @@ def results(env_steps: int, **changes: Any) -> dict[str, Any]:
         **numbers,
         "num_env_steps_sampled_lifetime": env_steps,
         "update_seconds": 0.25,
+        "statistics": {"critic_loss": 2.5, "replay_env_steps": float(env_steps)},
         **changes,
     }
 
@@ -211,7 +212,9 @@ def test_what_an_iteration_reports_is_what_is_told(told: dict[tuple[str, Labels]
     assert of("ssmrl_env_steps_per_second") == 200.0
     assert of("ssmrl_lost_runners") == 2
     assert of("ssmrl_iteration_seconds", part="other") == 0.75  # never less, whatever clocks say
-    assert len(told) == 5 + len(PARTS)
+    assert of("ssmrl_training_statistic", statistic="critic_loss") == 2.5
+    assert of("ssmrl_training_statistic", statistic="replay_env_steps") == 400
+    assert len(told) == 5 + len(PARTS) + 2
 
 
 def expressions(panel: Mapping[str, Any]) -> list[str]:
@@ -236,7 +239,7 @@ def test_grafana_asks_for_every_metric_and_for_no_other() -> None:
         assert panel["type"] in ("timeseries", "stat")
         assert all("$sweep" in expression for expression in expressions(panel))
         by = {label for text in expressions(panel) for label in re.findall(r"by \(([^)]*)\)", text)}
-        known = {"sweep", "trial", "seed", "part", "state"}
+        known = {"sweep", "trial", "seed", "part", "state", "statistic"}
         assert {label.strip() for labels in by for label in labels.split(",")} <= known
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
     assert set(variables) == {"datasource", "sweep"}
