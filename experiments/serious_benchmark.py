@@ -140,7 +140,9 @@ def main(
     try:
         methods = chosen_methods(method)
         TrainConfig.for_task(task, "promp").with_knobs(knobs)  # before anything slow is imported
-        check_device(device)
+        from ssmrl.device import checked_device
+
+        checked_device(device)
         sizes = {"policy.hidden_dim": hidden_dim, "policy.state_dim": state_dim}
         given = {name: value for name, value in sizes.items() if value is not None}
         from experiments.benchmark_run import BenchmarkRun
@@ -189,27 +191,6 @@ def chosen_methods(name: str) -> tuple[str, ...]:
     if name not in METHOD_NAMES:
         raise KeyError(f"`--method` must be one of {', '.join(METHOD_NAMES)}, but got {name!r}")
     return METHODS if name == "all" else (name,)
-
-
-def check_device(device: str) -> None:
-    """See that the meta-updates can be computed there.
-
-    Raises:
-        ValueError: If they cannot.
-    """
-    import torch
-
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        wanted = None
-    if wanted is None or wanted.type not in ("cpu", "cuda"):
-        raise ValueError(f"`--device` must be cpu or cuda, but got {device!r}")
-    num_devices = torch.cuda.device_count() if wanted.type == "cuda" else 1
-    if (wanted.index or 0) >= num_devices:
-        raise ValueError(
-            f"`--device` is {device!r}, but torch sees {num_devices} devices of that kind; use cpu"
-        )
 
 
 def run_all(

@@ -38,6 +38,8 @@ class Metrics:
 class Learner(ABC):
     """An algorithm at work on a configuration.
 
+    It is made of the configuration and, by the keyword ``device``, of where its networks learn.
+
     Attributes:
         iteration: Iterations that were made.
         env_steps_per_iteration: What each of them plays [env steps].

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ssmrl.device import on_cpu
+
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def optimizer_tensors(name: str, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """The moments of every parameter, copied; ``{name}.{moment}.{place of the parameter}``."""
+    """The moments of all parameters, on the CPU; ``{name}.{moment}.{place of the parameter}``."""
     return {
-        f"{name}.{moment}.{index}": torch.as_tensor(value).clone()
+        f"{name}.{moment}.{index}": on_cpu(torch.as_tensor(value))
         for index, parameter in enumerate(_parameters(optimizer))
         for moment, value in optimizer.state[parameter].items()
     }
@@ -23,10 +25,19 @@ def load_optimizer_tensors(
     """The inverse of ``optimizer_tensors``; a parameter that never moved has no moments."""
     for index, parameter in enumerate(_parameters(optimizer)):
         optimizer.state[parameter] = {
-            moment: tensors[key].clone()
+            moment: moment_on(tensors[key], moment, parameter, optimizer)
             for moment in _MOMENTS
             if (key := f"{name}.{moment}.{index}") in tensors
         }
+
+
+def moment_on(
+    value: Tensor, moment: str, parameter: Tensor, optimizer: torch.optim.Optimizer
+) -> Tensor:
+    """A copy where the optimiser wants it: the count of steps stays on the CPU in a plain one."""
+    group = optimizer.param_groups[0]
+    stays = moment == "step" and not (group.get("fused") or group.get("capturable"))
+    return value.to("cpu" if stays else parameter.device, copy=True)
 
 
 def _parameters(optimizer: torch.optim.Adam) -> list[Tensor]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
 from ssmrl.knobs import KnobValue
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.algorithms import ALGORITHMS
@@ -96,16 +98,22 @@ class LocalEngine:
         config: What is trained.
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
         collect: Plays; by default in this process too.
+        device: Where networks learn; policies act beside the physics, on the CPU.
 
     Attributes:
         learner: The algorithm at work.
     """
 
     def __init__(
-        self, config: TrainConfig, num_threads: int = 0, collect: Collect | None = None
+        self,
+        config: TrainConfig,
+        num_threads: int = 0,
+        collect: Collect | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self._config = config
-        self.learner: Learner = ALGORITHMS[config.algorithm].learner_type()(config)
+        learner_type = ALGORITHMS[config.algorithm].learner_type()
+        self.learner: Learner = learner_type(config, device=device)
         self._collect = LocalCollector(config, num_threads) if collect is None else collect
 
     def iterate(self) -> Metrics:

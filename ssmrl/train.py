@@ -3,12 +3,10 @@
 from collections.abc import Iterator
 from copy import deepcopy
 
-import torch
-
 from ssmrl.config import TrainConfig
+from ssmrl.device import checked_device
 from ssmrl.learner import Metrics
 from ssmrl.meta.gradient_learner import GradientLearner
-from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.models.actor import GaussianActor
 from ssmrl.rollout.evaluate import Evaluation, judge
 from ssmrl.rollout.play import LocalCollector
@@ -36,12 +34,9 @@ def train(
 
     Raises:
         DivergedError: If a meta-gradient is not finite.
-        ValueError: If CUDA is asked for and not present.
+        ValueError: If there is no such device.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"`device` is {device!r}, but torch sees no CUDA device; use 'cpu'")
-    actor = (initial_actor(config) if actor is None else actor).to(device)
-    learner = GradientLearner(config, actor)
+    learner = GradientLearner(config, actor, checked_device(device))
     collect = LocalCollector(config, num_threads)
     while True:
         yield learner.iterate(collect)

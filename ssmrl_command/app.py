@@ -52,6 +52,9 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
     ] = False,
     num_threads: Annotated[int, typer.Option(min=1, help="Threads of physics and learning.")] = 1,
+    device: Annotated[
+        str, typer.Option(help="Where networks learn: cpu, cuda or cuda:N; physics stays on CPUs.")
+    ] = "cpu",
     num_evaluations: Annotated[
         int | None, typer.Option(help="Evaluations at equal shares of the budget; 4 by default.")
     ] = None,
@@ -75,7 +78,9 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         num_evaluations=num_evaluations,
     )
     try:
-        outcome = train(wishes, storage, name, resume=resume, num_threads=num_threads, say=say)
+        outcome = train(
+            wishes, storage, name, resume=resume, num_threads=num_threads, device=device, say=say
+        )
     except RefusedError as error:
         _refuse(str(error))
     if as_json and outcome.summary is not None:

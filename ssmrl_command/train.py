@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU, checked_device
 from ssmrl.envs.families import get_family
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.rollout.assignment import held_out_assignment
-from ssmrl.run import Row, TrainingRun
+from ssmrl.run import LocalEngine, Row, TrainingRun
 from ssmrl.saved_policy import POLICY_FILE
 from ssmrl_command.available_memory import available_memory
 from ssmrl_command.stop_request import StopRequest
@@ -55,6 +56,7 @@ def train(
     *,
     resume: bool,
     num_threads: int,
+    device: str,
     say: Say,
 ) -> Outcome:
     """Train what a command line asks for.
@@ -65,6 +67,7 @@ def train(
         name: Of the run; by default task, algorithm and time.
         resume: Whether to go on with the run of that name.
         num_threads: Of physics and learning.
+        device: Where networks learn; a run may go on elsewhere.
         say: Prints a line.
 
     Raises:
@@ -72,7 +75,14 @@ def train(
     """
     torch.set_num_threads(num_threads)
     try:
-        start = _Start.of(wishes, storage, name, resume=resume, num_threads=num_threads)
+        start = _Start.of(
+            wishes,
+            storage,
+            name,
+            resume=resume,
+            num_threads=num_threads,
+            device=checked_device(device),
+        )
         start.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RefusedError(str(error)) from error
@@ -105,6 +115,7 @@ class _Start:
         *,
         resume: bool,
         num_threads: int,
+        device: torch.device,
     ) -> "_Start":
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which run shall go on?")
@@ -121,11 +132,12 @@ class _Start:
             max_env_steps=plan.max_env_steps,
             max_cpu_seconds=plan.max_cpu_seconds,
             folder=folder / "checkpoints",
-            num_threads=num_threads,
+            engine=LocalEngine(plan.config, num_threads, device=device),
             num_evaluations=plan.num_evaluations,
         )
         going_on = ["ssmrl", "train", "--storage", str(storage), "--name", label, "--resume"]
         going_on += ["--num-threads", str(num_threads)] if num_threads > 1 else []
+        going_on += ["--device", str(device)] if device != CPU else []
         return cls(run, plan, folder, needed, shlex.join(going_on))
 
 

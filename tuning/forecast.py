@@ -1,23 +1,37 @@
 """What a sweep is about to do, in lines for the user, before it does it."""
 
+from ssmrl.config import TrainConfig
 from tuning.experience_memory import replay_need
 from tuning.plan import SweepPlan
 from tuning.probe import Rate
+from tuning.space import Int
 
 
-def forecast(plan: SweepPlan, rate: Rate) -> list[str]:
+def costliest(plan: SweepPlan) -> TrainConfig:
+    """The default with as many gradient steps as the search may give it: they cost the most."""
+    base = plan.base()
+    steps = plan.space().ranges.get("meta.num_inner_steps")
+    if not isinstance(steps, Int) or plan.base().meta.num_inner_steps:
+        return base
+    return base.with_knobs({"meta.num_inner_steps": steps.high})
+
+
+def forecast(plan: SweepPlan, rate: Rate, slowest: Rate) -> list[str]:
     """The plan with its trials, env steps, expected seconds and shares.
 
     Args:
         plan: What will be done.
-        rate: Of this machine.
+        rate: Of this machine, for the default.
+        slowest: Of this machine, for the costliest point.
 
     Returns:
         Lines to print.
     """
     num_searched = sum(plan.trials_of_rounds())
-    one = rate.seconds(plan.max_env_steps) * plan.seeds_per_trial
-    total = expected_seconds(plan, rate)
+    one, costly = (
+        each.seconds(plan.max_env_steps) * plan.seeds_per_trial for each in (rate, slowest)
+    )
+    total, most = (expected_seconds(plan, each) for each in (rate, slowest))
     share = num_searched / plan.num_samples
     others = (num_searched - 1) / num_searched
     lines = [
@@ -31,16 +45,18 @@ def forecast(plan: SweepPlan, rate: Rate) -> list[str]:
         f"{plan.num_fresh_seeds} of the default",
         f"  expected: {one:,.0f} s a trial by this machine's measured "
         f"{rate.env_steps_per_second:,.0f} env steps/s and {rate.judge_seconds:,.0f} s of "
-        f"evaluations, {total:,.0f} s in all",
+        f"evaluations, {total:,.0f} s in all"
+        + (f"; {costly:,.0f} s with the most gradient steps" if slowest is not rate else ""),
     ]
     if (kept := replay_need(plan.base())) > 0:
         runs = plan.max_concurrent * plan.seeds_per_trial
         lines.append(
             f"  replay: at most {kept / 1e9:.2f} GB a run, {runs * kept / 1e9:.2f} GB in all"
         )
-    if total > plan.time_budget_s:
+    if most > plan.time_budget_s:
+        may = "will" if total > plan.time_budget_s else "may"
         lines.append(
-            f"  `--time-budget-s {plan.time_budget_s:g}` will end it before: what is missing then "
+            f"  `--time-budget-s {plan.time_budget_s:g}` {may} end it before: what is missing then "
             "can be made by `--resume`; or lower `--max-env-steps`, or give `--trial-seconds`"
         )
     return lines + _notes(plan)

@@ -1,7 +1,10 @@
 """How fast this machine trains a configuration: a short measurement, of which nothing is kept."""
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import torch
 
@@ -10,7 +13,7 @@ from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Mode
 from ssmrl.run import NUM_EVALUATIONS, LocalEngine
 
-LIMIT_S = 20.0
+LIMIT_S = 10.0
 MOST_ITERATIONS = 4
 
 
@@ -49,7 +52,34 @@ class Rate:
         return iterations * self.env_steps_per_iteration
 
 
-def probe(config: TrainConfig, limit_s: float = LIMIT_S) -> Rate:
+def probe(
+    configs: Sequence[TrainConfig], *, at_once: int = 1, limit_s: float = LIMIT_S
+) -> list[Rate]:
+    """Measure configurations, each while so many processes train it as trials will run at once.
+
+    Cores share caches and memory: two trials at once each take longer than one alone.
+
+    Args:
+        configs: What is trained.
+        at_once: Processes that measure side by side; with 1 it is this one.
+        limit_s: Of each configuration, as ``measured`` has it [s].
+
+    Returns:
+        The slowest process's rate for each configuration.
+    """
+    if at_once == 1:
+        return [measured(config, limit_s) for config in configs]
+    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
+        return [
+            min(
+                pool.map(measured, [config] * at_once, [limit_s] * at_once),
+                key=lambda rate: rate.env_steps_per_second,
+            )
+            for config in configs
+        ]
+
+
+def measured(config: TrainConfig, limit_s: float = LIMIT_S) -> Rate:
     """Train a few iterations in this process, and evaluate once.
 
     The first iteration, in which everything is warmed up, counts only if there is no time for

@@ -36,7 +36,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     max_env_steps: Annotated[
         int | None,
         typer.Option(
-            help="Budget of a trial [env steps]; by default 44,800 for a memory, else 300,000."
+            help="Budget of a trial [env steps]; by default 32,000 for a memory, else 300,000."
         ),
     ] = None,
     trial_seconds: Annotated[
@@ -166,14 +166,16 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
 
 def _forecast(plan: SweepPlan, *, quiet: bool) -> SweepPlan:
     """Measure this machine, make the budget of that if asked for, and say what is planned."""
-    from tuning.forecast import forecast
+    from tuning.forecast import costliest, forecast
     from tuning.probe import probe
 
-    rate = probe(plan.base())
+    configs = list(dict.fromkeys([plan.base(), costliest(plan)]))
+    rates = probe(configs, at_once=min(plan.max_concurrent, plan.num_samples))
+    rate = rates[0]
     if plan.trial_seconds is not None:
         seconds = plan.trial_seconds / plan.seeds_per_trial
         plan = dataclasses.replace(plan, max_env_steps=rate.env_steps(seconds))
-    for line in forecast(plan, rate):
+    for line in forecast(plan, rate, rates[-1]):
         print(line, file=sys.stderr if quiet else sys.stdout, flush=True)
     return plan
 

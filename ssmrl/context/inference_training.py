@@ -78,7 +78,7 @@ class InferenceTraining:
             return self._adapting(self._maml, inputs, code, size, num_updates, generator)
         loss = error = torch.zeros(())
         for _ in range(num_updates):
-            chosen = torch.randint(len(inputs), (size,), generator=generator)
+            chosen = torch.randint(len(inputs), (size,), generator=generator).to(inputs.device)
             wanted = code[chosen].unsqueeze(1)
             estimate = self._inference.scan(inputs[chosen])
             loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
@@ -99,11 +99,12 @@ class InferenceTraining:
         generator: torch.Generator,
     ) -> dict[str, float]:
         """Updates through the adaptation; the error is that of the adapted lanes in the rest."""
-        moments = torch.tensor((0, *self._steps))
+        moments = torch.tensor((0, *self._steps), device=inputs.device)
         statistics = {"inference_loss": 0.0, "inference_error": 0.0, "rolled_back": 0.0}
         for number in range(num_updates):
-            chosen = torch.randint(len(inputs), (size,), generator=generator)
-            seen = moments[torch.randint(len(moments), (size,), generator=generator)]
+            chosen = torch.randint(len(inputs), (size,), generator=generator).to(inputs.device)
+            chosen_moments = torch.randint(len(moments), (size,), generator=generator)
+            seen = moments[chosen_moments.to(inputs.device)]
             lanes, wanted = inputs[chosen], code[chosen]
             problem = meta_problem(self._inference, lanes, wanted, seen, self._steps[-1])
             steps = self._config.meta.num_inner_steps
@@ -119,13 +120,13 @@ class InferenceTraining:
         Where nothing was seen yet there are no steps to take back.
         """
         support, targets = _support(self._inference, lanes, self._steps[-1])
-        mask = torch.arange(support.shape[1]) < seen.unsqueeze(1)
+        mask = torch.arange(support.shape[1], device=seen.device) < seen.unsqueeze(1)
         params, report = lane_adapter(self._inference, self._config).adapt(
             support, targets, prediction_loss, mask
         )
         output, _ = self._inference.by_lane(params, lanes, self._inference.init_hidden(len(lanes)))
         error = (self._inference.estimate(output).mean - code.unsqueeze(1)).abs().mean(-1)
-        rest = torch.arange(lanes.shape[1]) >= seen.unsqueeze(1)
+        rest = torch.arange(lanes.shape[1], device=seen.device) >= seen.unsqueeze(1)
         undone = masked_mean(report.rolled_back.to(error.dtype), seen > 0)
         return {"inference_error": float(masked_mean(error, rest)), "rolled_back": float(undone)}
 
@@ -162,7 +163,10 @@ def meta_problem(
         "tasks": list(zip(*parts, strict=True)),
         "loss_fn": prediction_loss,
         "query_loss_fn": query_loss,
-        "lengths": (seen, torch.arange(lanes.shape[1]) >= seen.unsqueeze(1)),
+        "lengths": (
+            seen,
+            torch.arange(lanes.shape[1], device=seen.device) >= seen.unsqueeze(1),
+        ),
     }
 
 

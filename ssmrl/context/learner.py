@@ -18,6 +18,7 @@ from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.replay import Replay, Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
+from ssmrl.device import CPU, on_cpu
 from ssmrl.envs.families import get_family
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.diverged import DivergedError
@@ -42,6 +43,8 @@ class ContextLearner(Learner):
     Args:
         config: Of context-sac; its seed decides everything but what is collected.
         networks: Trained in place; fresh ones if left out.
+        device: Where networks and replay are. Random numbers are drawn on the CPU, so that they
+            are the same everywhere.
 
     Raises:
         ValueError: If the family's hidden variable cannot be inferred, or the replay is too small.
@@ -49,12 +52,18 @@ class ContextLearner(Learner):
 
     knows_nothing_at_first = False
 
-    def __init__(self, config: TrainConfig, networks: ContextNetworks | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        networks: ContextNetworks | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         meta = config.meta
         self._config, self._code = config, hidden_code(config)
         self._family = get_family(config.env.task)
-        self.networks = networks or ContextNetworks(config, *env_shape(config.env))
-        self.replay = Replay(config)
+        self._device = device
+        self.networks = (networks or ContextNetworks(config, *env_shape(config.env))).to(device)
+        self.replay = Replay(config, device)
         self._sac = SoftActorCritic(self.networks, meta)
         self._training = InferenceTraining(self.networks.inference, config)
         self._optimizers = self._sac.optimizers | {"inference": self._training.optimizer}
@@ -100,9 +109,9 @@ class ContextLearner(Learner):
         return dict(self._optimizers)
 
     def params(self) -> Params:
-        """Actor, inference and statistics; the critics are not needed to act."""
+        """Actor, inference and statistics, on the CPU; the critics are not needed to act."""
         return {
-            name: value.detach()
+            name: value.detach().cpu()
             for name, value in self.networks.state_dict().items()
             if name.startswith(PLAYED)
         }
@@ -110,7 +119,7 @@ class ContextLearner(Learner):
     def tensors(self) -> dict[str, Tensor]:
         """All networks (``networks.*``) and Adam's moments."""
         tensors = {
-            f"{NETWORKS}{name}": value.clone() for name, value in self.networks.state_dict().items()
+            f"{NETWORKS}{name}": on_cpu(value) for name, value in self.networks.state_dict().items()
         }
         for name, optimizer in self._optimizers.items():
             tensors |= optimizer_tensors(f"optimizer.{name}", optimizer)
@@ -179,6 +188,7 @@ class ContextLearner(Learner):
         if self._family.reward is None or meta.relabelled == 0.0:
             return inputs, codes
         others = torch.from_numpy(self._family.train.sample_array(rng, len(inputs)))
+        others = others.to(self._device)
         again = with_rewards(inputs, paid_by(motions, others.unsqueeze(1), self._config).float())
         return torch.cat([inputs, again]), torch.cat([codes, self._code.encode(others).float()])
 
@@ -197,9 +207,10 @@ class ContextLearner(Learner):
         num_updates = round(meta.updates_per_env_step * self.env_steps_per_iteration)
         places = torch.randint(
             self.replay.num_env_steps, (num_updates, meta.batch_size), generator=generator
-        )
+        ).to(self._device)
         num_other = round(meta.relabelled * meta.batch_size) if self._family.reward else 0
         others = torch.from_numpy(self._family.train.sample_array(rng, num_updates * num_other))
+        others = others.to(self._device)
         parameters = others.float().unflatten(0, (num_updates, num_other))
         codes = self._code.encode(others).float().unflatten(0, (num_updates, num_other))
         losses: Losses | None = None
@@ -208,7 +219,7 @@ class ContextLearner(Learner):
             batches = self.batches(places[part], parameters[part], codes[part])
             noise = torch.randn(
                 len(places[part]), 2, meta.batch_size, networks.action_dim, generator=generator
-            )
+            ).to(self._device)
             for offset in range(len(noise)):
                 found = self._sac.update(
                     Batch(*(leaf[offset] for leaf in batches)),

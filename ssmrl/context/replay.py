@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ssmrl.config import TrainConfig
 from ssmrl.context.networks import hidden_code
+from ssmrl.device import CPU
 from ssmrl.envs.families import get_family
 from ssmrl.envs.rewards import Motion
 from ssmrl.rollout.worker import env_shape, motion_dim
@@ -42,6 +43,7 @@ class Replay:
 
     Args:
         config: Of context-sac: how much is kept, and how much comes with an iteration.
+        device: Where it is kept; what is played comes from the CPU.
 
     Attributes:
         num_env_steps: What is kept now.
@@ -50,13 +52,13 @@ class Replay:
         ValueError: If an iteration does not fit in, or a batch is larger than the replay.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device = CPU) -> None:
         self._shapes = _row_shapes(config)
         self._group = config.meta.num_lanes * config.meta.episodes_per_task
         self._horizon = config.env.horizon
         num_groups = _num_groups(config)
         self._tensors = {
-            name: torch.empty(num_groups * self._group, *size, dtype=dtype)
+            name: torch.empty(num_groups * self._group, *size, dtype=dtype, device=device)
             for name, (size, dtype) in self._shapes.items()
         }
         self._num_groups = num_groups
@@ -152,9 +154,9 @@ class Replay:
         return joined | {"code": kept["code"][::num_episodes]}
 
     def segment(self, iteration: int) -> dict[str, Tensor]:
-        """All tensors of an iteration that is kept, to be written to a file."""
+        """All tensors of an iteration that is kept, on the CPU, to be written to a file."""
         rows = self._rows_of(iteration)
-        return {name: value[rows] for name, value in self._tensors.items()}
+        return {name: value[rows].cpu() for name, value in self._tensors.items()}
 
     def restore(self, iteration: int, segment: Mapping[str, Tensor]) -> None:
         """Put an iteration back that was written to a file; in rising order."""

@@ -62,7 +62,7 @@ class ContextSettings:
     actor_every: int = 2
     relabelled: float = 0.5
     own_estimate: float = 0.5
-    inference_updates_per_env_step: float = 0.02
+    inference_updates_per_env_step: float = 0.0125
     inference_batch: int = 64
     inference_env_steps: int = 64_000
     init_temperature: float = 0.05

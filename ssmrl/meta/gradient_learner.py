@@ -4,9 +4,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.learner import MetaLearner
@@ -23,15 +25,22 @@ class GradientLearner(Learner):
 
     Args:
         config: Its seed decides everything but what is collected.
-        actor: Trained in place, on its device; a fresh one if left out.
+        actor: Trained in place; a fresh one if left out.
+        device: Where the meta-updates are computed; the actor moves there.
     """
 
     knows_nothing_at_first = True
 
-    def __init__(self, config: TrainConfig, actor: GaussianActor | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        actor: GaussianActor | None = None,
+        device: torch.device = CPU,
+    ) -> None:
         meta = config.meta
         self._config = config
-        self._learner = MetaLearner(initial_actor(config) if actor is None else actor, config)
+        actor = (initial_actor(config) if actor is None else actor).to(device)
+        self._learner = MetaLearner(actor, config)
         self.iteration = 0
         lanes = meta.num_tasks * meta.num_episodes
         self.env_steps_per_iteration = lanes * (meta.num_inner_steps + 1) * config.env.horizon

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
+from ssmrl.device import on_cpu
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.meta.batch import MetaBatch
 from ssmrl.meta.gradient import Sample, adapt, make_sample
 from ssmrl.meta.settings import GradientSettings
 from ssmrl.models.actor import GaussianActor
+from ssmrl.optimizer_state import moment_on
 from ssmrl.types import Params, Trajectory
 
 
@@ -68,11 +70,11 @@ class MetaLearner:
         return {name: value.detach() for name, value in self._actor.named_parameters()}
 
     def state(self) -> dict[str, Tensor]:
-        """Meta-parameters (``actor.*``) and the optimiser's state (``optimizer.*``), copied."""
-        tensors = {f"actor.{name}": value.clone() for name, value in self.params().items()}
+        """Meta-parameters (``actor.*``) and optimiser (``optimizer.*``), copied to the CPU."""
+        tensors = {f"actor.{name}": on_cpu(value) for name, value in self.params().items()}
         for name, parameter in self._actor.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).clone()
+                tensors[f"optimizer.{key}.{name}"] = on_cpu(torch.as_tensor(value))
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -85,7 +87,9 @@ class MetaLearner:
             for name, parameter in self._actor.named_parameters():
                 parameter.copy_(tensors[f"actor.{name}"])
                 self.optimizer.state[parameter] = {
-                    key: tensors[f"optimizer.{key}.{name}"].clone()
+                    key: moment_on(
+                        tensors[f"optimizer.{key}.{name}"], key, parameter, self.optimizer
+                    )
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if f"optimizer.{key}.{name}" in tensors
                 }

@@ -304,13 +304,14 @@ class TestResume:
         ({"method": "ssm", "state-dim": 5}, "`policy.state_dim` must be even"),
         ({"num-episodes": 0}, "`meta.num_episodes` must be at least 1"),
         ({"inner-lr": -1.0}, "`meta.inner_lr` must be positive"),
-        ({"device": "tpu"}, "cpu or cuda, but got 'tpu'"),
-        ({"device": "cuda"}, "torch sees 0 devices"),
+        ({"device": "tpu"}, "cpu, cuda or cuda:N, but got 'tpu'"),
+        ({"device": "cuda"}, "torch sees 0 CUDA devices"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(
     flags: dict[str, object], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert_refused(command(tmp_path / "new", **flags), reason)
     assert not (tmp_path / "new").exists()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssmrl.adaptation.adaptation import Adaptation, Decision
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.algorithms import Algorithm
 from ssmrl.rollout.assignment import train_assignment
@@ -89,7 +90,8 @@ class LeaningLearner(Learner):
 
     knows_nothing_at_first = True
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device = CPU) -> None:
+        assert device == CPU
         self._config, self._start = config, torch.zeros(2)
         lanes = config.meta.num_tasks * config.meta.num_lanes
         self.iteration, self.num_episodes, self.num_reported_episodes = 0, 2, 3

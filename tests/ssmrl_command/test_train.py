@@ -101,7 +101,7 @@ def test_stopped_and_gone_on_is_as_if_undisturbed(
             os.kill(os.getpid(), signal.SIGINT)
 
     said: list[str] = []
-    settings: dict[str, Any] = {"num_threads": 1, "say": say}
+    settings: dict[str, Any] = {"num_threads": 1, "device": "cpu", "say": say}
     stopped = command.train(WISHES, tmp_path, "part", resume=False, **settings)
     assert stopped.exit_code == 130
     assert said[-1].endswith(f"ssmrl train --storage {tmp_path} --name part --resume")
@@ -151,6 +151,8 @@ def test_cpu_seconds_are_counted_without_evaluations_and_end_the_run(
         (["--task", "point", "--seed", "-1"], "seed"),
         (["--task", "point", "--name", "../out"], "--name"),
         (["--task", "point", "--set", "meta.replay_env_steps=20"], "meta.replay_env_steps"),
+        (["--task", "point", "--device", "tpu"], "--device"),
+        (["--task", "point", "--device", "cuda:99"], "--device"),
         (["--resume"], "--name"),
         (["--resume", "--name", "nothing"], "no run to go on with"),
     ],

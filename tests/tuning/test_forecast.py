@@ -9,7 +9,7 @@ import torch
 from tests.tuning.tiny_memory import write_space
 from tuning import experience_memory
 from tuning.experience_memory import available_bytes, replay_need
-from tuning.forecast import expected_seconds, forecast
+from tuning.forecast import costliest, expected_seconds, forecast
 from tuning.plan import SweepPlan
 from tuning.probe import Rate, probe
 
@@ -27,7 +27,7 @@ def test_a_time_becomes_whole_iterations_and_a_budget_becomes_a_time() -> None:
 def test_the_plan_is_summed_up_as_it_will_be_made() -> None:
     plan = SweepPlan("ant-vel", max_concurrent=2, max_env_steps=24_000)
     assert expected_seconds(plan, RATE) == 5 * 128.0  # 2 pairs of trials, and 3 of fresh seeds
-    text = "\n".join(forecast(plan, RATE))
+    text = "\n".join(forecast(plan, RATE, RATE))
     assert "10 trials of 24,000 env steps each, 2 at once" in text
     assert "searching: 4 trials, 40% of the env steps, of which 75% go to other points" in text
     assert "3 fresh seeds of the winner and, where it is another point, 3 of the default" in text
@@ -39,10 +39,10 @@ def test_the_plan_is_summed_up_as_it_will_be_made() -> None:
 
 
 def test_what_is_unusual_is_said_in_a_line() -> None:
-    control = "\n".join(forecast(SweepPlan("point", method="mlp", max_concurrent=1), RATE))
+    control = "\n".join(forecast(SweepPlan("point", method="mlp", max_concurrent=1), RATE, RATE))
     assert "mlp is the control" in control
     assert "`--time-budget-s 840` will end it before" in control
-    gradient = "\n".join(forecast(SweepPlan("point", algorithm="promp"), RATE))
+    gradient = "\n".join(forecast(SweepPlan("point", algorithm="promp"), RATE, RATE))
     assert "hidden variable" not in gradient
     assert "replay" not in gradient
 
@@ -50,11 +50,32 @@ def test_what_is_unusual_is_said_in_a_line() -> None:
 def test_a_measurement_takes_its_limit_and_leaves_torch_as_it_was(tmp_path: Path) -> None:
     plan = SweepPlan("point").within(write_space(tmp_path))
     before = torch.get_num_threads()
-    rate = probe(plan.base(), limit_s=0.1)
+    (rate,) = probe([plan.base()], limit_s=0.1)
     assert torch.get_num_threads() == before
     assert rate.env_steps_per_iteration == 80
     assert rate.env_steps_per_second > 0.0
     assert rate.judge_seconds > 0.0
+
+
+def test_gradient_steps_that_the_search_may_ask_for_are_reckoned_with() -> None:
+    plan = SweepPlan("ant-vel", max_concurrent=2, max_env_steps=24_000)
+    assert plan.base().meta.num_inner_steps == 0
+    assert costliest(plan).meta.num_inner_steps > 0
+    text = "\n".join(forecast(plan, RATE, dataclasses.replace(RATE, env_steps_per_second=100.0)))
+    assert "640 s in all; 248 s with the most gradient steps" in text
+    assert "`--time-budget-s 840` may end it before" in text
+    gradient = SweepPlan("point", algorithm="promp")
+    assert costliest(gradient) == gradient.base(), "each of its trials has them"
+
+
+@pytest.mark.slow
+def test_what_runs_at_once_is_measured_at_once(tmp_path: Path) -> None:
+    plan = SweepPlan("point").within(write_space(tmp_path))
+    configs = [plan.base(), costliest(plan)]
+    rates = probe(configs, at_once=2, limit_s=0.1)
+    assert len(rates) == 2
+    assert all(rate.env_steps_per_iteration == 80 for rate in rates)
+    assert all(rate.env_steps_per_second > 0.0 for rate in rates)
 
 
 def test_memory_that_a_container_may_not_use_is_not_available(
