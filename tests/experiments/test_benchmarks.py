@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cluster.session import session
 from experiments.benchmarks import __main__ as runner
-from experiments.benchmarks import context_iteration, learning
+from experiments.benchmarks import learning
 from experiments.benchmarks.curves import curve_text, read_curve
 from experiments.benchmarks.floor import count_flops
 from experiments.benchmarks.harness import (
@@ -41,13 +41,12 @@ from experiments.benchmarks.sequence_length import exponent
 from experiments.benchmarks.shuffled_rewards import held_out_returns, shuffle_rewards
 from experiments.plots import Bar, Curve, learning_curves, log_log_lines, ratio_bars
 from ssmrl.config import TrainConfig
-from ssmrl.context.networks import ContextNetworks
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.inner import stack_params
 from ssmrl.models.recurrence import recurrence_by_steps
 from ssmrl.rollout.adaptation import collect_once
 from ssmrl.rollout.assignment import Assignment, train_assignment
-from ssmrl.rollout.worker import RolloutWorker, env_shape
+from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import evaluate
 
 COMMAND_LINE = CliRunner()
@@ -141,34 +140,6 @@ class TestRunner:
         num_others = len(runner.BENCHMARKS) - 1
         assert f"{num_others} of {num_others} met" in result.output
         assert "not measured, see above: floor" in result.stderr
-
-
-class TestContextIteration:
-    def test_the_products_of_an_iteration_are_counted_as_by_hand(self) -> None:
-        config = TrainConfig.for_task("point").with_knobs(
-            {
-                "meta.num_lanes": 4,
-                "meta.batch_size": 32,
-                "meta.critic_hidden_dim": 16,
-                "meta.actor_hidden_dim": 8,
-                "meta.actor_every": 2,
-            }
-        )
-        shape = env_shape(config.env)
-        networks = ContextNetworks(config, shape.observation_dim, shape.action_dim)
-        seen, action = shape.observation_dim + networks.code_dim, shape.action_dim
-        actor_pass = seen * 8 + 8 * 8 + 8 * 2 * action
-        critics_pass = 2 * ((seen + action) * 16 + 16 * 16)  # the last layer is no product
-        critics_back = 2 * (2 * 16 * 16 + (seen + action) * 16)
-        to_action = 2 * (16 * 16 + action * 16)
-        actor_back = 2 * 8 * 2 * action + 2 * 8 * 8 + seen * 8
-        still = actor_pass + 2 * critics_pass + critics_back
-        moving = still + actor_pass + critics_pass + to_action + actor_back
-        num_updates = round(config.meta.updates_per_env_step * 4 * config.env.horizon)
-        by_hand = 2 * 32 * (still + moving) * num_updates / 2
-        found = context_iteration.count_flops(config, networks)
-        assert found["products of actor and critics"] == by_hand
-        assert found["products of the inference"] > 0.0
 
 
 class TestSameWork:
