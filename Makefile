@@ -23,11 +23,11 @@ sweep: $(STAMP)  ## search for better settings on Ant; more flags: make sweep AR
 
 test: check  ## everything that continuous integration runs (the same as check)
 
-# Files of tests run side by side, three at once: many of them wait for processes to start.
+# Files of tests run side by side, two at once: many of them wait for processes to start.
 check: lint  ## lint, types, import contracts, tests and doctests
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest -n 3 --dist loadfile --durations 25
+	$(RUN) -m pytest -n 2 --dist loadfile --durations 25
 
 lint: $(STAMP)  ## ruff: rules and format, changing nothing
 	$(RUN) -m ruff check

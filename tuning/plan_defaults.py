@@ -20,7 +20,7 @@ class PlanDefaults:
         most_confirmed: The best so many are trained once more before one is named, but no more than
             a third of the trials.
         most_fresh_seeds: With so many seeds the winner and the default are trained for the verdict,
-            but both together in no more than two thirds of the trials.
+            but both together in no more than six tenths of the trials.
         base: Knobs that differ from the algorithm's defaults.
     """
 
@@ -47,7 +47,7 @@ class PlanDefaults:
             >>> [BY_KIND["memory"].num_fresh_seeds(num_samples) for num_samples in (2, 8, 10, 50)]
             [0, 2, 3, 3]
         """
-        return min(self.most_fresh_seeds, num_samples // 3)
+        return min(self.most_fresh_seeds, num_samples * 3 // 10)
 
 
 BY_KIND: Mapping[str, PlanDefaults] = {

@@ -197,16 +197,16 @@ def test_trials_that_confirm_are_not_on_offer(
 def test_minutes_that_are_spent_begin_no_round_and_ask_no_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    MadeUpTrials(PLAN, seconds=0.2).install(monkeypatch)
+    MadeUpTrials(PLAN, seconds=1.2).install(monkeypatch)
     boards = install_consult(monkeypatch, as_a_rule)
-    study = make_study(PLAN, tmp_path, minutes=0.1 / 60.0)
+    study = make_study(PLAN, tmp_path, minutes=1.0 / 60.0)
     study.run(**RUN)
     assert [this.number for this in study.sweep.rounds] == [0]
     assert not boards
     ledger = Ledger(tmp_path / "ledger.jsonl")
     assert ledger.remaining("minutes") == 0.0
     assert not ledger.unsettled
-    resumed = make_study(PLAN, tmp_path, minutes=0.1 / 60.0)
+    resumed = make_study(PLAN, tmp_path, minutes=1.0 / 60.0)
     resumed.run(**RUN)
     assert len(resumed.sweep.table.rows) == 3
     assert not boards
