@@ -111,15 +111,16 @@ class RunMetrics:
         self._env_steps_so_far = env_steps
         if new_env_steps > 0:  # Ray refuses to add nothing
             self._env_steps.inc(new_env_steps)
+        statistics = dict(results["statistics"])
         values = {
             ENV_STEPS_PER_SECOND: new_env_steps / training_seconds,
             RETURN_BEFORE: float(results["return_before"]),
             RETURN_AFTER: float(results["return_after"]),
-            LOST_RUNNERS: float(results.get(NUM_LOST_PARTS, 0)),
+            LOST_RUNNERS: float(statistics.pop(NUM_LOST_PARTS, 0.0)),
         }
         for gauge, value in values.items():
             self._gauges[gauge].set(value)
-        for statistic, value in results["statistics"].items():
+        for statistic, value in statistics.items():
             self._statistics.set(value, tags={"statistic": statistic})
         sampling, updating = float(results["sample_seconds"]), float(results["update_seconds"])
         other = training_seconds - sampling - updating

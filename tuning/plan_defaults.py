@@ -68,8 +68,8 @@ BY_KIND: Mapping[str, PlanDefaults] = {
         },
     ),
     # On two cores: four trials of search, then three fresh seeds of the winner and three of the
-    # default, two at a time, even where the winner makes gradient steps, which take half as long
-    # again. Nothing is stopped early, so that the table is the same everywhere.
+    # default, two at a time, even where the winner makes gradient steps, which take twice as
+    # long. Nothing is stopped early, so that the table is the same everywhere.
     "memory": PlanDefaults(
         num_samples=10,
         max_env_steps=32_000,

@@ -1,10 +1,13 @@
 """How fast this machine trains a configuration: a short measurement, of which nothing is kept."""
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
 
 import torch
 
@@ -69,14 +72,37 @@ def probe(
     """
     if at_once == 1:
         return [measured(config, limit_s) for config in configs]
-    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
-        return [
-            min(
-                pool.map(measured, [config] * at_once, [limit_s] * at_once),
-                key=lambda rate: rate.env_steps_per_second,
-            )
-            for config in configs
-        ]
+    context, processes, answers = get_context("spawn"), [], []
+    # Ctrl-C is this process's to handle: the others inherit that they ignore it.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for _ in range(at_once):
+            answer, question = context.Pipe(duplex=False)
+            process = context.Process(target=_tell, args=(question, configs, limit_s), daemon=True)
+            process.start()
+            question.close()
+            processes.append(process)
+            answers.append(answer)
+        signal.signal(signal.SIGINT, handler)
+        told: list[list[Rate]] = [answer.recv() for answer in answers]
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        for process in processes:
+            process.kill()
+    return [min(rates, key=lambda r: r.env_steps_per_second) for rates in zip(*told, strict=True)]
+
+
+def _tell(answer: Connection, configs: Sequence[TrainConfig], limit_s: float) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    answer.send([measured(config, limit_s) for config in configs])
+
+
+def _end_with_parent() -> None:
+    """Whoever asked may be gone at once, as at Ctrl-C, without a word to this process."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def measured(config: TrainConfig, limit_s: float = LIMIT_S) -> Rate:

@@ -170,7 +170,8 @@ def _forecast(plan: SweepPlan, *, quiet: bool) -> SweepPlan:
     from tuning.probe import probe
 
     configs = list(dict.fromkeys([plan.base(), costliest(plan)]))
-    rates = probe(configs, at_once=min(plan.max_concurrent, plan.num_samples))
+    # Of a cluster's trials no more run here than there are CPUs.
+    rates = probe(configs, at_once=min(plan.max_concurrent, plan.num_samples, usable_cpus()))
     rate = rates[0]
     if plan.trial_seconds is not None:
         seconds = plan.trial_seconds / plan.seeds_per_trial

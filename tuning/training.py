@@ -10,7 +10,6 @@ from typing import Any
 
 from ray import tune
 
-from cluster.divided_play import NUM_LOST_PARTS
 from cluster.metrics import RunMetrics, RunName
 from ssmrl.config import TrainConfig
 from ssmrl.run import NUM_EVALUATIONS, Engine, LocalEngine, Row, TrainingRun
@@ -132,7 +131,6 @@ class _Exporter:
                 "sample_seconds": metrics.sample_seconds,
                 "update_seconds": metrics.update_seconds,
                 "statistics": metrics.statistics,
-                NUM_LOST_PARTS: metrics.statistics.get(NUM_LOST_PARTS, 0.0),
             },
             training_seconds=training + (0.0 if was_judged else rest),
             evaluating_seconds=rest if was_judged else 0.0,

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.benchmarks.harness import Measured, Row, Settings, interleaved_seconds
+from experiments.benchmarks.memory import growth_row
 from experiments.benchmarks.raw_physics import ANT, HALF_CHEETAH, RawPhysics, RobotCase, generators
 from experiments.benchmarks.sequence_length import peak_memory_mib
 from ssmrl.config import TrainConfig
@@ -20,10 +20,7 @@ from ssmrl.rollout.worker import env_shape
 from ssmrl.run import LocalEngine
 
 MAX_MULTIPLE = 3.0
-MAX_GROWTH = 0.02
 NUM_ENV_STEPS = 1_000_000
-SETTLED_AFTER = 0.1
-"""Share of the env steps after which memory is taken to have settled."""
 
 
 def measure(settings: Settings) -> Measured:
@@ -83,6 +80,10 @@ def _speed(case: RobotCase, settings: Settings) -> list[Row]:
 
 def count_flops(config: TrainConfig, networks: ContextNetworks) -> dict[str, float]:
     """Floating-point operations of the matrix products of an iteration's updates.
+
+    Args:
+        config: Sizes and numbers of the updates.
+        networks: Moved by the few updates that are counted.
 
     Returns:
         Those of actor and critics, and those of the inference model, by name.
@@ -183,16 +184,5 @@ def _memory(settings: Settings) -> list[Row]:
     for _ in range(num_env_steps // engine.learner.env_steps_per_iteration):
         engine.iterate()
         peaks.append(peak_memory_mib())
-    assert all(low <= high for low, high in pairwise(peaks)), "a peak never falls"
-    settled = peaks[max(0, round(SETTLED_AFTER * len(peaks)) - 1)]
-    return [
-        Row(
-            f"{HALF_CHEETAH.task}: growth of the peak after the first tenth",
-            peaks[-1] / settled - 1.0,
-            "of it",
-            MAX_GROWTH,
-            True,
-            f"{settled:,.0f} to {peaks[-1]:,.0f} MiB; {num_env_steps:,} env steps, a replay of "
-            f"{num_env_steps // 20:,}, an update every 500 env steps",
-        )
-    ]
+    note = f"{num_env_steps:,} env steps, a replay of {num_env_steps // 20:,}, an update every 500"
+    return [growth_row(HALF_CHEETAH.task, peaks, note)]

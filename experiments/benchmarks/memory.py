@@ -1,5 +1,7 @@
 """Memory of whole ProMP iterations with the 53 K state space policy; their speed is elsewhere."""
 
+from collections.abc import Sequence
+
 from cluster.session import session
 from experiments.benchmarks.collecting import SSM_53K
 from experiments.benchmarks.harness import Measured, Row, Settings
@@ -30,7 +32,6 @@ def measure(settings: Settings) -> Measured:
         f"{TASK}, {meta.num_tasks} x {meta.num_episodes} x {config.env.horizon} x "
         f"{meta.num_inner_steps + 1}, {meta.num_epochs} epochs; {num_iterations} iterations run"
     )
-    settled = peaks[max(0, round(SETTLED_AFTER * num_iterations) - 1)]
     return Measured(
         [
             Row(
@@ -41,13 +42,25 @@ def measure(settings: Settings) -> Measured:
                 True,
                 note,
             ),
-            Row(
-                "SSM 53 K: growth of the peak after the first tenth",
-                peaks[-1] / settled - 1.0,
-                "of it",
-                MAX_GROWTH,
-                True,
-                f"{settled:,.0f} to {peaks[-1]:,.0f} MiB; {note}",
-            ),
+            growth_row("SSM 53 K", peaks, note),
         ]
+    )
+
+
+def growth_row(what: str, peaks: Sequence[float], note: str) -> Row:
+    """How much the peak of a process grew after memory had settled.
+
+    Args:
+        what: Whose memory.
+        peaks: After each iteration [MiB].
+        note: Under which circumstances.
+    """
+    settled = peaks[max(0, round(SETTLED_AFTER * len(peaks)) - 1)]
+    return Row(
+        f"{what}: growth of the peak after the first tenth",
+        peaks[-1] / settled - 1.0,
+        "of it",
+        MAX_GROWTH,
+        True,
+        f"{settled:,.0f} to {peaks[-1]:,.0f} MiB; {note}",
     )

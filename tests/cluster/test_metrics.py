@@ -179,14 +179,13 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, Labels], float]:
     return Recorded.told
 
 
-def results(env_steps: int, **changes: Any) -> dict[str, Any]:
+def results(env_steps: int, **statistics: float) -> dict[str, Any]:
     numbers = {"return_before": -3.0, "return_after": -1.5, "sample_seconds": 0.5}
     return {
         **numbers,
         "num_env_steps_sampled_lifetime": env_steps,
         "update_seconds": 0.25,
-        "statistics": {"critic_loss": 2.5, "replay_env_steps": float(env_steps)},
-        **changes,
+        "statistics": {"critic_loss": 2.5, "replay_env_steps": float(env_steps), **statistics},
     }
 
 
