@@ -24,7 +24,7 @@ class Batch(NamedTuple):
         observation: Normalised, ``(M, O)``.
         action: ``(M, A)``, in ``[-1, 1]``.
         reward: ``(M,)``.
-        next_observation: Normalised, ``(M, O)``.
+        next_observation: Normalised, ``(M, O)``; after an end it is the start of the next episode.
         continues: 0 where the episode ended by its own rules, else 1, ``(M,)``.
         code: ``(M, Z)``.
     """
@@ -75,14 +75,29 @@ def _log_density(noise: Tensor, log_std: Tensor, before: Tensor) -> Tensor:
 
 
 def critic_target(
-    networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "M A"], discount: float
+    networks: ContextNetworks,
+    batch: Batch,
+    noise: Float[Tensor, "M A"],
+    discount: float,
+    *,
+    ends_free: bool,
 ) -> Float[Tensor, " M"]:
-    """What both critics should say: reward, and the soft value of what follows."""
+    """What both critics should say: reward, and the soft value of what follows.
+
+    Args:
+        networks: The targets judge, the actor acts.
+        batch: What happened.
+        noise: Standard normal numbers for the action that follows.
+        discount: Per env step.
+        ends_free: Whether nothing follows an end. Otherwise the next start follows where that is
+            worse than nothing, so that no policy learns to fall because its task costs too much.
+    """
     seen = torch.cat([batch.next_observation, batch.code], dim=-1)
     action, log_prob = squashed(networks.actor.passed(seen)[0][0], noise)
     value = networks.target.passed(torch.cat([seen, action], dim=-1))[0].amin(0)[:, 0]
     soft = value - networks.log_temperature.exp() * log_prob
-    target: Tensor = batch.reward + discount * batch.continues * soft
+    after_end = torch.zeros_like(soft) if ends_free else soft.clamp(max=0.0)
+    target: Tensor = batch.reward + discount * torch.lerp(after_end, soft, batch.continues)
     return target
 
 
@@ -152,7 +167,9 @@ class SoftActorCritic:
             The losses, if the actor moved.
         """
         networks, settings = self._networks, self._settings
-        target = critic_target(networks, batch, noise[0], settings.discount)
+        target = critic_target(
+            networks, batch, noise[0], settings.discount, ends_free=settings.ends_free
+        )
         of_critic, networks.critic.flat.grad = critic_step(networks, batch, target)
         self.optimizers["critic"].step()
         losses = None

@@ -23,6 +23,9 @@ class ContextSettings:
         batch_size: Transitions of an update.
         learning_rate: Adam's step size on actor, critics and temperature.
         discount: Discount per env step.
+        ends_free: Whether an episode that ends by its own rules is rid of all that would follow.
+            Otherwise a new start follows where that is worse than nothing: a robot that is paid
+            less than nothing until it is fast enough would else learn to fall, not to run.
         target_rate: Share of the critics that their targets take over in an update.
         critic_hidden_dim: Width of the critics' layers.
         actor_hidden_dim: Width of the actor's layers.
@@ -55,6 +58,7 @@ class ContextSettings:
     batch_size: int = 256
     learning_rate: float = 1e-3
     discount: float = 0.98
+    ends_free: bool = False
     target_rate: float = 0.01
     critic_hidden_dim: int = 128
     actor_hidden_dim: int = 128

@@ -57,25 +57,49 @@ def plain_values(net: torch.nn.Module, seen: Tensor, action: list[float]) -> lis
     return [float(value) for value in net(row.unsqueeze(0))[:, 0, 0]]
 
 
-def plain_target(networks: ContextNetworks, batch: Batch, drawn: Tensor) -> list[float]:
+def plain_target(
+    networks: ContextNetworks, batch: Batch, drawn: Tensor, *, ends_free: bool
+) -> list[float]:
     temperature = math.exp(float(networks.log_temperature))
     targets = []
     for i in range(M):
         seen = torch.cat([batch.next_observation[i], batch.code[i]])
         action, log_prob = plain_action(networks, seen, drawn[i])
         value = min(plain_values(networks.target, seen, action)) - temperature * log_prob
-        targets.append(float(batch.reward[i]) + DISCOUNT * float(batch.continues[i]) * value)
+        if batch.continues[i] == 0.0:
+            value = 0.0 if ends_free else min(value, 0.0)
+        targets.append(float(batch.reward[i]) + DISCOUNT * value)
     return targets
 
 
 @torch.no_grad()
-def test_the_target_is_reward_and_the_soft_value_of_what_follows() -> None:
+def networks_of_both_signs() -> ContextNetworks:
+    """Whose values of what follows are above and below zero: the last numbers are the biases."""
     networks = random_networks(small_context())
-    assert 0.0 < float(BATCH.continues.mean()) < 1.0
-    got = critic_target(networks, BATCH, noise(1), DISCOUNT)
-    assert got.tolist() == pytest.approx(plain_target(networks, BATCH, noise(1)), rel=1e-10)
-    ended = BATCH.continues == 0.0
-    assert torch.equal(got[ended], BATCH.reward[ended]), "nothing follows an end"
+    networks.target.flat[-2:] += 0.5
+    return networks
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ends_free", [False, True])
+def test_the_target_is_reward_and_the_soft_value_of_what_follows(ends_free: bool) -> None:
+    networks = networks_of_both_signs()
+    got = critic_target(networks, BATCH, noise(1), DISCOUNT, ends_free=ends_free)
+    wanted = plain_target(networks, BATCH, noise(1), ends_free=ends_free)
+    assert got.tolist() == pytest.approx(wanted, rel=1e-10)
+
+
+@torch.no_grad()
+def test_an_end_is_worth_nothing_or_the_next_start_where_that_is_worse() -> None:
+    networks = networks_of_both_signs()
+    always = BATCH._replace(continues=torch.ones(M).double())
+    ended = BATCH._replace(continues=torch.zeros(M).double())
+    following = critic_target(networks, always, noise(1), DISCOUNT, ends_free=False) - BATCH.reward
+    assert following.min() < 0.0 < following.max(), "both kinds of starts are there"
+    free = critic_target(networks, ended, noise(1), DISCOUNT, ends_free=True)
+    assert torch.equal(free, BATCH.reward)
+    bound = critic_target(networks, ended, noise(1), DISCOUNT, ends_free=False)
+    torch.testing.assert_close(bound, BATCH.reward + following.clamp(max=0.0))
 
 
 @torch.no_grad()
@@ -203,7 +227,9 @@ def test_the_temperatures_gradient_is_the_slope_of_its_loss() -> None:
     gradient = networks.log_temperature.grad
     assert gradient is not None
     fresh = random_networks(small_context())
-    target = critic_target(fresh, BATCH, noise(5), sac._settings.discount).detach()
+    target = critic_target(
+        fresh, BATCH, noise(5), sac._settings.discount, ends_free=sac._settings.ends_free
+    ).detach()
     fresh.critic.flat.grad = critic_step(fresh, BATCH, target)[1]
     torch.optim.Adam([fresh.critic.flat], sac._settings.learning_rate).step()
     with torch.no_grad():
@@ -227,7 +253,9 @@ def test_an_update_is_adam_on_the_plain_losses() -> None:
     for number in range(2):
         batch, drawn = random_batch(M, number), torch.stack([noise(number), noise(9 + number)])
         sac.update(batch, drawn, moves_actor=True)
-        target = critic_target(twin, batch, drawn[0], settings.discount).detach()
+        target = critic_target(
+            twin, batch, drawn[0], settings.discount, ends_free=settings.ends_free
+        ).detach()
         critic.zero_grad()
         critic_loss(twin, batch, target).backward()
         critic.step()
@@ -277,7 +305,7 @@ def test_the_plain_losses_read_no_tensors_value_either() -> None:
     networks = random_networks(small_context()).to("meta")
     batch = Batch(*(value.to("meta") for value in BATCH))
     drawn = torch.empty(M, A, dtype=torch.float64, device="meta")
-    target = critic_target(networks, batch, drawn, DISCOUNT)
+    target = critic_target(networks, batch, drawn, DISCOUNT, ends_free=False)
     loss = critic_loss(networks, batch, target) + actor_loss(networks, batch, drawn)[0]
     assert loss.is_meta
     assert np.prod(loss.shape) == 1
