@@ -57,10 +57,12 @@ def _context_networks(config: TrainConfig) -> nn.Module:
     spec, meta, code_dim = get_family(config.env.task).spec, config.meta, hidden_code(config).dim
     generator = torch.Generator("cpu")
     seen, action_dim = spec.observation_dim + code_dim, spec.action_dim
+    actor = (1, seen, meta.actor_hidden_dim, 2 * action_dim, generator)
     critics = (2, seen + action_dim, meta.critic_hidden_dim, 1, generator)
     networks = nn.ModuleList(
         [
-            ParallelMLP(1, seen, meta.actor_hidden_dim, 2 * action_dim, generator),
+            ParallelMLP(*actor),
+            ParallelMLP(*actor),  # its average
             ParallelMLP(*critics),
             ParallelMLP(*critics),  # the targets
             _policy(config.policy, spec.observation_dim + action_dim + 2, 2 * code_dim),

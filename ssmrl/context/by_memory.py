@@ -18,7 +18,7 @@ from ssmrl.rollout.play import Mode, Play
 from ssmrl.rollout.worker import env_shape
 from ssmrl.types import Params, Trajectory
 
-PLAYED = ("actor.", "inference.", "center", "inverse_scale")
+PLAYED = ("actor.", "average.", "inference.", "center", "inverse_scale")
 """How the names of those tensors begin that acting needs: the critics stay at home."""
 
 NETWORKS = "networks."
@@ -44,9 +44,9 @@ class MemoryAdaptation(Adaptation[MemoryState]):
     """A squashed Gaussian policy that acts on the estimate of the hidden task.
 
     Args:
-        networks: Actor and inference; they are not changed.
+        networks: Actor, its average and inference; they are not changed.
         memory: What infers the task, if not the networks' inference model as it is.
-        explores: Whether actions are drawn; otherwise they are the mode.
+        explores: Whether actions are drawn; otherwise they are the mode of the average actor.
         is_random: Act uniformly at random instead.
         remembers: Whether the memory is used; without it the estimate stays in the middle of the
             family's scale, where every meta-episode starts.
@@ -95,7 +95,8 @@ class MemoryAdaptation(Adaptation[MemoryState]):
             code = torch.zeros_like(code)
         if self._given is not None and self._is_given is not None:
             code = torch.where(self._is_given.unsqueeze(-1), self._given, code)
-        output = networks.actor(torch.cat([seen, code], dim=-1).flatten(0, 1))[0]
+        actor = networks.actor if self._explores else networks.average
+        output = actor(torch.cat([seen, code], dim=-1).flatten(0, 1))[0]
         drawn = noise if self._explores else torch.zeros_like(noise)
         action, log_prob = squashed(output.unflatten(0, lanes), drawn)
         if self._is_random:

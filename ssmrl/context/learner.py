@@ -109,7 +109,7 @@ class ContextLearner(Learner):
         return dict(self._optimizers)
 
     def params(self) -> Params:
-        """Actor, inference and statistics, on the CPU; the critics are not needed to act."""
+        """What acting needs, on the CPU: all but the critics and the temperature."""
         return {
             name: value.detach().cpu()
             for name, value in self.networks.state_dict().items()

@@ -172,7 +172,7 @@ def _back(way: Passed, layer: int, upstream: Tensor, weight: Tensor) -> Float[Te
 
 
 class ContextNetworks(nn.Module):
-    """Actor, critics, their targets, temperature, task inference and observation statistics.
+    """Actor and its average, critics and targets, temperature, task inference and statistics.
 
     Args:
         config: A configuration of context-sac; its seed decides the initial weights.
@@ -181,6 +181,7 @@ class ContextNetworks(nn.Module):
 
     Attributes:
         actor: From observation and code ``Z`` of the hidden task to what ``squashed`` reads.
+        average: The same, with a running average of the actor's weights.
         critic: Two of them, from observation, code and action to a value.
         target: What the critics follow; moves slowly after them.
         inference: From what was seen to the code of the hidden task.
@@ -200,11 +201,14 @@ class ContextNetworks(nn.Module):
         words = stream(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(2)
         generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
         seen = observation_dim + self.code_dim
-        self.actor = ParallelMLP(1, seen, meta.actor_hidden_dim, 2 * action_dim, generator)
+        actor = (1, seen, meta.actor_hidden_dim, 2 * action_dim)
+        self.actor = ParallelMLP(*actor, generator)
         critics = (2, seen + action_dim, meta.critic_hidden_dim, 1)
         self.critic = ParallelMLP(*critics, generator)
         self.target = ParallelMLP(*critics, generator).requires_grad_(False)
         self.target.load_state_dict(self.critic.state_dict())
+        self.average = ParallelMLP(*actor, generator).requires_grad_(False)
+        self.average.load_state_dict(self.actor.state_dict())
         self.inference = TaskInference(
             config.policy,
             observation_dim,

@@ -182,6 +182,7 @@ class SoftActorCritic:
             # The loss is linear in the temperature, of which the parameter is the logarithm.
             networks.log_temperature.grad = of_temperature
             self.optimizers["actor"].step()
+            networks.average.flat.lerp_(networks.actor.flat, settings.average_rate)
             losses = Losses(of_critic, found.loss, of_temperature, -found.log_prob)
         networks.target.flat.lerp_(networks.critic.flat, settings.target_rate)
         return losses

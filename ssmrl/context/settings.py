@@ -29,6 +29,9 @@ class ContextSettings:
         target_rate: Share of the critics that their targets take over in an update.
         critic_hidden_dim: Width of the critics' layers.
         actor_hidden_dim: Width of the actor's layers.
+        average_rate: Share of the actor that its running average takes over when it moves. The
+            average acts wherever nothing is tried out: an actor that moves this fast is better
+            and worse from one update to the next.
         updates_per_env_step: Updates of actor and critics per env step of experience.
         actor_every: Updates of the critics to one of the actor.
         relabelled: Share of a batch whose rewards are those of another task.
@@ -45,7 +48,8 @@ class ContextSettings:
         ValueError: If a setting is outside its range; the message names the knob.
 
     References:
-        Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", sections 4 and 5.
+        Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", sections 4 and 5;
+        Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging".
     """
 
     inner_lr: float = 0.05
@@ -62,6 +66,7 @@ class ContextSettings:
     target_rate: float = 0.01
     critic_hidden_dim: int = 128
     actor_hidden_dim: int = 128
+    average_rate: float = 0.005
     updates_per_env_step: float = 0.25
     actor_every: int = 2
     relabelled: float = 0.5
@@ -92,10 +97,11 @@ class ContextSettings:
                 "outer_lr",
                 "learning_rate",
                 "target_rate",
+                "average_rate",
                 "updates_per_env_step",
                 "inference_updates_per_env_step",
                 "init_temperature",
             ),
-            shares=("discount", "target_rate", "relabelled", "own_estimate"),
+            shares=("discount", "target_rate", "average_rate", "relabelled", "own_estimate"),
             not_negative=("num_inner_steps", "random_env_steps"),
         )

@@ -62,6 +62,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.batch_size": count,
     "meta.learning_rate": positive,
     "meta.target_rate": st.floats(1e-6, 1.0),
+    "meta.average_rate": st.floats(1e-6, 1.0),
     "meta.ends_free": st.booleans(),
     "meta.critic_hidden_dim": count,
     "meta.actor_hidden_dim": count,

@@ -18,9 +18,12 @@ from ssmrl.types import Params, Trajectory
 from tests.ssmrl.context.small_context import small_context
 
 
+@torch.no_grad()
 def random_params(config: TrainConfig) -> tuple[ContextNetworks, Params]:
     """Networks of the point, and what acting needs of them; the observation is not centred."""
     networks = ContextNetworks(config, 2, 2)
+    generator = torch.Generator().manual_seed(1)
+    networks.average.flat.copy_(torch.randn(networks.average.flat.shape, generator=generator))
     networks.set_statistics(torch.tensor([[0.1, -0.2], [0.3, 0.4], [-0.2, 0.1]]))
     tensors = {f"{NETWORKS}{name}": value for name, value in networks.state_dict().items()}
     return networks, MemoryPlayer.params_of(tensors)
@@ -34,7 +37,7 @@ def acted_on(networks: ContextNetworks, trajectory: Trajectory, code: Tensor) ->
     """The mode's actions, had the policy been told this code ``(N, B, Z)`` at each step."""
     seen = networks.normalised(trajectory.observation)
     told = code.unsqueeze(2).expand(*seen.shape[:3], -1)
-    output = networks.actor(torch.cat([seen, told], -1).flatten(0, 2))[0]
+    output = networks.average(torch.cat([seen, told], -1).flatten(0, 2))[0]
     action = squashed(output, torch.zeros(len(output), 2))[0]
     return action.unflatten(0, seen.shape[:3]).detach()
 
@@ -85,7 +88,7 @@ def test_a_used_memory_tells_what_the_scan_makes_of_all_it_has_seen(method: str)
     means = estimates(networks, trajectories, rewards)
     observation = torch.cat([each.observation for each in trajectories], dim=2).flatten(0, 2)
     inputs = torch.cat([networks.normalised(observation), means.flatten(0, 1)], dim=-1)
-    wanted = squashed(networks.actor(inputs)[0], torch.zeros(len(inputs), 2))[0].detach()
+    wanted = squashed(networks.average(inputs)[0], torch.zeros(len(inputs), 2))[0].detach()
     got = torch.cat([each.action for each in trajectories], dim=2).flatten(0, 2)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
 
@@ -97,11 +100,33 @@ def test_other_rewards_are_those_of_the_next_tasks_lanes() -> None:
     networks, _ = random_params(config)
     means = estimates(networks, trajectories, trajectory.reward.roll(1, dims=0))
     observation = networks.normalised(trajectory.observation.flatten(0, 2))
-    output = networks.actor(torch.cat([observation, means.flatten(0, 1)], dim=-1))[0]
+    output = networks.average(torch.cat([observation, means.flatten(0, 1)], dim=-1))[0]
     wanted = squashed(output, torch.zeros(len(output), 2))[0].detach()
     torch.testing.assert_close(trajectory.action.flatten(0, 2), wanted, rtol=1e-4, atol=1e-5)
     own = estimates(networks, trajectories, trajectory.reward)
     assert not torch.allclose(own, means), "and they are no one's own"
+
+
+def test_the_actor_explores_and_not_its_average() -> None:
+    config = small_context(**{"meta.own_estimate": 0.0})
+    play = Play(train_assignment(config, 0, 3), 2, 1, Mode.EXPLORE)
+    (trajectory,) = played(config, play)
+    networks, _ = random_params(config)
+    code = hidden_code(config).encode(np.array([each.parameters for each in play.assignment.tasks]))
+    told = torch.from_numpy(code).float().view(3, 1, 1, 2).expand(3, 2, 10, 2)
+    seen = torch.cat([networks.normalised(trajectory.observation), told], -1).flatten(0, 2)
+    action, log_prob = trajectory.action.flatten(0, 2), trajectory.log_prob.flatten()
+    for net, is_it in ((networks.actor, True), (networks.average, False)):
+        output = net(seen)[0].detach()
+        spread = squashed_spread(output)
+        noise = (torch.atanh(action) - output.chunk(2, -1)[0]) / spread
+        assert torch.allclose(squashed(output, noise)[1], log_prob, rtol=1e-3, atol=1e-3) is is_it
+
+
+def squashed_spread(output: Tensor) -> Tensor:
+    """Standard deviation before the hyperbolic tangent, by the action at noise one and zero."""
+    one, none = (torch.full_like(output.chunk(2, -1)[0], value) for value in (1.0, 0.0))
+    return torch.atanh(squashed(output, one)[0]) - torch.atanh(squashed(output, none)[0])
 
 
 @pytest.mark.parametrize("mode", [mode for mode in Mode if mode is not Mode.OTHER_REWARDS])

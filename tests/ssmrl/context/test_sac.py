@@ -246,7 +246,7 @@ def test_the_temperatures_gradient_is_the_slope_of_its_loss() -> None:
 def test_an_update_is_adam_on_the_plain_losses() -> None:
     """Two updates, in the order of the algorithm, by automatic differentiation."""
     networks, twin = random_networks(small_context()), random_networks(small_context())
-    settings = small_context(**{"meta.target_rate": 0.25}).meta
+    settings = small_context(**{"meta.target_rate": 0.25, "meta.average_rate": 0.125}).meta
     sac = SoftActorCritic(networks, settings, fused=False)
     critic = torch.optim.Adam([twin.critic.flat], settings.learning_rate)
     actor = torch.optim.Adam([twin.actor.flat, twin.log_temperature], settings.learning_rate)
@@ -265,6 +265,7 @@ def test_an_update_is_adam_on_the_plain_losses() -> None:
         actor.step()
         with torch.no_grad():
             twin.target.flat.mul_(0.75).add_(0.25 * twin.critic.flat)
+            twin.average.flat.mul_(0.875).add_(0.125 * twin.actor.flat)
     for (name, value), wanted in zip(
         networks.state_dict().items(), twin.state_dict().values(), strict=True
     ):
@@ -275,6 +276,7 @@ def test_between_its_turns_the_actor_does_not_move() -> None:
     networks, start = random_networks(small_context()), random_networks(small_context())
     updated(networks, moves_actor=False)
     assert torch.equal(networks.actor.flat, start.actor.flat)
+    assert torch.equal(networks.average.flat, start.average.flat)
     assert torch.equal(networks.log_temperature, start.log_temperature)
     assert not torch.equal(networks.critic.flat, start.critic.flat)
     assert not torch.equal(networks.target.flat, start.target.flat)
