@@ -143,7 +143,7 @@ class SoftActorCritic:
         self, networks: ContextNetworks, settings: ContextSettings, *, fused: bool = True
     ) -> None:
         self._networks, self._settings = networks, settings
-        self._target_entropy = -0.5 * networks.action_dim
+        self._target_entropy = settings.target_entropy * networks.action_dim
         lr = settings.learning_rate
         self.optimizers = {
             "critic": torch.optim.Adam([networks.critic.flat], lr, fused=fused),

@@ -1,8 +1,9 @@
 """How the memory, the policy and its critics learn from what was played; every knob is read."""
 
+import math
 from dataclasses import dataclass
 
-from ssmrl.knobs import check_ranges
+from ssmrl.knobs import check_knob, check_ranges
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class ContextSettings:
         inference_env_steps: The newest of the replay that the inference model learns from
             [env steps].
         init_temperature: Initial weight of the policy's entropy.
+        target_entropy: Entropy that the temperature steers to, for each number of an action [nat].
         first_order: Leave the second derivative out of the inference model's meta-gradient.
 
     Raises:
@@ -54,8 +56,8 @@ class ContextSettings:
 
     inner_lr: float = 0.05
     num_inner_steps: int = 0
-    outer_lr: float = 2e-3
-    num_lanes: int = 16
+    outer_lr: float = 4e-3
+    num_lanes: int = 8
     episodes_per_task: int = 1
     random_env_steps: int = 1600
     replay_env_steps: int = 1_000_000
@@ -71,10 +73,11 @@ class ContextSettings:
     actor_every: int = 2
     relabelled: float = 0.5
     own_estimate: float = 0.5
-    inference_updates_per_env_step: float = 0.0125
-    inference_batch: int = 64
+    inference_updates_per_env_step: float = 0.05
+    inference_batch: int = 16
     inference_env_steps: int = 64_000
     init_temperature: float = 0.05
+    target_entropy: float = -1.0
     first_order: bool = False
 
     def __post_init__(self) -> None:
@@ -105,3 +108,5 @@ class ContextSettings:
             shares=("discount", "target_rate", "average_rate", "relabelled", "own_estimate"),
             not_negative=("num_inner_steps", "random_env_steps"),
         )
+        is_finite = math.isfinite(self.target_entropy)
+        check_knob(is_finite, "meta.target_entropy", self.target_entropy, "finite")

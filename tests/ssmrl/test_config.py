@@ -73,6 +73,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.inference_updates_per_env_step": positive,
     "meta.inference_batch": count,
     "meta.inference_env_steps": count,
+    "meta.target_entropy": st.floats(-3.0, 3.0),
     "meta.init_temperature": positive,
     "evaluation.num_tasks": st.integers(1, 50),
     "evaluation.num_episodes": st.integers(1, 50),

@@ -235,7 +235,7 @@ def test_the_temperatures_gradient_is_the_slope_of_its_loss() -> None:
     with torch.no_grad():
         log_prob = actor_loss(fresh, BATCH, noise(6))[1]
     slope = finite_difference(
-        lambda: temperature_loss(before, log_prob, -0.5 * A), before, torch.ones(()).double()
+        lambda: temperature_loss(before, log_prob, -1.0 * A), before, torch.ones(()).double()
     )
     assert float(gradient) == pytest.approx(slope, rel=1e-6)
 
@@ -261,7 +261,7 @@ def test_an_update_is_adam_on_the_plain_losses() -> None:
         critic.step()
         actor.zero_grad()
         loss, log_prob = actor_loss(twin, batch, drawn[1])
-        (loss + temperature_loss(twin.log_temperature, log_prob, -0.5 * A)).backward()
+        (loss + temperature_loss(twin.log_temperature, log_prob, -1.0 * A)).backward()
         actor.step()
         with torch.no_grad():
             twin.target.flat.mul_(0.75).add_(0.25 * twin.critic.flat)
