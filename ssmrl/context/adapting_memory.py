@@ -1,5 +1,6 @@
 """A memory whose weights make gradient steps too: MAML of the inference model, lane by lane."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,10 @@ class AdaptingMemory:
     def init_hidden(self, batch_size: int) -> LaneMemory:
         """An empty memory for each lane, and the weights that were trained."""
         return LaneMemory(self._inference.init_hidden(batch_size), 0, (), None)
+
+    def stepper(self) -> Callable[[Tensor, LaneMemory], tuple[Estimate, LaneMemory]]:
+        """``step`` itself: the weights do not stay as they are."""
+        return self.step
 
     @torch.no_grad()
     def step(self, inputs: Float[Tensor, "M I"], memory: LaneMemory) -> tuple[Estimate, LaneMemory]:

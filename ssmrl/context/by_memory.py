@@ -70,6 +70,7 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         self._networks = networks
         # Two kinds of memory with the same two calls; what one remembers is its own affair.
         self._memory: Any = networks.inference if memory is None else memory
+        self._step = self._memory.stepper()
         self._explores, self._is_random, self._remembers = explores, is_random, remembers
         self._given, self._is_given = given, is_given
 
@@ -89,14 +90,14 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         networks, lanes = self._networks, first.shape
         seen = networks.normalised(observation)
         inputs = inference_inputs(seen, state.last_action, state.last_reward, first)
-        estimate, hidden = self._memory.step(inputs.flatten(0, 1), state.hidden)
+        estimate, hidden = self._step(inputs.flatten(0, 1), state.hidden)
         code = estimate.mean.clamp(-1.0, 1.0).unflatten(0, lanes)
         if not self._remembers:
             code = torch.zeros_like(code)
         if self._given is not None and self._is_given is not None:
             code = torch.where(self._is_given.unsqueeze(-1), self._given, code)
         actor = networks.actor if self._explores else networks.average
-        output = actor(torch.cat([seen, code], dim=-1).flatten(0, 1))[0]
+        output = actor.passed(torch.cat([seen, code], dim=-1).flatten(0, 1))[0][0]
         drawn = noise if self._explores else torch.zeros_like(noise)
         action, log_prob = squashed(output.unflatten(0, lanes), drawn)
         if self._is_random:

@@ -1,5 +1,6 @@
 """What the hidden task is, from what was seen so far: a sequence model and its loss."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -81,6 +82,16 @@ class TaskInference(nn.Module):
         """One env step further."""
         output, next_hidden = self.model.step(inputs, hidden)
         return self.estimate(output), next_hidden
+
+    def stepper(self) -> Callable[[Tensor, Hidden], tuple[Estimate, Hidden]]:
+        """``step`` for weights that stay as they are, without gradients."""
+        step = self.model.stepper()
+
+        def estimated(inputs: Tensor, hidden: Hidden) -> tuple[Estimate, Hidden]:
+            output, next_hidden = step(inputs, hidden)
+            return self.estimate(output), next_hidden
+
+        return estimated
 
     def scan(self, inputs: Float[Tensor, "M T I"]) -> Estimate:
         """Whole meta-episodes from their start, the estimate before each action."""

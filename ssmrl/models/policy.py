@@ -1,11 +1,16 @@
 """The contract of a sequence model: a step, a scan, and a memory that can be reset."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssmrl.types import Hidden
+
+Stepper: TypeAlias = Callable[[Tensor, Hidden], tuple[Tensor, Hidden]]
 
 
 class SequencePolicy(ABC, nn.Module):
@@ -39,6 +44,10 @@ class SequencePolicy(ABC, nn.Module):
         Returns:
             The output and the next memory.
         """
+
+    def stepper(self) -> Stepper:
+        """``step`` for weights that stay as they are, without gradients: many steps cost less."""
+        return torch.no_grad()(self.step)
 
     @abstractmethod
     def scan(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ssmrl.models.activations import sigmoid
-from ssmrl.models.policy import SequencePolicy
+from ssmrl.models.policy import SequencePolicy, Stepper
 from ssmrl.models.recurrence import multiply, recurrence
 
 
@@ -49,10 +49,13 @@ class StateSpaceLayer(nn.Module):
         self.register_buffer("loudness", loudness, persistent=False)
 
     def step(
-        self, features: Float[Tensor, "B H"], state: Float[Tensor, "B S"]
+        self,
+        features: Float[Tensor, "B H"],
+        state: Float[Tensor, "B S"],
+        discretised: tuple[Float[Tensor, " S"], Float[Tensor, "H S"]] | None = None,
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B S"]]:
-        """Process one time step."""
-        decay, drive = self._discretise()
+        """Process one time step; what ``discretise`` gives need not be computed for each."""
+        decay, drive = self.discretise() if discretised is None else discretised
         next_state = multiply(decay, state) + features @ drive
         return self._mix(features, next_state), next_state
 
@@ -63,11 +66,11 @@ class StateSpaceLayer(nn.Module):
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T H"], Float[Tensor, "B S"]]:
         """Process whole sequences; linear in their length."""
-        decay, drive = self._discretise()
+        decay, drive = self.discretise()
         states = recurrence(decay, features @ drive, state, first)
         return self._mix(features, states), states[:, -1]
 
-    def _discretise(self) -> tuple[Float[Tensor, " S"], Float[Tensor, "H S"]]:
+    def discretise(self) -> tuple[Float[Tensor, " S"], Float[Tensor, "H S"]]:
         """The decay of the modes, and what drives them.
 
         The drive is scaled: its weights, and not what comes out of them, since there are fewer
@@ -171,6 +174,18 @@ class StateSpaceModel(SequencePolicy):
     ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B S"]]:
         """Process one time step."""
         return self._through(x, hidden, lambda layer, *inputs: layer.step(*inputs))
+
+    @torch.no_grad()
+    def stepper(self) -> Stepper:
+        """``step``, with the state spaces discretised once."""
+        layers: Any = self.layers
+        kept = {layer: layer.discretise() for layer in layers}
+
+        @torch.no_grad()
+        def step(x: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            return self._through(x, hidden, lambda layer, *inputs: layer.step(*inputs, kept[layer]))
+
+        return step
 
     def scan(
         self,

@@ -60,6 +60,19 @@ def test_scan_equals_the_loop_of_reset_and_step(name: str, seed: int) -> None:
 
 
 @every_policy
+def test_a_stepper_makes_the_same_steps_and_keeps_no_graph(name: str) -> None:
+    policy = make_policy(name)
+    x, hidden, _ = random_sequences(policy, seed=2)
+    step, known = policy.stepper(), hidden
+    for t in range(x.shape[1]):
+        output, known = step(x[:, t], known)
+        wanted, hidden = policy.step(x[:, t], hidden)
+        assert torch.equal(output, wanted)
+        assert torch.equal(known, hidden)
+        assert not output.requires_grad
+
+
+@every_policy
 def test_scan_and_loop_have_the_same_gradient(name: str) -> None:
     policy = make_policy(name)
     sequences = random_sequences(policy, seed=1)

@@ -151,7 +151,7 @@ def test_every_mode_is_heard_alike_at_first() -> None:
     layer = StateSpaceModel(64, 3, 2, hidden_dim=256).layers[0]
     x = torch.randn(64, 4_000, 256)
     first = torch.zeros(64, 4_000, dtype=torch.bool)
-    decay, drive = layer._discretise()
+    decay, drive = layer.discretise()
     states = recurrence(decay.detach(), x @ drive.detach(), torch.zeros(64, 64), first)
     # Xavier's weights of 256 inputs and 64 outputs turn unit noise into one of this variance.
     wanted = 0.5 * math.sqrt(2.0 * 256 / (256 + 64))
