@@ -72,7 +72,7 @@ BY_KIND: Mapping[str, PlanDefaults] = {
     # long. Nothing is stopped early, so that the table is the same everywhere.
     "memory": PlanDefaults(
         num_samples=10,
-        max_env_steps=32_000,
+        max_env_steps=40_000,
         scheduler="none",
         most_confirmed=0,
         most_fresh_seeds=3,
