@@ -32,11 +32,13 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     algorithm: Annotated[
         str, typer.Option(help=f"What learns: {', '.join(ALGORITHMS)}.")
     ] = DEFAULT_ALGORITHM,
-    num_samples: Annotated[int | None, typer.Option(help="Trials in all; by default 10.")] = None,
+    num_samples: Annotated[
+        int | None, typer.Option(help="Trials in all; by default 8 for a memory, else 10.")
+    ] = None,
     max_env_steps: Annotated[
         int | None,
         typer.Option(
-            help="Budget of a trial [env steps]; by default 40,000 for a memory, else 300,000."
+            help="Budget of a trial [env steps]; by default 56,000 for a memory, else 300,000."
         ),
     ] = None,
     trial_seconds: Annotated[

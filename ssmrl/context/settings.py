@@ -61,7 +61,7 @@ class ContextSettings:
     episodes_per_task: int = 1
     random_env_steps: int = 1600
     replay_env_steps: int = 1_000_000
-    batch_size: int = 256
+    batch_size: int = 128
     learning_rate: float = 1e-3
     discount: float = 0.98
     ends_free: bool = False
@@ -73,7 +73,7 @@ class ContextSettings:
     actor_every: int = 2
     relabelled: float = 0.5
     own_estimate: float = 0.5
-    inference_updates_per_env_step: float = 0.05
+    inference_updates_per_env_step: float = 0.04
     inference_batch: int = 16
     inference_env_steps: int = 64_000
     init_temperature: float = 0.05
