@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 import pandas as pd
@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from ssmrl.__main__ import app as ssmrl_app
 from ssmrl.config import TrainConfig
+from tests.tuning.tiny_gradient import write_space
 from tuning.plan import SweepPlan
 from tuning.ranking import ranking
 from tuning.rounds import winner
@@ -26,7 +27,7 @@ from tuning.study import ROW, own_trials
 from tuning.trial import Trial, TrialState, TrialTable
 
 # Four trials of search, and two that train the best of them again.
-PLAN = SweepPlan("point", algorithm="promp", num_samples=6, max_env_steps=20000)
+PLAN = SweepPlan("point", algorithm="promp", num_samples=6, max_env_steps=8000)
 SIZE = [
     "--task",
     "point",
@@ -35,14 +36,21 @@ SIZE = [
     "--num-samples",
     "6",
     "--max-env-steps",
-    "20000",
+    "8000",
     "--json",
 ]
 
 
-def command(storage: Path, name: str, *more: str) -> list[str]:
+def command(storage: Path, name: str, *more: str, space: Path | None = None) -> list[str]:
     place = ["--storage", str(storage), "--name", name]
+    place += ["--space", str(space)] if space is not None else []
     return [sys.executable, "-m", "tuning.sweep", *SIZE, *place, *more]
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of trials whose iterations are small, so that they have several before they are stopped."""
+    return write_space(tmp_path_factory.mktemp("space"))
 
 
 def rows(folder: Path) -> tuple[Trial, ...]:
@@ -78,25 +86,50 @@ def wait_for_lines(
         time.sleep(0.1)
 
 
+class Finished(NamedTuple):
+    """A whole sweep that was killed once on the way.
+
+    Attributes:
+        folder: Its own, in a storage folder that was named relatively.
+        line: The last line that it printed.
+        kept: What its table held when it was killed.
+    """
+
+    folder: Path
+    line: dict[str, object]
+    kept: bytes
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
-    """A whole sweep in a folder named relatively, and the last line that it printed."""
+def finished(tmp_path_factory: pytest.TempPathFactory, space: Path) -> Finished:
+    """Killed after two of its trials with all that it started, and gone on with."""
     place = tmp_path_factory.mktemp("place")
-    done = subprocess.run(
-        command(Path("runs"), "a"),
+    again, folder = command(Path("runs"), "a", space=space), place / "runs" / "a"
+    process = subprocess.Popen(
+        again,
         cwd=place,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         text=True,
-        timeout=280,
-        check=False,
+        start_new_session=True,
+    )
+    try:
+        wait_for_lines(folder / "trials.jsonl", 2, process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    kept = (folder / "trials.jsonl").read_bytes()
+    done = subprocess.run(
+        [*again, "--resume"], cwd=place, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
-    return place / "runs" / "a", json.loads(done.stdout.splitlines()[-1])
+    return Finished(folder, json.loads(done.stdout.splitlines()[-1]), kept)
 
 
 @pytest.mark.slow
-def test_line_table_report_and_journal_agree(finished: tuple[Path, dict[str, object]]) -> None:
-    folder, line = finished
+@pytest.mark.timeout(600)  # with the sweep itself
+def test_line_table_report_and_journal_agree(finished: Finished) -> None:
+    folder, line, _ = finished
     best = best_of(folder)
     assert [row.round for row in rows(folder)] == [0] * 4 + [1] * num_to_confirm(folder)
     assert best.round == 1  # no score that was chosen for being high is reported
@@ -117,13 +150,19 @@ def test_line_table_report_and_journal_agree(finished: tuple[Path, dict[str, obj
 
 @pytest.mark.slow
 def test_journal_and_table_agree_on_every_trial(
-    finished: tuple[Path, dict[str, object]],
+    finished: Finished,
 ) -> None:
-    folder, _ = finished
+    folder = finished.folder
     for round in (0, 1):
         trials = {trial.user_attrs[ROW]: trial for trial in own_trials(study_of(folder, round))}
         own = {row.trial_id: row for row in rows(folder) if row.round == round}
-        assert trials.keys() == own.keys()
+        assert own.keys() <= trials.keys()
+        # At most two were at work when the sweep was killed: they failed, and are there once more.
+        interrupted = [trials[name] for name in trials.keys() - own.keys()]
+        assert len(interrupted) <= (2 if round == 0 else 0)
+        for trial in interrupted:
+            assert trial.state.name == "FAIL"
+            assert trial.params in [row.knobs for row in own.values()]
         for trial_id, row in own.items():
             assert trials[trial_id].state.name == row.state
             assert trials[trial_id].value == row.score
@@ -135,12 +174,10 @@ def test_journal_and_table_agree_on_every_trial(
 
 
 @pytest.mark.slow
-def test_training_received_what_the_sweep_suggested(
-    finished: tuple[Path, dict[str, object]],
-) -> None:
+def test_training_received_what_the_sweep_suggested(finished: Finished, space: Path) -> None:
     """Provenance: the row's configuration is the one in the trial's own checkpoint."""
-    folder, _ = finished
-    base = PLAN.base()
+    folder = finished.folder
+    base = PLAN.within(space).base()
     for row in rows(folder):
         received = TrainConfig.of_knobs(row.config)
         assert received == base.with_knobs({**row.knobs, "seed": row.seeds[0]})
@@ -152,8 +189,8 @@ def test_training_received_what_the_sweep_suggested(
 
 
 @pytest.mark.slow
-def test_best_can_be_evaluated(finished: tuple[Path, dict[str, object]]) -> None:
-    folder, line = finished
+def test_best_can_be_evaluated(finished: Finished) -> None:
+    folder, line, _ = finished
     result = CliRunner().invoke(ssmrl_app, ["evaluate", str(folder / "best"), "--json"])
     assert result.exit_code == 0, result.output
     returns = json.loads(result.output)["returns"]
@@ -164,9 +201,9 @@ def test_best_can_be_evaluated(finished: tuple[Path, dict[str, object]]) -> None
 
 @pytest.mark.slow
 def test_a_finished_sweep_is_refused_and_resuming_it_repeats_its_result(
-    finished: tuple[Path, dict[str, object]],
+    finished: Finished,
 ) -> None:
-    folder, line = finished
+    folder, line, _ = finished
     table = (folder / "trials.jsonl").read_bytes()
     again, place = command(Path("runs"), "a"), folder.parent.parent
     refused = subprocess.run(
@@ -188,47 +225,31 @@ def test_a_finished_sweep_is_refused_and_resuming_it_repeats_its_result(
 
 
 @pytest.mark.slow
-def test_killed_sweep_resumes_without_rerunning_what_was_finished(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(tmp_path, "b"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    path = tmp_path / "b" / "trials.jsonl"
-    wait_for_lines(path, 2, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    before = path.read_bytes()
-    done = subprocess.run(
-        command(tmp_path, "b", "--resume"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    assert path.read_bytes().startswith(before)
-    table = rows(tmp_path / "b")
+def test_killed_sweep_resumes_without_rerunning_what_was_finished(finished: Finished) -> None:
+    folder = finished.folder
+    assert finished.kept.count(b"\n") >= 2
+    assert (folder / "trials.jsonl").read_bytes().startswith(finished.kept)
+    table = rows(folder)
     searched, confirmed = (
         {json.dumps(row.knobs, sort_keys=True) for row in table if row.round == round}
         for round in (0, 1)
     )
-    assert (len(searched), len(confirmed)) == (4, num_to_confirm(tmp_path / "b"))
+    assert (len(searched), len(confirmed)) == (4, num_to_confirm(folder))
     assert len(table) == len(searched) + len(confirmed)
     assert confirmed < searched
     for round in (0, 1):
-        states = {trial.state.name for trial in study_of(tmp_path / "b", round).trials}
+        states = {trial.state.name for trial in study_of(folder, round).trials}
         assert "RUNNING" not in states
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_within_five_seconds_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_stops_within_five_seconds_and_says_how_to_go_on(
+    tmp_path: Path, space: Path
+) -> None:
     log = tmp_path / "stderr"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [*command(tmp_path, "c"), "--max-env-steps", "2000000"],
+            [*command(tmp_path, "c", space=space), "--max-env-steps", "2000000"],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             text=True,
@@ -259,129 +280,13 @@ def test_a_trial_that_diverges_is_never_best_and_never_left_running(
     base = {**gradient.base, "policy.init_std": 1e-42}
     changed = dataclasses.replace(gradient, base=base)
     monkeypatch.setattr(plan_module, "BY_KIND", {"gradient": changed})
-    arguments = [*SIZE, "--storage", str(tmp_path), "--name", "d", "--num-samples", "2"]
+    few = ["--num-samples", "2", "--max-concurrent", "1"]
+    arguments = [*SIZE, "--storage", str(tmp_path), "--name", "d", *few]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1, result.output
     assert [row.state for row in rows(tmp_path / "d")] == [TrialState.DIVERGED] * 2
     assert [trial.state.name for trial in study_of(tmp_path / "d").trials] == ["FAIL"] * 2
     assert json.loads(result.stdout.splitlines()[-1])["best_trial"] is None
-
-
-def test_an_unreachable_cluster_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    from tuning.sweep import app
-
-    place = ["--storage", str(tmp_path), "--name", "e", "--address", "127.0.0.1:1"]
-    result = CliRunner().invoke(app, ["--task", "point", *place])
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: there is no Ray cluster at '127.0.0.1:1'")
-
-
-def test_a_folder_that_nodes_do_not_see_is_one_line_and_exit_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Asked of a cluster that is joined, and of no other, before any trial."""
-    import tuning.engine as engine_module
-    from cluster.shared_folder import NotSharedError
-    from tuning.sweep import app
-
-    asked = []
-
-    def check_shared(folder: Path) -> None:
-        asked.append(folder)
-        raise NotSharedError("every node must see the folder")
-
-    monkeypatch.setattr(engine_module, "session", lambda *_, **__: nullcontext(4))
-    monkeypatch.setattr(engine_module, "check_shared", check_shared)
-    place = ["--storage", str(tmp_path), "--name", "e", "--address", "auto"]
-    result = CliRunner().invoke(app, ["--task", "point", *place])
-    assert result.exit_code == 2
-    assert result.stderr == "error: every node must see the folder\n"
-    assert asked == [tmp_path / "e"]
-    assert not rows(tmp_path / "e")
-
-
-def test_an_empty_token_file_is_one_line_and_exit_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tuning.sweep import app
-
-    (tmp_path / "token").touch()
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    place = ["--storage", str(tmp_path), "--name", "e"]
-    result = CliRunner().invoke(app, ["--task", "point", *place])
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: the token file must hold a token")
-    assert len(result.stderr.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--task", "ant-velocity"], "the tasks are: ant-vel"),
-        (
-            ["--task", "point", "--method", "lstn"],
-            "the methods are: ssm, lstm, gru, transformer, mlp",
-        ),
-        (
-            ["--task", "point", "--searcher", "tpo"],
-            "the searchers are: tpe, gp, cmaes, qmc, random",
-        ),
-        (["--task", "point", "--scheduler", "ash"], "the schedulers are: asha, none"),
-        (["--task", "point", "--max-concurrent", "4096"], "need 4096 CPUs, but there are"),
-        (["--task", "point", "--name", "../x"], "`--name` must be"),
-        (["--task", "point", "--rounds", "0"], "`rounds` must be at least 1"),
-        (["--task", "point", "--rounds", "9"], "each of the 9 rounds must have a trial"),
-        (["--task", "point", "--num-confirmed", "12"], "lower `--rounds` or `--num-confirmed`"),
-        (["--task", "point", "--num-fresh-seeds", "6"], "or `--num-fresh-seeds`"),
-        (["--task", "point", "--trial-seconds", "0"], "`trial_seconds` must be positive"),
-        (["--task", "point", "--trial-seconds", "-2"], "`trial_seconds` must be positive"),
-        (
-            ["--task", "point", "--trial-seconds", "9", "--max-env-steps", "9"],
-            "both set the budget; give one",
-        ),
-        (["--task", "point", "--seeds-per-trial", "0"], "`seeds_per_trial` must be at least 1"),
-        (["--task", "point", "--space", "none.yaml"], "none.yaml"),
-        (["--task", "point", "--resume"], "needs `--name`"),
-        (["--task", "point", "--resume", "--name", "nothing"], "no sweep in"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tuning.sweep import app
-
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir()), "a refused sweep leaves nothing behind"
-
-
-@pytest.mark.parametrize("name", ["trials.jsonl", "rounds.jsonl", "optuna.journal", "config.json"])
-def test_a_damaged_file_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
-    from tuning.sweep import app
-
-    folder = tmp_path / "g"
-    folder.mkdir()
-    (folder / "config.json").write_text(PLAN.to_json())
-    (folder / name).write_text('{"damaged":\n{}\n')
-    place = ["--storage", str(tmp_path), "--name", "g", "--resume"]
-    result = CliRunner().invoke(app, ["--task", "point", *place])
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
-
-
-def test_a_storage_that_is_no_folder_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    from tuning.sweep import app
-
-    (tmp_path / "file").touch()
-    result = CliRunner().invoke(app, ["--task", "point", "--storage", str(tmp_path / "file")])
-    assert result.exit_code == 2
-    assert "file" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
