@@ -23,11 +23,12 @@ sweep: $(STAMP)  ## search for better settings on Ant; more flags: make sweep AR
 
 test: check  ## everything that continuous integration runs (the same as check)
 
-# Files of tests run side by side, two at once: many of them wait for processes to start.
+# Files of tests run side by side, two at once: many of them wait for processes to start. They run in
+# the order of their paths, where the small ones come last, so that both end at about the same time.
 check: lint  ## lint, types, import contracts, tests and doctests
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) -m pytest -n 2 --dist loadfile --durations 25
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 lint: $(STAMP)  ## ruff: rules and format, changing nothing
 	$(RUN) -m ruff check
