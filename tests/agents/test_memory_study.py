@@ -28,6 +28,7 @@ def test_every_knob_that_can_be_searched_has_one_owner(algorithm: str) -> None:
 @pytest.mark.timeout(900)
 def test_an_offline_study_runs_to_its_end(tmp_path: Path) -> None:
     size = ["--rounds", "2", "--budget-trials", "6", "--max-env-steps", str(ENV_STEPS)]
+    size += ["--max-concurrent", "1"]
     place = ["--storage", str(tmp_path), "--name", "a", "--space", str(write_space(tmp_path))]
     done = subprocess.run(
         [sys.executable, "-m", "agents.research", "--task", "point", *size, *place, "--json"],

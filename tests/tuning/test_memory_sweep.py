@@ -39,7 +39,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """The folder of a sweep, the last line of its stdout, and what it said on the way."""
     place = tmp_path_factory.mktemp("place")
     size = ["--num-samples", "9", "--num-fresh-seeds", "3", "--max-env-steps", str(ENV_STEPS)]
-    done = run(place, *size, "--space", str(write_space(place)))
+    one_process = ["--max-concurrent", "1"]  # for all trials of a round: they train for moments
+    done = run(place, *size, *one_process, "--space", str(write_space(place)))
     assert done.returncode == 0, done.stderr
     return place / "a", json.loads(done.stdout.splitlines()[-1]), done.stderr
 
