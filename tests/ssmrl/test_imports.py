@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +21,7 @@ print(json.dumps({"own": names, "top": top, "cbwr": os.environ["MKL_CBWR"]}))
 """
 
 
+@cache
 def in_a_new_process(**environment: str) -> dict[str, list[str] | str]:
     kept = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
     finished = subprocess.run(
