@@ -40,7 +40,7 @@ def test_a_node_is_killed_and_the_result_is_that_of_the_undisturbed_run(
     three_nodes: Cluster,
 ) -> None:
     # An iteration takes long enough for the node to die in the middle of it.
-    config = small_config(**{"meta.num_tasks": 40, "meta.num_episodes": 150, "meta.num_epochs": 1})
+    config = small_config(**{"meta.num_tasks": 40, "meta.num_episodes": 60, "meta.num_epochs": 1})
     algorithm = build(config, 2, num_cpus=1.0)
     algorithm.train()  # the first one also builds things
     started = time.monotonic()
