@@ -6,21 +6,32 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.tuning.tiny_gradient import write_space
 from tuning.plan import SweepPlan
 from tuning.trial import TrialTable
 
 
-def test_an_unreachable_cluster_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+@pytest.fixture
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Flags of a plan whose forecast, which comes before what Ray finds out, takes moments."""
+    space = write_space(tmp_path_factory.mktemp("space"))
+    size = ["--algorithm", "promp", "--space", str(space), "--max-concurrent", "1"]
+    return ["--task", "point", *size]
+
+
+def test_an_unreachable_cluster_is_one_line_and_exit_code_2(
+    small: list[str], tmp_path: Path
+) -> None:
     from tuning.sweep import app
 
     place = ["--storage", str(tmp_path), "--name", "e", "--address", "127.0.0.1:1"]
-    result = CliRunner().invoke(app, ["--task", "point", *place])
+    result = CliRunner().invoke(app, [*small, *place])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: there is no Ray cluster at '127.0.0.1:1'")
 
 
 def test_a_folder_that_nodes_do_not_see_is_one_line_and_exit_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked of a cluster that is joined, and of no other, before any trial."""
     import tuning.engine as engine_module
@@ -36,7 +47,7 @@ def test_a_folder_that_nodes_do_not_see_is_one_line_and_exit_code_2(
     monkeypatch.setattr(engine_module, "session", lambda *_, **__: nullcontext(4))
     monkeypatch.setattr(engine_module, "check_shared", check_shared)
     place = ["--storage", str(tmp_path), "--name", "e", "--address", "auto"]
-    result = CliRunner().invoke(app, ["--task", "point", *place])
+    result = CliRunner().invoke(app, [*small, *place])
     assert result.exit_code == 2
     assert result.stderr == "error: every node must see the folder\n"
     assert asked == [tmp_path / "e"]
@@ -44,7 +55,7 @@ def test_a_folder_that_nodes_do_not_see_is_one_line_and_exit_code_2(
 
 
 def test_an_empty_token_file_is_one_line_and_exit_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tuning.sweep import app
 
@@ -52,7 +63,7 @@ def test_an_empty_token_file_is_one_line_and_exit_code_2(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     place = ["--storage", str(tmp_path), "--name", "e"]
-    result = CliRunner().invoke(app, ["--task", "point", *place])
+    result = CliRunner().invoke(app, [*small, *place])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: the token file must hold a token")
     assert len(result.stderr.strip().splitlines()) == 1
