@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -64,29 +65,51 @@ def test_in_process_equals_plain_training(expected: Tensors) -> None:
     assert_equal(trained(context_config(), 0, num_iterations=NUM_ITERATIONS), expected)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_env_runners", [1, 2])
-def test_any_number_of_runners_gives_the_same_networks(
-    num_env_runners: int, expected: Tensors
-) -> None:
-    found = trained(context_config(), num_env_runners, num_iterations=NUM_ITERATIONS)
-    assert_equal(found, expected)
+class ByTwo(NamedTuple):
+    """What two runners did.
+
+    Attributes:
+        played: In the first iteration, by process id [env steps].
+        played_here: In this process [env steps].
+        tensors: After all iterations.
+    """
+
+    played: dict[int, int]
+    played_here: int
+    tensors: Tensors
 
 
-@pytest.mark.slow
-def test_the_lanes_are_played_in_processes_of_their_own(expected: Tensors) -> None:
-    config = context_config()
-    algorithm = build(config, 2)
+@pytest.fixture(scope="module")
+def by_two() -> ByTwo:
+    algorithm = build(context_config(), 2)
     algorithm.train()
-    played = dict(
-        algorithm.env_runner_group.foreach_env_runner(
-            lambda runner: (os.getpid(), runner.env_steps), local_env_runner=False
-        )
+    group = algorithm.env_runner_group
+    played = group.foreach_env_runner(
+        lambda runner: (os.getpid(), runner.env_steps), local_env_runner=False
     )
-    assert len(played.keys() - {os.getpid()}) == 2
-    assert sorted(played.values()) == [lanes * config.env.horizon for lanes in (2, 3)]
-    assert algorithm.env_runner_group.local_env_runner.env_steps == 0
+    for _ in range(NUM_ITERATIONS - 1):
+        algorithm.train()
+    found = ByTwo(dict(played), group.local_env_runner.env_steps, algorithm.tensors())
     algorithm.stop()
+    return found
+
+
+@pytest.mark.slow
+def test_one_runner_gives_the_same_networks(expected: Tensors) -> None:
+    assert_equal(trained(context_config(), 1, num_iterations=NUM_ITERATIONS), expected)
+
+
+@pytest.mark.slow
+def test_two_runners_give_the_same_networks(by_two: ByTwo, expected: Tensors) -> None:
+    assert_equal(by_two.tensors, expected)
+
+
+@pytest.mark.slow
+def test_the_lanes_are_played_in_processes_of_their_own(by_two: ByTwo) -> None:
+    horizon = context_config().env.horizon
+    assert len(by_two.played.keys() - {os.getpid()}) == 2
+    assert sorted(by_two.played.values()) == [lanes * horizon for lanes in (2, 3)]
+    assert by_two.played_here == 0
 
 
 @pytest.mark.slow
