@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 from agents.ledger import Budget, Ledger
 from agents.research import app
 from ssmrl.__main__ import app as ssmrl_app
+from tests.tuning.tiny_gradient import write_space
 from tuning.plan import SweepPlan
 from tuning.rounds import winner
 from tuning.trial import Trial, TrialTable
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAN = SweepPlan("point", algorithm="promp", num_samples=6, rounds=2, max_env_steps=8000)
+PLAN = SweepPlan("point", algorithm="promp", num_samples=6, rounds=2, max_env_steps=4000)
 SIZE = [
     "--task",
     "point",
@@ -30,12 +31,13 @@ SIZE = [
     "--budget-trials",
     "6",
     "--max-env-steps",
-    "8000",
+    "4000",
 ]
 
 
 def command(storage: Path, *more: str) -> list[str]:
     place = ["--storage", str(storage), "--name", "a", "--json"]
+    place += ["--space", str(write_space(storage))]
     return [sys.executable, "-m", "agents.research", *SIZE, *place, *more]
 
 
