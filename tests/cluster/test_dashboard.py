@@ -15,7 +15,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed"),
 ]
-ENDLESS = ["--max-env-steps", "100000000", "--num-samples", "3", "--num-env-runners", "1"]
+ENDLESS = ["--algorithm", "promp", "--max-env-steps", "100000000", "--num-samples", "3"]
+ENDLESS += ["--num-env-runners", "1"]
 
 
 @pytest.fixture(scope="module")

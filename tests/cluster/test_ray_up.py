@@ -31,6 +31,7 @@ from tests.cluster.launching import (
     with_free_ports,
     write_yaml,
 )
+from tests.tuning.tiny_memory import ENV_STEPS, write_space
 
 MISSING = missing_programs("sshd", "ssh", "ssh-keygen", "rsync")
 pytestmark = [
@@ -162,7 +163,8 @@ def test_the_shipped_way_in_needs_no_running_sshd(launched: Launched) -> None:
 
 def test_a_sweep_runs_as_a_job_and_leaves_its_table(launched: Launched, tmp_path: Path) -> None:
     sweep = ["python", "-m", "tuning.sweep", "--task", "point", "--num-samples", "2"]
-    size = ["--max-env-steps", "2000", "--num-confirmed", "0", "--address", "auto", "--json"]
+    size = ["--max-env-steps", str(ENV_STEPS), "--space", str(write_space(tmp_path))]
+    size += ["--num-confirmed", "0", "--address", "auto", "--json"]
     place = ["--storage", str(tmp_path), "--name", "small"]
     done = launched.submit("--name", "small", "--", *sweep, *size, *place)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -171,7 +173,7 @@ def test_a_sweep_runs_as_a_job_and_leaves_its_table(launched: Launched, tmp_path
     frame = pd.read_csv(tmp_path / "small" / "trials.csv")
     assert list(frame["trial_id"]) == ["t0000", "t0001"]
     assert set(frame["state"]) == {"COMPLETE"}
-    assert (frame["env_steps"] >= 2000).all()
+    assert (frame["env_steps"] >= ENV_STEPS).all()
 
 
 def test_the_exit_code_is_the_jobs(launched: Launched) -> None:
