@@ -20,7 +20,8 @@ class PlanDefaults:
         most_confirmed: The best so many are trained once more before one is named, but no more than
             a third of the trials.
         most_fresh_seeds: With so many seeds the winner and the default are trained for the verdict,
-            as long as two trials are left for the search.
+            as soon as two trials are left for the search; a smaller sweep, which can have no
+            verdict, keeps seven tenths of its trials for the search at least.
         base: Knobs that differ from the algorithm's defaults.
     """
 
@@ -44,10 +45,12 @@ class PlanDefaults:
         """How many fresh seeds the winner and the default each are judged by.
 
         Example:
-            >>> [BY_KIND["memory"].num_fresh_seeds(num_samples) for num_samples in (2, 8, 10, 50)]
-            [0, 3, 3, 3]
+            >>> [BY_KIND["memory"].num_fresh_seeds(num_samples) for num_samples in (2, 7, 8, 50)]
+            [0, 2, 3, 3]
         """
-        return max(0, min(self.most_fresh_seeds, num_samples // 2 - 1))
+        if num_samples >= 2 * self.most_fresh_seeds + 2:
+            return self.most_fresh_seeds
+        return num_samples * 3 // 10
 
 
 BY_KIND: Mapping[str, PlanDefaults] = {

@@ -26,13 +26,13 @@ def test_a_time_becomes_whole_iterations_and_a_budget_becomes_a_time() -> None:
 
 def test_the_plan_is_summed_up_as_it_will_be_made() -> None:
     plan = SweepPlan("ant-vel", max_concurrent=2, max_env_steps=24_000)
-    assert expected_seconds(plan, RATE) == 5 * 128.0  # 2 pairs of trials, and 3 of fresh seeds
+    assert expected_seconds(plan, RATE) == 4 * 128.0  # a pair of trials, and 3 of fresh seeds
     text = "\n".join(forecast(plan, RATE, RATE))
-    assert "10 trials of 24,000 env steps each, 2 at once" in text
-    assert "searching: 4 trials, 40% of the env steps, of which 75% go to other points" in text
+    assert "8 trials of 24,000 env steps each, 2 at once" in text
+    assert "searching: 2 trials, 25% of the env steps, of which 50% go to other points" in text
     assert "3 fresh seeds of the winner and, where it is another point, 3 of the default" in text
     assert "128 s a trial by this machine's measured 200 env steps/s" in text
-    assert "640 s in all" in text
+    assert "512 s in all" in text
     assert f"{2 * replay_need(plan.base()) / 1e9:.2f} GB in all" in text
     assert "told the hidden variable" in text
     assert "--time-budget-s" not in text
@@ -62,7 +62,7 @@ def test_gradient_steps_that_the_search_may_ask_for_are_reckoned_with() -> None:
     assert plan.base().meta.num_inner_steps == 0
     assert costliest(plan).meta.num_inner_steps > 0
     text = "\n".join(forecast(plan, RATE, dataclasses.replace(RATE, env_steps_per_second=100.0)))
-    assert "640 s in all; 248 s with the most gradient steps" in text
+    assert "512 s in all; 248 s with the most gradient steps" in text
     assert "`--time-budget-s 840` may end it before" in text
     gradient = SweepPlan("point", algorithm="promp")
     assert costliest(gradient) == gradient.base(), "each of its trials has them"

@@ -183,7 +183,7 @@ def test_repetitions_share_no_seed() -> None:
         '{"format": 2}',
         "7",
         SweepPlan("point").to_json().replace('"rounds"', '"turns"'),
-        SweepPlan("point").to_json().replace('"num_samples": 10', '"num_samples": "ten"'),
+        SweepPlan("point").to_json().replace('"num_samples": 8', '"num_samples": "ten"'),
         SweepPlan("point").to_json().replace('"limits"', '"bounds"'),
         SweepPlan("point").to_json().replace('"task": "point"', '"task": "points"'),
     ],
