@@ -1,8 +1,17 @@
 """Where networks learn: a device of torch by its name, checked before any work starts."""
 
+from typing import TypedDict
+
 import torch
 
 CPU = torch.device("cpu")
+
+
+class AdamOptions(TypedDict):
+    """What Adam is told of a device: one kernel a step, and whether a graph can hold it."""
+
+    fused: bool
+    capturable: bool
 
 
 def checked_device(name: str) -> torch.device:
@@ -39,6 +48,18 @@ def checked_device(name: str) -> torch.device:
             + (f"cuda:0 to cuda:{num_devices - 1}, or cpu" if num_devices else "cpu")
         )
     return device
+
+
+def adam_options(device: torch.device) -> AdamOptions:
+    """What Adam is told of the device on which its parameters are.
+
+    A step is one kernel where there is one, and can be part of a graph on CUDA.
+
+    Example:
+        >>> adam_options(CPU)
+        {'fused': True, 'capturable': False}
+    """
+    return {"fused": device.type in ("cpu", "cuda"), "capturable": device.type == "cuda"}
 
 
 def on_cpu(tensor: torch.Tensor) -> torch.Tensor:

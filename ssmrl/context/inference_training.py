@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
+from ssmrl.context.graph import Captured, Function, Graphs
 from ssmrl.context.inference import TaskInference, inference_loss, surprise
 from ssmrl.context.prediction import (
     adaptation_steps,
@@ -14,6 +15,7 @@ from ssmrl.context.prediction import (
     prediction_loss,
     prediction_targets,
 )
+from ssmrl.device import CPU, adam_options
 from ssmrl.meta.maml import MetaMAML
 from ssmrl.meta.masks import masked_mean
 
@@ -29,9 +31,12 @@ class InferenceTraining:
     Args:
         inference: Is changed in place.
         config: Of context-sac.
+        device: Where the model is.
+        graphs: How updates without gradient steps inside an episode are captured, if they are.
 
     Attributes:
         optimizer: Adam over the model's parameters.
+        captured: The update that is replayed, if one is.
 
     Raises:
         ValueError: If gradient steps are asked for, and there is no room for them.
@@ -40,7 +45,13 @@ class InferenceTraining:
         Finn et al. 2017, "Model-Agnostic Meta-Learning", algorithm 1.
     """
 
-    def __init__(self, inference: TaskInference, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        inference: TaskInference,
+        config: TrainConfig,
+        device: torch.device = CPU,
+        graphs: Graphs | None = None,
+    ) -> None:
         meta = config.meta
         self._inference, self._config = inference, config
         self._parameters = list(inference.parameters())
@@ -50,7 +61,13 @@ class InferenceTraining:
             self._maml = MetaMAML(inference.model, meta.inner_lr, meta.outer_lr, meta.first_order)
             self.optimizer = self._maml.optimizer
         else:
-            self.optimizer = torch.optim.Adam(self._parameters, meta.outer_lr, fused=True)
+            options = adam_options(device)
+            self.optimizer = torch.optim.Adam(self._parameters, meta.outer_lr, **options)
+        self._once: Function = self.plain_update
+        self.captured: Captured | None = None
+        if graphs is not None and self._maml is None:
+            name = "the update of the inference model"
+            self._once = self.captured = Captured(self.plain_update, graphs, name)
 
     def update(
         self,
@@ -79,15 +96,29 @@ class InferenceTraining:
         loss = error = torch.zeros(())
         for _ in range(num_updates):
             chosen = torch.randint(len(inputs), (size,), generator=generator).to(inputs.device)
-            wanted = code[chosen].unsqueeze(1)
-            estimate = self._inference.scan(inputs[chosen])
-            loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
-            gradients = torch.autograd.grad(loss, self._parameters)
-            for parameter, gradient in zip(self._parameters, gradients, strict=True):
-                parameter.grad = gradient
-            self.optimizer.step()
-            error = (estimate.mean - wanted).detach().abs().mean()
-        return {"inference_loss": float(loss.detach()), "inference_error": float(error)}
+            loss, error = self._once(inputs[chosen], code[chosen])
+        return {"inference_loss": float(loss), "inference_error": float(error)}
+
+    def plain_update(
+        self, lanes: Float[Tensor, "M T I"], code: Float[Tensor, "M Z"]
+    ) -> tuple[Tensor, Tensor]:
+        """One update without gradient steps inside an episode; reads no tensor's value.
+
+        Args:
+            lanes: Inputs of whole meta-episodes.
+            code: Of their hidden variables.
+
+        Returns:
+            Loss and mean absolute error before it, scalars.
+        """
+        wanted = code.unsqueeze(1)
+        estimate = self._inference.scan(lanes)
+        loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
+        gradients = torch.autograd.grad(loss, self._parameters)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        return loss.detach(), (estimate.mean - wanted).detach().abs().mean()
 
     def _adapting(
         self,

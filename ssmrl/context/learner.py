@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from torch.nn import functional
 from ssmrl.checkpoint import CheckpointError, read_tensors, write_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.context.by_memory import NETWORKS, PLAYED
+from ssmrl.context.graph import Captured, Graphs, graphs_of
 from ssmrl.context.inference import inference_inputs, with_rewards
 from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.replay import Replay, Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
-from ssmrl.device import CPU, on_cpu
+from ssmrl.device import CPU, adam_options, on_cpu
 from ssmrl.envs.families import get_family
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.diverged import DivergedError
@@ -32,6 +33,7 @@ from ssmrl.types import Params
 
 MAX_TEMPERATURE = 100.0
 _GATHERED = 16  # updates whose batches are gathered together: enough to spare calls, not the cache
+_COST_OF_ONE = 10  # of an update on its own, in units of a graph's start: what a remainder costs
 
 
 class ContextLearner(Learner):
@@ -45,6 +47,12 @@ class ContextLearner(Learner):
         networks: Trained in place; fresh ones if left out.
         device: Where networks and replay are. Random numbers are drawn on the CPU, so that they
             are the same everywhere.
+        graphs_of: How a device captures updates, if it does.
+
+    Attributes:
+        networks: All that learns.
+        replay: What was played.
+        captured: The updates that are replayed, by name; none where nothing is captured.
 
     Raises:
         ValueError: If the family's hidden variable cannot be inferred, or the replay is too small.
@@ -57,6 +65,7 @@ class ContextLearner(Learner):
         config: TrainConfig,
         networks: ContextNetworks | None = None,
         device: torch.device = CPU,
+        graphs_of: Callable[[torch.device], Graphs | None] = graphs_of,
     ) -> None:
         meta = config.meta
         self._config, self._code = config, hidden_code(config)
@@ -64,8 +73,15 @@ class ContextLearner(Learner):
         self._device = device
         self.networks = (networks or ContextNetworks(config, *env_shape(config.env))).to(device)
         self.replay = Replay(config, device)
-        self._sac = SoftActorCritic(self.networks, meta)
-        self._training = InferenceTraining(self.networks.inference, config)
+        self._sac = SoftActorCritic(self.networks, meta, **adam_options(device))
+        graphs = graphs_of(device)
+        self._training = InferenceTraining(self.networks.inference, config, device, graphs)
+        self.captured: dict[str, Captured] = {}
+        if graphs is not None:
+            name = "the updates of actor and critics"
+            self.captured["actor_critic"] = Captured(self._whole_turns, graphs, name)
+        if self._training.captured is not None:
+            self.captured["inference"] = self._training.captured
         self._optimizers = self._sac.optimizers | {"inference": self._training.optimizer}
         self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
@@ -143,6 +159,8 @@ class ContextLearner(Learner):
         )
         for name, optimizer in self._optimizers.items():
             load_optimizer_tensors(f"optimizer.{name}", optimizer, tensors)
+        for captured in self.captured.values():
+            captured.forget()  # the moments are other tensors now
         self.iteration = iteration
 
     def save_experience(self, folder: Path) -> None:
@@ -213,19 +231,15 @@ class ContextLearner(Learner):
         others = others.to(self._device)
         parameters = others.float().unflatten(0, (num_updates, num_other))
         codes = self._code.encode(others).float().unflatten(0, (num_updates, num_other))
-        losses: Losses | None = None
-        for start in range(0, num_updates, _GATHERED):
-            part = slice(start, start + _GATHERED)
-            batches = self.batches(places[part], parameters[part], codes[part])
-            noise = torch.randn(
-                len(places[part]), 2, meta.batch_size, networks.action_dim, generator=generator
-            ).to(self._device)
-            for offset in range(len(noise)):
-                found = self._sac.update(
-                    Batch(*(leaf[offset] for leaf in batches)),
-                    noise[offset],
-                    moves_actor=(start + offset + 1) % meta.actor_every == 0,
-                )
+        drawn = (places, parameters, codes)
+        if "actor_critic" in self.captured:
+            losses = self._replayed_updates(*drawn, generator)
+        else:
+            losses = None
+            for start in range(0, num_updates, _GATHERED):
+                part = [value[start : start + _GATHERED] for value in drawn]
+                part.append(self._noise(len(part[0]), generator).to(self._device))
+                found = self.updates(*part, start=start)
                 losses = losses if found is None else found
         return {
             "temperature": float(networks.log_temperature.detach().exp()),
@@ -238,6 +252,60 @@ class ContextLearner(Learner):
                 }
             ),
         }
+
+    def _noise(self, num_updates: int, generator: torch.Generator) -> Tensor:
+        """For the actions of some updates, ``(U, 2, M, A)``, on the CPU."""
+        shape = (2, self._config.meta.batch_size, self.networks.action_dim)
+        return torch.randn(num_updates, *shape, generator=generator)
+
+    def _replayed_updates(
+        self, places: Tensor, parameters: Tensor, codes: Tensor, generator: torch.Generator
+    ) -> Losses | None:
+        """As many at once as are captured, and what remains one after another."""
+        # Drawn in the same parts as elsewhere: a generator's numbers depend on them.
+        parts = [self._noise(len(part), generator) for part in places.split(_GATHERED)]
+        drawn = (places, parameters, codes, torch.cat(parts).to(self._device))
+        length = cycle_length(len(places), self._config.meta.actor_every, _GATHERED)
+        losses: Losses | None = None
+        for start in range(0, len(places), length):
+            part = [value[start : start + length] for value in drawn]
+            if len(part[0]) == length:
+                losses = Losses(*self.captured["actor_critic"](*part))
+            else:
+                found = self.updates(*part)
+                losses = losses if found is None else found
+        return losses
+
+    def _whole_turns(self, *drawn: Tensor) -> Losses:
+        losses = self.updates(*drawn)
+        assert losses is not None, "a graph holds whole turns of the actor"
+        return losses
+
+    def updates(
+        self, places: Tensor, parameters: Tensor, codes: Tensor, noise: Tensor, *, start: int = 0
+    ) -> Losses | None:
+        """Updates one after another; reads no tensor's value.
+
+        Args:
+            places: Which transitions, ``(U, M)``.
+            parameters: Hidden variables of the other tasks, ``(U, L, P)``.
+            codes: Theirs, ``(U, L, Z)``.
+            noise: Standard normal numbers, ``(U, 2, M, A)``.
+            start: Updates of the iteration before these.
+
+        Returns:
+            Of the last one that moved the actor, if one did.
+        """
+        batches = self.batches(places, parameters, codes)
+        losses: Losses | None = None
+        for offset in range(len(noise)):
+            found = self._sac.update(
+                Batch(*(leaf[offset] for leaf in batches)),
+                noise[offset],
+                moves_actor=(start + offset + 1) % self._config.meta.actor_every == 0,
+            )
+            losses = losses if found is None else found
+        return losses
 
     def batches(self, places: Tensor, parameters: Tensor, codes: Tensor) -> Batch:
         """Transitions for some updates, the first of each batch paid by other tasks.
@@ -279,6 +347,22 @@ class ContextLearner(Learner):
                 f"the temperature must stay below {MAX_TEMPERATURE:g}, but ran away to "
                 f"{statistics['temperature']:.3g} {after}; lower `meta.learning_rate`"
             )
+
+
+def cycle_length(num_updates: int, actor_every: int, most: int) -> int:
+    """How many updates one graph holds: whole turns of the actor, with little that remains.
+
+    Args:
+        num_updates: Of an iteration.
+        actor_every: Updates of a turn.
+        most: That one graph should hold; a turn is held whole in any case.
+
+    Example:
+        >>> cycle_length(200, 2, 16), cycle_length(202, 2, 16), cycle_length(200, 30, 16)
+        (10, 10, 30)
+    """
+    lengths = range(actor_every, max(most, actor_every) + 1, actor_every)
+    return min(lengths, key=lambda n: num_updates // n + _COST_OF_ONE * (num_updates % n))
 
 
 def _segment(folder: Path, number: int) -> Path:

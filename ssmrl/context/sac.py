@@ -132,6 +132,7 @@ class SoftActorCritic:
         networks: Trained in place.
         settings: Step size, discount, rates.
         fused: Whether an optimiser's step is one kernel, which not every device has.
+        capturable: Whether an optimiser's step can be part of a CUDA graph.
 
     References:
         Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", algorithm 1; Fujimoto
@@ -140,16 +141,24 @@ class SoftActorCritic:
     """
 
     def __init__(
-        self, networks: ContextNetworks, settings: ContextSettings, *, fused: bool = True
+        self,
+        networks: ContextNetworks,
+        settings: ContextSettings,
+        *,
+        fused: bool = True,
+        capturable: bool = False,
     ) -> None:
         self._networks, self._settings = networks, settings
         self._target_entropy = settings.target_entropy * networks.action_dim
-        lr = settings.learning_rate
+        moved = {
+            "critic": [networks.critic.flat],
+            "actor": [networks.actor.flat, networks.log_temperature],
+        }
         self.optimizers = {
-            "critic": torch.optim.Adam([networks.critic.flat], lr, fused=fused),
-            "actor": torch.optim.Adam(
-                [networks.actor.flat, networks.log_temperature], lr, fused=fused
-            ),
+            name: torch.optim.Adam(
+                parameters, settings.learning_rate, fused=fused, capturable=capturable
+            )
+            for name, parameters in moved.items()
         }
 
     @torch.no_grad()

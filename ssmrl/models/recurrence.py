@@ -53,7 +53,7 @@ def recurrence(
         first: Where the previous state is forgotten.
         algorithm: One of ``ALGORITHMS``; by default what is faster for the device and the length.
             A CPU does best with one pass over time, a GPU with ``log2(T)`` passes over all steps
-            at once.
+            at once, in which no tensor's value is read.
 
     Returns:
         ``h_t``, pairs. Differentiable any number of times and under ``vmap``.
@@ -62,8 +62,8 @@ def recurrence(
         ValueError: If the algorithm is unknown.
     """
     if algorithm is None:
-        on_gpu = drive.device.type == "cuda"
-        algorithm = "doubling" if on_gpu and drive.shape[1] > _SHORT else "loop"
+        on_cpu = drive.device.type == "cpu"
+        algorithm = "loop" if on_cpu or drive.shape[1] <= _SHORT else "doubling"
     if algorithm not in ALGORITHMS:
         raise ValueError(f"`algorithm` must be one of {list(ALGORITHMS)}, but got {algorithm!r}")
     keep = (~first).to(drive.dtype)
