@@ -265,7 +265,7 @@ class ContextLearner(Learner):
         # Drawn in the same parts as elsewhere: a generator's numbers depend on them.
         parts = [self._noise(len(part), generator) for part in places.split(_GATHERED)]
         drawn = (places, parameters, codes, torch.cat(parts).to(self._device))
-        length = cycle_length(len(places), self._config.meta.actor_every, _GATHERED)
+        length = cycle_length(len(places), self._config.meta.actor_every)
         losses: Losses | None = None
         for start in range(0, len(places), length):
             part = [value[start : start + length] for value in drawn]
@@ -349,7 +349,7 @@ class ContextLearner(Learner):
             )
 
 
-def cycle_length(num_updates: int, actor_every: int, most: int) -> int:
+def cycle_length(num_updates: int, actor_every: int, most: int = _GATHERED) -> int:
     """How many updates one graph holds: whole turns of the actor, with little that remains.
 
     Args:

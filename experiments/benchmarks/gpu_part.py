@@ -1,0 +1,124 @@
+"""One part of the script for a GPU, in a process of its own that tells each row as it comes.
+
+``python -m experiments.benchmarks.gpu_part`` is what ``gpu`` starts; it is no command for people.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from experiments.benchmarks.gpu_rows import Row
+
+PREFIX = "gpu-row "
+"""How a line of the output begins that carries a row; a line without it is another's."""
+
+MODULES = {
+    "check": "experiments.benchmarks.gpu_check",
+    "updates": "experiments.benchmarks.gpu_updates",
+    "ant-vel": "experiments.benchmarks.gpu_learning",
+    "halfcheetah-vel": "experiments.benchmarks.gpu_learning",
+    "shares": "experiments.benchmarks.gpu_shares",
+    "promp": "experiments.benchmarks.gpu_promp",
+}
+"""In order of worth; each module has ``measure(job, tell)``."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one part is asked to do.
+
+    Attributes:
+        part: One of ``MODULES``.
+        device: Name of a device that is there.
+        quick: Whether only to see that everything works; the numbers are then worthless.
+        share: What it should take at most, from ``started`` [s].
+        started: When its process was started [s since the epoch].
+    """
+
+    part: str
+    device: str
+    quick: bool
+    share: float
+    started: float
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether the goals apply, which are those of a GPU and of full sizes."""
+        return not self.quick and torch.device(self.device).type == "cuda"
+
+    @property
+    def elapsed(self) -> float:
+        """Since the process was started [s]."""
+        return time.time() - self.started
+
+    @property
+    def left(self) -> float:
+        """Of its share [s]; negative once that is spent."""
+        return self.share - self.elapsed
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+Tell = Callable[[Row], None]
+
+
+def run(job: Job, tell: Tell) -> None:
+    """Measure a part; what goes wrong is a row too, and the traceback goes to the errors' stream.
+
+    Args:
+        job: Which part, and how much of it.
+        tell: Takes each row when it is there.
+    """
+    torch.set_num_threads(1)  # what is left to a CPU beside the device is small
+    device = torch.device(job.device)
+    tell(Row(job.part, "device", note=device_name(device)))
+    try:
+        module: Any = importlib.import_module(MODULES[job.part])
+        module.measure(job, tell)
+    except torch.OutOfMemoryError as error:
+        traceback.print_exc()
+        what = "the device's memory was not enough; lower `meta.batch_size` or give it more room"
+        tell(Row(job.part, what, trouble="failed", note=str(error).partition("\n")[0]))
+    except Exception as error:
+        traceback.print_exc()
+        note = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        tell(Row(job.part, "ended by an error", trouble="failed", note=note))
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself, with the versions that drive it."""
+    versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
+    if device.type != "cuda":
+        return f"{device.type}, {os.cpu_count()} cores, {versions}"
+    about = torch.cuda.get_device_properties(device)
+    return (
+        f"{about.name}, {about.total_memory / 2**30:.0f} GiB, {about.multi_processor_count} "
+        f"multiprocessors, {os.cpu_count()} cores, CUDA {torch.version.cuda}, {versions}"
+    )
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was told; a CPU has when it says so."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    """Do the job that the first argument describes."""
+    job = Job(**json.loads(sys.argv[1]))
+    run(job, lambda row: print(f"{PREFIX}{row.to_json()}", flush=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What the script for a GPU found: rows, their verdicts, and files; it measures nothing."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("part", "what", "value", "unit", "goal", "verdict", "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, or why there is none.
+
+    Attributes:
+        part: Which part of the script it belongs to.
+        what: What was measured, in words that stand alone.
+        value: The number; None if there is none.
+        unit: Its unit.
+        goal: What it is held against, or None.
+        at_most: Whether the goal is an upper limit.
+        must: Whether the script fails if the goal is missed: so it is with what is checked.
+        trouble: What kept it from being measured: ``failed``, ``not run``, ``not built`` or
+            ``not on this device``; empty if nothing did.
+        note: Under which circumstances.
+    """
+
+    part: str
+    what: str
+    value: float | None = None
+    unit: str = ""
+    goal: float | None = None
+    at_most: bool = False
+    must: bool = False
+    trouble: str = ""
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None where there is none. What has no value meets nothing.
+
+        Example:
+            >>> Row("check", "error", 1e-12, goal=1e-10, at_most=True).met
+            True
+        """
+        if self.goal is None or self.trouble:
+            return None
+        if self.value is None:
+            return False
+        return self.value <= self.goal if self.at_most else self.value >= self.goal
+
+    @property
+    def verdict(self) -> str:
+        """``met``, ``missed``, what troubled it, or nothing."""
+        return self.trouble or ("" if self.met is None else "met" if self.met else "missed")
+
+    @property
+    def wanted(self) -> str:
+        """The goal in words."""
+        if self.goal is None:
+            return ""
+        return f"{'<=' if self.at_most else '>='} {self.goal:g}"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the script has to end with exit code 1 for it."""
+        return self.trouble == "failed" or (self.must and self.met is False)
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str) -> "Row":
+        """The inverse of ``to_json``."""
+        return cls(**json.loads(text))
+
+
+class Record:
+    """The rows so far, on the disk each time one is added.
+
+    Args:
+        folder: Where ``gpu.csv`` and ``gpu.json`` go; it is made.
+        about: What all rows share: the device as it was asked for, the limit, the versions.
+
+    Attributes:
+        rows: In the order in which they came.
+        path: Of the CSV; the JSON is beside it.
+
+    Raises:
+        FileExistsError: If either file is there: what was measured is not overwritten.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.rows: list[Row] = []
+        self._about = about
+        self.path, self._json = folder / "gpu.csv", folder / "gpu.json"
+        if there := [str(path) for path in (self.path, self._json) if path.exists()]:
+            raise FileExistsError(
+                f"{' and '.join(there)} must not be there yet; move away what was measured, or "
+                "choose another `--output`"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, row: Row) -> None:
+        """Keep a row, in both files."""
+        self.rows.append(row)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for each in self.rows:
+            value = "" if each.value is None else f"{each.value:.6g}"
+            cells = (value, each.unit, each.wanted, each.verdict, each.note)
+            writer.writerow([each.part, each.what, *cells])
+        replace(self.path, text.getvalue())
+        rows = [dataclasses.asdict(each) | {"verdict": each.verdict} for each in self.rows]
+        replace(self._json, json.dumps(self._about | {"rows": rows}, indent=1) + "\n")
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a whole file so that a reader finds the old one or the new one, never a part.
+
+    What ``tuning.durable`` does, for a machine on which that room cannot be imported.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def table(rows: Sequence[Row], title: str) -> str:
+    """All rows for a terminal, under the device's name."""
+    width = max([len(row.what) for row in rows], default=0)
+    lines, part = [title, f"  {'':<{width}}  {'goal':>10}  {'got':>10}"], ""
+    for row in rows:
+        if row.part != part:
+            part = row.part
+            lines.append(part)
+        got = "" if row.value is None else number(row.value)
+        text = f"  {row.what:<{width}}  {row.wanted:>10}  {got:>10} {row.unit:<12}"
+        lines.append(f"{text} {row.verdict:<7} {row.note}".rstrip())
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """A number for a terminal.
+
+    Example:
+        >>> number(12345.6), number(0.00012345), number(-30.04)
+        ('12,346', '0.000123', '-30')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,74 @@
+"""Where the time and the device's memory of context-sac go; not how well it learns."""
+
+import resource
+import statistics
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from experiments.benchmarks.gpu_check import context_config
+from experiments.benchmarks.gpu_part import Job, Tell, synchronise
+from experiments.benchmarks.gpu_rows import Row
+from ssmrl.run import LocalEngine
+
+TASKS = ("ant-vel", "halfcheetah-vel")
+
+
+def measure(job: Job, tell: Tell) -> None:
+    """Shares of an iteration, by task.
+
+    Args:
+        job: Where, and how much.
+        tell: Takes each row.
+    """
+    for task in TASKS:
+        _shares(job, tell, task)
+
+
+def _shares(job: Job, tell: Tell, task: str) -> None:
+    device = torch.device(job.device)
+    engine = LocalEngine(context_config(task, quick=job.quick), device=device)
+    warm, num = (2, 2) if job.quick else (4, 10)
+    for _ in range(warm):
+        engine.iterate()
+    found = [engine.iterate() for _ in range(num)]
+    sample = statistics.median(each.sample_seconds for each in found)
+    update = statistics.median(each.update_seconds for each in found)
+    whole = sample + update
+    note = f"{engine.learner.env_steps_per_iteration} env steps, {update:.3g} s of learning"
+    tell(Row(job.part, f"{task}: an iteration", whole, "s", note=note))
+    what = f"{task}: share of time in which the learner waits for play"
+    note = "physics and acting, on the CPU; nothing is learnt beside it"
+    tell(Row(job.part, what, sample / whole, note=note))
+    what = f"{task}: share of time in which the device computes"
+    if device.type == "cuda":
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            engine.iterate()
+            synchronise(device)
+        events = profiler.events()
+        assert events is not None
+        on_device = [each.time_range for each in events if each.device_type.name == "CUDA"]
+        busy = covered([(each.start, each.end) for each in on_device]) * 1e-6
+        note = f"{busy:.3g} s of kernels and copies in an iteration"
+        tell(Row(job.part, what, busy / whole, note=note))
+        memory, what = torch.cuda.max_memory_reserved(device), f"{task}: the device's memory"
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        tell(Row(job.part, what, trouble="not on this device", note="a CPU does all of it"))
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        what = f"{task}: the process's memory"
+    tell(Row(job.part, what, memory / 2**20, "MiB", note="at most, since the start of the part"))
+
+
+def covered(intervals: list[tuple[float, float]]) -> float:
+    """How long at least one of them lasts.
+
+    Example:
+        >>> covered([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.7)])
+        4.0
+    """
+    total, end = 0.0, -float("inf")
+    for start, stop in sorted(intervals):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total

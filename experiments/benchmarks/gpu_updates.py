@@ -1,0 +1,303 @@
+"""Updates per second on a device, one after another and replayed, beside their floors."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.benchmarks.gpu_check import context_config
+from experiments.benchmarks.gpu_part import Job, Tell, synchronise
+from experiments.benchmarks.gpu_rows import Row
+from ssmrl.config import TrainConfig
+from ssmrl.context.graph import NUM_REHEARSALS, Captured, graphs_of
+from ssmrl.context.inference_training import InferenceTraining
+from ssmrl.context.learner import ContextLearner, cycle_length
+from ssmrl.context.networks import ContextNetworks, hidden_code
+from ssmrl.rollout.assignment import train_assignment
+from ssmrl.rollout.play import LocalCollector, Mode, Play
+from ssmrl.types import Params, Trajectory
+
+TASK = "ant-vel"
+RECIPES = {"recipe": {"meta.num_lanes": 32, "meta.batch_size": 256}, "defaults": {}}
+"""Settings by name; the first is that of the goal."""
+
+UPDATES_PER_SECOND = 5000.0
+
+
+def measure(job: Job, tell: Tell) -> None:
+    """Rates and floors of each setting, then an iteration's learning as a whole.
+
+    Args:
+        job: Where, and how much.
+        tell: Takes each row.
+    """
+    device = torch.device(job.device)
+    bandwidth = copy_bandwidth(device, 2**22 if job.quick else 2**28)
+    tell(Row(job.part, "copies, read and written", bandwidth / 1e9, "GB/s"))
+    launch = launch_seconds(device)
+    what = "one tiny operator in a graph" if device.type == "cuda" else "one tiny operator"
+    tell(Row(job.part, what, launch * 1e6, "us"))
+    for name, knobs in RECIPES.items():
+        config = context_config(TASK, quick=job.quick, **({} if job.quick else knobs))
+        experience = random_play(config)
+        goal = UPDATES_PER_SECOND if name == "recipe" and job.has_goals else None
+        _rates(job, tell, name, config, experience, goal)
+        _floors(job, tell, name, config, experience, bandwidth, launch)
+    _inference(job, tell, config)
+    _whole(job, tell, config, experience)
+
+
+def _rates(
+    job: Job,
+    tell: Tell,
+    name: str,
+    config: TrainConfig,
+    experience: list[Trajectory],
+    goal: float | None,
+) -> None:
+    """Updates of actor and critics, with what they take from the replay."""
+    drawn, learner = _prepared(config, experience, torch.device(job.device))
+    note = f"batches of {config.meta.batch_size}, {len(drawn[0])} updates a call"
+    captured = learner.captured.get("actor_critic")
+    what = f"{name}: updates, replayed"
+    tell(_replayed(job, what, captured, drawn, len(drawn[0]), goal, note))
+    seconds = seconds_of(partial(learner.updates, *drawn), job)
+    what = f"{name}: updates, one after another"
+    tell(Row(job.part, what, len(drawn[0]) / seconds, "updates/s", note=note))
+
+
+def _replayed(
+    job: Job,
+    what: str,
+    captured: Captured | None,
+    arguments: tuple[Tensor, ...],
+    num_updates: int,
+    goal: float | None,
+    note: str,
+) -> Row:
+    """The rate of what a device captures; it fails where a graph was asked for and not replayed."""
+    if captured is None:
+        why = "nothing is captured on it"
+        return Row(job.part, what, trouble="not on this device", note=why)
+    for _ in range(NUM_REHEARSALS + 1):
+        captured(*arguments)
+    if not captured.num_replays:
+        return Row(job.part, what, trouble="failed", note="its graph was not replayed")
+    seconds = seconds_of(partial(captured, *arguments), job)
+    return Row(job.part, what, num_updates / seconds, "updates/s", goal=goal, note=note)
+
+
+def _floors(
+    job: Job,
+    tell: Tell,
+    name: str,
+    config: TrainConfig,
+    experience: list[Trajectory],
+    bandwidth: float,
+    launch: float,
+) -> None:
+    """What an update cannot be faster than, three ways [us]."""
+    device = torch.device(job.device)
+    drawn, learner = _prepared(config, experience, device)
+    num_updates, update = len(drawn[0]), partial(learner.updates, *drawn)
+    moved = bytes_moved(config, learner.networks)
+    note = f"{moved / 1e6:.2f} MB, everything read once and written once"
+    tell(Row(job.part, f"{name}: floor of the bytes", moved / bandwidth * 1e6, "us", note=note))
+    num_launches, kind = count_launches(update, device)
+    num_launches /= num_updates
+    note = f"{num_launches:.1f} {kind} an update"
+    what = f"{name}: floor of the launches"
+    tell(Row(job.part, what, num_launches * launch * 1e6, "us", note=note))
+    with FlopCounterMode(display=False) as counter:
+        update()
+    flops = counter.get_total_flops() / num_updates
+    size = (2, config.meta.batch_size, config.meta.critic_hidden_dim)
+    rate = product_rate(device, *size)
+    note = f"{flops / 1e6:.0f} MFLOP at {rate / 1e9:,.0f} GFLOP/s, float32"
+    tell(Row(job.part, f"{name}: floor of the products", flops / rate * 1e6, "us", note=note))
+
+
+def _inference(job: Job, tell: Tell, config: TrainConfig) -> None:
+    """Updates of the inference model."""
+    device, networks = torch.device(job.device), _networks(config)
+    networks = networks.to(device)
+    meta, steps = config.meta, config.meta.episodes_per_task * config.env.horizon
+    inputs = networks.observation_dim + networks.action_dim + 2
+    lanes = torch.randn(meta.inference_batch, steps, inputs, device=device)
+    code = torch.rand(meta.inference_batch, networks.code_dim, device=device)
+    training = InferenceTraining(networks.inference, config, device, graphs_of(device))
+    note = f"{meta.inference_batch} lanes of {steps} env steps"
+    what = "updates of the inference model, replayed"
+    tell(_replayed(job, what, training.captured, (lanes, code), 1, None, note))
+    seconds = seconds_of(partial(training.plain_update, lanes, code), job)
+    what = "updates of the inference model, one after another"
+    tell(Row(job.part, what, 1.0 / seconds, "updates/s", note=note))
+
+
+def _whole(job: Job, tell: Tell, config: TrainConfig, experience: list[Trajectory]) -> None:
+    """An iteration's learning as it is: random numbers, inference model and all."""
+    learner = ContextLearner(config, device=torch.device(job.device))
+    seconds = []
+    for _ in range(2 if job.quick else 6):
+        seconds.append(learner.iterate(partial(_again, experience)).update_seconds)
+    num_updates = round(config.meta.updates_per_env_step * learner.env_steps_per_iteration)
+    last = statistics.median(seconds[len(seconds) // 2 :])
+    what = "updates, all of an iteration's learning counted"
+    note = f"{num_updates} updates in {last:.3g} s, the inference model's included"
+    tell(Row(job.part, what, num_updates / last, "updates/s", note=note))
+
+
+def random_play(config: TrainConfig) -> list[Trajectory]:
+    """What an iteration plays at random."""
+    assignment = train_assignment(config, 0, config.meta.num_lanes)
+    play = Play(assignment, 1, config.meta.episodes_per_task, Mode.RANDOM)
+    return LocalCollector(config)(ContextLearner(config).params(), play)
+
+
+def _again(experience: list[Trajectory], params: Params, play: Play) -> list[Trajectory]:
+    return experience
+
+
+def _networks(config: TrainConfig) -> ContextNetworks:
+    return ContextLearner(config).networks
+
+
+def _prepared(
+    config: TrainConfig, experience: list[Trajectory], device: torch.device
+) -> tuple[tuple[Tensor, ...], ContextLearner]:
+    """A learner with a replay, and the arguments of as many updates as one graph holds."""
+    learner, code = ContextLearner(config, device=device), hidden_code(config)
+    tasks = train_assignment(config, 0, config.meta.num_lanes).tasks
+    parameters = np.array([task.parameters for task in tasks])
+    learner.replay.add(experience, torch.from_numpy(code.encode(parameters)).float())
+    learner.networks.set_statistics(learner.replay.observations())
+    meta, generator = config.meta, torch.Generator().manual_seed(0)
+    num_updates = cycle_length(
+        round(meta.updates_per_env_step * learner.env_steps_per_iteration), meta.actor_every
+    )
+    size, num_other = meta.batch_size, round(meta.relabelled * meta.batch_size)
+    places = torch.randint(learner.replay.num_env_steps, (num_updates, size), generator=generator)
+    others = torch.from_numpy(parameters[np.arange(num_updates * num_other) % len(parameters)])
+    others = others.unflatten(0, (num_updates, num_other))
+    noise = torch.randn(num_updates, 2, size, learner.networks.action_dim, generator=generator)
+    drawn = (places, others.float(), code.encode(others).float(), noise)
+    return tuple(value.to(device) for value in drawn), learner
+
+
+# ----------------------------------------------------------------------------------- the floors
+
+
+def bytes_moved(config: TrainConfig, networks: ContextNetworks) -> float:
+    """The fewest bytes that an update can move: all it needs read once, all it changes written.
+
+    Of each network that moves these are its weights and Adam's two moments. What lies between the
+    layers is left out, so the floor is never flattering.
+
+    Args:
+        config: Batch, and how often the actor moves.
+        networks: Their sizes.
+
+    Returns:
+        Mean over the updates [bytes].
+    """
+    size, turn = config.meta.batch_size, config.meta.actor_every
+    row = 2 * networks.observation_dim + networks.action_dim + 2 + networks.code_dim
+    critics = 2 * 4 * networks.critic.flat.numel()  # weights, moments and targets, both ways
+    actor = 2 * 4 * networks.actor.flat.numel()  # weights, moments and average, both ways
+    noise = size * networks.action_dim
+    batch = size * row + noise
+    acts = networks.actor.flat.numel()  # for the target, where it does not move
+    per_update: float = critics + batch + (actor + noise + (turn - 1) * acts) / turn
+    return 4.0 * per_update
+
+
+def copy_bandwidth(device: torch.device, num_bytes: int) -> float:
+    """What a copy between two places of the device's memory reads and writes [bytes/s]."""
+    source = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = _median_seconds(partial(target.copy_, source), device, 10)
+    return 2.0 * num_bytes / seconds
+
+
+def launch_seconds(device: torch.device, num_launches: int = 1000) -> float:
+    """What an operator takes that has nothing to do, in a graph where there are graphs [s]."""
+    value = torch.zeros((), device=device)
+
+    def many() -> None:
+        for _ in range(num_launches):
+            value.add_(1.0)
+
+    return _median_seconds(_in_a_graph(many, device), device, 5) / num_launches
+
+
+def product_rate(device: torch.device, num: int, height: int, width: int) -> float:
+    """Of an update's own matrix products, in a graph where there are graphs [FLOP/s]."""
+    left = torch.randn(num, height, width, device=device)
+    right = torch.randn(num, width, width, device=device)
+
+    def many() -> None:
+        for _ in range(100):
+            torch.bmm(left, right)
+
+    seconds = _median_seconds(_in_a_graph(many, device), device, 5)
+    return 100 * 2.0 * num * height * width * width / seconds
+
+
+def _in_a_graph(work: Callable[[], None], device: torch.device) -> Callable[[], object]:
+    graphs = graphs_of(device)
+    if graphs is None:
+        return work
+
+    def rehearsed() -> tuple[Tensor, ...]:
+        work()
+        return ()
+
+    graphs.rehearse(rehearsed)
+    return graphs.capture(work)
+
+
+def count_launches(work: Callable[[], object], device: torch.device) -> tuple[float, str]:
+    """How many kernels, copies and fills a call starts, and what was counted.
+
+    A CPU launches nothing: there the operators are counted that call no other one.
+    """
+    work()
+    synchronise(device)
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as profiler:
+        work()
+        synchronise(device)
+    events = profiler.events()
+    assert events is not None
+    if device.type == "cuda":
+        return float(sum(each.device_type.name == "CUDA" for each in events)), "launches"
+    operators = [each for each in events if each.name.startswith("aten::")]
+    return float(sum(not each.cpu_children for each in operators)), "operators"
+
+
+def seconds_of(work: Callable[[], object], job: Job) -> float:
+    """Median duration of a call, of as many as fit into a second [s]."""
+    device = torch.device(job.device)
+    once = _median_seconds(work, device, 1)
+    most = 3 if job.quick else 100
+    return _median_seconds(work, device, max(3, min(most, int(1.0 / once))))
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    seconds = []
+    work()
+    for _ in range(repeats):
+        synchronise(device)
+        started = time.perf_counter()
+        work()
+        synchronise(device)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
