@@ -99,6 +99,7 @@ def test_best_holds_what_acting_needs_and_no_more(
     names = set(kept.tensors)
     assert {name.split(".")[1] for name in names} == {
         "actor",
+        "average",
         "inference",
         "center",
         "inverse_scale",
