@@ -50,16 +50,19 @@ def checked_device(name: str) -> torch.device:
     return device
 
 
-def adam_options(device: torch.device) -> AdamOptions:
+def adam_options(device: torch.device, *, captured: bool = False) -> AdamOptions:
     """What Adam is told of the device on which its parameters are.
 
-    A step is one kernel where there is one, and can be part of a graph on CUDA.
+    Args:
+        device: A step is one kernel where there is such a one.
+        captured: Whether steps are captured; only on CUDA need Adam know.
 
     Example:
-        >>> adam_options(CPU)
+        >>> adam_options(CPU, captured=True)
         {'fused': True, 'capturable': False}
     """
-    return {"fused": device.type in ("cpu", "cuda"), "capturable": device.type == "cuda"}
+    on_cuda = device.type == "cuda"
+    return {"fused": on_cuda or device.type == "cpu", "capturable": on_cuda and captured}
 
 
 def on_cpu(tensor: torch.Tensor) -> torch.Tensor:

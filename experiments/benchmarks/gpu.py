@@ -26,7 +26,7 @@ QUICK_RESULTS = Path("runs/gpu-quick")
 
 WEIGHTS = {
     "check": 1.0,
-    "updates": 1.5,
+    "updates": 2.5,
     "ant-vel": 3.0,
     "halfcheetah-vel": 2.0,
     "shares": 1.0,

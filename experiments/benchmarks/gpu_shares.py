@@ -42,7 +42,7 @@ def _shares(job: Job, tell: Tell, task: str) -> None:
     tell(Row(job.part, what, sample / whole, note=note))
     what = f"{task}: share of time in which the device computes"
     if device.type == "cuda":
-        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
             engine.iterate()
             synchronise(device)
         events = profiler.events()

@@ -8,10 +8,17 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.benchmarks.gpu_check import context_config
+from experiments.benchmarks.gpu_floors import (
+    bytes_moved,
+    copy_bandwidth,
+    count_launches,
+    launch_seconds,
+    median_seconds,
+    product_rate,
+)
 from experiments.benchmarks.gpu_part import Job, Tell, synchronise
 from experiments.benchmarks.gpu_rows import Row
 from ssmrl.config import TrainConfig
@@ -51,6 +58,54 @@ def measure(job: Job, tell: Tell) -> None:
         _floors(job, tell, name, config, experience, bandwidth, launch)
     _inference(job, tell, config)
     _whole(job, tell, config, experience)
+    name = next(iter(RECIPES))
+    config = context_config(TASK, quick=job.quick, **({} if job.quick else RECIPES[name]))
+    tell(compiled_row(job, f"{name}: updates, compiled and replayed", config))
+
+
+def compiled_row(job: Job, what: str, config: TrainConfig) -> Row:
+    """The rate of updates that ``torch.compile`` has made fewer kernels of, in a graph.
+
+    A learner does not compile, for that takes longer than the updates of a short run: this row says
+    what it would gain.
+
+    Args:
+        job: Where.
+        what: Name of the row.
+        config: Of context-sac.
+    """
+    device = torch.device(job.device)
+    graphs, turn = graphs_of(device), config.meta.actor_every
+    if graphs is None:
+        why = "nothing is captured on it"
+        return Row(job.part, what, trouble="not on this device", note=why)
+    drawn, learner = _prepared(config, random_play(config), device)
+    compiled = torch.compile(learner.updates)
+    started = time.perf_counter()
+    compiled(*(value[:turn] for value in drawn))
+    synchronise(device)
+    note = f"{time.perf_counter() - started:.0f} s to compile"
+    captured = Captured(partial(in_turns, compiled, turn), graphs, "the compiled updates")
+    return _replayed(job, what, captured, drawn, len(drawn[0]), None, note)
+
+
+def in_turns(
+    updates: Callable[..., tuple[Tensor, ...] | None], turn: int, *drawn: Tensor
+) -> tuple[Tensor, ...]:
+    """Updates a turn of the actor at a time, so that only one turn need be compiled.
+
+    Args:
+        updates: Makes the updates of a turn.
+        turn: How many these are.
+        drawn: Arguments for whole turns, each with the updates first.
+
+    Returns:
+        What the last turn gives.
+    """
+    found: tuple[Tensor, ...] = ()
+    for part in zip(*(value.split(turn) for value in drawn), strict=True):
+        found = updates(*part) or ()
+    return found
 
 
 def _rates(
@@ -190,114 +245,9 @@ def _prepared(
     return tuple(value.to(device) for value in drawn), learner
 
 
-# ----------------------------------------------------------------------------------- the floors
-
-
-def bytes_moved(config: TrainConfig, networks: ContextNetworks) -> float:
-    """The fewest bytes that an update can move: all it needs read once, all it changes written.
-
-    Of each network that moves these are its weights and Adam's two moments. What lies between the
-    layers is left out, so the floor is never flattering.
-
-    Args:
-        config: Batch, and how often the actor moves.
-        networks: Their sizes.
-
-    Returns:
-        Mean over the updates [bytes].
-    """
-    size, turn = config.meta.batch_size, config.meta.actor_every
-    row = 2 * networks.observation_dim + networks.action_dim + 2 + networks.code_dim
-    critics = 2 * 4 * networks.critic.flat.numel()  # weights, moments and targets, both ways
-    actor = 2 * 4 * networks.actor.flat.numel()  # weights, moments and average, both ways
-    noise = size * networks.action_dim
-    batch = size * row + noise
-    acts = networks.actor.flat.numel()  # for the target, where it does not move
-    per_update: float = critics + batch + (actor + noise + (turn - 1) * acts) / turn
-    return 4.0 * per_update
-
-
-def copy_bandwidth(device: torch.device, num_bytes: int) -> float:
-    """What a copy between two places of the device's memory reads and writes [bytes/s]."""
-    source = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    seconds = _median_seconds(partial(target.copy_, source), device, 10)
-    return 2.0 * num_bytes / seconds
-
-
-def launch_seconds(device: torch.device, num_launches: int = 1000) -> float:
-    """What an operator takes that has nothing to do, in a graph where there are graphs [s]."""
-    value = torch.zeros((), device=device)
-
-    def many() -> None:
-        for _ in range(num_launches):
-            value.add_(1.0)
-
-    return _median_seconds(_in_a_graph(many, device), device, 5) / num_launches
-
-
-def product_rate(device: torch.device, num: int, height: int, width: int) -> float:
-    """Of an update's own matrix products, in a graph where there are graphs [FLOP/s]."""
-    left = torch.randn(num, height, width, device=device)
-    right = torch.randn(num, width, width, device=device)
-
-    def many() -> None:
-        for _ in range(100):
-            torch.bmm(left, right)
-
-    seconds = _median_seconds(_in_a_graph(many, device), device, 5)
-    return 100 * 2.0 * num * height * width * width / seconds
-
-
-def _in_a_graph(work: Callable[[], None], device: torch.device) -> Callable[[], object]:
-    graphs = graphs_of(device)
-    if graphs is None:
-        return work
-
-    def rehearsed() -> tuple[Tensor, ...]:
-        work()
-        return ()
-
-    graphs.rehearse(rehearsed)
-    return graphs.capture(work)
-
-
-def count_launches(work: Callable[[], object], device: torch.device) -> tuple[float, str]:
-    """How many kernels, copies and fills a call starts, and what was counted.
-
-    A CPU launches nothing: there the operators are counted that call no other one.
-    """
-    work()
-    synchronise(device)
-    activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as profiler:
-        work()
-        synchronise(device)
-    events = profiler.events()
-    assert events is not None
-    if device.type == "cuda":
-        return float(sum(each.device_type.name == "CUDA" for each in events)), "launches"
-    operators = [each for each in events if each.name.startswith("aten::")]
-    return float(sum(not each.cpu_children for each in operators)), "operators"
-
-
 def seconds_of(work: Callable[[], object], job: Job) -> float:
     """Median duration of a call, of as many as fit into a second [s]."""
     device = torch.device(job.device)
-    once = _median_seconds(work, device, 1)
+    once = median_seconds(work, device, 1)
     most = 3 if job.quick else 100
-    return _median_seconds(work, device, max(3, min(most, int(1.0 / once))))
-
-
-def _median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    seconds = []
-    work()
-    for _ in range(repeats):
-        synchronise(device)
-        started = time.perf_counter()
-        work()
-        synchronise(device)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+    return median_seconds(work, device, max(3, min(most, int(1.0 / once))))

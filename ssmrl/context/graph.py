@@ -54,7 +54,9 @@ class CudaGraphs:
         """Do it on the stream of the captures."""
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            # An optimiser that can be captured warns where it is not; this is only the rehearsal.
+            warnings.filterwarnings("ignore", message=".*capturable=True")
             found = work()
         present.wait_stream(self._stream)
         return found

@@ -61,7 +61,7 @@ class InferenceTraining:
             self._maml = MetaMAML(inference.model, meta.inner_lr, meta.outer_lr, meta.first_order)
             self.optimizer = self._maml.optimizer
         else:
-            options = adam_options(device)
+            options = adam_options(device, captured=graphs is not None)
             self.optimizer = torch.optim.Adam(self._parameters, meta.outer_lr, **options)
         self._once: Function = self.plain_update
         self.captured: Captured | None = None

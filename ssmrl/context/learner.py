@@ -73,8 +73,9 @@ class ContextLearner(Learner):
         self._device = device
         self.networks = (networks or ContextNetworks(config, *env_shape(config.env))).to(device)
         self.replay = Replay(config, device)
-        self._sac = SoftActorCritic(self.networks, meta, **adam_options(device))
         graphs = graphs_of(device)
+        options = adam_options(device, captured=graphs is not None)
+        self._sac = SoftActorCritic(self.networks, meta, **options)
         self._training = InferenceTraining(self.networks.inference, config, device, graphs)
         self.captured: dict[str, Captured] = {}
         if graphs is not None:

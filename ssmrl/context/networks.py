@@ -144,6 +144,8 @@ class ParallelMLP(nn.Module):
     def _weights(self) -> list[Tensor]:
         """Views of ``flat``, made again where it was moved."""
         flat = self.flat.detach()
+        if torch.compiler.is_compiling():  # which cannot ask where a tensor is
+            return self._split(flat)
         if self._views is None or self._views[0] != flat.data_ptr():
             self._views = flat.data_ptr(), self._split(flat)
         return self._views[1]

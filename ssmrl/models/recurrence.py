@@ -31,10 +31,8 @@ def multiply(x: Float[Tensor, "*#batch S"], y: Float[Tensor, "*#batch S"]) -> Te
 
 
 def conjugate(x: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
-    """Complex conjugate of a tensor of pairs."""
-    signs = torch.tensor([1.0, -1.0], dtype=x.dtype, device=x.device)
-    conjugated: Tensor = (x.unflatten(-1, (-1, 2)) * signs).flatten(-2)
-    return conjugated
+    """Complex conjugate of a tensor of pairs, without a number from the host."""
+    return torch.stack([x[..., 0::2], -x[..., 1::2]], dim=-1).flatten(-2)
 
 
 def recurrence(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from click.testing import Result
 from torch import Tensor
 from typer.testing import CliRunner
 
-from experiments.benchmarks import gpu, gpu_check, gpu_part, gpu_updates
+from experiments.benchmarks import gpu, gpu_check, gpu_floors, gpu_part, gpu_updates
 from experiments.benchmarks.gpu_part import MODULES, Job
 from experiments.benchmarks.gpu_rows import COLUMNS, Record, Row, table
 
@@ -44,6 +45,21 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
+TRACE_THE_UPDATES = """
+import torch
+from functools import partial
+from experiments.benchmarks import gpu_check, gpu_updates
+config = gpu_check.context_config("halfcheetah-vel", quick=True)
+experience, found = gpu_updates.random_play(config), []
+for traced in (False, True):
+    drawn, learner = gpu_updates._prepared(config, experience, torch.device("cpu"))
+    updates = torch.compile(learner.updates, backend="aot_eager") if traced else learner.updates
+    losses = gpu_updates.in_turns(updates, 2, *drawn)
+    found.append({"losses": torch.stack(losses)} | learner.tensors())
+print(gpu_check.distance(*found))
+"""
+
+
 class CallsAgain:
     """In place of a device's graphs: makes a call again, or refuses to take it down."""
 
@@ -61,6 +77,20 @@ class CallsAgain:
 
 def run(*flags: str) -> Result:
     return CliRunner().invoke(gpu.app, list(flags))
+
+
+def last_line_of(code: str) -> str:
+    """What a new process prints last."""
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout.splitlines()[-1]
 
 
 # ------------------------------------------------------------------------------------- the script
@@ -86,15 +116,7 @@ def test_a_part_leaves_a_table_and_two_files(tmp_path: Path) -> None:
 
 def test_it_needs_the_engine_alone() -> None:
     """So it runs where Ray and what searches are not installed."""
-    found = subprocess.run(
-        [sys.executable, "-c", IMPORT_THE_SCRIPT],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    loaded = set(json.loads(found.stdout.splitlines()[-1]))
+    loaded = set(json.loads(last_line_of(IMPORT_THE_SCRIPT)))
     assert {"ssmrl.context.learner", "experiments.benchmarks.gpu_promp"} <= loaded
     rooms = {"tuning", "cluster", "agents", "ssmrl_command"}
     libraries = {"ray", "optuna", "pandas", "scipy", "matplotlib", "crewai", "psutil"}
@@ -179,6 +201,26 @@ def test_a_graph_that_is_not_replayed_fails(refuses: bool, monkeypatch: pytest.M
     assert rate.is_failure is refuses
 
 
+def test_updates_a_turn_at_a_time_are_those_of_all_turns_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu_check, "QUICK", TINY)
+    config = gpu_check.context_config("halfcheetah-vel", quick=True)
+    experience, device = gpu_updates.random_play(config), torch.device("cpu")
+    found = []
+    for by_turns in (False, True):
+        drawn, learner = gpu_updates._prepared(config, experience, device)
+        updates = partial(gpu_updates.in_turns, learner.updates, 2) if by_turns else learner.updates
+        found.append({"losses": torch.stack(updates(*drawn))} | learner.tensors())
+    assert gpu_check.distance(*found) == (0.0, "the same bits")
+
+
+@pytest.mark.slow
+def test_the_updates_can_be_compiled() -> None:
+    """As far as that goes without a compiler, and in a process whose shapes nobody checks."""
+    assert last_line_of(TRACE_THE_UPDATES) == "(0.0, 'the same bits')"
+
+
 @pytest.mark.parametrize(
     ("error", "what"),
     [
@@ -227,7 +269,7 @@ def test_the_fewest_bytes_are_those_counted_by_hand(monkeypatch: pytest.MonkeyPa
     transition = 17 + 6 + 1 + 17 + 1 + 1
     moving = 8 * critics + 8 * actor + 8 * transition + 2 * 8 * 6
     still = 8 * critics + actor + 8 * transition + 8 * 6
-    assert gpu_updates.bytes_moved(config, networks) == 4 * (moving + still) / 2
+    assert gpu_floors.bytes_moved(config, networks) == 4 * (moving + still) / 2
 
 
 # --------------------------------------------------------------------------------------- the rows

@@ -8,11 +8,13 @@ none.
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmrl.config import TrainConfig
 from ssmrl.context.graph import NUM_REHEARSALS, Captured, CudaGraphs, Graphs, graphs_of
@@ -144,8 +146,36 @@ def test_a_graph_holds_whole_turns_of_the_actor(num_updates: int, actor_every: i
 # ------------------------------------------------------------------------------- what is captured
 
 
-@pytest.mark.parametrize("task", ["point", "ant-vel", "halfcheetah-dir", "halfcheetah-damping"])
-def test_the_whole_update_reads_no_tensors_value(task: str) -> None:
+class NothingFromElsewhere(TorchDispatchMode):
+    """Refuses numbers that come from the host: that waits, which no graph can hold."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **kwargs or {})
+        values = [*args, *(found if isinstance(found, tuple | list) else [found])]
+        for value in values:
+            assert not isinstance(value, Tensor) or value.is_meta, f"{func} touches the host"
+        return found
+
+
+def refuse_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on; an optimiser's step is left out, for a plain one counts its steps there."""
+
+    def refused(*args: Any, **kwargs: Any) -> Tensor:
+        raise AssertionError("a tensor of the host's numbers")
+
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, refused)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda optimizer: None)
+
+
+@pytest.mark.parametrize(
+    "task", ["point", "ant-vel", "ant-dir-2d", "halfcheetah-dir", "halfcheetah-damping"]
+)
+def test_the_whole_update_reads_no_tensors_value(
+    task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From indices and noise: taking from the replay, paying anew, both networks' steps."""
     config = small_context(task)
     learner = ContextLearner(config, device=META)
@@ -154,26 +184,36 @@ def test_the_whole_update_reads_no_tensors_value(task: str) -> None:
         num_other = 0
     num_parameters = learner._family.train.sample_array(np.random.default_rng(0), 1).shape[1]
     before = learner.networks.actor.flat
-    losses = learner.updates(
+    drawn = (
         torch.empty(4, size, dtype=torch.int64, device=META),
         torch.empty(4, num_other, num_parameters, device=META),
         torch.empty(4, num_other, learner.networks.code_dim, device=META),
         torch.empty(4, 2, size, learner.networks.action_dim, device=META),
     )
+    losses = learner.updates(*drawn)
     assert losses is not None
     assert all(value.is_meta for value in losses)
     assert learner.networks.actor.flat is before, "moved in place"
     for optimizer in learner.optimizers().values():
         assert not optimizer.param_groups[0]["fused"], "a plain one"
+    refuse_the_host(monkeypatch)
+    with NothingFromElsewhere():
+        learner.updates(*drawn)
 
 
 @pytest.mark.parametrize("method", ["ssm", "gru", "transformer", "mlp"])
-def test_the_inference_models_update_reads_no_tensors_value(method: str) -> None:
+def test_the_inference_models_update_reads_no_tensors_value(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = small_context(**{"policy.method": method, "env.horizon": 12})
     networks = ContextLearner(config, device=META).networks
     training = InferenceTraining(networks.inference, config, META)
     lanes = torch.empty(4, 12, networks.observation_dim + networks.action_dim + 2, device=META)
-    found = training.plain_update(lanes, torch.empty(4, networks.code_dim, device=META))
+    code = torch.empty(4, networks.code_dim, device=META)
+    found = training.plain_update(lanes, code)
+    refuse_the_host(monkeypatch)
+    with NothingFromElsewhere():
+        training.plain_update(lanes, code)
     assert all(value.is_meta and not value.requires_grad for value in found)
 
 
