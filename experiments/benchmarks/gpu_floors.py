@@ -84,8 +84,8 @@ def _in_a_graph(work: Callable[[], None], device: torch.device) -> Callable[[], 
     return graphs.capture(work)
 
 
-def count_launches(work: Callable[[], object], device: torch.device) -> tuple[float, str]:
-    """How many kernels, copies and fills a call starts, and what was counted.
+def count_launches(work: Callable[[], object], device: torch.device) -> int:
+    """How many kernels, copies and fills a call starts.
 
     A CPU launches nothing: there the operators are counted that call no other one.
     """
@@ -100,9 +100,9 @@ def count_launches(work: Callable[[], object], device: torch.device) -> tuple[fl
     events = profiler.events()
     assert events is not None
     if device.type == "cuda":
-        return float(sum(each.device_type.name == "CUDA" for each in events)), "launches"
+        return sum(each.device_type.name == "CUDA" for each in events)
     operators = [each for each in events if each.name.startswith("aten::")]
-    return float(sum(not each.cpu_children for each in operators)), "operators"
+    return sum(not each.cpu_children for each in operators)
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:

@@ -164,11 +164,13 @@ def _floors(
     moved = bytes_moved(config, learner.networks)
     note = f"{moved / 1e6:.2f} MB, everything read once and written once"
     tell(Row(job.part, f"{name}: floor of the bytes", moved / bandwidth * 1e6, "us", note=note))
-    num_launches, kind = count_launches(update, device)
-    num_launches /= num_updates
-    note = f"{num_launches:.1f} {kind} an update"
-    what = f"{name}: floor of the launches"
-    tell(Row(job.part, what, num_launches * launch * 1e6, "us", note=note))
+    launches = count_launches(update, device) / num_updates
+    if device.type == "cuda":
+        what, note = f"{name}: floor of the launches", f"{launches:.1f} launches an update"
+        tell(Row(job.part, what, launches * launch * 1e6, "us", note=note))
+    else:
+        what, note = f"{name}: operators called", "a CPU launches nothing; views counted in"
+        tell(Row(job.part, what, launches, "per update", note=note))
     with FlopCounterMode(display=False) as counter:
         update()
     flops = counter.get_total_flops() / num_updates
