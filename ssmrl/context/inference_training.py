@@ -116,7 +116,7 @@ class InferenceTraining:
         loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
         gradients = torch.autograd.grad(loss, self._parameters)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()  # as Adam's one kernel on CUDA wants it
         self.optimizer.step()
         return loss.detach(), (estimate.mean - wanted).detach().abs().mean()
 
