@@ -24,7 +24,7 @@ sweep: $(STAMP)  ## search for better settings on Ant; more flags: make sweep AR
 test: check  ## everything that continuous integration runs (the same as check)
 
 # Files of tests run side by side, two at once: many of them wait for processes to start. They run in
-# the order of their paths, where the small ones come last, so that both end at about the same time.
+# the order of their paths: by the number of their tests the slow ones, which have few, would come last.
 check: lint  ## lint, types, import contracts, tests and doctests
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports

@@ -16,8 +16,8 @@ import typer
 
 from agents.ledger import KINDS, Budget, EventKind, Ledger
 from ssmrl.envs.families import get_family
+from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from tuning.durable import replace_file
 from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import (

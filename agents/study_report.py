@@ -10,8 +10,8 @@ from agents.earlier import FILE_NAME
 from agents.ledger import EventKind, Ledger
 from agents.study import Said, Study
 from ssmrl.checkpoint import Checkpoint
+from ssmrl.files import replace_file
 from tuning.conclusion import conclude
-from tuning.durable import replace_file
 from tuning.plan import SweepPlan
 from tuning.ranges import range_text
 from tuning.round_log import Round

@@ -19,8 +19,8 @@ from experiments.statistics import (
 )
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
+from ssmrl.files import replace_file
 from ssmrl.format import FORMAT, check_format
-from tuning.durable import replace_file
 
 REPORTED_STEPS = (0, 1, 2, 3, 5)
 """Adaptation steps after which a policy is tested."""

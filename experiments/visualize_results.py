@@ -26,7 +26,7 @@ from experiments.benchmark_result import (
     mean,
 )
 from ssmrl.config import METHODS
-from tuning.durable import replace_file
+from ssmrl.files import replace_file
 
 SUMMARISED_STEPS = (0, 1, 3)
 FIGURES = ("training_curves", "test_performance", "adaptation_curves")

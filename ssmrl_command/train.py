@@ -14,6 +14,7 @@ import torch
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU, checked_device
 from ssmrl.envs.families import get_family
+from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.run import LocalEngine, Row, TrainingRun
@@ -22,7 +23,6 @@ from ssmrl_command.available_memory import available_memory
 from ssmrl_command.stop_request import StopRequest
 from ssmrl_command.train_plan import TrainPlan, Wishes
 from ssmrl_command.train_progress import TrainProgress
-from tuning.durable import replace_file
 from tuning.interruption import BusyError, exclusive
 
 _PLAN = "config.json"

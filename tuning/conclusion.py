@@ -7,9 +7,9 @@ from typing import Any
 
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.envs.families import get_family
+from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS
 from tuning.comparison import Comparison, compare
-from tuning.durable import replace_file
 from tuning.fresh_returns import NUM_FRESH_TASKS, blind_return, fresh_returns, saved_run
 from tuning.plan import SweepPlan
 from tuning.report import write_report

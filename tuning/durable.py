@@ -1,8 +1,7 @@
-"""Files that outlive a killed process: append-only lines of JSON, and whole-file replacement."""
+"""Files of JSON lines that outlive a killed process: what was appended is there, and whole."""
 
 import json
 import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -57,25 +56,6 @@ def recover_lines(path: Path) -> list[str]:
     if tail:
         _set_aside(path, tail)
     return [line.decode() for line in complete]
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Writes a whole file so that a reader finds the old one or the new one, never a part.
-
-    Raises:
-        OSError: If the folder cannot be written; the old file is then untouched.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would keep the report from the user's colleagues
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _is_json(line: bytes) -> bool:

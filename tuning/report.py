@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import TrialState as StudyState
 
+from ssmrl.files import replace_file
 from tuning.comparison import Comparison
-from tuning.durable import replace_file
 from tuning.importance import importance
 from tuning.report_boxes import boxes_section
 from tuning.report_parts import image, number

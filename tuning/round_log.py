@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ssmrl.config import TrainConfig
+from ssmrl.files import replace_file
 from ssmrl.format import FormatError
-from tuning.durable import append_line, replace_file
+from tuning.durable import append_line
 from tuning.move import Move
 from tuning.record import opened, sealed
 from tuning.space import SearchSpace

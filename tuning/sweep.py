@@ -11,8 +11,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from tuning.durable import replace_file
 from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus

@@ -12,8 +12,9 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Self
 
 from ssmrl.config import KnobValue
+from ssmrl.files import replace_file
 from ssmrl.format import FormatError
-from tuning.durable import append_line, recover_lines, replace_file
+from tuning.durable import append_line, recover_lines
 from tuning.record import opened, sealed
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ import csv
 import dataclasses
 import io
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ssmrl.files import replace_file
 
 COLUMNS = ("part", "what", "value", "unit", "goal", "verdict", "note")
 
@@ -118,27 +118,9 @@ class Record:
             value = "" if each.value is None else f"{each.value:.6g}"
             cells = (value, each.unit, each.wanted, each.verdict, each.note)
             writer.writerow([each.part, each.what, *cells])
-        replace(self.path, text.getvalue())
+        replace_file(self.path, text.getvalue())
         rows = [dataclasses.asdict(each) | {"verdict": each.verdict} for each in self.rows]
-        replace(self._json, json.dumps(self._about | {"rows": rows}, indent=1) + "\n")
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a whole file so that a reader finds the old one or the new one, never a part.
-
-    What ``tuning.durable`` does, for a machine on which that room cannot be imported.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        replace_file(self._json, json.dumps(self._about | {"rows": rows}, indent=1) + "\n")
 
 
 def table(rows: Sequence[Row], title: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuning.durable import replace_file
+from ssmrl.files import replace_file
 
 COLUMNS = ("what", "value", "unit", "target", "met", "note")
 

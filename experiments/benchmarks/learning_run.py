@@ -13,11 +13,11 @@ from experiments.benchmarks.curves import CurveRow, curve_text
 from experiments.benchmarks.shuffled_rewards import collect_adapting_on_shuffled, held_out_returns
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
+from ssmrl.files import replace_file
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.run import checkpoint_path
-from tuning.durable import replace_file
 
 EVALUATE_EVERY = 10
 """Iterations between two evaluations; the last iteration always has one."""

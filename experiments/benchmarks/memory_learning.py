@@ -17,13 +17,13 @@ from experiments.benchmarks.curves import read_curve
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
+from ssmrl.files import replace_file
 from ssmrl.knobs import typed
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.play import LocalCollector, Mode, Play
 from ssmrl.rollout.returns import episode_return
 from ssmrl.run import LocalEngine, checkpoint_path
-from tuning.durable import replace_file
 
 MODES = {
     "used": Mode.USED,

@@ -19,7 +19,7 @@ from experiments.benchmarks.harness import Row, table
 from experiments.benchmarks.scaling_model import Layout, Measurement, ScalingModel
 from experiments.plots import Curve, log_log_lines
 from ssmrl.config import PolicyConfig, TrainConfig
-from tuning.durable import replace_file
+from ssmrl.files import replace_file
 from tuning.plan import usable_cpus
 
 TASK = "halfcheetah-dir"

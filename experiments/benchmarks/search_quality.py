@@ -24,7 +24,8 @@ from experiments.benchmarks.search_ways import WAYS, Problem, final_regret, sear
 from experiments.benchmarks.synthetic_problems import make_problems
 from experiments.plots import Band, interval_bars
 from experiments.statistics import median, stratified_interval
-from tuning.durable import append_line, recover_lines, replace_file
+from ssmrl.files import replace_file
+from tuning.durable import append_line, recover_lines
 
 COLUMNS = (
     *("problem", "way", "regret", "regret_low", "regret_high", "num_seeds", "num_trials"),

@@ -1,5 +1,7 @@
 """The benchmark of what a memory learns in a core's seconds, at sizes that take two of them."""
 
+import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -17,15 +19,20 @@ def run(folder: Path, *more: str) -> Result:
     return CliRunner().invoke(app, ["--task", "point", *knobs, *place, *more])
 
 
-def test_a_run_that_is_asked_for_more_goes_on_where_it_ended(tmp_path: Path) -> None:
-    first = run(tmp_path, "--seconds", "0.4", "--every", "0.2")
+def test_a_run_that_is_asked_for_more_goes_on_where_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock of which every look takes an eighth of a second, however slow the machine is."""
+    looks = itertools.count()
+    monkeypatch.setattr(time, "process_time", lambda: next(looks) / 8.0)
+    first = run(tmp_path, "--seconds", "0.5", "--every", "0.25")
     assert first.exit_code == 0, first.output
     curve = tmp_path / "results" / "memory-learning-point-default-seed0.csv"
     rows = read_curve(curve)
     assert len(rows) == 2
     assert rows[0].keys() == set(COLUMNS)
-    assert 0.2 <= rows[0]["cpu_seconds"] < rows[1]["cpu_seconds"]
-    again = run(tmp_path, "--seconds", "0.6", "--every", "0.2")
+    assert [row["cpu_seconds"] for row in rows] == [0.25, 0.5]
+    again = run(tmp_path, "--seconds", "0.75", "--every", "0.25")
     assert again.exit_code == 0, again.output
     assert read_curve(curve)[:2] == rows
     assert len(read_curve(curve)) == 3
