@@ -25,12 +25,12 @@ class Passed(NamedTuple):
 
     Attributes:
         inputs: Of each product, ``(K, M, I)``.
-        sums: Of each hidden layer, before they are normalised, ``(K, M, H)``.
-        factors: What normalised their rows, ``(K, M, 1)``.
+        rows: Of each hidden layer, normalised and not yet rectified, ``(K, M, H)``.
+        factors: What normalised them, ``(K, M, 1)``.
     """
 
     inputs: list[Tensor]
-    sums: list[Tensor]
+    rows: list[Tensor]
     factors: list[Tensor]
 
 
@@ -58,6 +58,8 @@ class ParallelMLP(nn.Module):
         Control", for critics that are normalised.
     """
 
+    _epsilon: Tensor
+
     def __init__(
         self,
         num_networks: int,
@@ -75,6 +77,7 @@ class ParallelMLP(nn.Module):
             parts += [(2.0 * uniform - 1.0) / math.sqrt(fan_in), bias]
             self._shapes += [tuple(uniform.shape), tuple(bias.shape)]
         self.flat = nn.Parameter(torch.cat([part.flatten() for part in parts]))
+        self.register_buffer("_epsilon", torch.tensor(_EPSILON), persistent=False)
         self._views: tuple[int, list[Tensor]] | None = None
 
     def forward(self, x: Float[Tensor, "M I"]) -> Float[Tensor, "K M O"]:
@@ -93,11 +96,12 @@ class ParallelMLP(nn.Module):
         hidden = x.expand(len(weights[0]), *x.shape)
         way = Passed([hidden], [], [])
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-            total = torch.baddbmm(bias, hidden, weight)
-            length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
-            factor = length.square_().mul_(1.0 / total.shape[-1]).add_(_EPSILON).rsqrt_()
-            hidden = (total * factor).clamp_(min=0.0)
-            way.sums.append(total)
+            row = torch.baddbmm(bias, hidden, weight)
+            length = torch.linalg.vector_norm(row, dim=-1, keepdim=True)
+            share = 1.0 / row.shape[-1]
+            factor = torch.addcmul(self._epsilon, length, length, value=share).rsqrt_()
+            hidden = row.mul_(factor).clamp(min=0.0)
+            way.rows.append(row)
             way.factors.append(factor)
             way.inputs.append(hidden)
         if weights[-2].shape[-1] == 1:  # a product with one column is slower than a sum
@@ -163,14 +167,13 @@ _EPSILON = 1e-6
 
 def _back(way: Passed, layer: int, upstream: Tensor, weight: Tensor) -> Float[Tensor, "K M H"]:
     """From the gradient of a layer's sums to that of the hidden layer's below it."""
-    output, factor, total = way.inputs[layer], way.factors[layer - 1], way.sums[layer - 1]
+    output, row, factor = way.inputs[layer], way.rows[layer - 1], way.factors[layer - 1]
     is_column = upstream.shape[-1] == 1
     passed = upstream * weight.mT if is_column else torch.bmm(upstream, weight.mT)
     passed.mul_(torch.sign(output))  # what was rectified passes nothing
-    # A longer row has a smaller factor: df/dx = -f^3 x / H, with y = f x.
+    # With y = f x, a longer row has a smaller factor: df/dx = -f^2 y / H.
     pull = torch.linalg.vecdot(passed, output).unsqueeze(-1)
-    pull = pull.mul_(factor).mul_(factor).mul_(-1.0 / total.shape[-1])
-    return passed.mul_(factor).addcmul_(total, pull)
+    return passed.addcmul_(row, pull, value=-1.0 / row.shape[-1]).mul_(factor)
 
 
 class ContextNetworks(nn.Module):

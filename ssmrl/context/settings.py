@@ -61,7 +61,7 @@ class ContextSettings:
     episodes_per_task: int = 1
     random_env_steps: int = 1600
     replay_env_steps: int = 1_000_000
-    batch_size: int = 128
+    batch_size: int = 256
     learning_rate: float = 1e-3
     discount: float = 0.98
     ends_free: bool = False
