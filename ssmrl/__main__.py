@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ssmrl.checkpoint import CheckpointError
+from ssmrl.device import checked_device
+from ssmrl.device_memory import DeviceMemoryError, device_memory
+from ssmrl.device_option import DeviceOption
 from ssmrl.rollout.report import PolicyReport
 from ssmrl.saved_policy import SavedPolicy
 
@@ -34,19 +36,32 @@ def evaluate_command(
         int | None,
         typer.Option("--episodes", min=1, help="With each task; by default the algorithm's own."),
     ] = None,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let a saved policy adapt to held-out tasks, and print the return of each episode."""
+    """Let a saved policy adapt to held-out tasks, and print the return of each episode.
+
+    The checkpoint may have been made on any device.
+    """
     try:
+        there = checked_device(device or "cpu")
         saved = SavedPolicy.load(path)
-    except (FileNotFoundError, CheckpointError) as error:
+    except (FileNotFoundError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     config = saved.config
     if num_tasks is not None:
         config = config.with_knobs({"evaluation.num_tasks": num_tasks})
-    report = PolicyReport.of(config, saved.params, draw=draw, num_episodes=num_episodes)
-    typer.echo(json.dumps(report.to_json()) if as_json else report.to_text())
+    try:
+        with device_memory(config):
+            report = PolicyReport.of(
+                config, saved.params, draw=draw, num_episodes=num_episodes, device=there
+            )
+    except DeviceMemoryError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    content = report.to_json() | {"device": str(there)}
+    typer.echo(json.dumps(content) if as_json else report.to_text())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Where networks learn: a device of torch by its name, checked before any work starts."""
 
+import warnings
 from typing import TypedDict
 
 import torch
@@ -27,12 +28,7 @@ def checked_device(name: str) -> torch.device:
         >>> checked_device("cpu")
         device(type='cpu')
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"`--device` must be cpu, cuda or cuda:N, but got {name!r}")
+    device = _named(name)
     if device.type == "cpu":
         return CPU
     if not torch.backends.cuda.is_built():
@@ -41,13 +37,72 @@ def checked_device(name: str) -> torch.device:
             f"install the build of torch {torch.__version__.partition('+')[0]} for this machine's "
             "CUDA, or use cpu"
         )
-    num_devices = torch.cuda.device_count()
+    num_devices, warned = _started_cuda(name)
     if (device.index or 0) >= num_devices:
         raise ValueError(
-            f"`--device` is {name!r}, but torch sees {num_devices} CUDA devices; use "
+            f"`--device` is {name!r}, but torch sees {num_devices} CUDA devices{warned}; use "
             + (f"cuda:0 to cuda:{num_devices - 1}, or cpu" if num_devices else "cpu")
         )
     return device
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what is no name of a device; whether there is such a one is not asked.
+
+    Raises:
+        ValueError: If it is none of ``cpu``, ``cuda`` and ``cuda:N``.
+    """
+    _named(name)
+
+
+def visible_gpus(name: str) -> tuple[int, ...]:
+    """Which of the GPUs that this process sees a device of that name may mean; ``cuda`` means all.
+
+    Args:
+        name: Of a device that is here.
+
+    Example:
+        >>> visible_gpus("cuda:1"), visible_gpus("cpu")
+        ((1,), ())
+    """
+    device = torch.device(name)
+    if device.type == "cpu":
+        return ()
+    index: int | None = device.index  # torch says int
+    return tuple(range(torch.cuda.device_count())) if index is None else (index,)
+
+
+def _named(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"`--device` must be cpu, cuda or cuda:N, but got {name!r}")
+    return device
+
+
+def _started_cuda(name: str) -> tuple[int, str]:
+    """How many devices CUDA has once it runs, and of what it warned on the way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        num_devices = torch.cuda.device_count()
+        try:
+            if num_devices:
+                torch.cuda.init()
+        except RuntimeError as error:
+            raise ValueError(
+                f"`--device` is {name!r}, but CUDA does not start: {_first_sentence(error)}; "
+                "update the driver, or install the build of torch that is made for it, or use cpu"
+            ) from error
+    said = [_first_sentence(each.message) for each in caught if "CUDA" in str(each.message)]
+    return num_devices, f" ({said[0]})" if said else ""
+
+
+def _first_sentence(message: object) -> str:
+    """Torch's own, without its advice, which may be that of another machine."""
+    line = " ".join(str(message).split())
+    return line.removeprefix("CUDA initialization: ").partition(". ")[0].rstrip(".")
 
 
 def adam_options(device: torch.device, *, captured: bool = False) -> AdamOptions:

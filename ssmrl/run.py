@@ -15,6 +15,7 @@ from torch import Tensor
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
+from ssmrl.device_memory import device_memory
 from ssmrl.knobs import KnobValue
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.algorithms import ALGORITHMS
@@ -102,6 +103,9 @@ class LocalEngine:
 
     Attributes:
         learner: The algorithm at work.
+
+    Raises:
+        DeviceMemoryError: If the device has no room for what learns.
     """
 
     def __init__(
@@ -113,7 +117,8 @@ class LocalEngine:
     ) -> None:
         self._config = config
         learner_type = ALGORITHMS[config.algorithm].learner_type()
-        self.learner: Learner = learner_type(config, device=device)
+        with device_memory(config):
+            self.learner: Learner = learner_type(config, device=device)
         self._collect = LocalCollector(config, num_threads) if collect is None else collect
 
     def iterate(self) -> Metrics:
@@ -173,6 +178,7 @@ class TrainingRun:
         num_evaluations: How many.
 
     Raises:
+        DeviceMemoryError: If the device has no room for what is gone on from.
         ValueError: If there is not exactly one budget, or a number is not positive.
     """
 
@@ -195,7 +201,8 @@ class TrainingRun:
         self._engine: Engine = LocalEngine(config, num_threads) if engine is None else engine
         self.row = Row(received=config.knobs())
         self._saved = time.monotonic()
-        self._restore()
+        with device_memory(config):
+            self._restore()
 
     @property
     def experience(self) -> Path:
@@ -203,15 +210,20 @@ class TrainingRun:
         return self.path.with_suffix(".replay")
 
     def advance(self) -> Row:
-        """One iteration, and an evaluation where one is due."""
+        """One iteration, and an evaluation where one is due.
+
+        Raises:
+            DeviceMemoryError: If the device has no room; to be given up by ``abandon``.
+        """
         started, row = time.monotonic(), self.row
         metrics = None
         try:
-            if not self._is_spent(row):
-                metrics, row = self._iterated(row)
-            due = self._num_due(row.env_steps, row.train_cpu_seconds)
-            if due > self._num_judged(row):
-                row = self._judged(row, is_last=self._is_spent(row))
+            with device_memory(self._config):
+                if not self._is_spent(row):
+                    metrics, row = self._iterated(row)
+                due = self._num_due(row.env_steps, row.train_cpu_seconds)
+                if due > self._num_judged(row):
+                    row = self._judged(row, is_last=self._is_spent(row))
         except DivergedError as error:
             self.row = replace(row, diverged=True, reason=str(error), metrics=None)
             return self.row
@@ -239,6 +251,10 @@ class TrainingRun:
     def close(self) -> None:
         """Save, and give back actors and memory."""
         self.save()
+        self._engine.stop()
+
+    def abandon(self) -> None:
+        """Give back actors and memory; the last checkpoint stays what there is to go on from."""
         self._engine.stop()
 
     def policy(self) -> Checkpoint:

@@ -4,7 +4,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeAlias
 
 import typer
 
@@ -14,6 +14,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+# As in `ssmrl.device_option`, whose room is not entered here; a test compares the two.
+DeviceOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda:N",
+        help="Where networks compute; physics stays on CPUs. By default cpu; with --resume, where "
+        "there is one, as before.",
+    ),
+]
 
 
 @app.callback()
@@ -52,9 +64,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
     ] = False,
     num_threads: Annotated[int, typer.Option(min=1, help="Threads of physics and learning.")] = 1,
-    device: Annotated[
-        str, typer.Option(help="Where networks learn: cpu, cuda or cuda:N; physics stays on CPUs.")
-    ] = "cpu",
+    device: DeviceOption = None,
     num_evaluations: Annotated[
         int | None, typer.Option(help="Evaluations at equal shares of the budget; 4 by default.")
     ] = None,
@@ -99,12 +109,13 @@ def evaluate_command(
         int | None,
         typer.Option("--episodes", min=1, help="With each task; by default the algorithm's own."),
     ] = None,
+    device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Let a saved policy adapt to held-out tasks, and print the return of each episode."""
     from ssmrl.__main__ import evaluate_command as evaluate
 
-    evaluate(path, draw, num_tasks, num_episodes, as_json)
+    evaluate(path, draw, num_tasks, num_episodes, device, as_json)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from ssmrl.config import TrainConfig
-from ssmrl.device import CPU, checked_device
+from ssmrl.device import CPU
+from ssmrl.device_memory import DeviceMemoryError, device_memory, free_bytes
+from ssmrl.device_record import checked_device_of, gpu_name, record_device
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS
@@ -41,8 +43,9 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        exit_code: 0 at the end of the budget, 1 where training diverged, 130 or 143 if stopped.
-        summary: Plain data; None if it was stopped.
+        exit_code: 0 at the end of the budget, 1 where training diverged or the device had no room
+            for it, 130 or 143 if stopped.
+        summary: Plain data; None if it was stopped, or had no room.
     """
 
     exit_code: int
@@ -56,7 +59,7 @@ def train(
     *,
     resume: bool,
     num_threads: int,
-    device: str,
+    device: str | None,
     say: Say,
 ) -> Outcome:
     """Train what a command line asks for.
@@ -67,7 +70,7 @@ def train(
         name: Of the run; by default task, algorithm and time.
         resume: Whether to go on with the run of that name.
         num_threads: Of physics and learning.
-        device: Where networks learn; a run may go on elsewhere.
+        device: Where networks learn; None is where the run to go on with did, else the CPU.
         say: Prints a line.
 
     Raises:
@@ -81,16 +84,17 @@ def train(
             name,
             resume=resume,
             num_threads=num_threads,
-            device=checked_device(device),
+            device=device,
         )
         start.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RefusedError(str(error)) from error
-    except (ImportError, KeyError, TypeError, ValueError) as error:
+    except (DeviceMemoryError, ImportError, KeyError, TypeError, ValueError) as error:
         raise RefusedError(str(error.args[0])) from error
     try:
         with exclusive(start.folder), StopRequest() as stop:
             replace_file(start.folder / _PLAN, start.plan.to_json())
+            record_device(start.folder, str(start.device))
             return _carried_out(start, stop, say)
     except BusyError as error:
         raise RefusedError(f"another process is working on the run in {start.folder}") from error
@@ -103,6 +107,7 @@ class _Start:
     run: TrainingRun
     plan: TrainPlan
     folder: Path
+    device: torch.device
     experience_bytes: int
     going_on: str
 
@@ -115,7 +120,7 @@ class _Start:
         *,
         resume: bool,
         num_threads: int,
-        device: torch.device,
+        device: str | None,
     ) -> "_Start":
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which run shall go on?")
@@ -126,19 +131,20 @@ class _Start:
             plan = _kept(folder).resumed(wishes)
         elif folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; add --resume, or take another --name")
-        needed = _checked_experience(plan.config)
+        where = checked_device_of(device, folder, resume=resume)
+        needed = _checked_experience(plan.config, where)
         run = TrainingRun(
             plan.config,
             max_env_steps=plan.max_env_steps,
             max_cpu_seconds=plan.max_cpu_seconds,
             folder=folder / "checkpoints",
-            engine=LocalEngine(plan.config, num_threads, device=device),
+            engine=LocalEngine(plan.config, num_threads, device=where),
             num_evaluations=plan.num_evaluations,
         )
         going_on = ["ssmrl", "train", "--storage", str(storage), "--name", label, "--resume"]
         going_on += ["--num-threads", str(num_threads)] if num_threads > 1 else []
-        going_on += ["--device", str(device)] if device != CPU else []
-        return cls(run, plan, folder, needed, shlex.join(going_on))
+        going_on += ["--device", str(where)] if where != CPU else []
+        return cls(run, plan, folder, where, needed, shlex.join(going_on))
 
 
 def _carried_out(start: _Start, stop: StopRequest, say: Say) -> Outcome:
@@ -148,7 +154,13 @@ def _carried_out(start: _Start, stop: StopRequest, say: Say) -> Outcome:
     progress = TrainProgress(start.plan, run.row, say)
     while True:
         num_judged = len(run.row.curve)
-        row = run.advance()
+        try:
+            row = run.advance()
+        except DeviceMemoryError as error:
+            run.abandon()
+            say(f"{error}; {start.folder} keeps the last checkpoint, and goes on elsewhere by")
+            say(f"  {start.going_on} --device cpu")
+            return Outcome(1, None)
         progress.show(row)
         if len(row.curve) > num_judged:
             _leave(run, start.folder)
@@ -183,6 +195,8 @@ def _announcement(start: _Start) -> list[str]:
     ]
     if start.experience_bytes:
         lines.append(f"the replay takes up to {start.experience_bytes / _MIB:,.1f} MiB of memory")
+    if start.device != CPU:
+        lines.append(f"networks learn on {start.device}, {gpu_name(str(start.device))}")
     if config.policy.method == "mlp" and ALGORITHMS[config.algorithm].kind == "memory":
         lines.append("mlp sees one transition and remembers none: this run is the control")
     if row.iterations:
@@ -216,6 +230,7 @@ def _summary(row: Row, config: TrainConfig, start: _Start) -> dict[str, Any]:
         "algorithm": config.algorithm,
         "seed": config.seed,
         "folder": str(start.folder),
+        "device": str(start.device),
         "env_steps": row.env_steps,
         "train_cpu_seconds": row.train_cpu_seconds,
         "seconds": row.seconds,
@@ -261,10 +276,11 @@ def _kept(folder: Path) -> TrainPlan:
     return TrainPlan.from_json(path.read_text(), str(path))
 
 
-def _checked_experience(config: TrainConfig) -> int:
-    """What kept experience takes [bytes], if it is there."""
+def _checked_experience(config: TrainConfig, device: torch.device) -> int:
+    """What kept experience takes where networks learn [bytes], if it is there."""
     needed = ALGORITHMS[config.algorithm].experience_bytes(config)
-    available = available_memory()
+    with device_memory(config):
+        available = available_memory() if device == CPU else free_bytes(device)
     if available is not None and needed > available:
         kept = config.meta.replay_env_steps
         raise ValueError(

@@ -92,11 +92,12 @@ class GradientAdaptation(Adaptation[GradientState]):
     def _start_lanes(self, params: Params, num_tasks: int, num_lanes: int) -> GradientState:
         policy = self._actor.policy
         hidden = self._actor.init_hidden(num_tasks * num_lanes)
+        device = hidden.device
         return GradientState(
             params,
             hidden.unflatten(0, (num_tasks, num_lanes)),
-            torch.zeros(num_tasks, num_lanes, policy.output_dim),
-            torch.zeros(num_tasks, num_lanes),
+            torch.zeros(num_tasks, num_lanes, policy.output_dim, device=device),
+            torch.zeros(num_tasks, num_lanes, device=device),
         )
 
     def _step(

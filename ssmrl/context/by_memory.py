@@ -14,6 +14,7 @@ from ssmrl.context.adapting_memory import AdaptingMemory
 from ssmrl.context.inference import inference_inputs
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.sac import squashed
+from ssmrl.device import CPU
 from ssmrl.rollout.play import Mode, Play
 from ssmrl.rollout.worker import env_shape
 from ssmrl.types import Params, Trajectory
@@ -76,10 +77,11 @@ class MemoryAdaptation(Adaptation[MemoryState]):
 
     def begin(self, num_tasks: int, num_lanes: int) -> MemoryState:
         """An empty memory."""
+        device = self._networks.center.device
         return MemoryState(
             self._memory.init_hidden(num_tasks * num_lanes),
-            torch.zeros(num_tasks, num_lanes, self._networks.action_dim),
-            torch.zeros(num_tasks, num_lanes),
+            torch.zeros(num_tasks, num_lanes, self._networks.action_dim, device=device),
+            torch.zeros(num_tasks, num_lanes, device=device),
         )
 
     @torch.no_grad()
@@ -118,13 +120,14 @@ class MemoryPlayer:
 
     Args:
         config: Of context-sac.
+        device: Where the networks compute.
     """
 
     keeps_motion = True
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
-        self._networks = ContextNetworks(config, *env_shape(config.env))
+    def __init__(self, config: TrainConfig, *, device: torch.device = CPU) -> None:
+        self._config, self._device = config, device
+        self._networks = ContextNetworks(config, *env_shape(config.env)).to(device)
         self.num_reported_episodes: int = config.meta.episodes_per_task
 
     def adaptation(self, params: Params, play: Play) -> MemoryAdaptation:
@@ -140,9 +143,9 @@ class MemoryPlayer:
         if play.mode in (Mode.EXPLORE, Mode.GIVEN):
             parameters = np.array([task.parameters for task in play.assignment.tasks])
             code = torch.from_numpy(hidden_code(self._config).encode(parameters)).float()
-            given = code.unsqueeze(1).expand(*lanes, -1)
+            given = code.to(self._device).unsqueeze(1).expand(*lanes, -1)
             share = self._config.meta.own_estimate if play.mode is Mode.EXPLORE else 0.0
-            is_given = acts_on_own_estimate(play, share).logical_not()
+            is_given = acts_on_own_estimate(play, share).logical_not().to(self._device)
         return MemoryAdaptation(
             self._networks,
             memory=self._adapting_memory(play.mode),

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from ssmrl.adaptation.by_gradient import GradientAdaptation
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.evaluate import REPORTED_STEPS
 from ssmrl.rollout.play import Mode, Play
@@ -19,12 +21,14 @@ class GradientPlayer:
 
     Args:
         config: Decides the structure of the policy.
+        device: Where it computes.
     """
 
     keeps_motion = False
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._actor, self._settings = initial_actor(config), config.meta
+    def __init__(self, config: TrainConfig, *, device: torch.device = CPU) -> None:
+        self._actor, self._settings = initial_actor(config).to(device), config.meta
+        self._device = device
         self.num_reported_episodes = max(*REPORTED_STEPS, config.meta.num_inner_steps) + 1
 
     def adaptation(self, params: Params, play: Play) -> GradientAdaptation:
@@ -38,6 +42,7 @@ class GradientPlayer:
                 "`mode` must not be 'given' for a policy that adapts by gradient: it has no input "
                 "for the hidden variable"
             )
+        params = {name: value.to(self._device) for name, value in params.items()}
         adapts = play.mode is not Mode.OFF
         return GradientAdaptation(self._actor, params, self._settings, adapts=adapts)
 

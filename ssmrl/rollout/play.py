@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from ssmrl.adaptation.adaptation import Adaptation
 from ssmrl.adaptation.of_some_tasks import OfSomeTasks
+from ssmrl.adaptation.on_device import OnDevice
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.rollout.worker import RolloutWorker
@@ -53,7 +56,10 @@ class Play:
 
 @runtime_checkable
 class Player(Protocol):
-    """Makes policies of parameters; made of a configuration.
+    """Makes policies of parameters.
+
+    It is made of a configuration and, where policies compute elsewhere than on the CPU, of the
+    keyword ``device``.
 
     Attributes:
         keeps_motion: Whether what is played must say what its rewards were made of.
@@ -87,10 +93,15 @@ class LocalCollector:
     Args:
         config: What is played, and by which kind of policy.
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
+        device: Where policies compute; the physics and what was played stay on the CPU.
     """
 
-    def __init__(self, config: TrainConfig, num_threads: int = 0) -> None:
-        self._player: Player = ALGORITHMS[config.algorithm].player_type()(config)
+    def __init__(
+        self, config: TrainConfig, num_threads: int = 0, device: torch.device = CPU
+    ) -> None:
+        self._device = device
+        elsewhere = {} if device == CPU else {"device": device}
+        self._player: Player = ALGORITHMS[config.algorithm].player_type()(config, **elsewhere)
         self._worker = RolloutWorker(
             config.env, num_threads, keeps_motion=self._player.keeps_motion
         )
@@ -122,11 +133,13 @@ class LocalCollector:
                 f"{len(own.assignment.tasks)} of {num_tasks}; play them in one place"
             )
         adaptation = self._player.adaptation(params, play)
-        if adaptation.mixes_tasks:
+        if adaptation.mixes_tasks and self._device == CPU:
             return self._played(OfSomeTasks(adaptation, tasks, num_tasks), own)
         return self(params, own)
 
     def _played(self, adaptation: Adaptation[Any], play: Play) -> list[Trajectory]:
+        if self._device != CPU:
+            adaptation = OnDevice(adaptation, self._device)
         return self._worker.meta_episode(
             adaptation,
             play.assignment,

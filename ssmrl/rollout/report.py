@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
 from ssmrl.envs.families import get_family
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.rollout.assignment import held_out_assignment
@@ -73,6 +74,7 @@ class PolicyReport:
         draw: int = 0,
         num_episodes: int | None = None,
         num_threads: int = 0,
+        device: torch.device = CPU,
     ) -> "PolicyReport":
         """Play held-out tasks in this process.
 
@@ -82,6 +84,7 @@ class PolicyReport:
             draw: Which set of held-out tasks.
             num_episodes: With one task; as many as the player reports if left out.
             num_threads: Threads of the physics; 0 means all cores.
+            device: Where the policy acts and adapts.
 
         Raises:
             ValueError: If ``num_episodes`` is not positive.
@@ -91,7 +94,7 @@ class PolicyReport:
         by_memory = ALGORITHMS[config.algorithm].kind == "memory"
         assignment = held_out_assignment(config, draw)
         family, horizon = get_family(config.env.task), config.env.horizon
-        collect = LocalCollector(config, num_threads)
+        collect = LocalCollector(config, num_threads, device)
         reported = ALGORITHMS[config.algorithm].player_type()(config).num_reported_episodes
         lines = []
         for mode in _modes(config, by_memory):

@@ -1,9 +1,14 @@
 """A device by its name: refused before any work starts, with what to do."""
 
+import warnings
+from typing import get_args
+
 import pytest
 import torch
 
-from ssmrl.device import CPU, checked_device, on_cpu
+import ssmrl_command.app
+from ssmrl.device import CPU, check_device_name, checked_device, on_cpu, visible_gpus
+from ssmrl.device_option import DeviceOption
 from ssmrl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 
@@ -30,6 +35,7 @@ def test_a_device_that_is_not_here_is_named_with_what_is(
 ) -> None:
     monkeypatch.setattr("torch.backends.cuda.is_built", lambda: is_built)
     monkeypatch.setattr("torch.cuda.device_count", lambda: num_devices)
+    monkeypatch.setattr("torch.cuda.init", lambda: None)
     with pytest.raises(ValueError, match=message):
         checked_device(name)
 
@@ -38,7 +44,64 @@ def test_a_device_that_is_not_here_is_named_with_what_is(
 def test_a_device_that_is_here_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.cuda.is_built", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.init", lambda: None)
     assert checked_device(name) == torch.device(name)
+    assert visible_gpus(name) == {"cuda": (0, 1), "cuda:0": (0,), "cuda:1": (1,)}[name]
+
+
+# As torch 2.13 says it.
+OLD_DRIVER = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version from the URL: http://x/index.aspx "
+    "Alternatively, go to: https://x to install a PyTorch version that has been compiled with "
+    "your version of the CUDA driver."
+)
+
+
+def test_a_driver_that_is_too_old_is_one_line_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the devices are counted without CUDA, which then does not start."""
+
+    def init() -> None:
+        raise RuntimeError(OLD_DRIVER)
+
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.init", init)
+    with pytest.raises(ValueError, match="CUDA does not start") as caught:
+        checked_device("cuda")
+    assert str(caught.value) == (
+        "`--device` is 'cuda', but CUDA does not start: The NVIDIA driver on your system is too "
+        "old (found version 11040); update the driver, or install the build of torch that is made "
+        "for it, or use cpu"
+    )
+
+
+def test_a_warning_about_the_driver_is_part_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they are counted with CUDA: torch warns, and sees none."""
+
+    def device_count() -> int:
+        warnings.warn(f"CUDA initialization: {OLD_DRIVER} (Triggered internally)", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", device_count)
+    wanted = r"sees 0 CUDA devices \(The NVIDIA driver .* \(found version 11040\)\); use cpu$"
+    with pytest.raises(ValueError, match=wanted):
+        checked_device("cuda")
+
+
+def test_a_name_alone_is_checked_for_devices_of_other_machines() -> None:
+    check_device_name("cuda:40")
+    with pytest.raises(ValueError, match="must be cpu, cuda or cuda:N, but got 'gpu'"):
+        check_device_name("gpu")
+
+
+def test_the_porch_has_the_same_flag_as_the_rooms() -> None:
+    """It may not import theirs, which would load the engine."""
+    own, theirs = (get_args(flag)[1] for flag in (ssmrl_command.app.DeviceOption, DeviceOption))
+    assert vars(own) == vars(theirs)
 
 
 def test_a_checkpoint_has_copies() -> None:

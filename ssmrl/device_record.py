@@ -1,0 +1,69 @@
+"""``device.json``: on which device the results beside it were made; no part of what names them."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from ssmrl.device import checked_device
+from ssmrl.files import replace_file
+
+_FILE = "device.json"
+
+
+def settled_device(given: str | None, folder: Path, *, resume: bool) -> str:
+    """The name of the device to use: the one given, else that of the run to go on with, else cpu.
+
+    Args:
+        given: By the command line; None if left out.
+        folder: Of the results.
+        resume: Whether results in the folder are gone on with.
+
+    Raises:
+        ValueError: If the run's own device has to be known, and cannot be read.
+    """
+    if given is not None:
+        return given
+    path = folder / _FILE
+    if not (resume and path.is_file()):
+        return "cpu"
+    try:
+        return str(json.loads(path.read_text())["device"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged; name the device by `--device`") from error
+
+
+def checked_device_of(given: str | None, folder: Path, *, resume: bool) -> torch.device:
+    """The device that ``settled_device`` names, which must be here.
+
+    Raises:
+        ValueError: If it is not; the message says what to do.
+    """
+    name = settled_device(given, folder, resume=resume)
+    try:
+        return checked_device(name)
+    except ValueError as error:
+        if given is not None:
+            raise
+        raise ValueError(
+            f"{error}; {folder} was made there, and goes on elsewhere by `--device cpu`"
+        ) from error
+
+
+def record_device(folder: Path, name: str) -> None:
+    """Write down on which device the results in a folder are made from now on.
+
+    Args:
+        folder: Theirs.
+        name: Of the device; one of a cluster need not be here.
+    """
+    content = {"device": name, "gpu": gpu_name(name), "torch": torch.__version__}
+    replace_file(folder / _FILE, json.dumps(content, indent=2) + "\n")
+
+
+def gpu_name(name: str) -> str | None:
+    """What the maker calls the device; None for a CPU, and where the device is not here."""
+    device = torch.device(name)
+    if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
+        return None
+    return torch.cuda.get_device_name(device)
