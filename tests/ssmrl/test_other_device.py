@@ -30,19 +30,24 @@ pytestmark = pytest.mark.filterwarnings("ignore:for .* copying from a non-meta p
 
 META = torch.device("meta")
 KNOBS = {"policy.hidden_dim": 8, "evaluation.num_tasks": 3, "evaluation.num_episodes": 2}
+GRADIENT = {"meta.num_tasks": 2, "meta.num_episodes": 2}
 MEMORY = {
     "meta.num_lanes": 4,
     "meta.batch_size": 16,
     "meta.random_env_steps": 80,
     "meta.replay_env_steps": 400,
+    "meta.updates_per_env_step": 0.1,
+    "meta.inference_updates_per_env_step": 0.05,
 }
 CONFIGS = [
     TrainConfig.for_task("point").with_knobs(KNOBS | MEMORY),
     TrainConfig.for_task("point").with_knobs(
         KNOBS | MEMORY | {"meta.num_inner_steps": 1, "policy.state_dim": 8}
     ),
-    TrainConfig.for_task("point", "promp").with_knobs(KNOBS),
-    TrainConfig.for_task("point", "maml-trpo").with_knobs(KNOBS | {"policy.method": "gru"}),
+    TrainConfig.for_task("point", "promp").with_knobs(KNOBS | GRADIENT),
+    TrainConfig.for_task("point", "maml-trpo").with_knobs(
+        KNOBS | GRADIENT | {"policy.method": "gru"}
+    ),
 ]
 IDS = [f"{config.algorithm}-{config.policy.method}" for config in CONFIGS]
 
@@ -93,7 +98,7 @@ def test_what_is_handed_over_and_back_is_what_is_played_here(config: TrainConfig
 def test_saved_on_one_device_and_gone_on_with_on_another(
     config: TrainConfig, devices: tuple[str, str], tmp_path: Path
 ) -> None:
-    budget = 3 * LocalEngine(config, 1).learner.env_steps_per_iteration
+    budget = 2 * LocalEngine(config, 1).learner.env_steps_per_iteration
 
     def run(folder: Path, device: str) -> TrainingRun:
         engine = LocalEngine(config, 1, device=torch.device(device))
@@ -101,10 +106,9 @@ def test_saved_on_one_device_and_gone_on_with_on_another(
 
     first = run(tmp_path / "part", devices[0])
     first.advance()
-    first.advance()
     first.close()
     last, whole = run(tmp_path / "part", devices[1]), run(tmp_path / "whole", "cpu")
-    assert last.row.iterations == 2
+    assert last.row.iterations == 1
     while not last.advance().finished:
         pass
     while not whole.advance().finished:
