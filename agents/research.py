@@ -14,12 +14,16 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from agents.dry_run import as_text, description
 from agents.ledger import KINDS, Budget, EventKind, Ledger
+from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
+from tuning.placement import GpuError, Placement, settled_placement
+from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import (
     SweepPlan,
     TooFewCpusError,
@@ -28,7 +32,6 @@ from tuning.plan import (
     usable_cpus,
 )
 from tuning.plan_defaults import BY_KIND
-from tuning.ranges import range_text
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300
@@ -105,6 +108,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
     max_concurrent: Annotated[
         int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
     ] = None,
+    device: DeviceOption = None,
+    gpus_per_trial: GpusPerTrialOption = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
     num_learners: Annotated[
         int, typer.Option(help="Learners that share the meta-updates of a trial.")
@@ -152,8 +157,16 @@ def research(  # noqa: PLR0917  # one parameter a flag
         label = name or f"research-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = sweep_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
-        plan = plan.sized(max_concurrent, usable_cpus() if address is None else None)
-        if address is None:
+        plan, placement = settled_placement(
+            plan,
+            folder,
+            resume=resume,
+            device=device,
+            gpus_per_trial=gpus_per_trial,
+            max_concurrent=max_concurrent,
+            num_cpus=usable_cpus() if address is None else None,
+        )
+        if address is None and not placement.on_gpu:
             plan.check_replays(available_bytes())
         _make_brain(model, base_url)
         if not dry_run:
@@ -163,14 +176,15 @@ def research(  # noqa: PLR0917  # one parameter a flag
     except (OSError, BusyError) as error:
         _refuse(str(error))
     if dry_run:
-        content = _describe(plan, budget, folder, model)
-        typer.echo(json.dumps(content) if as_json else _as_text(content))
+        content = description(plan, budget, folder, model, placement)
+        typer.echo(json.dumps(content) if as_json else as_text(content))
         return
     words = ["--model", model] if model else []
     words += ["--base-url", base_url] if base_url else []
     words += [] if use_earlier else ["--no-earlier"]
     place = ["--task", plan.task, "--storage", str(storage), "--name", label]
     place += ["--address", address] if address else []
+    place += placement.flags()
     place += ["--dashboard"] if dashboard else []
     place += ["--json"] if as_json else []
     try:
@@ -182,6 +196,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 plan,
                 budget,
                 folder,
+                placement,
                 brain_of=(model, base_url),
                 use_earlier=use_earlier,
                 address=address,
@@ -200,6 +215,7 @@ def _run(
     plan: SweepPlan,
     budget: Budget,
     folder: Path,
+    placement: Placement,
     *,
     brain_of: tuple[str | None, str | None],
     use_earlier: bool,
@@ -216,9 +232,11 @@ def _run(
     from cluster.auth_token import TokenError
     from cluster.session import session
     from cluster.shared_folder import NotSharedError
-    from tuning.engine import DamagedError, ready
+    from ssmrl.device_record import record_device
+    from tuning.engine import DamagedError, on_cluster, ready
 
     replace_file(folder / "config.json", plan.to_json())
+    record_device(folder, placement.device)
     stream = sys.stderr if quiet else sys.stdout
 
     def show(
@@ -248,10 +266,19 @@ def _run(
         if study.is_finished():
             study.close()
         else:
-            with session(address, num_cpus=usable_cpus(), dashboard=dashboard, say=note) as found:
+            for line in placement.lines(plan):
+                note(line.strip())
+            with session(
+                address,
+                num_cpus=usable_cpus(),
+                dashboard=dashboard,
+                gpus=placement.gpus,
+                say=note,
+            ) as found:
                 cpus = ready(plan, folder, address=address, found_cpus=found, say=note)
-                study.run(num_cpus=cpus, quiet=quiet)
-    except (ConnectionError, NotSharedError, TokenError, TooFewCpusError) as error:
+                placement = on_cluster(plan, placement, say=note)
+                study.run(num_cpus=cpus, placement=placement, quiet=quiet)
+    except (ConnectionError, GpuError, NotSharedError, TokenError, TooFewCpusError) as error:
         _refuse(str(error))
     return conclude_study(
         plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show
@@ -347,44 +374,6 @@ def _check_trials(
             f"{budget_trials}, of which {kept_back} are for confirming and judging; raise it, or "
             "lower `--rounds`, `--num-confirmed` or `--num-fresh-seeds`"
         )
-
-
-def _describe(plan: SweepPlan, budget: Budget, folder: Path, model: str | None) -> dict[str, Any]:
-    """What a study would do."""
-    limits = plan.limits().ranges
-    left = {kind: budget.limit(kind) for kind in KINDS}
-    return {
-        "task": plan.task,
-        "method": plan.method,
-        "folder": str(folder),
-        "brain": model or "offline",
-        "trials_of_rounds": plan.trials_of_rounds(),
-        "num_confirmed": plan.num_confirmed,
-        "num_fresh_seeds": plan.num_fresh_seeds,
-        "budget": {kind: limit for kind, limit in left.items() if math.isfinite(limit)},
-        "space": {
-            knob: {"range": range_text(a_range), "limits": range_text(limits[knob])}
-            for knob, a_range in plan.space().ranges.items()
-        },
-    }
-
-
-def _as_text(content: Mapping[str, Any]) -> str:
-    rounds = ", ".join(map(str, content["trials_of_rounds"]))
-    budget = ", ".join(f"{kind} {limit:g}" for kind, limit in content["budget"].items())
-    return "\n".join(
-        [
-            f"study of {content['task']} ({content['method']}) in {content['folder']}",
-            f"brain: {content['brain']}",
-            f"rounds of {rounds} trials, then {content['num_confirmed']} trained again, and "
-            f"{content['num_fresh_seeds']} fresh seeds of the winner and of the default",
-            f"budget: {budget}",
-            *(
-                f"  {knob}: {texts['range']}, limits {texts['limits']}"
-                for knob, texts in content["space"].items()
-            ),
-        ]
-    )
 
 
 def _refuse(message: str) -> NoReturn:

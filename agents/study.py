@@ -16,6 +16,7 @@ from agents.hypotheses import score_hypothesis
 from agents.ledger import EventKind, Ledger, Reservation
 from tuning.engine import Sweep
 from tuning.move import Move
+from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.ranges import Choice, Range
 from tuning.round_log import Round
@@ -83,12 +84,12 @@ class Study:
         if self.sweep.rounds and self.sweep.is_complete(self.sweep.rounds[-1]):
             self._account(self.sweep.rounds[-1])  # which a process that died may have left undone
 
-    def run(self, *, num_cpus: int, quiet: bool) -> None:
+    def run(self, *, num_cpus: int, placement: Placement, quiet: bool) -> None:
         """Make the rounds that are left, or as many as the budget has; Ray must be running."""
         while self._has_time() and (this := self.sweep.begin_round(self._decide)) is not None:
             if self._open_trials() is None:
                 self._ledger.reserve("trials", this.num_trials)
-            self.sweep.run_round(this, num_cpus=num_cpus, quiet=quiet)
+            self.sweep.run_round(this, num_cpus=num_cpus, placement=placement, quiet=quiet)
             if not self.sweep.is_complete(this):
                 break
             self._account(this)

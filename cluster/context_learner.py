@@ -33,7 +33,7 @@ class ContextSACLearner(TorchLearner):
         """Register the learner's optimisers."""
         config = config or self.config
         networks = self.module[module_id].unwrapped().networks
-        self.learner = ContextLearner(config.train_config, networks)
+        self.learner = ContextLearner(config.train_config, networks, self._device)
         for name, optimizer in self.learner.optimizers().items():
             self.register_optimizer(
                 module_id=module_id,
@@ -96,4 +96,6 @@ class ContextSACLearner(TorchLearner):
     def set_state(self, state: dict[str, Any]) -> None:
         """The inverse of ``get_state``; the replay stays what it is."""
         super().set_state(state)
+        for captured in self.learner.captured.values():
+            captured.forget()  # the moments are other tensors now
         self.learner.iteration = state.get(_ITERATION, self.learner.iteration)

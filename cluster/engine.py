@@ -9,6 +9,7 @@ from cluster.algorithms import config_type
 from cluster.held_out import held_out
 from cluster.meta_algorithm import MetaAlgorithm
 from ssmrl.config import TrainConfig
+from ssmrl.device_memory import device_memory
 from ssmrl.learner import Learner, Metrics
 from ssmrl.rollout.evaluate import Evaluation
 from ssmrl.rollout.play import Mode
@@ -22,6 +23,7 @@ def rllib_engine(
     num_learners: int = 0,
     num_physics_threads: int = 1,
     run_name: str = "",
+    gpus_per_learner: float = 0.0,
 ) -> Engine:
     """An engine for ``TrainingRun`` on the Ray that this process has joined.
 
@@ -33,19 +35,23 @@ def rllib_engine(
         num_learners: Remote learners; 0 learns in this process.
         num_physics_threads: MuJoCo's threads in each runner; 0 means all of its cores.
         run_name: What Ray's dashboard calls the actors of this training.
+        gpus_per_learner: Share of a GPU for each learner, or for this process if it learns; 0
+            learns on CPUs.
 
     Raises:
+        DeviceMemoryError: If a learner's device has no room.
         KeyError: If RLlib does not run the algorithm.
         ValueError: If there are more runners or learners than work for them.
     """
     settings = config_type(config.algorithm)()  # type: ignore[call-arg]
     settings.run_name = run_name
-    algorithm: MetaAlgorithm = (
+    settings = (
         settings.training(train_config=config, num_physics_threads=num_physics_threads)
         .env_runners(num_env_runners=num_env_runners)
-        .learners(num_learners=num_learners)
-        .build_algo()
+        .learners(num_learners=num_learners, num_gpus_per_learner=gpus_per_learner)
     )
+    with device_memory(config):
+        algorithm: MetaAlgorithm = settings.build_algo()
     return _RLlibEngine(algorithm)
 
 

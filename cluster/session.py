@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ from ray._private import ray_constants
 
 LOOPBACK = "127.0.0.1"
 _CONNECT_SECONDS = 5.0
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def session(
     *,
     dashboard: bool = False,
     dashboard_host: str = LOOPBACK,
+    gpus: Sequence[int] | None = None,
     say: Callable[[str], None] = print,
 ) -> Iterator[int]:
     """A Ray session that ends with the block.
@@ -51,6 +53,7 @@ def session(
         dashboard: Say where the dashboard is. A private session has one only then, since it costs
             seconds and memory; it takes the first free port from 8265 on.
         dashboard_host: Where the dashboard of a private session listens.
+        gpus: Which of the GPUs that this process sees the private one has; all by default.
         say: Prints a line.
 
     Yields:
@@ -62,7 +65,8 @@ def session(
             or there is no token to ask for.
     """
     if address is None:
-        context = _start_private(num_cpus, dashboard, dashboard_host)
+        with _showing(gpus):
+            context = _start_private(num_cpus, dashboard, dashboard_host, gpus)
     else:
         _check_reachable(address)
         context = ray.init(address=address, **_QUIET)
@@ -78,6 +82,14 @@ def session(
         yield int(ray.cluster_resources().get("CPU", 0))
     finally:
         ray.shutdown()
+
+
+def num_gpus() -> tuple[int, int]:
+    """GPUs of the joined session, and that it has when it has grown as far as it may."""
+    now = int(ray.cluster_resources().get("GPU", 0))
+    # No public call tells what kinds of nodes an autoscaler may start.
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return now, max(now, int(most.get("GPU", 0)))
 
 
 def directions(url: str | None, *, host: str, asks_for_token: bool) -> list[str]:
@@ -139,7 +151,25 @@ _QUIET: dict[str, Any] = {
 }
 
 
-def _start_private(num_cpus: int | None, dashboard: bool, dashboard_host: str) -> Any:
+@contextmanager
+def _showing(gpus: Sequence[int] | None) -> Iterator[None]:
+    """Have the processes that are started meanwhile see these of the GPUs seen here, alone."""
+    before = os.environ.get(_VISIBLE)
+    if gpus:
+        seen = before.split(",") if before else None
+        os.environ[_VISIBLE] = ",".join(str(i) if seen is None else seen[i] for i in gpus)
+    try:
+        yield
+    finally:
+        if gpus and before is None:
+            del os.environ[_VISIBLE]
+        elif gpus and before is not None:
+            os.environ[_VISIBLE] = before
+
+
+def _start_private(
+    num_cpus: int | None, dashboard: bool, dashboard_host: str, gpus: Sequence[int] | None
+) -> Any:
     if not is_auth_on() and not is_loopback(dashboard_host):
         raise TokenError(
             "a dashboard that other machines can reach must ask for a token, since whoever "
@@ -155,6 +185,7 @@ def _start_private(num_cpus: int | None, dashboard: bool, dashboard_host: str) -
         context: Any = ray.init(
             address="local",
             num_cpus=num_cpus,
+            num_gpus=None if gpus is None else len(gpus),
             include_dashboard=dashboard,
             dashboard_host=dashboard_host,
             _node_ip_address=LOOPBACK,

@@ -20,6 +20,7 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from cluster.metrics import SweepMetrics
 from tuning.experience_memory import replay_need
+from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round
@@ -42,6 +43,7 @@ def run_trials(
     *,
     time_budget_s: float,
     num_physics_threads: int,
+    placement: Placement,
 ) -> None:
     """Make the trials of a round that the table still lacks; Ray must be running.
 
@@ -54,6 +56,7 @@ def run_trials(
         progress: Is told what happens.
         time_budget_s: Train no longer than this [s].
         num_physics_threads: MuJoCo's threads in each trial.
+        placement: Where trials learn.
     """
     num_made = sum(row.round == this.number for row in table.rows)
     trainable = tune.with_resources(
@@ -67,8 +70,11 @@ def run_trials(
             num_env_runners=plan.num_env_runners,
             num_learners=plan.num_learners,
             num_physics_threads=num_physics_threads,
+            # Of RLlib's learners each has its own; the trial's process has one where it learns.
+            device="cpu" if plan.num_learners else placement.device_of_trial,
+            gpus_per_learner=placement.share,
         ),
-        PlacementGroupFactory(_bundles(plan)),
+        PlacementGroupFactory(bundles(plan, placement)),
     )
     # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
     trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
@@ -107,12 +113,22 @@ def run_trials(
     keeper.close()
 
 
-def _bundles(plan: SweepPlan) -> list[dict[str, float]]:
-    """What Ray keeps free for a trial: its own process first, which holds what was played."""
-    bundles: list[dict[str, float]] = [{"CPU": 1} for _ in range(plan.cpus_per_trial())]
-    if (kept := replay_need(plan.base())) > 0:
-        bundles[0]["memory"] = kept * plan.seeds_per_trial
-    return bundles
+def bundles(plan: SweepPlan, placement: Placement) -> list[dict[str, float]]:
+    """What Ray keeps free for a trial: its own process first, which holds what was played.
+
+    Last come RLlib's learners. Each process that learns has the share of a GPU.
+
+    Args:
+        plan: What to do.
+        placement: Where trials learn.
+    """
+    kept_free: list[dict[str, float]] = [{"CPU": 1} for _ in range(plan.cpus_per_trial())]
+    if placement.on_gpu:
+        for bundle in kept_free[-plan.num_learners :] if plan.num_learners else kept_free[:1]:
+            bundle["GPU"] = placement.share
+    elif (kept := replay_need(plan.base())) > 0:
+        kept_free[0]["memory"] = kept * plan.seeds_per_trial
+    return kept_free
 
 
 class RowNames:
@@ -252,6 +268,8 @@ class RowKeeper(tune.Callback):
     ) -> tuple[TrialState, str]:
         if error:
             return TrialState.FAILED, _last_line(trial.error_file)
+        if result.get("failed"):
+            return TrialState.FAILED, result["reason"]
         if result.get("diverged"):
             return TrialState.DIVERGED, result["reason"]
         if result.get("finished"):

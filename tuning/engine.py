@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.session import session
+from cluster.session import num_gpus, session
 from cluster.shared_folder import check_shared
 from tuning.conclusion import conclude
 from tuning.driver import METRIC, run_trials
+from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.planned_points import planned_points
 from tuning.progress import Progress
@@ -32,6 +33,7 @@ def run_sweep(
     dashboard: bool = False,
     quiet: bool,
     command: str,
+    placement: Placement,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Search round after round, compare, report.
@@ -44,6 +46,7 @@ def run_sweep(
         dashboard: Say where Ray's dashboard is; a private cluster has one only then.
         quiet: Leave stdout to the result.
         command: The command line that makes this sweep.
+        placement: Where trials learn.
         say: Prints a line.
 
     Returns:
@@ -52,16 +55,20 @@ def run_sweep(
     Raises:
         DamagedError: If a file of the folder cannot be read.
         TooFewCpusError: If the cluster cannot hold the trials.
+        GpuError: If it has no GPUs for them.
         ConnectionError: If there is no cluster at the address.
         TokenError: If a private cluster cannot have a token to ask for.
         NotSharedError: If nodes of the cluster do not see the folder.
     """
     sweep = Sweep(plan, folder, say=say)
     if not sweep.is_finished():
-        with session(address, num_cpus=num_cpus, dashboard=dashboard, say=say) as found_cpus:
+        with session(
+            address, num_cpus=num_cpus, dashboard=dashboard, gpus=placement.gpus, say=say
+        ) as found_cpus:
             cpus = ready(plan, folder, address=address, found_cpus=found_cpus, say=say)
+            placement = on_cluster(plan, placement, say=say)
             while (this := sweep.begin_round(next_round)) is not None:
-                sweep.run_round(this, num_cpus=cpus, quiet=quiet)
+                sweep.run_round(this, num_cpus=cpus, placement=placement, quiet=quiet)
                 if not sweep.is_complete(this):
                     break
     return conclude(
@@ -106,6 +113,25 @@ def ready(
             f"the trials need {needed} CPUs, the cluster has {found_cpus}: some wait until it grows"
         )
     return needed
+
+
+def on_cluster(plan: SweepPlan, placement: Placement, *, say: Callable[[str], None]) -> Placement:
+    """What is decided of GPUs once Ray is running; a private one has what was planned.
+
+    Args:
+        plan: What to do.
+        placement: As planned.
+        say: Prints a line.
+
+    Raises:
+        GpuError: If a cluster has no GPUs for the trials, and none can come.
+    """
+    if placement.gpus is not None:
+        return placement
+    now, most = num_gpus()
+    placement = placement.joined(plan, now, most)
+    say(f"each trial has {placement.share:g} of a GPU; the cluster has {now}, and may have {most}")
+    return placement
 
 
 class Sweep:
@@ -167,7 +193,7 @@ class Sweep:
             self._say(f"    since {move.statistic}")
         return this
 
-    def run_round(self, this: Round, *, num_cpus: int, quiet: bool) -> None:
+    def run_round(self, this: Round, *, num_cpus: int, placement: Placement, quiet: bool) -> None:
         """Make the trials of a round that are missing; Ray must be running."""
         plan = self._plan
         left_s = self._deadline - time.monotonic()
@@ -191,6 +217,7 @@ class Sweep:
                 progress,
                 time_budget_s=left_s,
                 num_physics_threads=threads,
+                placement=placement,
             )
 
     def searcher(self, this: Round) -> StudySearcher:

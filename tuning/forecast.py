@@ -2,6 +2,7 @@
 
 from ssmrl.config import TrainConfig
 from tuning.experience_memory import replay_need
+from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.probe import Rate
 from tuning.space import Int
@@ -16,22 +17,24 @@ def costliest(plan: SweepPlan) -> TrainConfig:
     return base.with_knobs({"meta.num_inner_steps": steps.high})
 
 
-def forecast(plan: SweepPlan, rate: Rate, slowest: Rate) -> list[str]:
+def forecast(
+    plan: SweepPlan,
+    rate: Rate | None,
+    slowest: Rate | None,
+    placement: Placement = Placement(),  # noqa: B008  # a frozen value
+) -> list[str]:
     """The plan with its trials, env steps, expected seconds and shares.
 
     Args:
         plan: What will be done.
-        rate: Of this machine, for the default.
+        rate: Of this machine, for the default; None where others train.
         slowest: Of this machine, for the costliest point.
+        placement: Where trials learn.
 
     Returns:
         Lines to print.
     """
     num_searched = sum(plan.trials_of_rounds())
-    one, costly = (
-        each.seconds(plan.max_env_steps) * plan.seeds_per_trial for each in (rate, slowest)
-    )
-    total, most = (expected_seconds(plan, each) for each in (rate, slowest))
     share = num_searched / plan.num_samples
     others = (num_searched - 1) / num_searched
     lines = [
@@ -43,16 +46,21 @@ def forecast(plan: SweepPlan, rate: Rate, slowest: Rate) -> list[str]:
         f"  confirming: {plan.num_confirmed} of the best trained once more; then "
         f"{plan.num_fresh_seeds} fresh seeds of the winner and, where it is another point, "
         f"{plan.num_fresh_seeds} of the default",
-        f"  expected: {one:,.0f} s a trial by this machine's measured "
-        f"{rate.env_steps_per_second:,.0f} env steps/s and {rate.judge_seconds:,.0f} s of "
-        f"evaluations, {total:,.0f} s in all"
-        + (f"; {costly:,.0f} s with the most gradient steps" if slowest is not rate else ""),
+        *placement.lines(plan),
     ]
+    if rate is None or slowest is None:
+        lines.append("  expected: not measured, since other machines will train")
+    else:
+        lines.append(_expectation(plan, rate, slowest))
     if (kept := replay_need(plan.base())) > 0:
         runs = plan.max_concurrent * plan.seeds_per_trial
         lines.append(
             f"  replay: at most {kept / 1e9:.2f} GB a run, {runs * kept / 1e9:.2f} GB in all"
+            + (", of the GPUs' memory" if placement.on_gpu else "")
         )
+    if rate is None or slowest is None:
+        return lines + _notes(plan)
+    total, most = (expected_seconds(plan, each) for each in (rate, slowest))
     if most > plan.time_budget_s:
         may = "will" if total > plan.time_budget_s else "may"
         lines.append(
@@ -60,6 +68,18 @@ def forecast(plan: SweepPlan, rate: Rate, slowest: Rate) -> list[str]:
             "can be made by `--resume`; or lower `--max-env-steps`, or give `--trial-seconds`"
         )
     return lines + _notes(plan)
+
+
+def _expectation(plan: SweepPlan, rate: Rate, slowest: Rate) -> str:
+    one, costly = (
+        each.seconds(plan.max_env_steps) * plan.seeds_per_trial for each in (rate, slowest)
+    )
+    return (
+        f"  expected: {one:,.0f} s a trial by this machine's measured "
+        f"{rate.env_steps_per_second:,.0f} env steps/s and {rate.judge_seconds:,.0f} s of "
+        f"evaluations, {expected_seconds(plan, rate):,.0f} s in all"
+        + (f"; {costly:,.0f} s with the most gradient steps" if slowest is not rate else "")
+    )
 
 
 def expected_seconds(plan: SweepPlan, rate: Rate) -> float:

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from ssmrl.config import TrainConfig
+from ssmrl.device_memory import DeviceMemoryError, device_memory
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Mode
 from ssmrl.run import NUM_EVALUATIONS, LocalEngine
@@ -56,7 +57,11 @@ class Rate:
 
 
 def probe(
-    configs: Sequence[TrainConfig], *, at_once: int = 1, limit_s: float = LIMIT_S
+    configs: Sequence[TrainConfig],
+    *,
+    at_once: int = 1,
+    limit_s: float = LIMIT_S,
+    devices: Sequence[str] = ("cpu",),
 ) -> list[Rate]:
     """Measure configurations, each while so many processes train it as trials will run at once.
 
@@ -64,37 +69,57 @@ def probe(
 
     Args:
         configs: What is trained.
-        at_once: Processes that measure side by side; with 1 it is this one.
+        at_once: Processes that measure side by side; with 1 on the CPU it is this one.
         limit_s: Of each configuration, as ``measured`` has it [s].
+        devices: Where networks learn: the processes take turns. On a GPU this process measures
+            nothing, since it would keep memory there for as long as it lives.
 
     Returns:
         The slowest process's rate for each configuration.
+
+    Raises:
+        DeviceMemoryError: If a device has no room for the first configuration so many times.
     """
-    if at_once == 1:
+    if at_once == 1 and devices[0] == "cpu":
         return [measured(config, limit_s) for config in configs]
     context, processes, answers = get_context("spawn"), [], []
     # Ctrl-C is this process's to handle: the others inherit that they ignore it.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        for _ in range(at_once):
+        for number in range(at_once):
             answer, question = context.Pipe(duplex=False)
-            process = context.Process(target=_tell, args=(question, configs, limit_s), daemon=True)
+            settings = (question, configs, limit_s, devices[number % len(devices)])
+            process = context.Process(target=_tell, args=settings, daemon=True)
             process.start()
             question.close()
             processes.append(process)
             answers.append(answer)
         signal.signal(signal.SIGINT, handler)
-        told: list[list[Rate]] = [answer.recv() for answer in answers]
+        told: list[list[Rate] | str] = [answer.recv() for answer in answers]
     finally:
         signal.signal(signal.SIGINT, handler)
         for process in processes:
             process.kill()
-    return [min(rates, key=lambda r: r.env_steps_per_second) for rates in zip(*told, strict=True)]
+    found = []
+    for rates in told:
+        if isinstance(rates, str):
+            raise DeviceMemoryError(rates)
+        found.append(rates)
+    return [min(rates, key=lambda r: r.env_steps_per_second) for rates in zip(*found, strict=True)]
 
 
-def _tell(answer: Connection, configs: Sequence[TrainConfig], limit_s: float) -> None:
+def _tell(answer: Connection, configs: Sequence[TrainConfig], limit_s: float, device: str) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    answer.send([measured(config, limit_s) for config in configs])
+    rates: list[Rate] = []
+    for config in configs:
+        try:
+            rates.append(measured(config, limit_s, device))
+        except DeviceMemoryError as error:
+            if not rates:
+                answer.send(str(error))
+                return
+            rates.append(rates[0])  # a trial of its own may fail; the sweep need not
+    answer.send(rates)
 
 
 def _end_with_parent() -> None:
@@ -105,7 +130,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def measured(config: TrainConfig, limit_s: float = LIMIT_S) -> Rate:
+def measured(config: TrainConfig, limit_s: float = LIMIT_S, device: str = "cpu") -> Rate:
     """Train a few iterations in this process, and evaluate once.
 
     The first iteration, in which everything is warmed up, counts only if there is no time for
@@ -114,12 +139,17 @@ def measured(config: TrainConfig, limit_s: float = LIMIT_S) -> Rate:
     Args:
         config: What is trained; its result is thrown away.
         limit_s: No new iteration after half of this time [s].
+        device: Where networks learn.
+
+    Raises:
+        DeviceMemoryError: If the device has no room.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the process of a trial
     try:
-        engine = LocalEngine(config, num_threads=1)
-        seconds = _iterations(engine, limit_s / 2.0)
+        engine = LocalEngine(config, num_threads=1, device=torch.device(device))
+        with device_memory(config):
+            seconds = _iterations(engine, limit_s / 2.0)
         judged = _judgement(engine)
     finally:
         torch.set_num_threads(num_threads)

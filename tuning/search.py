@@ -229,7 +229,8 @@ class StudySearcher(Searcher):
             RuntimeError: If the journal did not take it.
         """
         result = result or {}
-        failed = error or result.get("diverged") or not _is_finite(result.get(self.metric))
+        is_lost = error or result.get("diverged") or result.get("failed")
+        failed = is_lost or not _is_finite(result.get(self.metric))
         if failed or self._is_outside(trial_id):
             self._optuna_search.on_trial_complete(trial_id, None, error=True)
         elif result.get("finished"):

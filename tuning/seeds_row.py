@@ -22,7 +22,8 @@ class SeedsRow:
         seconds: Of all runs [s].
         finished: Whether all have spent their budgets.
         diverged: Whether one of them did.
-        reason: Why, and of which seed.
+        failed: Whether the device had no room for them.
+        reason: Why it diverged or failed, and of which seed.
         received: The knobs that the first run received.
         seeds: Of the runs.
         curve: Means over the runs, as far as all were judged.
@@ -40,6 +41,7 @@ class SeedsRow:
     seconds: float = 0.0
     finished: bool = False
     diverged: bool = False
+    failed: bool = False
     reason: str = ""
     received: Mapping[str, KnobValue] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()

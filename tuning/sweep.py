@@ -11,10 +11,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
+from tuning.placement import GpuError, Placement, settled_placement
+from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
 
@@ -54,6 +57,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     max_concurrent: Annotated[
         int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
     ] = None,
+    device: DeviceOption = None,
+    gpus_per_trial: GpusPerTrialOption = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
     num_learners: Annotated[
         int, typer.Option(help="Learners that share the meta-updates of a trial.")
@@ -141,9 +146,22 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
         folder = sweep_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
-        plan = plan.sized(max_concurrent, usable_cpus() if address is None else None)
-        if address is None:
+        plan, placement = settled_placement(
+            plan,
+            folder,
+            resume=resume,
+            device=device,
+            gpus_per_trial=gpus_per_trial,
+            max_concurrent=max_concurrent,
+            num_cpus=usable_cpus() if address is None else None,
+        )
+        if address is None and not placement.on_gpu:
             plan.check_replays(available_bytes())
+        if placement.gpus is None and plan.trial_seconds is not None and not resume:
+            raise ValueError(
+                "`--trial-seconds` is measured on this machine, but the cluster's GPUs will train; "
+                "give `--max-env-steps`"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
@@ -151,14 +169,17 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         _refuse(str(error))
     place = ["--storage", str(storage), "--name", label]
     place += ["--address", address] if address else []
+    place += placement.flags()
     place += ["--dashboard"] if dashboard else []
     place += ["--json"] if as_json else []
     going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
     try:
         with exclusive(folder), interruptible(going_on, folder):
             if not resume:
-                plan = _forecast(plan, quiet=as_json)
-            summary = _carry_out(plan, folder, address=address, dashboard=dashboard, quiet=as_json)
+                plan = _forecast(plan, placement, quiet=as_json)
+            summary = _carry_out(
+                plan, folder, placement, address=address, dashboard=dashboard, quiet=as_json
+            )
     except BusyError as error:
         _refuse(str(error))
     if as_json:
@@ -166,33 +187,49 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
 
 
-def _forecast(plan: SweepPlan, *, quiet: bool) -> SweepPlan:
+def _forecast(plan: SweepPlan, placement: Placement, *, quiet: bool) -> SweepPlan:
     """Measure this machine, make the budget of that if asked for, and say what is planned."""
+    from ssmrl.device_memory import DeviceMemoryError
     from tuning.forecast import costliest, forecast
-    from tuning.probe import probe
+    from tuning.probe import Rate, probe
 
-    configs = list(dict.fromkeys([plan.base(), costliest(plan)]))
-    # Of a cluster's trials no more run here than there are CPUs.
-    rates = probe(configs, at_once=min(plan.max_concurrent, plan.num_samples, usable_cpus()))
-    rate = rates[0]
-    if plan.trial_seconds is not None:
+    rates: list[Rate] = []
+    if placement.gpus is not None:  # elsewhere are GPUs of which nothing is known here
+        configs = list(dict.fromkeys([plan.base(), costliest(plan)]))
+        # Of a cluster's trials no more run here than there are CPUs.
+        at_once = min(plan.max_concurrent, plan.num_samples, usable_cpus())
+        devices = [placement.device_of_process(number) for number in range(at_once)]
+        try:
+            rates = probe(configs, at_once=at_once, devices=devices)
+        except DeviceMemoryError as error:
+            _refuse(f"{error}: {at_once} trials at once need it; lower `--max-concurrent`")
+    rate = rates[0] if rates else None
+    if plan.trial_seconds is not None and rate is not None:
         seconds = plan.trial_seconds / plan.seeds_per_trial
         plan = dataclasses.replace(plan, max_env_steps=rate.env_steps(seconds))
-    for line in forecast(plan, rate, rates[-1]):
+    for line in forecast(plan, rate, rates[-1] if rates else None, placement):
         print(line, file=sys.stderr if quiet else sys.stdout, flush=True)
     return plan
 
 
 def _carry_out(
-    plan: SweepPlan, folder: Path, *, address: str | None, dashboard: bool, quiet: bool
+    plan: SweepPlan,
+    folder: Path,
+    placement: Placement,
+    *,
+    address: str | None,
+    dashboard: bool,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Write the plan down and run it; what only Ray can find out is refused here."""
     # Everything that starts slowly is imported from here on.
     from cluster.auth_token import TokenError
     from cluster.shared_folder import NotSharedError
+    from ssmrl.device_record import record_device
     from tuning.engine import DamagedError, run_sweep
 
     replace_file(folder / "config.json", plan.to_json())
+    record_device(folder, placement.device)
     say = partial(print, file=sys.stderr if quiet else sys.stdout, flush=True)
     command = shlex.join([*_COMMAND, *plan.flags()])
     try:
@@ -204,11 +241,13 @@ def _carry_out(
             dashboard=dashboard,
             quiet=quiet,
             command=command,
+            placement=placement,
             say=say,
         )
     except (
         ConnectionError,
         DamagedError,
+        GpuError,
         NotSharedError,
         TokenError,
         TooFewCpusError,

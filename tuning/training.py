@@ -6,12 +6,15 @@ The training itself is ``ssmrl.run.TrainingRun``, which goes on where a killed p
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from ray import tune
 
 from cluster.metrics import RunMetrics, RunName
 from ssmrl.config import TrainConfig
+from ssmrl.device import checked_device
+from ssmrl.device_memory import DeviceMemoryError, release
 from ssmrl.run import NUM_EVALUATIONS, Engine, LocalEngine, Row, TrainingRun
 from tuning.seeds_row import SeedsRow
 
@@ -31,6 +34,12 @@ class SeedsTraining:
         num_env_runners: Remote rollout actors; 0 plays in this process.
         num_learners: Remote learners; 0 learns in this process.
         num_physics_threads: MuJoCo's threads in each runner; 0 means all cores.
+        device: Where networks learn, if not in learners elsewhere.
+        gpus_per_learner: Share of a GPU that Ray keeps for each learner of RLlib's.
+
+    Raises:
+        DeviceMemoryError: If the device has no room.
+        ValueError: If there is no such device.
     """
 
     def __init__(
@@ -44,6 +53,8 @@ class SeedsTraining:
         num_env_runners: int = 0,
         num_learners: int = 0,
         num_physics_threads: int = 1,
+        device: str = "cpu",
+        gpus_per_learner: float = 0.0,
     ) -> None:
         self._seeds = tuple(range(config.seed, config.seed + num_seeds))
         self._max_env_steps = max_env_steps
@@ -54,7 +65,9 @@ class SeedsTraining:
                 own_name,
                 max_env_steps,
                 folder,
-                (num_env_runners, num_learners, num_physics_threads),
+                Resources(
+                    num_env_runners, num_learners, num_physics_threads, device, gpus_per_learner
+                ),
             )
             for seed, own_name in zip(self._seeds, names, strict=True)
         ]
@@ -64,7 +77,11 @@ class SeedsTraining:
         ]
 
     def advance(self) -> SeedsRow:
-        """One iteration of every run that is not at its end."""
+        """One iteration of every run that is not at its end.
+
+        Raises:
+            DeviceMemoryError: If the device has no room; to be given up by ``abandon``.
+        """
         for run, exporter in zip(self._runs, self._exporters, strict=True):
             if not run.row.finished:
                 row = run.advance()
@@ -78,34 +95,45 @@ class SeedsTraining:
         for run in self._runs:
             run.close()
 
+    def abandon(self) -> None:
+        """Give back actors and memory; the last checkpoints stay."""
+        for run in self._runs:
+            run.abandon()
+
+
+class Resources(NamedTuple):
+    """What a run has to work with, as ``SeedsTraining`` is told it."""
+
+    num_env_runners: int = 0
+    num_learners: int = 0
+    num_physics_threads: int = 1
+    device: str = "cpu"
+    gpus_per_learner: float = 0.0
+
 
 def _run(
     config: TrainConfig,
     name: RunName | None,
     max_env_steps: int,
     folder: Path,
-    resources: tuple[int, int, int],
+    resources: Resources,
 ) -> TrainingRun:
-    engine = _engine(config, "" if name is None else str(name), *resources)
+    engine = _engine(config, "" if name is None else str(name), resources)
     return TrainingRun(config, max_env_steps=max_env_steps, folder=folder, engine=engine)
 
 
-def _engine(
-    config: TrainConfig,
-    run_name: str,
-    num_env_runners: int,
-    num_learners: int,
-    num_physics_threads: int,
-) -> Engine:
+def _engine(config: TrainConfig, run_name: str, resources: Resources) -> Engine:
     """In this process where no other is asked for: RLlib's algorithm takes seconds to build."""
+    num_env_runners, num_learners, num_physics_threads, device, gpus_per_learner = resources
     if not num_env_runners and not num_learners:
-        return LocalEngine(config, num_physics_threads)
+        return LocalEngine(config, num_physics_threads, device=checked_device(device))
     engine: Engine = import_module("cluster.engine").rllib_engine(
         config,
         num_env_runners=num_env_runners,
         num_learners=num_learners,
         num_physics_threads=num_physics_threads,
         run_name=run_name,
+        gpus_per_learner=gpus_per_learner,
     )
     return engine
 
@@ -140,11 +168,17 @@ class _Exporter:
 class MetaTraining(tune.Trainable):
     """``SeedsTraining`` as Tune sees it: the point comes in as Tune's configuration.
 
+    A trial for which the device has no room ends at once, with the reason: to Tune it is over, and
+    no error that would be tried again.
+
     Tune's own checkpoints stay empty: a restarted trial finds its state by its fingerprint.
 
     One actor trains several trials, one after another. Ray asks it only once, after its first
     ``setup``, what it is called; which trial it trains now is in its log and in the metrics.
     """
+
+    _training: SeedsTraining | None
+    _row: SeedsRow
 
     def __repr__(self) -> str:
         """The name in Ray's dashboard: the sweep, and with which trial the actor began."""
@@ -159,23 +193,38 @@ class MetaTraining(tune.Trainable):
                 changes, and what ``SeedsTraining`` takes.
         """
         self._sweep: str = settings.pop("sweep")
-        self._settings = settings
+        self._settings = {"device": "cpu"} | settings
         self._begin(config)
 
     def step(self) -> dict[str, Any]:
-        """One iteration; done when the budget is spent or training diverged."""
-        row = self._training.advance()
-        return row.to_result() | {"done": row.finished or row.diverged}
+        """One iteration; done when the budget is spent, training diverged, or has no room."""
+        if self._training is not None:
+            try:
+                self._row = self._training.advance()
+            except DeviceMemoryError as error:
+                self._row = replace(self._row, failed=True, reason=str(error))
+        if self._row.failed:
+            self._give_up()
+        row = self._row
+        return row.to_result() | {"done": row.finished or row.diverged or row.failed}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over another trial in the same process, which saves its start-up time."""
-        self._training.close()
+        self.cleanup()
         self._begin(new_config)
         return True
 
     def cleanup(self) -> None:
-        """End the trial."""
-        self._training.close()
+        """End the trial, and leave the device to the next one."""
+        if self._training is not None:
+            self._training.close()
+            self._training = None
+        release(torch.device(self._settings["device"]))
+
+    def _give_up(self) -> None:
+        if self._training is not None:
+            self._training.abandon()
+            self._training = None
 
     def _begin(self, point: dict[str, Any]) -> None:
         arguments = dict(self._settings)
@@ -183,7 +232,12 @@ class MetaTraining(tune.Trainable):
         config = base.with_knobs(point)
         name = RunName(self._sweep, self.trial_name, config.seed)
         print(f"trial {name.trial} of {name.sweep} begins", flush=True)  # in the actor's log
-        self._training = SeedsTraining(config, name=name, **arguments)
+        self._training = None
+        self._row = SeedsRow(received=config.knobs())
+        try:
+            self._training = SeedsTraining(config, name=name, **arguments)
+        except DeviceMemoryError as error:
+            self._row = replace(self._row, failed=True, reason=str(error))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to add to the trial's own file."""

@@ -21,10 +21,11 @@ from tests.agents.made_up_study import (
 )
 from tests.contracts.property_settings import PROPERTY
 from tuning.durable import append_line
+from tuning.placement import Placement
 from tuning.plan import SweepPlan
 
 PLAN = SweepPlan("point", algorithm="promp", rounds=3, num_samples=9, num_confirmed=2)
-RUN = {"num_cpus": 1, "quiet": True}
+RUN = {"num_cpus": 1, "placement": Placement(), "quiet": True}
 
 
 def trials_spent(folder: Path) -> float:

@@ -15,6 +15,7 @@ from agents.study_report import conclude_study
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
 from tests.agents.made_up_study import RATE, MadeUpTrials, as_a_rule, install_consult, make_study
+from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.rounds import winner
 
@@ -44,7 +45,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     MadeUpTrials(PLAN).install(monkeypatch)
     install_consult(monkeypatch, as_a_rule)
     made = make_study(PLAN, folder)
-    made.run(num_cpus=1, quiet=True)
+    made.run(num_cpus=1, placement=Placement(), quiet=True)
 
     def conclude(plan: SweepPlan, folder: Path, table: Any, *_: Any, **__: Any) -> dict[str, Any]:
         best = winner(table.rows, plan)

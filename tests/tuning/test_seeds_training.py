@@ -155,5 +155,5 @@ def test_a_score_counts_as_of_the_share_of_the_budget_that_it_stands_for(
 
 
 def test_without_remote_runners_no_algorithm_of_rllib_is_built() -> None:
-    engine = training_module._engine(BASE, "", 0, 0, 1)
+    engine = training_module._engine(BASE, "", training_module.Resources())
     assert type(engine) is LocalEngine
