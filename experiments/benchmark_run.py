@@ -2,27 +2,28 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
+
+import torch
 
 from experiments.benchmark_result import REPORTED_STEPS, TEST_DRAW, BenchmarkResult
 from experiments.benchmarks.curves import CurveRow
 from experiments.benchmarks.learning_run import LearningRun
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
 from ssmrl.meta.diverged import DivergedError
-from ssmrl.meta.initial_actor import initial_actor, saved_actor
+from ssmrl.meta.initial_actor import saved_actor
 from ssmrl.models.actor import GaussianActor
 from ssmrl.models.presets import num_parameters
 from ssmrl.run import checkpoint_path
-from ssmrl.train import evaluate, train
+from ssmrl.train import evaluate
 
 
 class BenchmarkRun:
     """Meta-trains a configuration, tests it on held-out tasks, and writes its result.
 
-    On the CPU the training leaves checkpoints and goes on from them. On another device it starts
-    anew each time.
+    The training leaves checkpoints, and goes on from them on any device.
 
     Args:
         config: What to train; its seed is the run's.
@@ -36,8 +37,8 @@ class BenchmarkRun:
         name: For sentences.
         folder: As given.
         result_path: Where the result goes.
-        curve_path: Where the curve grows, on the CPU.
-        is_resumable: Whether the training leaves checkpoints.
+        curve_path: Where the curve grows.
+        needs_ray: Whether the training is RLlib's.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class BenchmarkRun:
         *,
         num_iterations: int,
         preset: str | None,
-        device: str,
+        device: torch.device,
         folder: Path,
         num_threads: int = 0,
     ) -> None:
@@ -55,7 +56,7 @@ class BenchmarkRun:
         self.folder = folder
         self.result_path = folder / f"result-{label}.json"
         self.curve_path = folder / f"curve-{label}.csv"
-        self.is_resumable = device.startswith("cpu")
+        self.needs_ray = device == CPU
         self._config = config
         self._num_iterations = num_iterations
         self._preset = preset
@@ -85,8 +86,7 @@ class BenchmarkRun:
             num_done = earlier.num_iterations
             if num_done == self._num_iterations:
                 return earlier
-        if self.is_resumable:
-            num_done = max(num_done, len(self._restored().rows))
+        num_done = max(num_done, len(self._restored().rows))
         if num_done > self._num_iterations:
             raise FileExistsError(
                 f"{self.name} has {num_done} iterations in {self.folder}, but `--epochs` is "
@@ -109,6 +109,7 @@ class BenchmarkRun:
 
         Raises:
             DivergedError: If a meta-gradient or a return on held-out tasks is not finite.
+            DeviceMemoryError: If the device has no room.
             BlockingIOError: If another process trains the same.
         """
 
@@ -120,14 +121,14 @@ class BenchmarkRun:
             )
             return not asked
 
-        actor, rows = (self._train_resumably if self.is_resumable else self._train_anew)(report)
+        actor, rows = self._train(report)
         if len(rows) < self._num_iterations:
             return None
         say(f"{self.name}: testing")
         result = BenchmarkResult(
             config=self._config,
             preset=self._preset,
-            device=self._device,
+            device=str(self._device),
             num_parameters=num_parameters(actor),
             curve=tuple(rows),
             task_returns=self._tested(actor),
@@ -135,10 +136,10 @@ class BenchmarkRun:
         result.save(self.result_path)
         return result
 
-    def _train_resumably(
+    def _train(
         self, report: Callable[[int, CurveRow], bool]
     ) -> tuple[GaussianActor, list[CurveRow]]:
-        """With RLlib, from the last checkpoint on, as long as ``report`` says."""
+        """From the last checkpoint on, as long as ``report`` says."""
         run = self._restored()
         meta = self._config.meta
         lanes = meta.num_tasks * meta.num_episodes * (meta.num_inner_steps + 1)
@@ -151,25 +152,6 @@ class BenchmarkRun:
                     wanted = report(len(run.rows), row)
                 run.save()
         return saved_actor(Checkpoint.load(self._checkpoint)), run.rows
-
-    def _train_anew(
-        self, report: Callable[[int, CurveRow], bool]
-    ) -> tuple[GaussianActor, list[CurveRow]]:
-        """In this process, on any device, without a checkpoint, as long as ``report`` says."""
-        actor = initial_actor(self._config)
-        rows: list[CurveRow] = []
-        iterations = train(self._config, actor, self._num_threads, self._device)
-        for metrics in islice(iterations, self._num_iterations):
-            row = {
-                "env_steps": float(metrics.env_steps),
-                "return_before": metrics.return_before,
-                "return_after": metrics.return_after,
-                "seconds": metrics.sample_seconds + metrics.update_seconds,
-            }
-            rows.append(row)
-            if not report(len(rows), row):
-                break
-        return actor, rows
 
     def _tested(self, actor: GaussianActor) -> dict[int, tuple[float, ...]]:
         """The return on each held-out task by number of adaptation steps."""
@@ -202,13 +184,14 @@ class BenchmarkRun:
             checkpoints=self._checkpoint.parent,
             shuffled_rewards=False,
             num_threads=self._num_threads,
+            device=self._device,
         )
         run.restore()
         return run
 
     def _check_same(self, earlier: BenchmarkResult) -> None:
-        before = {"device": earlier.device, "preset": earlier.preset, **earlier.config.knobs()}
-        now = {"device": self._device, "preset": self._preset, **self._config.knobs()}
+        before = {"preset": earlier.preset, **earlier.config.knobs()}
+        now = {"preset": self._preset, **self._config.knobs()}
         differences = [
             f"{name} {value!r} instead of {now[name]!r}"
             for name, value in before.items()

@@ -20,6 +20,7 @@ import typer
 
 from experiments.benchmark_result import REPORTED_STEPS, TEST_DRAW, BenchmarkResult, estimate
 from ssmrl.config import METHODS, TrainConfig
+from ssmrl.device_option import DeviceOption
 
 if TYPE_CHECKING:
     from experiments.benchmark_run import BenchmarkRun
@@ -103,9 +104,7 @@ def main(
         str | None,
         typer.Option(help="Sizes by name instead: seed (128 units), or matched (as many weights)."),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="Of the meta-updates: cpu, or cuda, which leaves no checkpoints.")
-    ] = "cpu",
+    device: DeviceOption = None,
     output_dir: Annotated[
         Path, typer.Option(help="Folder of results, curves and checkpoints.")
     ] = Path("runs/serious_benchmark"),
@@ -140,9 +139,9 @@ def main(
     try:
         methods = chosen_methods(method)
         TrainConfig.for_task(task, "promp").with_knobs(knobs)  # before anything slow is imported
-        from ssmrl.device import checked_device
+        from ssmrl.device_record import checked_device_of, record_device
 
-        checked_device(device)
+        where = checked_device_of(device, output_dir, resume=resume)
         sizes = {"policy.hidden_dim": hidden_dim, "policy.state_dim": state_dim}
         given = {name: value for name, value in sizes.items() if value is not None}
         from experiments.benchmark_run import BenchmarkRun
@@ -153,7 +152,7 @@ def main(
                 configured(task, each, given, preset=preset, knobs=knobs, seed=number),
                 num_iterations=epochs,
                 preset=preset,
-                device=device,
+                device=where,
                 folder=output_dir,
                 num_threads=num_threads,
             )
@@ -162,6 +161,7 @@ def main(
         ]
         earlier = [run.earlier_result(resume=resume) for run in runs]
         output_dir.mkdir(parents=True, exist_ok=True)
+        record_device(output_dir, str(where))
     except (KeyError, ValueError, TypeError) as error:
         _refuse(str(error.args[0]))
     except OSError as error:
@@ -203,17 +203,19 @@ def run_all(
         earlier: The result of each run that is finished.
 
     Returns:
-        The results in the order of the runs, and a sentence for each run that diverged.
+        The results in the order of the runs, and a sentence for each run that diverged or for
+        which the device had no room.
 
     Raises:
         typer.Exit: If somebody asked to stop, or another process trains the same.
     """
     from cluster.session import session
+    from ssmrl.device_memory import DeviceMemoryError
     from ssmrl.meta.diverged import DivergedError
 
     results, failures = [], []
     unfinished = [run for run, result in zip(runs, earlier, strict=True) if result is None]
-    needs_ray = any(run.is_resumable for run in unfinished)
+    needs_ray = any(run.needs_ray for run in unfinished)
     with session() if needs_ray else nullcontext(), stop_requests() as asked:
         for run, known in zip(runs, earlier, strict=True):
             if known is not None:
@@ -224,6 +226,9 @@ def run_all(
                 result = None if asked else run.train_and_test(asked, _say)
             except DivergedError as error:
                 failures.append(f"{run.name} diverged: {error}")
+                continue
+            except DeviceMemoryError as error:
+                failures.append(f"{run.name}: {error}")
                 continue
             except BlockingIOError:
                 _refuse(f"another process is training {run.name} in {run.folder}")

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from cluster.algorithm import MAML, MAMLConfig
 from cluster.learner import MetaBatch
 from experiments.benchmarks.curves import CurveRow, curve_text
 from experiments.benchmarks.shuffled_rewards import collect_adapting_on_shuffled, held_out_returns
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
+from ssmrl.device import CPU
+from ssmrl.device_memory import device_memory
 from ssmrl.files import replace_file
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.worker import RolloutWorker
-from ssmrl.run import checkpoint_path
+from ssmrl.run import LocalEngine, checkpoint_path
 
 EVALUATE_EVERY = 10
 """Iterations between two evaluations; the last iteration always has one."""
@@ -39,6 +43,11 @@ class LearningRun:
         checkpoints: Folder of the checkpoint, which names itself by the configuration.
         shuffled_rewards: Adapt on shuffled rewards also in training.
         num_threads: Threads of the physics; 0 means all cores.
+        device: Where the meta-updates are computed; elsewhere than on the CPU without RLlib, whose
+            learner would do the same.
+
+    Raises:
+        ValueError: If rewards are to be shuffled elsewhere than on the CPU.
     """
 
     def __init__(
@@ -49,7 +58,11 @@ class LearningRun:
         checkpoints: Path,
         shuffled_rewards: bool,
         num_threads: int,
+        device: torch.device = CPU,
     ) -> None:
+        if shuffled_rewards and device != CPU:
+            raise ValueError(f"`device` must be cpu to shuffle rewards, but got {device}")
+        self._device = device
         self.config = config
         self.curve = curve
         self.rows: list[CurveRow] = []
@@ -93,10 +106,7 @@ class LearningRun:
         self.curve.parent.mkdir(parents=True, exist_ok=True)
         with self._checkpoint.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            settings = MAMLConfig().training(
-                train_config=self.config, num_physics_threads=self._num_threads
-            )
-            self._algorithm: MAML = settings.build_algo()
+            self._algorithm = self._made()
             self._actor = initial_actor(self.config)
             self._worker = RolloutWorker(self.config.env, self._num_threads)
             if self._saved is not None:
@@ -106,6 +116,15 @@ class LearningRun:
                 yield
             finally:
                 self._algorithm.stop()
+
+    def _made(self) -> MAML | LocalEngine:
+        if self._device != CPU:
+            return LocalEngine(self.config, self._num_threads, device=self._device)
+        settings = MAMLConfig().training(
+            train_config=self.config, num_physics_threads=self._num_threads
+        )
+        algorithm: MAML = settings.build_algo()
+        return algorithm
 
     def advance(self, env_steps: int) -> CurveRow:
         """One meta-iteration, and an evaluation where one is due.
@@ -118,9 +137,11 @@ class LearningRun:
 
         Raises:
             DivergedError: If a meta-gradient is not finite.
+            DeviceMemoryError: If the device has no room.
         """
         started = time.perf_counter()
-        before, after = self._iterate_shuffled() if self._shuffled_rewards else self._iterate()
+        with device_memory(self.config):
+            before, after = self._iterate_shuffled() if self._shuffled_rewards else self._iterate()
         meta = self.config.meta
         lanes = meta.num_tasks * meta.num_episodes * (meta.num_inner_steps + 1)
         row: CurveRow = {
@@ -148,8 +169,8 @@ class LearningRun:
         self._saved_at = time.monotonic()
 
     def _iterate(self) -> tuple[float, float]:
-        result = self._algorithm.train()["env_runners"]
-        return float(result["return_before"]), float(result["return_after"])
+        metrics = self._algorithm.iterate()
+        return metrics.return_before, metrics.return_after
 
     def _iterate_shuffled(self) -> tuple[float, float]:
         """The algorithm's own learner on a meta-batch that adapted on shuffled rewards."""
@@ -157,6 +178,7 @@ class LearningRun:
         trajectories, returns = collect_adapting_on_shuffled(
             self.config, self._actor, self._worker, train_assignment(self.config, len(self.rows))
         )
+        assert isinstance(self._algorithm, MAML)
         self._algorithm.learner_group.update(
             batch=MetaBatch(tuple(trajectories[:-1]), trajectories[-1]), timesteps={}
         )

@@ -23,6 +23,8 @@ from experiments.benchmark_run import BenchmarkRun
 from experiments.benchmarks.learning_run import LearningRun
 from experiments.serious_benchmark import app
 from ssmrl.config import METHODS, TrainConfig
+from ssmrl.device import CPU
+from ssmrl.device_memory import DeviceMemoryError
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.rollout.evaluate import Evaluation
@@ -97,17 +99,18 @@ class TestTraining:
     def test_rllib_and_the_plain_loop_come_to_the_same_result(
         self, finished: Path, tmp_path: Path
     ) -> None:
-        """With Ray and checkpoints, and in one process without them, which is the way of cuda."""
+        """With Ray, and in one process without it, which is the way of other devices."""
+        other = torch.device("cpu:0")  # the same by another name
         run = BenchmarkRun(
-            tiny_config(), num_iterations=3, preset=None, device="cpu", folder=tmp_path
+            tiny_config(), num_iterations=3, preset=None, device=other, folder=tmp_path
         )
-        run.is_resumable = False
+        assert not run.needs_ray
         plain, with_ray = run.train_and_test([], lambda line: None), result_of(finished)
         assert plain is not None
         assert without_seconds(plain) == without_seconds(with_ray)
         assert plain.task_returns == with_ray.task_returns
         assert plain.config == with_ray.config
-        assert [path.name for path in tmp_path.iterdir()] == [run.result_path.name]
+        assert plain.device == "cpu:0"
 
     def test_what_is_written_is_what_training_and_evaluation_give(self, finished: Path) -> None:
         config, actor = tiny_config(), initial_actor(tiny_config())
@@ -241,6 +244,36 @@ class TestResume:
         assert without_seconds(result_of(tmp_path)) == without_seconds(result_of(finished))
         assert result_of(tmp_path).task_returns == result_of(finished).task_returns
 
+    def test_a_run_goes_on_on_another_device(
+        self, finished: Path, copied: Path, tmp_path: Path
+    ) -> None:
+        """From the CPU's checkpoint, under another device's name, and the other way round."""
+        straight = tmp_path / "straight"
+        assert command(straight, epochs=5).exit_code == 0
+        settings = {"num_iterations": 4, "preset": None, "folder": copied}
+        other = BenchmarkRun(tiny_config(), device=torch.device("cpu:0"), **settings)
+        assert other.earlier_result(resume=True) is None
+        assert other.train_and_test([], lambda line: None) is not None
+        done = command(copied, "--resume", epochs=5)
+        assert done.exit_code == 0, done.output
+        assert "iteration 4/5" not in done.stderr
+        assert without_seconds(result_of(copied)) == without_seconds(result_of(straight))
+        assert result_of(copied).task_returns == result_of(straight).task_returns
+        assert json.loads((copied / "device.json").read_text())["device"] == "cpu"
+
+    def test_what_has_no_room_spares_the_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fill(run: BenchmarkRun) -> None:
+            if run.name == "gru, seed 0":
+                raise DeviceMemoryError("out of memory on the device: 2 GiB more were wanted")
+
+        configs = capture_runs(monkeypatch, fill)
+        done = command(tmp_path, "--method", "all")
+        assert done.exit_code == 1
+        assert done.stderr.strip().startswith("gru, seed 0: out of memory on the device: 2 GiB")
+        assert {config.policy.method for config in configs} == set(METHODS) - {"gru"}
+
     def test_what_is_finished_is_kept_and_the_rest_is_done(self, copied: Path) -> None:
         kept = (copied / "result-point-mlp-seed0.json").stat().st_mtime_ns
         done = command(copied, "--resume", "--seed", "0", "--seed", "1")
@@ -286,7 +319,7 @@ class TestResume:
 
     def test_two_commands_do_not_train_the_same(self, tmp_path: Path) -> None:
         run = BenchmarkRun(
-            tiny_config(), num_iterations=3, preset=None, device="cpu", folder=tmp_path
+            tiny_config(), num_iterations=3, preset=None, device=CPU, folder=tmp_path
         )
         with run._restored().started():
             done = command(tmp_path)
