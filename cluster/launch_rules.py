@@ -17,6 +17,8 @@ _DASHBOARD = re.compile(r"--dashboard-host[= ][\"']?([^\s\"';]+)")
 _RAY_PIN = re.compile(r"(?<![\w.-])ray(?:\[[\w,]+\])?==([\w.!+]+)")
 _RAY_IMAGE = re.compile(r"rayproject/ray[\w-]*(?::([\w.-]+))?")
 _INSTALLS_RAY = re.compile(r"pip3? install\b.*(?:\.\[|(?<![\w./-])ray(?![\w/-]))")
+# EC2's g and p families, Google's a2, a3, a4 and g2, g4, Azure's N series.
+_GPU_MACHINE = re.compile(r"[gp]\d+[a-z]*(-[a-z]+)?\.|[ag][2-4]-|Standard_N[CDGV]")
 _SECRET = re.compile(r"\bRAY_AUTH_TOKEN=|(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
 
 
@@ -166,6 +168,41 @@ def _bounded(config: Mapping[str, Any]) -> Iterator[Fault]:
             )
 
 
+def _gpus_are_told(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Ray counts by what the file says: a GPU that it is not told of is paid for and not used."""
+    for name, node in mapping(config.get("available_node_types")).items():
+        where, settings = f"available_node_types.{name}", mapping(mapping(node).get("node_config"))
+        told = "GPU" in mapping(mapping(node).get("resources"))
+        machine = _machine(settings)
+        has_gpu = bool(_GPU_MACHINE.match(machine)) or bool(settings.get("guestAccelerators"))
+        if has_gpu and not told:
+            yield Fault(
+                f"{where}.resources", f'{machine} has a GPU; write `{{ "CPU": 8, "GPU": 1 }}`'
+            )
+        if told and machine and not has_gpu:
+            yield Fault(
+                f"{where}.resources", f"states a GPU, but {machine} is not known to have one"
+            )
+
+
+def _set_up(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """A kind of node with setup commands of its own gets none of the others."""
+    for name, node in mapping(config.get("available_node_types")).items():
+        if "worker_setup_commands" in mapping(node) and sequence(config.get("setup_commands")):
+            yield Fault(
+                f"available_node_types.{name}.worker_setup_commands",
+                "takes the place of setup_commands, which install the project; write it under the "
+                "file's own worker_setup_commands, with a condition",
+            )
+
+
+def _machine(settings: Mapping[str, Any]) -> str:
+    """The kind of machine of a cloud's node; empty for machines of one's own."""
+    azure = mapping(settings.get("azure_arm_parameters"))
+    named = (settings.get("InstanceType"), settings.get("machineType"), azure.get("vmSize"))
+    return next((str(name) for name in named if name), "")
+
+
 def _spares_others(config: Mapping[str, Any]) -> Iterator[Fault]:
     if mapping(config.get("provider")).get("type") != "local":
         return
@@ -247,6 +284,8 @@ _RULES: tuple[Callable[[Mapping[str, Any]], Iterator[Fault]], ...] = (
     _closed_network,
     _head_stays,
     _bounded,
+    _gpus_are_told,
+    _set_up,
     _spares_others,
     _starts_workers,
     _light_mounts,

@@ -140,7 +140,7 @@ PLANTED = [
     ),
     (
         "aws.yaml",
-        node("worker", "resources", {"GPU": 1}),
+        node("worker", "resources", {"memory": 1}),
         "available_node_types.worker.resources",
         "CPU",
     ),
