@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 from ssmrl.meta.diverged import DivergedError
 
 
@@ -14,10 +16,13 @@ def checked(results: Iterable[Any]) -> list[Any]:
 
     Raises:
         DivergedError: If their updates did.
+        torch.OutOfMemoryError: If the device of one had no room.
         RuntimeError: If a learner is lost: the others cannot go on without its part.
     """
     values = [result.get() for result in results]
     for value in values:
+        if isinstance(value, torch.OutOfMemoryError):
+            raise value
         if isinstance(value, Exception):
             raise RuntimeError(
                 f"a learner was lost ({value}); go on from the last checkpoint"

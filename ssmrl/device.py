@@ -41,7 +41,9 @@ def checked_device(name: str) -> torch.device:
     if (device.index or 0) >= num_devices:
         raise ValueError(
             f"`--device` is {name!r}, but torch sees {num_devices} CUDA devices{warned}; use "
-            + (f"cuda:0 to cuda:{num_devices - 1}, or cpu" if num_devices else "cpu")
+            + ("cuda:0" if num_devices else "")
+            + (f" to cuda:{num_devices - 1}" if num_devices > 1 else "")
+            + (", or cpu" if num_devices else "cpu")
         )
     return device
 

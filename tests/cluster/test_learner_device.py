@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
+from ray.rllib.utils.actor_manager import ResultOrError
 
+from cluster.checked import checked
 from cluster.engine import rllib_engine
 from cluster.session import session
-from ssmrl.device_memory import DeviceMemoryError
+from ssmrl.device_memory import DeviceMemoryError, device_memory
 from ssmrl.run import LocalEngine, TrainingRun
 from tests.cluster.small_training import assert_equal, small_config
 from tests.tuning.full_device import FULL
@@ -67,3 +70,21 @@ def test_a_learner_without_room_is_one_line(
     with pytest.raises(DeviceMemoryError, match=r"2\.50 GiB more were wanted"):
         run.advance()
     run.abandon()
+
+
+def test_a_learner_elsewhere_without_room_is_no_lost_one() -> None:
+    """Ray's error of a task is torch's, too, and device_memory makes its line of it."""
+
+    @ray.remote(num_cpus=0)
+    def full() -> None:
+        raise torch.OutOfMemoryError(FULL)
+
+    try:
+        ray.get(full.remote())
+    except ray.exceptions.RayTaskError as error:
+        told = error
+    with (
+        pytest.raises(DeviceMemoryError, match=r"^out of memory on the device: 2\.50 GiB [^\n]+$"),
+        device_memory(small_config("promp")),
+    ):
+        checked([ResultOrError(error=told)])

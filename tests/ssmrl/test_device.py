@@ -27,6 +27,7 @@ def test_what_is_no_device_of_ours_is_refused_with_those_that_are(name: str) -> 
     [
         (False, 0, "cuda", "is built without CUDA; install the build of torch"),
         (True, 0, "cuda", "torch sees 0 CUDA devices; use cpu"),
+        (True, 1, "cuda:1", "torch sees 1 CUDA devices; use cuda:0, or cpu"),
         (True, 2, "cuda:2", "torch sees 2 CUDA devices; use cuda:0 to cuda:1, or cpu"),
     ],
 )
