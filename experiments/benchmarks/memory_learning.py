@@ -2,6 +2,7 @@
 
 One run of one seed, judged on fresh held-out tasks after equal shares of CPU time, in four ways:
 memory used, switched off, fed the rewards of another task's lane, and the hidden variable given.
+With ``--blind`` its blind twin: the same learner, told nothing of the hidden variable.
 """
 
 import csv
@@ -16,7 +17,11 @@ import typer
 from experiments.benchmarks.curves import read_curve
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
+from ssmrl.context.learner import ContextLearner
+from ssmrl.context.networks import hidden_code
 from ssmrl.envs.families import get_family
+from ssmrl.envs.hidden_code import HiddenCode
+from ssmrl.envs.rewards import Array
 from ssmrl.files import replace_file
 from ssmrl.knobs import typed
 from ssmrl.meta.diverged import DivergedError
@@ -45,6 +50,25 @@ FIRST_DRAW = 100
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
+class NoCode(HiddenCode):
+    """Says the same of every task: what is left to learn is the best policy for all of them.
+
+    Args:
+        dim: Numbers of the code.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def encode(self, parameters: Array) -> Array:
+        """Zeros, what a memory that is switched off says."""
+        return 0.0 * parameters[..., [0] * self.dim]
+
+    def decode(self, code: Array) -> Array:
+        """Nothing can be told from it."""
+        raise NotImplementedError("a code that says nothing cannot be decoded")
+
+
 class MemoryLearningRun:
     """A run whose clock is the CPU time of this process, evaluations apart.
 
@@ -52,16 +76,23 @@ class MemoryLearningRun:
         config: Of an algorithm that adapts by memory.
         curve: The CSV, rewritten after each evaluation.
         checkpoints: Folder of checkpoint and experience.
+        blind: Whether the hidden variable is kept from the learner, which is then judged with its
+            memory switched off alone.
 
     Raises:
         FileExistsError: If there is a curve without a checkpoint: it would be overwritten.
         CheckpointError: If checkpoint or experience is damaged.
     """
 
-    def __init__(self, config: TrainConfig, curve: Path, checkpoints: Path) -> None:
+    def __init__(
+        self, config: TrainConfig, curve: Path, checkpoints: Path, *, blind: bool = False
+    ) -> None:
         self._config, self.curve = config, curve
+        self._modes = {"off": Mode.OFF} if blind else MODES
         self._path = checkpoint_path(checkpoints, config)
         self._engine = LocalEngine(config, num_threads=1)
+        if blind:
+            self._engine.learner = ContextLearner(config, code=NoCode(hidden_code(config).dim))
         self._collect = LocalCollector(config, num_threads=1)
         self.rows: list[dict[str, float]] = []
         self.cpu_seconds, self.env_steps = 0.0, 0
@@ -96,14 +127,14 @@ class MemoryLearningRun:
         assignment = held_out_assignment(self._config, FIRST_DRAW + len(self.rows))
         lanes, episodes = self._config.evaluation.num_episodes, self._config.meta.episodes_per_task
         row: dict[str, float] = {"cpu_seconds": self.cpu_seconds, "env_steps": self.env_steps}
-        for name, mode in MODES.items():
+        for name, mode in self._modes.items():
             play = Play(assignment, lanes, episodes, mode)
             trajectories = self._collect(self._engine.learner.params(), play)
             # The mean over the episodes of a meta-episode: what it earns as a whole.
             returns = sum(episode_return(each).double().mean(1) for each in trajectories) / episodes
             row[name] = float(returns.mean())
             row[f"{name}_se"] = float(returns.std() / math.sqrt(len(returns)))
-            if mode is Mode.USED:
+            if name == next(iter(self._modes)):
                 fell = trajectories[-1].terminated.any(-1).double().mean()
                 row["fell"] = float(fell)
         family, horizon = get_family(self._config.env.task), self._config.env.horizon
@@ -189,6 +220,9 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
         list[str] | None, typer.Option(help="NAME=VALUE, for example meta.episodes_per_task=2.")
     ] = None,
     label: Annotated[str, typer.Option(help="Of the curve's name.")] = "default",
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Keep the hidden variable from the learner.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder of the curve.")] = Path(
         "experiments/results"
     ),
@@ -201,14 +235,17 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     try:
         base = TrainConfig.for_task(task).with_knobs({"seed": seed})
         config = base.with_knobs(dict(_parsed(text, base) for text in knob or []))
+        if blind:
+            config = config.with_knobs({"meta.own_estimate": 1.0})  # no lane is told
         if not 0.0 < every <= seconds:
             raise ValueError(f"`0 < --every <= --seconds` must hold, but got {every}, {seconds}")
     except (KeyError, ValueError, TypeError) as error:
         typer.echo(error.args[0], err=True)
         raise typer.Exit(2) from error
     curve = output / f"{_stem(task, label)}-seed{seed}.csv"
+    folder = checkpoints / "blind" if blind else checkpoints
     try:
-        run = MemoryLearningRun(config, curve, checkpoints)
+        run = MemoryLearningRun(config, curve, folder, blind=blind)
     except (FileExistsError, CheckpointError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

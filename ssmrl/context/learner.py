@@ -21,6 +21,7 @@ from ssmrl.context.replay import Replay, Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.device import CPU, adam_options, on_cpu
 from ssmrl.envs.families import get_family
+from ssmrl.envs.hidden_code import HiddenCode
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -48,6 +49,7 @@ class ContextLearner(Learner):
         device: Where networks and replay are. Random numbers are drawn on the CPU, so that they
             are the same everywhere.
         graphs_of: How a device captures updates, if it does.
+        code: What stands for the hidden task in training; the family's own if left out.
 
     Attributes:
         networks: All that learns.
@@ -66,9 +68,10 @@ class ContextLearner(Learner):
         networks: ContextNetworks | None = None,
         device: torch.device = CPU,
         graphs_of: Callable[[torch.device], Graphs | None] = graphs_of,
+        code: HiddenCode | None = None,
     ) -> None:
         meta = config.meta
-        self._config, self._code = config, hidden_code(config)
+        self._config, self._code = config, hidden_code(config) if code is None else code
         self._family = get_family(config.env.task)
         self._device = device
         self.networks = (networks or ContextNetworks(config, *env_shape(config.env))).to(device)

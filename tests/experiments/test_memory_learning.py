@@ -5,11 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
+from torch import Tensor
 from typer.testing import CliRunner
 
 from experiments.benchmarks.curves import read_curve
 from experiments.benchmarks.memory_learning import COLUMNS, app, draw
+from ssmrl.context.learner import ContextLearner
+from ssmrl.context.sac import Batch
 from tests.tuning.tiny_memory import TINY_KNOBS
 
 
@@ -37,6 +41,25 @@ def test_a_run_that_is_asked_for_more_goes_on_where_it_ended(
     assert read_curve(curve)[:2] == rows
     assert len(read_curve(curve)) == 3
     assert (tmp_path / "results" / "memory-learning-point-default.png").exists()
+
+
+def test_a_blind_twin_is_told_nothing_and_judged_without_a_memory(tmp_path: Path) -> None:
+    """Neither the replay nor a lane knows a task; its rewards are still those of all tasks."""
+    told: list[Tensor] = []
+
+    def listened(self: ContextLearner, *drawn: Tensor) -> Batch:
+        told.append(batches(self, *drawn).code)
+        return batches(self, *drawn)
+
+    batches = ContextLearner.batches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ContextLearner, "batches", listened)
+        assert run(tmp_path, "--seconds", "0.4", "--every", "0.4", "--blind").exit_code == 0
+    assert told
+    assert not torch.cat(told).any()
+    (row,) = read_curve(tmp_path / "results" / "memory-learning-point-default-seed0.csv")
+    assert {"off", "off_se", "fell"} <= row.keys()
+    assert not {"used", "given", "other_rewards"} & row.keys()
 
 
 def test_a_curve_whose_checkpoint_is_gone_is_not_overwritten(tmp_path: Path) -> None:
