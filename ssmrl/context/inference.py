@@ -12,7 +12,9 @@ from ssmrl.config import SequenceConfig
 from ssmrl.models.actor import make_policy
 from ssmrl.types import Hidden, Params
 
-LOG_VARIANCE_RANGE = (-8.0, 3.0)
+LOG_VARIANCE_RANGE = (-4.0, 3.0)
+"""Of an estimate. A model that may be surer than that pays so much for one confident error that its
+steps, for a while, undo what it knew."""
 
 
 class Estimate(NamedTuple):
