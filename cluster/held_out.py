@@ -49,13 +49,13 @@ def evaluate_held_out(
     scored = learner.num_episodes - 1
     evaluation = held_out(algorithm, num_episodes=learner.num_reported_episodes)
     means = evaluation.mean_returns()
-    low, high = evaluation.interval(scored)
+    interval = evaluation.interval(scored)
     results = {
         "returns": {str(k): means[k] for k in (*REPORTED_STEPS, scored) if k in means},
         "return_adapted": means[scored],
-        "return_adapted_low": low,
-        "return_adapted_high": high,
     }
+    if interval is not None:
+        results["return_adapted_low"], results["return_adapted_high"] = interval
     # RLlib passes on what was aggregated under these two keys, not what is returned.
     logger = MetricsLogger(stats_cls_lookup=algorithm.config.stats_cls_lookup, root=False)
     logger.log_dict(results, window=1)

@@ -11,12 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from experiments.benchmarks.curves import CurveRow
-from experiments.statistics import (
-    NUM_RESAMPLES,
-    Statistic,
-    interquartile_mean,
-    nested_interval,
-)
+from experiments.statistics import crossed_interval, trimmed_mean
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
@@ -36,11 +31,11 @@ class ResultError(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval; the ends are None if nothing is known of it."""
 
     middle: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -143,8 +138,8 @@ class BenchmarkResult:
         tests = []
         for num_steps, values in self.task_returns.items():
             row: dict[str, Any] = {"num_steps": num_steps}
-            for name, statistic in (("interquartile_mean", interquartile_mean), ("mean", mean)):
-                estimated = estimate([self], num_steps, statistic)
+            for name, trim in (("interquartile_mean", 0.25), ("mean", 0.0)):
+                estimated = estimate([self], num_steps, trim=trim)
                 row[name] = estimated.middle
                 row[f"{name}_interval"] = [estimated.low, estimated.high]
             tests.append(row | {"task_returns": list(values)})
@@ -215,40 +210,21 @@ class BenchmarkResult:
             ) from error
 
 
-def mean(values: np.ndarray) -> np.ndarray:
-    """The mean along the last axis: what a no-adaptation bound is about."""
-    return np.asarray(values.mean(-1))
+def estimate(results: Sequence[BenchmarkResult], num_steps: int, *, trim: float = 0.25) -> Estimate:
+    """Interquartile mean, or mean, of the returns of all seeds on all held-out tasks.
 
-
-def estimate(
-    results: Sequence[BenchmarkResult],
-    num_steps: int,
-    statistic: Statistic = interquartile_mean,
-) -> Estimate:
-    """A statistic of the returns of all seeds on all held-out tasks, with its bootstrap interval.
-
-    All seeds are tested on the same tasks. So a resample draws seeds and draws tasks, and has every
-    drawn seed on every drawn task: tasks drawn for each seed apart would average out the luck of
-    the tasks, which the seeds share, and make the interval too short. With one seed it is over its
-    tasks alone and says nothing about other seeds. The resamples come from a fixed stream: equal
-    returns give an equal interval.
+    All seeds are tested on the same tasks. With one seed the interval is over its tasks alone and
+    says nothing about other seeds.
 
     Args:
         results: Of one method, one per seed.
         num_steps: Adaptation steps.
-        statistic: What is estimated.
+        trim: Share of the returns that is left out at each end: 0.25 for the interquartile mean, 0
+            for the mean, which is what a no-adaptation bound is about.
     """
     scores = np.array([result.task_returns[num_steps] for result in results])
-    num_seeds, num_tasks = scores.shape
-    rng = np.random.default_rng(0)
-    if num_seeds == 1:
-        low, high = nested_interval(scores, rng, statistic=statistic)
-    else:
-        rows = rng.integers(num_seeds, size=(NUM_RESAMPLES, num_seeds, 1))
-        columns = rng.integers(num_tasks, size=(NUM_RESAMPLES, 1, num_tasks))
-        resamples = scores[rows, columns].reshape(NUM_RESAMPLES, -1)
-        low, high = (float(end) for end in np.quantile(statistic(resamples), [0.025, 0.975]))
-    return Estimate(float(statistic(scores.reshape(1, -1))[0]), low, high)
+    low, high = crossed_interval(scores, trim=trim) or (None, None)
+    return Estimate(float(trimmed_mean(scores.ravel(), trim)), low, high)
 
 
 def _config(knobs: Mapping[str, Any]) -> TrainConfig:

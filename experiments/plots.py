@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.statistics import interquartile_mean, nested_interval
+from ssmrl.student import student_interval
 
 MET, MISSED = "#2a7f62", "#c2512f"
 
@@ -113,7 +113,7 @@ def learning_curves(
     y_label: str,
     x_label: str = "env steps",
 ) -> Path:
-    """Interquartile means over seeds, with 95 % bootstrap bands where there are several seeds.
+    """Means over seeds, with Student's 95 % bands where there are several seeds.
 
     Args:
         path: The PNG.
@@ -128,12 +128,11 @@ def learning_curves(
     for curve in curves:
         values = np.asarray(curve.y, dtype=np.float64)
         color = colors.setdefault(curve.name.partition(",")[0], f"C{len(colors)}")
-        middle = interquartile_mean(values.T)
-        axes.plot(curve.x, middle, curve.style, color=color, label=curve.name, linewidth=1.2)
+        axes.plot(
+            curve.x, values.mean(0), curve.style, color=color, label=curve.name, linewidth=1.2
+        )
         if len(values) > 1:
-            rng = np.random.default_rng(0)
-            bands = [nested_interval(column[:, None], rng) for column in values.T]
-            low, high = np.asarray(bands).T
+            low, high = np.asarray([student_interval(column) for column in values.T]).T
             axes.fill_between(curve.x, low, high, color=color, alpha=0.2, linewidth=0)
     if bound is not None:
         axes.axhline(bound, color="black", linewidth=0.8, linestyle="--")

@@ -62,7 +62,7 @@ def table(results: list[BenchmarkResult]) -> str:
     for result in results:
         estimates = [estimate([result], k) for k in REPORTED_STEPS]
         middle, low, high = (
-            "".join(f"{getattr(each, part):11.2f}" for each in estimates)
+            "".join(f"{_cell(getattr(each, part)):>11}" for each in estimates)
             for part in ("middle", "low", "high")
         )
         lines += [
@@ -175,6 +175,10 @@ def main(
         typer.echo(failure, err=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Summaries of a few runs: medians, interquartile means, bootstrap intervals; not a test.
+"""Summaries of a few runs: medians, interquartile means, intervals; not a test.
 
 References:
     Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from ssmrl.student import LEVEL, student_factor
+
 Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """``(resamples, values) -> (resamples,)``: summarises the last axis."""
 
@@ -22,18 +24,19 @@ def median(values: Float[np.ndarray, "*batch V"]) -> Float[np.ndarray, "*batch"]
     return np.asarray(np.median(values, axis=-1))
 
 
-def interquartile_mean(values: Float[np.ndarray, "*batch V"]) -> Float[np.ndarray, "*batch"]:
-    """The mean of the middle half along the last axis.
+def trimmed_mean(values: Float[np.ndarray, "*batch V"], trim: float) -> Float[np.ndarray, "*batch"]:
+    """The mean along the last axis without a share of the values at each end.
 
-    A quarter of the values, rounded down, is left out at each end: with fewer than four values it
-    is the mean.
+    Args:
+        values: Any.
+        trim: That share of their number, rounded down; 0.25 gives the interquartile mean.
 
     Example:
-        >>> float(interquartile_mean(np.array([1.0, 2.0, 3.0, 100.0])))
+        >>> float(trimmed_mean(np.array([1.0, 2.0, 3.0, 100.0]), 0.25))
         2.5
     """
     count = values.shape[-1]
-    cut = count // 4
+    cut = int(trim * count)
     return np.asarray(np.sort(values, axis=-1)[..., cut : count - cut].mean(-1))
 
 
@@ -41,14 +44,14 @@ def stratified_interval(
     scores: Float[np.ndarray, "seeds tasks"],
     rng: np.random.Generator,
     *,
-    statistic: Statistic = interquartile_mean,
+    statistic: Statistic,
     level: float = 0.95,
 ) -> tuple[float, float]:
     """Bootstrap interval of a statistic of all scores, with tasks as strata.
 
     Every resample keeps all tasks and draws, for each task on its own, as many seeds as there
-    are. Right where each task was trained for by itself; where one policy per seed plays all
-    tasks, its scores go up and down together and ``nested_interval`` is the honest one.
+    are. Right where each task was trained for by itself, by many seeds; where one policy per seed
+    plays all tasks, its scores go up and down together and ``crossed_interval`` is the honest one.
 
     Args:
         scores: Of each seed on each task.
@@ -62,27 +65,49 @@ def stratified_interval(
     return _quantiles(statistic(resamples.reshape(NUM_RESAMPLES, -1)), level)
 
 
-def nested_interval(
-    scores: Float[np.ndarray, "seeds tasks"],
-    rng: np.random.Generator,
-    *,
-    statistic: Statistic = interquartile_mean,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Bootstrap interval of a statistic of all scores, with tasks nested in seeds.
+def crossed_interval(
+    scores: Float[np.ndarray, "seeds tasks"], *, trim: float = 0.25, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """Interval of the mean, or interquartile mean, over seeds that were tested on the same tasks.
 
-    Every resample draws seeds, and then tasks within each seed it drew.
+    Both seeds and tasks are samples. A seed is better or worse than others on all tasks, a task is
+    harder or easier for all seeds, and the rest is luck of both: the variances of the three are
+    told apart as in a two-way layout, and each counts with the freedom that it was found with. With
+    one seed the interval is over tasks alone, with one task over seeds. Where the extremes are
+    trimmed the variance is that of the scores with the extremes moved to where they are cut.
 
     Args:
-        scores: Of each seed's policy on each of its held-out tasks.
-        rng: Where the resamples come from.
-        statistic: What is estimated.
-        level: Share of the resamples inside the interval.
+        scores: Of each seed on each task.
+        trim: Share of all scores that is left out at each end: 0.25 for the interquartile mean, 0
+            for the mean.
+        level: How often such intervals hold what the scores are a sample of.
+
+    Returns:
+        Its ends; None of a single score.
+
+    References:
+        Tukey & McLaughlin 1963, "Less Vulnerable Confidence and Significance Procedures for
+        Location Based on a Single Sample" (the trimmed mean); Scheffe 1959, "The Analysis of
+        Variance", chapter 7 (random effects of two ways).
     """
     num_seeds, num_tasks = _checked(scores, level)
-    seeds = rng.integers(num_seeds, size=(NUM_RESAMPLES, num_seeds, 1))
-    tasks = rng.integers(num_tasks, size=(NUM_RESAMPLES, num_seeds, num_tasks))
-    return _quantiles(statistic(scores[seeds, tasks].reshape(NUM_RESAMPLES, -1)), level)
+    count, cut = scores.size, int(trim * scores.size)
+    kept = np.sort(scores, axis=None)[cut : count - cut]
+    moved = scores.clip(kept[0], kept[-1]) * (count / len(kept))
+    if count == 1:
+        return None
+    if 1 in scores.shape:
+        squared = student_factor(len(kept) - 1, level) ** 2 * moved.var(ddof=1)
+    else:
+        by_seed, by_task = moved.mean(1, keepdims=True), moved.mean(0, keepdims=True)
+        of_seeds = num_tasks * by_seed.var(ddof=1)
+        of_tasks = num_seeds * by_task.var(ddof=1)
+        rest = np.square(moved - by_seed - by_task + moved.mean()).sum()
+        rest /= (num_seeds - 1) * (num_tasks - 1)
+        squared = student_factor(num_tasks - 1, level) ** 2 * of_tasks
+        squared += student_factor(num_seeds - 1, level) ** 2 * max(of_seeds - rest, 0.0)
+    middle, half = float(trimmed_mean(scores.ravel(), trim)), float(np.sqrt(squared / count))
+    return middle - half, middle + half
 
 
 def _checked(scores: np.ndarray, level: float) -> tuple[int, int]:

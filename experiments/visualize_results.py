@@ -4,6 +4,7 @@ It trains and tests nothing: all numbers come from the files that the benchmark 
 """
 
 import json
+import math
 import shlex
 import sys
 from dataclasses import asdict, dataclass
@@ -23,7 +24,6 @@ from experiments.benchmark_result import (
     Estimate,
     ResultError,
     estimate,
-    mean,
 )
 from ssmrl.config import METHODS
 from ssmrl.files import replace_file
@@ -66,12 +66,13 @@ class MethodResults:
         if (bound := first.no_adaptation_bound) is None:
             return "no bound is known"
         found = self._mean_after_one()
-        if found.low > bound:
+        if found.low is not None and found.low > bound:
             return "above"
-        return "below" if found.high < bound else "not told apart"
+        is_below = found.high is not None and found.high < bound
+        return "below" if is_below else "not told apart"
 
     def _mean_after_one(self) -> Estimate:
-        return estimate(self.results, 1, mean)
+        return estimate(self.results, 1, trim=0.0)
 
 
 def read_results(folder: Path, task: str | None = None) -> tuple[MethodResults, ...]:
@@ -171,8 +172,9 @@ def draw(methods: tuple[MethodResults, ...], folder: Path) -> list[Path]:
     bands = []
     for each in methods:
         estimates = [estimate(each.results, k) for k in REPORTED_STEPS]
-        ends = [[getattr(e, part) for e in estimates] for part in ("middle", "low", "high")]
-        bands.append(Band(each.label(), REPORTED_STEPS, *ends))
+        middle = [e.middle for e in estimates]
+        low, high = ([getattr(e, end) for e in estimates] for end in ("low", "high"))
+        bands.append(Band(each.label(), REPORTED_STEPS, middle, _known(low), _known(high)))
     what = f"interquartile mean return of {num_test_tasks} held-out tasks"
     picked = [REPORTED_STEPS.index(k) for k in SUMMARISED_STEPS]
     picked_bands = [
@@ -251,8 +253,8 @@ def summary(methods: tuple[MethodResults, ...], folder: Path) -> str:
     lines += [
         "",
         "Returns are interquartile means over seeds and tasks, but the last but one column is a "
-        "mean, which is what the bound limits. Intervals are of 95 %, by a bootstrap over seeds "
-        "and tasks; that of one seed is over tasks alone. Env steps are those of one seed.",
+        "mean, which is what the bound limits. Intervals are of 95 %, over seeds and tasks; that "
+        "of one seed is over tasks alone. Env steps are those of one seed.",
     ]
     if left_out := unfinished(folder, methods):
         lines += ["", f"Stopped or diverged, and not in the table: {', '.join(left_out)}."]
@@ -264,8 +266,14 @@ def summary(methods: tuple[MethodResults, ...], folder: Path) -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def _cell(found: dict[str, float]) -> str:
-    return f"{found['middle']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+def _cell(found: dict[str, float | None]) -> str:
+    cell = f"{found['middle']:.2f}"
+    return cell if found["low"] is None else f"{cell} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def _known(ends: list[float | None]) -> list[float]:
+    """What is not known is not drawn."""
+    return [math.nan if end is None else end for end in ends]
 
 
 def _seeds(number: int) -> str:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from scipy.stats import t
+from ssmrl.student import student_factor
 
-LEVEL = 0.95
 MIN_SEEDS = 3
 """Below so many each there is no verdict: the spread between seeds is not known."""
 
@@ -121,7 +120,7 @@ def _interval(samples: Sequence[Sequence[float]]) -> float | None:
     freedom = total**2 / sum(
         part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True)
     )
-    return float(t.ppf(0.5 + LEVEL / 2.0, freedom)) * math.sqrt(total)
+    return student_factor(freedom) * math.sqrt(total)
 
 
 def _around(center: float, half: float) -> tuple[float, float]:

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import stdtrit
-
 from ssmrl.config import KnobValue
+from ssmrl.student import student_interval
 from tuning.trial import Trial, TrialState
 
 MIN_ELITE = 5
 ELITE_SHARE = 0.25
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,7 @@ def _ranked(rows: list[Trial]) -> Ranked:
     if spread is None:
         interval, interval_over = rows[0].interval, "tasks" if rows[0].interval else ""
     else:
-        quantile = float(stdtrit(len(runs) - 1, 0.5 + LEVEL / 2.0))
-        half = quantile * spread / math.sqrt(len(runs))
-        interval, interval_over = (mean - half, mean + half), "runs"
+        interval, interval_over = student_interval(runs), "runs"
     return Ranked(
         knobs=dict(rows[0].knobs),
         trial_ids=tuple(row.trial_id for row in rows),

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "iteration": "a whole ProMP iteration against raw physics",
     "context_iteration": "an iteration of context-sac against its products and raw physics",
     "memory": "peak memory of that iteration, and its growth",
+    "coverage": "how often the intervals that are printed hold what they are about",
 }
 RESULTS = Path("experiments/results")
 QUICK_RESULTS = Path("runs/benchmarks-quick")

@@ -11,6 +11,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.play import Collect, Mode, Play
 from ssmrl.rollout.returns import episode_return
+from ssmrl.student import LEVEL, student_interval
 from ssmrl.types import Params, Trajectory
 
 REPORTED_STEPS = (0, 1, 3)
@@ -49,17 +50,12 @@ class Evaluation:
         """Mean over tasks by number of adaptation steps."""
         return {k: float(values.mean()) for k, values in enumerate(self.task_returns)}
 
-    def interval(self, num_steps: int, level: float = 0.95) -> tuple[float, float]:
-        """Bootstrap interval over tasks of the mean return after ``num_steps`` steps.
+    def interval(self, num_steps: int, level: float = LEVEL) -> tuple[float, float] | None:
+        """Student's interval over tasks of the mean return after ``num_steps`` steps.
 
-        The tasks are resampled 2,000 times from a fixed stream, so equal returns give an equal
-        interval.
+        A single task gives none.
         """
-        values = self.task_returns[num_steps]
-        rng = np.random.default_rng(0)
-        means = values[rng.integers(len(values), size=(2000, len(values)))].mean(1)
-        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-        return float(low), float(high)
+        return student_interval(self.task_returns[num_steps], level)
 
 
 def judge(

@@ -34,8 +34,7 @@ class ReportLine:
         steps: Its first and last env step that count, from 1.
         env_steps: Seen of the task before the first of them, all lanes together [env steps].
         mean: Over tasks.
-        low: Of the 95 % interval over tasks.
-        high: Of it.
+        interval: Of 95 %, over tasks, low and high; None for a single task.
     """
 
     mode: Mode
@@ -43,8 +42,11 @@ class ReportLine:
     steps: tuple[int, int]
     env_steps: int
     mean: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
+
+    def interval_text(self) -> str:
+        """Its ends in brackets; nothing where it is not known."""
+        return "" if self.interval is None else "[{:.2f}, {:.2f}]".format(*self.interval)
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class PolicyReport:
                 "last_step": line.steps[1],
                 "env_steps": line.env_steps,
                 "return": line.mean,
-                "low": line.low,
-                "high": line.high,
+                "low": None if line.interval is None else line.interval[0],
+                "high": None if line.interval is None else line.interval[1],
             }
             for line in self.lines
         ]
@@ -169,7 +171,7 @@ class PolicyReport:
     def _steps(self) -> list[str]:
         return [
             f"  after {line.episode} adaptation steps: {line.mean:9.2f}  "
-            f"[{line.low:.2f}, {line.high:.2f}]  ({line.env_steps:,} env steps with the task)"
+            f"{line.interval_text()}  ({line.env_steps:,} env steps with the task)"
             for line in self.lines
         ]
 
@@ -185,8 +187,7 @@ class PolicyReport:
             if not is_whole:
                 name = f"    its steps {line.steps[0]} to {line.steps[1]}"
             lines.append(
-                f"  {name:<32}{line.env_steps:>15,}{line.mean:>11.2f}  "
-                f"[{line.low:.2f}, {line.high:.2f}]"
+                f"  {name:<32}{line.env_steps:>15,}{line.mean:>11.2f}  {line.interval_text()}"
             )
         return lines
 
@@ -216,6 +217,6 @@ def _lines(trajectories: list[Trajectory], mode: Mode, by_memory: bool) -> list[
             env_steps = lanes * horizon * episode + begin
             mean = found.mean_returns()[index]
             lines.append(
-                ReportLine(mode, episode, (begin + 1, end), env_steps, mean, *found.interval(index))
+                ReportLine(mode, episode, (begin + 1, end), env_steps, mean, found.interval(index))
             )
     return lines

@@ -225,7 +225,7 @@ class TestSummary:
 
         def run_all(runs: list[BenchmarkRun], _: object) -> tuple[list[object], list[str]]:
             again.extend(run._config for run in runs)
-            assert [(run._num_iterations, run._device) for run in runs] == [(4, "cpu")]
+            assert [(run._num_iterations, str(run._device)) for run in runs] == [(4, "cpu")]
             return [], []
 
         monkeypatch.setattr(serious_benchmark, "run_all", run_all)

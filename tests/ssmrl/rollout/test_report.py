@@ -33,7 +33,7 @@ def test_by_memory_every_mode_has_each_episode_and_its_halves() -> None:
         for episode in (0, 1):
             whole, first, second = lines[3 * episode : 3 * episode + 3]
             assert whole.mean == pytest.approx(wanted.mean_returns()[episode], rel=1e-6)
-            assert (whole.low, whole.high) == pytest.approx(wanted.interval(episode), rel=1e-6)
+            assert whole.interval == pytest.approx(wanted.interval(episode), rel=1e-6)
             assert first.mean + second.mean == pytest.approx(whole.mean, rel=1e-6)
     means = {(line.mode, line.episode): line.mean for line in report.lines[::3]}
     assert len(set(means.values())) > 4, "the modes must not all be the same play"

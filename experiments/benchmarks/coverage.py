@@ -1,0 +1,116 @@
+"""How often the intervals that are printed hold the truth, in draws whose truth is known."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from experiments.benchmarks.harness import Measured, Row, Settings
+from experiments.statistics import crossed_interval, median, stratified_interval
+from ssmrl.student import student_interval
+from tuning.comparison import compare
+
+NUM_DRAWS, NUM_QUICK_DRAWS = 4000, 100
+MIN_COVERAGE = 0.93
+SPREADS = ((1.0, 1.0, 1.0), (1.0, 3.0, 1.0), (1.0, 0.3, 0.3), (0.3, 3.0, 1.0), (0.0, 1.0, 1.0))
+"""Standard deviations of seeds, of tasks, and of what is left: none of them may break it."""
+PROBLEMS = np.linspace(-1.0, 1.0, 10)
+"""Medians of the logarithms of the regrets of ten problems."""
+
+Interval: TypeAlias = tuple[float, float] | None
+
+
+def measure(settings: Settings) -> Measured:
+    """Nominal 95 %; the worst of the cases that a row names."""
+    num_draws = NUM_QUICK_DRAWS if settings.quick else NUM_DRAWS
+    rows = [
+        Row(
+            what,
+            min(_coverage(case, num_draws) for case in cases),
+            "coverage",
+            target=MIN_COVERAGE,
+            note=f"{num_draws:,} draws each; 0.97 at most",
+        )
+        for what, cases in _subjects()
+    ]
+    return Measured([*rows, *_power(num_draws)])
+
+
+def _subjects() -> Iterator[tuple[str, list[Callable[[np.random.Generator], Interval]]]]:
+    """What is printed, and draws of it around a truth of 0."""
+    for num_tasks in (5, 20, 100):
+        yield f"a return over {num_tasks} tasks", [partial(_of_tasks, num_tasks=num_tasks)]
+    for num_seeds in (3, 6):
+        yield f"the winner of a sweep, {num_seeds} seeds", [partial(_winner, num_seeds=num_seeds)]
+        yield (
+            f"its difference from the default, {num_seeds} seeds each",
+            [partial(_difference, num_seeds=num_seeds, spread=spread) for spread in (1.0, 3.0)],
+        )
+    for shape in ((1, 20), (3, 20), (3, 40), (5, 40), (10, 40)):
+        for trim, name in ((0.0, "mean"), (0.25, "interquartile mean")):
+            yield (
+                f"{name} of {shape[0]} {'seed' if shape[0] == 1 else 'seeds'} on {shape[1]} tasks",
+                [partial(_crossed, shape=shape, spreads=each, trim=trim) for each in SPREADS],
+            )
+    for num_seeds in (40, 160):
+        what = f"median regret of {num_seeds} seeds on {len(PROBLEMS)} problems"
+        yield what, [partial(_of_regrets, num_seeds=num_seeds)]
+
+
+def _coverage(draw: Callable[[np.random.Generator], Interval], num_draws: int) -> float:
+    rng = np.random.default_rng(0)
+    found = [draw(rng) or (math.nan, math.nan) for _ in range(num_draws)]
+    return sum(low <= 0.0 <= high for low, high in found) / num_draws
+
+
+def _of_tasks(rng: np.random.Generator, num_tasks: int) -> Interval:
+    return student_interval(rng.normal(size=num_tasks))
+
+
+def _winner(rng: np.random.Generator, num_seeds: int) -> Interval:
+    found = compare(rng.normal(size=num_seeds).tolist(), None, num_tasks=100)
+    return _known(found.best_low, found.best_high)
+
+
+def _difference(rng: np.random.Generator, num_seeds: int, spread: float) -> Interval:
+    """Of a winner that is as good as the default, whose seeds differ more or as much."""
+    best, default = rng.normal(size=num_seeds), spread * rng.normal(size=num_seeds)
+    found = compare(best.tolist(), default.tolist(), num_tasks=100)
+    return _known(found.low, found.high)
+
+
+def _known(low: float | None, high: float | None) -> Interval:
+    return None if low is None or high is None else (low, high)
+
+
+def _crossed(
+    rng: np.random.Generator, shape: tuple[int, int], spreads: Sequence[float], trim: float
+) -> Interval:
+    """Of a single seed the truth is its own, so its luck is left out."""
+    of_seeds, of_tasks, rest = spreads
+    seeds = rng.normal(size=(shape[0], 1)) * (of_seeds if shape[0] > 1 else 0.0)
+    scores = seeds + of_tasks * rng.normal(size=(1, shape[1])) + rest * rng.normal(size=shape)
+    return crossed_interval(scores, trim=trim)
+
+
+def _of_regrets(rng: np.random.Generator, num_seeds: int) -> Interval:
+    """Of logarithms of regrets whose median over problems and seeds is 0."""
+    regrets = PROBLEMS + rng.normal(size=(num_seeds, len(PROBLEMS)))
+    return stratified_interval(regrets, rng, statistic=median)
+
+
+def _power(num_draws: int) -> list[Row]:
+    """How often a sweep tells configurations apart that differ by two standard deviations."""
+    rows = []
+    for num_seeds, target in ((3, None), (6, 0.8)):
+        rng = np.random.default_rng(1)
+        found = 0
+        for _ in range(num_draws):
+            best, default = rng.normal(2.0, 1.0, num_seeds), rng.normal(size=num_seeds)
+            verdict = compare(best.tolist(), default.tolist(), num_tasks=100)
+            found += verdict.low is not None and verdict.low > 0.0
+        what = f"better by two standard deviations, and found so, {num_seeds} seeds each"
+        rows.append(Row(what, found / num_draws, "share", target=target))
+    return rows

@@ -1,0 +1,55 @@
+"""Student's interval of a mean: what a few numbers say of those that were not seen."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+LEVEL = 0.95
+
+
+def student_interval(
+    values: Sequence[float] | np.ndarray, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """Interval of the mean of what the values are a sample of.
+
+    Args:
+        values: Independent of each other, and not too far from normal: means of many, for example.
+        level: How often such intervals hold the mean.
+
+    Returns:
+        Its ends; None of a single value, which says nothing of its spread.
+
+    Raises:
+        ValueError: If there is no value, or the level is not between 0 and 1.
+
+    Example:
+        >>> student_interval([1.0, 2.0, 3.0], level=0.5)
+        (1.528..., 2.471...)
+
+    References:
+        Student 1908, "The Probable Error of a Mean".
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise ValueError("an interval needs at least one value, but got none")
+    if sample.size == 1:
+        student_factor(1.0, level)  # refuses a bad level here too
+        return None
+    half = student_factor(sample.size - 1, level) * sample.std(ddof=1) / math.sqrt(sample.size)
+    middle = float(sample.mean())
+    return middle - float(half), middle + float(half)
+
+
+def student_factor(freedom: float | int, level: float = LEVEL) -> float:
+    """Standard errors from the middle of such an interval to its ends.
+
+    Args:
+        freedom: Degrees of freedom behind the standard error.
+        level: How often such intervals hold the mean.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"`0 < level < 1` must hold, but got {level=}; use 0.95 for 95 %")
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + level / 2.0))
