@@ -76,7 +76,7 @@ BY_KIND: Mapping[str, PlanDefaults] = {
     # table is the same everywhere.
     "memory": PlanDefaults(
         num_samples=8,
-        max_env_steps=60_000,
+        max_env_steps=52_000,
         scheduler="none",
         most_confirmed=0,
         most_fresh_seeds=3,

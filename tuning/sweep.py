@@ -41,7 +41,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     max_env_steps: Annotated[
         int | None,
         typer.Option(
-            help="Budget of a trial [env steps]; by default 60,000 for a memory, else 300,000."
+            help="Budget of a trial [env steps]; by default 52,000 for a memory, else 300,000."
         ),
     ] = None,
     trial_seconds: Annotated[

@@ -56,7 +56,7 @@ class ContextSettings:
 
     inner_lr: float = 0.05
     num_inner_steps: int = 0
-    outer_lr: float = 4e-3
+    outer_lr: float = 9e-3
     num_lanes: int = 8
     episodes_per_task: int = 1
     random_env_steps: int = 1600

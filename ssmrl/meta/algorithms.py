@@ -116,6 +116,8 @@ _ALL = (
         experience="ssmrl.context.replay:replay_bytes",
         defaults={
             "env.action_scale": 1.0,
+            "policy.state_dim": 128,
+            "policy.hidden_dim": 48,
             "evaluation.num_tasks": 100,
             "evaluation.num_episodes": 1,
         },

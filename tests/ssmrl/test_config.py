@@ -264,7 +264,8 @@ def test_the_defaults_of_a_task_are_its_familys(task: str) -> None:
 def test_an_algorithms_defaults_win_over_the_familys(task: str) -> None:
     config = TrainConfig.for_task(task)
     assert config.env == EnvConfig(task, FAMILIES[task].horizon, 1.0)
-    assert (config.policy, config.meta) == (SequenceConfig(), ContextSettings())
+    sizes = SequenceConfig(state_dim=128, hidden_dim=48)
+    assert (config.policy, config.meta) == (sizes, ContextSettings())
     assert (config.evaluation.num_tasks, config.evaluation.num_episodes) == (100, 1)
     assert TrainConfig().env.action_scale == 1.0, "also where no task is named"
 

@@ -258,7 +258,7 @@ def test_the_usual_sizes_of_each_kind() -> None:
     assert not gradient.adapts_by_memory
     assert (memory.num_samples, memory.num_confirmed, memory.num_fresh_seeds) == (8, 0, 3)
     assert (gradient.num_samples, gradient.num_confirmed, gradient.num_fresh_seeds) == (10, 3, 0)
-    assert (memory.max_env_steps, memory.scheduler) == (60_000, "none")
+    assert (memory.max_env_steps, memory.scheduler) == (52_000, "none")
     assert (gradient.max_env_steps, gradient.scheduler) == (300_000, "asha")
     searched, share = sum(memory.trials_of_rounds()), memory.max_env_steps
     assert (searched - 1) / searched >= 0.5, "most of the search is for other points"
