@@ -17,6 +17,8 @@ from ssmrl.meta.inner import inner_adapt, task_parts
 from ssmrl.meta.masks import Lengths
 from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask
 from ssmrl.meta.task_batch import TaskBatch, make_batch
+from ssmrl.meta.vmap_check import check_vmap
+from ssmrl.models.policy import SequencePolicy
 from ssmrl.types import Hidden, Params
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -35,7 +37,9 @@ class MetaMAML:
 
     All tasks of a meta-batch are adapted at once under ``torch.func.vmap``, so the model must be
     made of operations that can be differentiated twice there: ``torch.nn``'s fused recurrent and
-    attention layers, and dropout, are not. The models of ``ssmrl`` are.
+    attention layers, and dropout, are not. The models of ``ssmrl`` are. For any other model the
+    first meta-gradient is computed a second time in a plain loop over two tasks, and refused if
+    the two differ: torch gives some wrong numbers there without a word.
 
     Args:
         model: A ``SequencePolicy``, a module from ``x`` to an output, or a module from
@@ -49,7 +53,8 @@ class MetaMAML:
 
     Attributes:
         model: The model.
-        optimizer: Adam over the model's parameters that require a gradient.
+        optimizer: Adam over the model's parameters that require a gradient, also those that were
+            frozen at first; its learning rate may be changed, and is kept by ``save``.
 
     Raises:
         ValueError: If a step size or the norm is not positive and finite.
@@ -88,6 +93,7 @@ class MetaMAML:
             if value is not None and not 0.0 < value < math.inf:
                 raise ValueError(f"`{name}` must be positive and finite, but got {value}")
         self.optimizer = torch.optim.Adam(self._functional.params().values(), lr=outer_lr)
+        self._is_trusted = isinstance(model, SequencePolicy)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -184,9 +190,15 @@ class MetaMAML:
         """The meta-loss and its gradient by parameter, a few tasks at a time; changes nothing.
 
         The arguments are those of ``meta_update``.
+
+        Raises:
+            ValueError: As ``meta_update`` does.
         """
         objective = _objective(loss_fn, query_loss_fn, num_steps)
         batch = self._batch(tasks, initial_hidden_state, lengths)
+        if not self._is_trusted:
+            self._compare_with_loop(objective, batch.part(slice(0, 2)))
+            self._is_trusted = True
         params = self._functional.params()
         total = {name: torch.zeros_like(value) for name, value in params.items()}
         mean = 0.0
@@ -232,7 +244,8 @@ class MetaMAML:
             The meta-loss before the step.
 
         Raises:
-            ValueError: If there is no task, tasks are ragged, or shapes do not fit.
+            ValueError: If there is no task, tasks are ragged, shapes do not fit, or the model's
+                gradient is wrong under ``vmap``.
             DivergedError: If the meta-loss or its gradient is not finite; then nothing changed.
         """
         value, gradient = self.meta_gradient(
@@ -252,6 +265,7 @@ class MetaMAML:
             )
         clip = self._settings["grad_clip_norm"]
         scale = 1.0 if clip is None else min(1.0, clip / max(float(norm), 1e-30))
+        self._take_in_unfrozen()
         for name, parameter in self._functional.params().items():
             parameter.grad = gradient[name] * scale
         self.optimizer.step()
@@ -259,12 +273,13 @@ class MetaMAML:
         return value
 
     def save(self, path: Path | str) -> None:
-        """Write weights, buffers, Adam's moments and settings to one file without pickle."""
-        metadata = {"maml": json.dumps(self._settings)}
+        """Write weights, buffers, Adam's state and settings to one file without pickle."""
+        rate = json.dumps(self._learning_rate)
+        metadata = {"maml": json.dumps(self._settings), "learning_rate": rate}
         write_tensors(Path(path), self._tensors(), metadata)
 
     def load(self, path: Path | str) -> None:
-        """Become what was saved: weights, buffers, Adam's moments and settings.
+        """Become what was saved; the optimiser stays the same object, for a scheduler's sake.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -280,9 +295,11 @@ class MetaMAML:
         check_tensors(Path(path), model, _prefixed("model", self.model.state_dict()))
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in model.items()})
         self._settings = json.loads(metadata["maml"])
-        self.optimizer = torch.optim.Adam(
-            self._functional.params().values(), lr=self._settings["outer_lr"]
-        )
+        self._take_in_unfrozen()
+        self.optimizer.state.clear()
+        kept = metadata.get("learning_rate")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._settings["outer_lr"] if kept is None else json.loads(kept)
         for name, parameter in self._functional.params().items():
             moments = {key: tensors.get(f"optimizer.{key}.{name}") for key in _MOMENTS}
             if all(value is not None for value in moments.values()):
@@ -291,6 +308,25 @@ class MetaMAML:
                     for key, value in moments.items()
                     if value is not None
                 }
+
+    @property
+    def _learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _take_in_unfrozen(self) -> None:
+        """Let the optimiser move what was frozen when it was made."""
+        known = {
+            id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]
+        }
+        new = [each for each in self._functional.params().values() if id(each) not in known]
+        if new:
+            self.optimizer.add_param_group({"params": new, "lr": self._learning_rate})
+
+    def _compare_with_loop(self, objective: _Objective, batch: TaskBatch) -> None:
+        with torch.enable_grad():
+            losses = [self._task_loss(objective, self._meta(), *task) for task in batch.tasks()]
+            together = self._mean_loss(objective, batch)
+        check_vmap(self.model, together, losses, list(self._functional.params().values()))
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = _prefixed("model", self.model.state_dict())

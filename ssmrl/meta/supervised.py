@@ -5,13 +5,16 @@ Not an optimiser: steps are taken in ``ssmrl.meta.maml`` and ``ssmrl.adaptation.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from contextlib import nullcontext
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssmrl.meta.affine_apart import AffineApart
 from ssmrl.meta.masks import masked_mse
+from ssmrl.models.policy import SequencePolicy
 from ssmrl.types import Hidden
 
 LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor] | Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -92,7 +95,7 @@ class FunctionalModel:
                     f"{type(self.module).__name__} has no memory, but got a hidden state of shape "
                     f"{tuple(hidden_state.shape)}; leave it out"
                 )
-            output = torch.func.functional_call(self.module, dict(params), (x,))
+            output = self._call(params, (x,))
             if not isinstance(output, Tensor):
                 raise TypeError(
                     f"{type(self.module).__name__} has no memory, so it must return a tensor, but "
@@ -101,7 +104,7 @@ class FunctionalModel:
             return output, None
         hidden = self._checked_hidden(x.shape[0], hidden_state)
         arguments = (x,) if hidden is None else (x, hidden)
-        result = torch.func.functional_call(self.module, dict(params), arguments)
+        result = self._call(params, arguments)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError(
                 f"{type(self.module).__name__} has a memory, so it must return (output, "
@@ -150,6 +153,11 @@ class FunctionalModel:
             )
         return loss
 
+    def _call(self, params: Mapping[str, Tensor], arguments: tuple[Tensor, ...]) -> Any:
+        """Of the module; ours have no norms that would have to be taken apart."""
+        with nullcontext() if isinstance(self.module, SequencePolicy) else AffineApart():
+            return torch.func.functional_call(self.module, dict(params), arguments)
+
     def hidden_shape(self, batch_size: int) -> tuple[int, ...] | None:
         """The shape of a memory for this batch size; None if the module does not say."""
         return None if self._init_hidden is None else tuple(self._init_hidden(batch_size).shape)
@@ -187,8 +195,14 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
     """The four parts of all tasks, each with a leading task axis ``N``.
 
     Raises:
-        ValueError: If there are none, one has not four parts, or their shapes differ.
+        ValueError: If there are none, one has not four parts, or their shapes differ, or a part is
+            empty.
     """
+    if any(isinstance(part, Tensor) for part in tasks):  # of a tensor, its rows
+        raise ValueError(
+            "`tasks` must be a list of (support_x, support_y, query_x, query_y), one for each "
+            "task, but holds tensors; `list(zip(*tensors))` makes one of four collated tensors"
+        )
     if not tasks:
         raise ValueError("`tasks` must hold at least one task, but is empty")
     for index, task in enumerate(tasks):
@@ -205,6 +219,8 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
                 f"{shapes[others[0]]} in task {others[0]} (differing tasks: {others}); cut or pad "
                 "them, or update on groups of equal shape"
             )
+        if 0 in shapes[0]:
+            raise ValueError(f"`{name}` must not be empty, but is {shapes[0]} in each task")
     return [torch.stack([task[part] for task in tasks]) for part in range(len(_PARTS))]
 
 

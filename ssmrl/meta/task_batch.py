@@ -1,6 +1,6 @@
 """Supervised tasks side by side, with their memories and with what counts of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,6 +34,18 @@ class TaskBatch(NamedTuple):
             self.hidden_axis,
             None if self.masks is None else (self.masks[0][tasks], self.masks[1][tasks]),
         )
+
+    def tasks(
+        self,
+    ) -> Iterator[tuple[list[Tensor], Hidden | None, tuple[Tensor, Tensor] | None]]:
+        """Each one's data, memory and masks."""
+        for index in range(len(self.data[0])):
+            shared = self.hidden is None or self.hidden_axis is None
+            yield (
+                [leaf[index] for leaf in self.data],
+                self.hidden if self.hidden is None or shared else self.hidden[index],
+                None if self.masks is None else (self.masks[0][index], self.masks[1][index]),
+            )
 
 
 def make_batch(

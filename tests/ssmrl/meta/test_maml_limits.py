@@ -57,8 +57,8 @@ def test_ragged_tasks_are_refused_with_their_shapes(part: int, batch: int, time:
         (lambda x, y: (x, y[:, :1]), "must have the output's shape"),
         (lambda x, y: (x, y[:, 0]), "must have the output's shape"),
         (lambda x, y: (x[0, 0], y), r"must be \(B, I\) or \(B, T, I\)"),
-        (lambda x, y: (x[:0], y[:0]), "not empty"),
-        (lambda x, y: (x[:, :0], y[:, :0]), "not empty"),
+        (lambda x, y: (x[:0], y[:0]), "not (be )?empty"),
+        (lambda x, y: (x[:, :0], y[:, :0]), "not (be )?empty"),
     ],
 )
 def test_what_torch_would_broadcast_is_refused(

@@ -1,0 +1,148 @@
+"""``python -m experiments.benchmarks.null_comparison``: how often equal configurations differ.
+
+One configuration of ``point`` is trained with many seeds. Groups of them are compared as a sweep
+compares its winner with the default: what is called different there is a false alarm.
+"""
+
+import csv
+import io
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import stdev
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from ssmrl.config import TrainConfig
+from ssmrl.files import replace_file
+from ssmrl.rollout.evaluate import judge
+from ssmrl.rollout.play import LocalCollector
+from ssmrl.run import LocalEngine, TrainingRun
+from ssmrl.student import student_factor
+from tuning.comparison import MIN_SEEDS, compare
+from tuning.fresh_returns import FRESH_DRAW, NUM_FRESH_TASKS
+
+SIZES = (3, 6)
+MAX_FALSE_ALARMS, MIN_FOUND = 0.07, 0.8
+SHIFT = 2.0
+"""By so many standard deviations over seeds is the worse configuration worse."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def seed_returns(
+    path: Path, config: TrainConfig, num_seeds: int, env_steps: int, runs: Path
+) -> list[float]:
+    """Mean return on fresh tasks by seed, each written down as it comes.
+
+    Args:
+        path: The CSV; seeds that it has are kept.
+        config: What is trained.
+        num_seeds: From 0.
+        env_steps: Of each training [env steps].
+        runs: Where checkpoints are while a seed is trained.
+    """
+    found = _read(path)
+    collect = LocalCollector(config, num_threads=1)
+    for seed in range(num_seeds):
+        if seed in found:
+            continue
+        this = config.with_knobs({"seed": seed})
+        engine = LocalEngine(this, num_threads=1)
+        run = TrainingRun(this, max_env_steps=env_steps, folder=runs, engine=engine)
+        while not (row := run.advance()).finished and not row.diverged:
+            pass
+        if row.diverged:
+            raise RuntimeError(f"seed {seed} diverged: {row.reason}")
+        params = engine.learner.params()
+        returns = judge(this, params, collect, num_episodes=1, draw=FRESH_DRAW).mean_returns()
+        found[seed] = returns[0]
+        replace_file(path, _text(found))
+        shutil.rmtree(runs)
+        typer.echo(f"seed {seed}: {returns[0]:.3f}")
+    return [found[seed] for seed in range(num_seeds)]
+
+
+def shares(
+    returns: Sequence[float], size: int, num_draws: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """How often two groups of seeds are called different, and how often a worse one worse.
+
+    Args:
+        returns: Of all seeds.
+        size: Seeds of a group; no seed is in both.
+        num_draws: Pairs of groups.
+        rng: Draws them.
+    """
+    alarms = finds = 0
+    worse_by = SHIFT * stdev(returns)
+    for _ in range(num_draws):
+        drawn = rng.permutation(returns)[: 2 * size].tolist()
+        one, other = drawn[:size], drawn[size:]
+        found = compare(one, other, num_tasks=NUM_FRESH_TASKS)
+        alarms += _is_above(found.low) or _is_above(found.high, -1.0)
+        worse = [value - worse_by for value in other]
+        finds += _is_above(compare(one, worse, num_tasks=NUM_FRESH_TASKS).low)
+    return alarms / num_draws, finds / num_draws
+
+
+def _is_above(end: float | None, sign: float = 1.0) -> bool:
+    return end is not None and sign * end > 0.0
+
+
+def _read(path: Path) -> dict[int, float]:
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {int(row["seed"]): float(row["return"]) for row in csv.DictReader(file)}
+
+
+def _text(found: dict[int, float]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["seed", "return"])
+    writer.writerows((seed, f"{found[seed]:.6g}") for seed in sorted(found))
+    return text.getvalue()
+
+
+@app.command()
+def null_comparison(
+    num_seeds: Annotated[int, typer.Option("--seeds", min=2 * max(SIZES))] = 60,
+    env_steps: Annotated[int, typer.Option(min=1, help="Of each training [env steps].")] = 8000,
+    num_draws: Annotated[int, typer.Option("--draws", min=1, help="Pairs of groups.")] = 10_000,
+    output: Annotated[Path, typer.Option(help="The seeds' returns, kept as they come.")] = Path(
+        "experiments/results/null-comparison.csv"
+    ),
+) -> None:
+    """Train the seeds that are missing, and compare groups of them; exit code 1 if one misses."""
+    import torch
+
+    torch.set_num_threads(1)
+    assert min(SIZES) >= MIN_SEEDS, "with fewer a sweep gives no verdict"
+    config = TrainConfig.for_task("point").with_knobs(
+        {"evaluation.num_tasks": NUM_FRESH_TASKS, "evaluation.num_episodes": 1}
+    )
+    runs = output.with_suffix(".runs")
+    returns = seed_returns(output, config, num_seeds, env_steps, runs)
+    typer.echo(
+        f"{num_seeds} seeds: {np.mean(returns):.2f}, standard deviation {stdev(returns):.2f}"
+    )
+    missed = False
+    for size in SIZES:
+        alarms, finds = shares(returns, size, num_draws, np.random.default_rng(0))
+        error = student_factor(num_draws) * math.sqrt(alarms * (1.0 - alarms) / num_draws)
+        typer.echo(
+            f"{size} against {size} seeds: {100 * alarms:.1f} % +- {100 * error:.1f} called "
+            f"different (at most {100 * MAX_FALSE_ALARMS:g}), {100 * finds:.1f} % of those worse "
+            f"by {SHIFT:g} standard deviations found"
+            + (f" (at least {100 * MIN_FOUND:g})" if size == max(SIZES) else "")
+        )
+        missed |= alarms > MAX_FALSE_ALARMS or (size == max(SIZES) and finds < MIN_FOUND)
+    raise typer.Exit(int(missed))
+
+
+if __name__ == "__main__":
+    app()
