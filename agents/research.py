@@ -20,7 +20,6 @@ from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
@@ -166,8 +165,6 @@ def research(  # noqa: PLR0917  # one parameter a flag
             max_concurrent=max_concurrent,
             num_cpus=usable_cpus() if address is None else None,
         )
-        if address is None and not placement.on_gpu:
-            plan.check_replays(available_bytes())
         _make_brain(model, base_url)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from ssmrl.student import LEVEL, student_factor
+from ssmrl.student import LEVEL, check_level, student_factor
 
 Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """``(resamples, values) -> (resamples,)``: summarises the last axis."""
@@ -113,8 +113,7 @@ def crossed_interval(
 def _checked(scores: np.ndarray, level: float) -> tuple[int, int]:
     if scores.ndim != 2 or 0 in scores.shape:
         raise ValueError(f"`scores` must be (seeds, tasks) and not empty, but got {scores.shape}")
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"`0 < level < 1` must hold, but got {level=}; use 0.95 for 95 %")
+    check_level(level)
     if not np.isfinite(scores).all():
         bad = np.argwhere(~np.isfinite(scores)).tolist()
         raise ValueError(f"`scores` must be finite, but those at (seed, task) {bad} are not")

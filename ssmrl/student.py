@@ -30,11 +30,11 @@ def student_interval(
     References:
         Student 1908, "The Probable Error of a Mean".
     """
+    check_level(level)
     sample = np.asarray(values, dtype=np.float64)
     if sample.size == 0:
         raise ValueError("an interval needs at least one value, but got none")
     if sample.size == 1:
-        student_factor(1.0, level)  # refuses a bad level here too
         return None
     half = student_factor(sample.size - 1, level) * sample.std(ddof=1) / math.sqrt(sample.size)
     middle = float(sample.mean())
@@ -47,9 +47,21 @@ def student_factor(freedom: float | int, level: float = LEVEL) -> float:
     Args:
         freedom: Degrees of freedom behind the standard error.
         level: How often such intervals hold the mean.
+
+    Raises:
+        ValueError: If the level is not between 0 and 1.
+    """
+    from scipy.special import stdtrit
+
+    check_level(level)
+    return float(stdtrit(freedom, 0.5 + level / 2.0))
+
+
+def check_level(level: float) -> None:
+    """Refuse what is no share of intervals.
+
+    Raises:
+        ValueError: If it is not between 0 and 1.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"`0 < level < 1` must hold, but got {level=}; use 0.95 for 95 %")
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.5 + level / 2.0))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tuning.experience_memory import replay_need
+from tuning.experience_memory import available_bytes, replay_need
 from tuning.plan import SweepPlan
 
 _SHARES = 10_000  # Ray counts GPUs in ten-thousandths
@@ -76,7 +76,8 @@ class Placement:
             )
         share = self.gpus_per_trial
         if share is None:
-            share = even_share(plan.max_concurrent, num_gpus or most_gpus)
+            num_learners = plan.max_concurrent * learners_of_trial(plan)
+            share = even_share(num_learners, num_gpus or most_gpus)
         if share * learners_of_trial(plan) > most_gpus:
             raise GpuError(
                 f"a trial needs {share * learners_of_trial(plan):g} GPUs, but the cluster has at "
@@ -145,7 +146,10 @@ def placed(
         device = str(checked_device(device))
     _check_share(device, gpus_per_trial)
     if device == "cpu":
-        return plan.sized(max_concurrent, num_cpus), Placement()
+        sized = plan.sized(max_concurrent, num_cpus)
+        if num_cpus is not None:
+            sized.check_replays(available_bytes())
+        return sized, Placement()
     if num_cpus is None:
         return plan.sized(max_concurrent, None), Placement(device, None, gpus_per_trial)
     gpus = visible_gpus(device)
@@ -221,11 +225,10 @@ def settled_placement(
     """
     from ssmrl.device_record import checked_device_of, settled_device
 
-    if num_cpus is not None:
-        checked_device_of(device, folder, resume=resume)
+    settle = settled_device if num_cpus is None else checked_device_of
     return placed(
         plan,
-        device=settled_device(device, folder, resume=resume),
+        device=str(settle(device, folder, resume=resume)),
         gpus_per_trial=gpus_per_trial,
         max_concurrent=max_concurrent,
         num_cpus=num_cpus,

@@ -14,7 +14,6 @@ import typer
 from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from tuning.experience_memory import available_bytes
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
@@ -155,8 +154,6 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             max_concurrent=max_concurrent,
             num_cpus=usable_cpus() if address is None else None,
         )
-        if address is None and not placement.on_gpu:
-            plan.check_replays(available_bytes())
         if placement.gpus is None and plan.trial_seconds is not None and not resume:
             raise ValueError(
                 "`--trial-seconds` is measured on this machine, but the cluster's GPUs will train; "

@@ -7,10 +7,10 @@ compares its winner with the default: what is called different there is a false 
 import csv
 import io
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import stdev
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -22,7 +22,7 @@ from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector
 from ssmrl.run import LocalEngine, TrainingRun
 from ssmrl.student import student_factor
-from tuning.comparison import MIN_SEEDS, compare
+from tuning.comparison import compare
 from tuning.fresh_returns import FRESH_DRAW, NUM_FRESH_TASKS
 
 SIZES = (3, 6)
@@ -33,9 +33,7 @@ SHIFT = 2.0
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-def seed_returns(
-    path: Path, config: TrainConfig, num_seeds: int, env_steps: int, runs: Path
-) -> list[float]:
+def seed_returns(path: Path, config: TrainConfig, num_seeds: int, env_steps: int) -> list[float]:
     """Mean return on fresh tasks by seed, each written down as it comes.
 
     Args:
@@ -43,25 +41,29 @@ def seed_returns(
         config: What is trained.
         num_seeds: From 0.
         env_steps: Of each training [env steps].
-        runs: Where checkpoints are while a seed is trained.
+
+    Raises:
+        ValueError: If the CSV is of trainings of another length, or cannot be read.
+        RuntimeError: If a seed diverges.
     """
-    found = _read(path)
+    found = _read(path, env_steps)
     collect = LocalCollector(config, num_threads=1)
     for seed in range(num_seeds):
         if seed in found:
             continue
         this = config.with_knobs({"seed": seed})
         engine = LocalEngine(this, num_threads=1)
-        run = TrainingRun(this, max_env_steps=env_steps, folder=runs, engine=engine)
-        while not (row := run.advance()).finished and not row.diverged:
-            pass
+        with TemporaryDirectory() as folder:  # a seed takes seconds: it starts anew
+            run = TrainingRun(this, max_env_steps=env_steps, folder=Path(folder), engine=engine)
+            while not (row := run.advance()).finished and not row.diverged:
+                pass
         if row.diverged:
             raise RuntimeError(f"seed {seed} diverged: {row.reason}")
         params = engine.learner.params()
         returns = judge(this, params, collect, num_episodes=1, draw=FRESH_DRAW).mean_returns()
         found[seed] = returns[0]
-        replace_file(path, _text(found))
-        shutil.rmtree(runs)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, _text(found, env_steps))
         typer.echo(f"seed {seed}: {returns[0]:.3f}")
     return [found[seed] for seed in range(num_seeds)]
 
@@ -93,18 +95,29 @@ def _is_above(end: float | None, sign: float = 1.0) -> bool:
     return end is not None and sign * end > 0.0
 
 
-def _read(path: Path) -> dict[int, float]:
+def _read(path: Path, env_steps: int) -> dict[int, float]:
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        return {int(row["seed"]): float(row["return"]) for row in csv.DictReader(file)}
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = {int(row["seed"]): float(row["return"]) for row in rows}
+        lengths = {int(row["env_steps"]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no table of seeds and returns: {error}") from error
+    if lengths - {env_steps}:
+        raise ValueError(
+            f"{path} has trainings of {sorted(lengths)} env steps, but `--env-steps` is "
+            f"{env_steps}; give the same, or another `--output`"
+        )
+    return found
 
 
-def _text(found: dict[int, float]) -> str:
+def _text(found: dict[int, float], env_steps: int) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["seed", "return"])
-    writer.writerows((seed, f"{found[seed]:.6g}") for seed in sorted(found))
+    writer.writerow(["seed", "env_steps", "return"])
+    writer.writerows((seed, env_steps, f"{found[seed]:.6g}") for seed in sorted(found))
     return text.getvalue()
 
 
@@ -121,12 +134,14 @@ def null_comparison(
     import torch
 
     torch.set_num_threads(1)
-    assert min(SIZES) >= MIN_SEEDS, "with fewer a sweep gives no verdict"
     config = TrainConfig.for_task("point").with_knobs(
         {"evaluation.num_tasks": NUM_FRESH_TASKS, "evaluation.num_episodes": 1}
     )
-    runs = output.with_suffix(".runs")
-    returns = seed_returns(output, config, num_seeds, env_steps, runs)
+    try:
+        returns = seed_returns(output, config, num_seeds, env_steps)
+    except (RuntimeError, ValueError) as reason:
+        typer.echo(str(reason), err=True)
+        raise typer.Exit(2) from reason
     typer.echo(
         f"{num_seeds} seeds: {np.mean(returns):.2f}, standard deviation {stdev(returns):.2f}"
     )

@@ -175,7 +175,8 @@ class MetaMAML:
             it carries none.
         """
         objective = _objective(loss_fn, query_loss_fn, num_steps)
-        return self._mean_loss(objective, self._batch(tasks, initial_hidden_state, lengths))
+        batch = self._checked_batch(objective, tasks, initial_hidden_state, lengths)
+        return self._mean_loss(objective, batch)
 
     def meta_gradient(
         self,
@@ -189,16 +190,10 @@ class MetaMAML:
     ) -> tuple[float, Params]:
         """The meta-loss and its gradient by parameter, a few tasks at a time; changes nothing.
 
-        The arguments are those of ``meta_update``.
-
-        Raises:
-            ValueError: As ``meta_update`` does.
+        The arguments, and what is refused of them, are those of ``meta_update``.
         """
         objective = _objective(loss_fn, query_loss_fn, num_steps)
-        batch = self._batch(tasks, initial_hidden_state, lengths)
-        if not self._is_trusted:
-            self._compare_with_loop(objective, batch.part(slice(0, 2)))
-            self._is_trusted = True
+        batch = self._checked_batch(objective, tasks, initial_hidden_state, lengths)
         params = self._functional.params()
         total = {name: torch.zeros_like(value) for name, value in params.items()}
         mean = 0.0
@@ -379,14 +374,20 @@ class MetaMAML:
         adapted = self._adapt(objective, params, support_x, support_y, hidden, support)
         return self._functional.loss(adapted, query_x, query_y, hidden, objective.query, query)
 
-    def _batch(
+    def _checked_batch(
         self,
+        objective: _Objective,
         tasks: Sequence[SupervisedTask],
         hidden: Hidden | Sequence[Hidden] | None,
         lengths: Lengths | None,
     ) -> TaskBatch:
         shape = self._functional.hidden_shape(1)
-        return make_batch(tasks, hidden, lengths, hidden_ndim=2 if shape is None else len(shape))
+        ndim = 2 if shape is None else len(shape)
+        batch = make_batch(tasks, hidden, lengths, hidden_ndim=ndim)
+        if not self._is_trusted:
+            self._compare_with_loop(objective, batch.part(slice(0, 2)))
+            self._is_trusted = True
+        return batch
 
 
 def _objective(loss_fn: LossFn | None, query_loss_fn: LossFn | None, num_steps: int) -> _Objective:

@@ -1,5 +1,6 @@
 """How trials share GPUs: sums, refusals and what is said; on a machine that needs to have none."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ class TestCluster:
         plan = SweepPlan("point", algorithm="promp", max_concurrent=6)
         assert placement.joined(plan, 2, 4).share == 0.3333
         assert placement.joined(plan, 0, 4).share == 0.5, "it will grow"
+        of_two = dataclasses.replace(plan, num_learners=2)
+        assert placement.joined(of_two, 4, 4).share == 0.3333, "each learner has a share"
         assert Placement("cuda", None, 0.25).joined(plan, 2, 2).share == 0.25
         assert Placement().joined(plan, 0, 0) == Placement()
 

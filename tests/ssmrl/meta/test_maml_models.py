@@ -125,8 +125,10 @@ class Wrong(nn.Module):
 def test_a_layer_that_is_differentiated_wrongly_is_refused_before_anything_changes() -> None:
     model = model_with(Wrong())
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    with pytest.raises(ValueError, match=r"under `torch.func.vmap` is \d.* % off that of a plain"):
-        MetaMAML(model, INNER_LR).meta_update(tasks_of())
+    maml = MetaMAML(model, INNER_LR)
+    for call in (maml.meta_loss, maml.meta_gradient, maml.meta_update):
+        with pytest.raises(ValueError, match=r"`torch.func.vmap` is \d.* % off that of a plain"):
+            call(tasks_of())
     assert all(map(torch.equal, before, model.parameters()))
 
 
