@@ -56,7 +56,7 @@ for traced in (False, True):
     updates = torch.compile(learner.updates, backend="aot_eager") if traced else learner.updates
     losses = gpu_updates.in_turns(updates, 2, *drawn)
     found.append({"losses": torch.stack(losses)} | learner.tensors())
-print(gpu_check.distance(*found))
+print(gpu_check.distance(*found)[0])
 """
 
 
@@ -217,8 +217,11 @@ def test_updates_a_turn_at_a_time_are_those_of_all_turns_at_once(
 
 @pytest.mark.slow
 def test_the_updates_can_be_compiled() -> None:
-    """As far as that goes without a compiler, and in a process whose shapes nobody checks."""
-    assert last_line_of(TRACE_THE_UPDATES) == "(0.0, 'the same bits')"
+    """As far as that goes without a compiler, and in a process whose shapes nobody checks.
+
+    Traced, an operator is taken apart into others that may round another way: the last bits differ.
+    """
+    assert float(last_line_of(TRACE_THE_UPDATES)) < 1e-6
 
 
 @pytest.mark.parametrize(
