@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,12 +42,33 @@ def student_interval(
     return middle - float(half), middle + float(half)
 
 
-def student_factor(freedom: float | int, level: float = LEVEL) -> float:
+def welch_freedom(variances: Sequence[float] | np.ndarray, sizes: Sequence[int]) -> Any:
+    """Degrees of freedom behind the standard error of a sum or a difference of means.
+
+    Args:
+        variances: Of each mean; numbers, or arrays for many sums at once. Not all of a sum are 0.
+        sizes: Of the samples whose means they are, each at least 2.
+
+    Returns:
+        A number, or an array.
+
+    References:
+        Welch 1947, "The Generalization of Student's Problem when Several Different Population
+        Variances are Involved".
+    """
+    parts = [part**2 / (size - 1) for part, size in zip(variances, sizes, strict=True)]
+    return sum(variances) ** 2 / sum(parts)
+
+
+def student_factor(freedom: Any, level: float = LEVEL) -> Any:
     """Standard errors from the middle of such an interval to its ends.
 
     Args:
-        freedom: Degrees of freedom behind the standard error.
+        freedom: Degrees of freedom behind the standard error; a number or an array.
         level: How often such intervals hold the mean.
+
+    Returns:
+        A number, or an array.
 
     Raises:
         ValueError: If the level is not between 0 and 1.
@@ -54,7 +76,7 @@ def student_factor(freedom: float | int, level: float = LEVEL) -> float:
     from scipy.special import stdtrit
 
     check_level(level)
-    return float(stdtrit(freedom, 0.5 + level / 2.0))
+    return stdtrit(freedom, 0.5 + level / 2.0)
 
 
 def check_level(level: float) -> None:

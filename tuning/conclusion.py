@@ -9,12 +9,13 @@ from ssmrl.checkpoint import Checkpoint
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS
-from tuning.comparison import Comparison, compare
+from ssmrl.student import LEVEL
+from tuning.comparison import LATER_LEVEL, Comparison, compare
 from tuning.fresh_returns import NUM_FRESH_TASKS, blind_return, fresh_returns, saved_run
 from tuning.plan import SweepPlan
 from tuning.report import write_report
 from tuning.round_log import Round
-from tuning.rounds import fresh_rows, winner
+from tuning.rounds import fresh_rows, further_verdict, next_round, num_verdicts, winner
 from tuning.search import Study
 from tuning.trial import Trial, TrialTable
 
@@ -51,7 +52,7 @@ def conclude(
         say("no trial completed, so there is no best one; raise --time-budget-s and --resume")
     else:
         _keep_best(folder, best, plan.sweep_id)
-        comparison = _judge(plan, folder, table, best)
+        comparison = _judge(plan, folder, table.rows, best)
     bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
     write_report(
         folder / "report.html",
@@ -91,14 +92,39 @@ def _keep_best(folder: Path, best: Trial, sweep: str) -> None:
     replace_file(target / "trial.json", best.to_json(sweep) + "\n")
 
 
-def _judge(plan: SweepPlan, folder: Path, table: TrialTable, best: Trial) -> Comparison:
+def next_until_shown(
+    folder: Path, plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]
+) -> Round | None:
+    """``next_round``, and after the last one more seeds while the verdict is open.
+
+    Args:
+        folder: The sweep's.
+        plan: What is done.
+        earlier: The rounds so far, in order.
+        rows: The table; all trials of the earlier rounds are in it.
+    """
+    following, best = next_round(plan, earlier, rows), winner(rows, plan)
+    if following is not None or best is None:
+        return following
+    is_open = _judge(plan, folder, rows, best, with_switched_off=False).is_open
+    return further_verdict(plan, earlier, rows) if is_open else None
+
+
+def _judge(
+    plan: SweepPlan,
+    folder: Path,
+    rows: Sequence[Trial],
+    best: Trial,
+    *,
+    with_switched_off: bool = True,
+) -> Comparison:
     """The winner and the default on tasks that chose nothing."""
     default = plan.space().default_point()
-    fresh = fresh_rows(table.rows, plan, best.knobs)
-    own = fresh_returns(folder, fresh or [best], with_switched_off=True)
+    fresh = fresh_rows(rows, plan, best.knobs)
+    own = fresh_returns(folder, fresh or [best], with_switched_off=with_switched_off)
     others = None
     if best.knobs != default:
-        others = fresh_returns(folder, fresh_rows(table.rows, plan, default)).used
+        others = fresh_returns(folder, fresh_rows(rows, plan, default)).used
     return compare(
         own.used,
         others,
@@ -106,6 +132,7 @@ def _judge(plan: SweepPlan, folder: Path, table: TrialTable, best: Trial) -> Com
         num_seeds=len(own.used) if fresh else 0,
         blind_return=blind_return(plan.base()),
         switched_off=own.switched_off,
+        level=LATER_LEVEL if num_verdicts(plan, rows) > 1 else LEVEL,
     )
 
 
@@ -133,6 +160,12 @@ def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]
         lines.append(
             f"the default: {found.default_mean:.2f}, difference {found.difference:+.2f}"
             f"{_interval(found.low, found.high, '+')}"
+            + ("" if found.level == LEVEL else f" at {found.level:.0%}, since it was asked again")
+        )
+    if found.is_open and found.findable is not None:
+        lines.append(
+            f"so many seeds find a difference of {found.findable:.2f} in 8 of 10 sweeps; `--resume "
+            "--confirm` trains more"
         )
     return [*lines, found.verdict]
 

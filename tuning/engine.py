@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cluster.session import num_gpus, session
 from cluster.shared_folder import check_shared
-from tuning.conclusion import conclude
+from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import METRIC, run_trials
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
@@ -17,7 +18,10 @@ from tuning.ranges import range_text
 from tuning.round_log import Round, RoundLog
 from tuning.rounds import first_number, next_round
 from tuning.search import Study, StudySearcher, repair_journal
-from tuning.trial import TrialTable
+from tuning.trial import Trial, TrialTable
+
+Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
+"""Makes the round after those so far, with all their rows in the table; None if there is none."""
 
 
 class DamagedError(ValueError):
@@ -34,6 +38,7 @@ def run_sweep(
     quiet: bool,
     command: str,
     placement: Placement,
+    confirm: bool = False,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Search round after round, compare, report.
@@ -47,6 +52,7 @@ def run_sweep(
         quiet: Leave stdout to the result.
         command: The command line that makes this sweep.
         placement: Where trials learn.
+        confirm: Train more seeds while it is open whether winner and default differ.
         say: Prints a line.
 
     Returns:
@@ -61,13 +67,14 @@ def run_sweep(
         NotSharedError: If nodes of the cluster do not see the folder.
     """
     sweep = Sweep(plan, folder, say=say)
-    if not sweep.is_finished():
+    decide: Decide = partial(next_until_shown, folder) if confirm else next_round
+    if confirm or not sweep.is_finished():
         with session(
             address, num_cpus=num_cpus, dashboard=dashboard, gpus=placement.gpus, say=say
         ) as found_cpus:
             cpus = ready(plan, folder, address=address, found_cpus=found_cpus, say=say)
             placement = on_cluster(plan, placement, say=say)
-            while (this := sweep.begin_round(next_round)) is not None:
+            while (this := sweep.begin_round(decide)) is not None:
                 sweep.run_round(this, num_cpus=cpus, placement=placement, quiet=quiet)
                 if not sweep.is_complete(this):
                     break
@@ -170,9 +177,7 @@ class Sweep:
         is_open = bool(self.rounds) and not self.is_complete(self.rounds[-1])
         return not is_open and next_round(self._plan, self.rounds, self.table.rows) is None
 
-    def begin_round(
-        self, decide: Callable[[SweepPlan, Sequence[Round], Sequence[Any]], Round | None]
-    ) -> Round | None:
+    def begin_round(self, decide: Decide) -> Round | None:
         """The round to work on: the last one if trials of it are missing, or a new one.
 
         Args:
@@ -202,7 +207,7 @@ class Sweep:
         searcher = self.searcher(this)
         threads = max(1, num_cpus // (plan.max_concurrent * plan.cpus_per_trial()))
         with Progress(
-            num_trials=plan.num_samples,
+            num_trials=max(plan.num_samples, first_number(self.table.rows, this) + this.num_trials),
             max_env_steps=plan.max_env_steps * plan.seeds_per_trial,
             earlier=self.table.rows,
             time_budget_s=left_s,

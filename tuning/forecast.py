@@ -1,9 +1,11 @@
 """What a sweep is about to do, in lines for the user, before it does it."""
 
 from ssmrl.config import TrainConfig
+from tuning.comparison import MIN_SEEDS
 from tuning.experience_memory import replay_need
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
+from tuning.power import findable_spreads
 from tuning.probe import Rate
 from tuning.space import Int
 
@@ -46,6 +48,7 @@ def forecast(
         f"  confirming: {plan.num_confirmed} of the best trained once more; then "
         f"{plan.num_fresh_seeds} fresh seeds of the winner and, where it is another point, "
         f"{plan.num_fresh_seeds} of the default",
+        _verdict(plan),
         *placement.lines(plan),
     ]
     if rate is None or slowest is None:
@@ -79,6 +82,20 @@ def _expectation(plan: SweepPlan, rate: Rate, slowest: Rate) -> str:
         f"{rate.env_steps_per_second:,.0f} env steps/s and {rate.judge_seconds:,.0f} s of "
         f"evaluations, {expected_seconds(plan, rate):,.0f} s in all"
         + (f"; {costly:,.0f} s with the most gradient steps" if slowest is not rate else "")
+    )
+
+
+def _verdict(plan: SweepPlan) -> str:
+    """What so many fresh seeds can show."""
+    num_seeds = plan.num_verdict_trials * plan.seeds_per_trial
+    if num_seeds < MIN_SEEDS:
+        return (
+            f"  verdict: none with fewer than {MIN_SEEDS} fresh seeds; raise `--num-fresh-seeds`, "
+            "or `--confirm`"
+        )
+    return (
+        f"  verdict: {num_seeds} seeds each find a difference of {findable_spreads(num_seeds):.1f} "
+        "standard deviations between seeds in 8 of 10 cases; `--confirm` trains more where needed"
     )
 
 

@@ -35,10 +35,11 @@ def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[
         rows: The table as it was when the round began, in any order.
     """
     if is_verdict(plan, this):
+        judged = judged_points(plan, rows)
         return [
             _again(plan, knobs, rows, later)
-            for knobs in judged_points(plan, rows)
-            for later in range(plan.num_verdict_trials)
+            for knobs in judged
+            for later in range(this.num_trials // len(judged))
         ]
     if is_confirmation(plan, this):
         return [_again(plan, best.knobs, rows) for best in ranking(rows)[: this.num_trials]]

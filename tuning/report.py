@@ -136,8 +136,8 @@ def _judgement(comparison: Comparison | None, bound: float | None) -> str:
         return "<p>Best and default were not compared on fresh tasks.</p>" + limit
     return (
         f"<p><b>{escape(comparison.verdict)}</b> On {comparison.num_tasks} fresh held-out tasks: "
-        f"{'; '.join(_numbers(comparison))}. Intervals of 95 % are over {comparison.num_seeds} "
-        f"training seeds.</p>{limit}"
+        f"{'; '.join(_numbers(comparison))}. Intervals are over {comparison.num_seeds} training "
+        f"seeds, of 95 %, that of a difference of {comparison.level:.0%}.</p>{limit}"
     )
 
 

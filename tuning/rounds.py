@@ -6,6 +6,7 @@ Functions of the table and the log, so that a resumed sweep does what the first 
 from collections.abc import Mapping, Sequence
 
 from ssmrl.knobs import KnobValue
+from tuning.comparison import MIN_SEEDS
 from tuning.plan import SweepPlan
 from tuning.ranking import ranking
 from tuning.round_log import Round
@@ -57,6 +58,32 @@ def closing_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Tria
     return None
 
 
+def further_verdict(
+    plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]
+) -> Round | None:
+    """A round with as many fresh seeds again of the winner and the default as they have.
+
+    None where they are the same or there is none, and where the last such round gave one of them
+    nothing: its training fails.
+    """
+    points, last = judged_points(plan, rows), earlier[-1]
+    if len(points) < 2:
+        return None
+    if is_verdict(plan, last):
+        of_last = [row for row in rows if row.round == last.number]
+        if not all(fresh_rows(of_last, plan, knobs) for knobs in points):
+            return None
+    so_far = min(len(fresh_rows(rows, plan, knobs)) for knobs in points)
+    at_least = -(-MIN_SEEDS // plan.seeds_per_trial)
+    number = max(plan.rounds, last.number) + 1
+    return Round(number, VERDICT, last.space, (), len(points) * max(so_far, at_least))
+
+
+def num_verdicts(plan: SweepPlan, rows: Sequence[Trial]) -> int:
+    """How often seeds were trained to judge the winner."""
+    return len({row.round for row in rows if row.round > plan.rounds})
+
+
 def judged_points(plan: SweepPlan, rows: Sequence[Trial]) -> list[dict[str, KnobValue]]:
     """The winner's point and, where it is another one, the default's; none without a winner."""
     best, default = winner(rows, plan), plan.space().default_point()
@@ -102,9 +129,10 @@ def fresh_rows(
 ) -> list[Trial]:
     """The complete trials of a point that chose nothing, by number.
 
-    Those for the verdict; where none was planned, those that confirmed it.
+    Those for the verdict; where there is none, those that confirmed it.
     """
-    first = plan.rounds + 1 if plan.num_fresh_seeds else plan.rounds
+    for_verdict = plan.num_fresh_seeds or num_verdicts(plan, rows)
+    first = plan.rounds + 1 if for_verdict else plan.rounds
     own = [
         row
         for row in rows

@@ -97,6 +97,14 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
     ] = False,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            "--confirm",
+            help="While it is open whether winner and default differ, train as many fresh seeds "
+            "again, until the time budget ends; with --resume for a sweep that has ended.",
+        ),
+    ] = False,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join; by default a private one here.")
     ] = None,
@@ -167,6 +175,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     place = ["--storage", str(storage), "--name", label]
     place += ["--address", address] if address else []
     place += placement.flags()
+    place += ["--confirm"] if confirm else []
     place += ["--dashboard"] if dashboard else []
     place += ["--json"] if as_json else []
     going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
@@ -175,7 +184,13 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             if not resume:
                 plan = _forecast(plan, placement, quiet=as_json)
             summary = _carry_out(
-                plan, folder, placement, address=address, dashboard=dashboard, quiet=as_json
+                plan,
+                folder,
+                placement,
+                address=address,
+                dashboard=dashboard,
+                confirm=confirm,
+                quiet=as_json,
             )
     except BusyError as error:
         _refuse(str(error))
@@ -216,6 +231,7 @@ def _carry_out(
     *,
     address: str | None,
     dashboard: bool,
+    confirm: bool,
     quiet: bool,
 ) -> dict[str, Any]:
     """Write the plan down and run it; what only Ray can find out is refused here."""
@@ -239,6 +255,7 @@ def _carry_out(
             quiet=quiet,
             command=command,
             placement=placement,
+            confirm=confirm,
             say=say,
         )
     except (

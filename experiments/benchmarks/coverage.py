@@ -9,15 +9,18 @@ import numpy as np
 
 from experiments.benchmarks.harness import Measured, Row, Settings
 from experiments.statistics import crossed_interval, median, stratified_interval
-from ssmrl.student import student_interval
-from tuning.comparison import compare
+from ssmrl.student import LEVEL, student_interval
+from tuning.comparison import LATER_LEVEL, compare
 
 NUM_DRAWS, NUM_QUICK_DRAWS = 4000, 100
 MIN_COVERAGE, MAX_COVERAGE = 0.93, 0.97
+MAX_FALSE_ALARMS = 0.07
 SPREADS = ((1.0, 1.0, 1.0), (1.0, 3.0, 1.0), (1.0, 0.3, 0.3), (0.3, 3.0, 1.0), (0.0, 1.0, 1.0))
 """Standard deviations of seeds, of tasks, and of what is left: none of them may break it."""
 PROBLEMS = np.linspace(-1.0, 1.0, 10)
 """Medians of the logarithms of the regrets of ten problems."""
+LOOKS = (3, 6, 12, 24)
+"""Seeds at the first verdict, and at each that `--confirm` adds."""
 
 Interval: TypeAlias = tuple[float, float] | None
 
@@ -36,7 +39,7 @@ def measure(settings: Settings) -> Measured:
             Row(least, min(found), "coverage", target=MIN_COVERAGE, note=note),
             Row(most, max(found), "coverage", target=MAX_COVERAGE, at_most=True, note=note),
         ]
-    return Measured([*rows, *_power(num_draws)])
+    return Measured([*rows, *_power(num_draws), _false_alarms(num_draws)])
 
 
 def _subjects() -> Iterator[tuple[str, list[Callable[[np.random.Generator], Interval]]]]:
@@ -115,3 +118,16 @@ def _power(num_draws: int) -> list[Row]:
         what = f"better by two standard deviations, and found so, {num_seeds} seeds each"
         rows.append(Row(what, found / num_draws, "share", target=target))
     return rows
+
+
+def _false_alarms(num_draws: int) -> Row:
+    """How often equal configurations are told apart by a sweep that asks until they are."""
+    rng, found = np.random.default_rng(2), 0
+    for _ in range(num_draws):
+        best, default = rng.normal(size=(2, LOOKS[-1])).tolist()
+        found += any(
+            compare(best[:size], default[:size], num_tasks=100, level=level).is_shown
+            for size, level in zip(LOOKS, (LEVEL, *[LATER_LEVEL] * len(LOOKS)), strict=False)
+        )
+    what = f"equal configurations told apart, {len(LOOKS)} looks at up to {LOOKS[-1]} seeds each"
+    return Row(what, found / num_draws, "share", target=MAX_FALSE_ALARMS, at_most=True)

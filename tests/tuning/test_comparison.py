@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from tuning.comparison import Comparison, compare
+from tuning.power import findable_spreads
 
 
 def of(best: list[float], default: list[float] | None) -> Comparison:
@@ -22,6 +23,52 @@ def test_the_intervals_are_those_of_student_and_welch() -> None:
     assert found.best_mean == pytest.approx(np.mean(best))
     assert found.difference == pytest.approx(np.mean(best) - np.mean(default))
     assert found.num_seeds == 3
+
+
+def test_a_later_look_has_an_interval_of_its_own_level() -> None:
+    rng = np.random.default_rng(0)
+    best, default = rng.normal(3.0, 2.0, 5).tolist(), rng.normal(0.0, 0.5, 3).tolist()
+    found = compare(best, default, num_tasks=100, level=0.99)
+    welch = stats.ttest_ind(best, default, equal_var=False).confidence_interval(0.99)
+    assert (found.low, found.high) == pytest.approx((welch.low, welch.high))
+    assert found.level == 0.99
+    own = stats.t.interval(0.95, 4, np.mean(best), stats.sem(best))
+    assert (found.best_low, found.best_high) == pytest.approx(own)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 6, 12])
+def test_what_is_said_to_be_findable_is_found_in_8_of_10_cases(num_seeds: int) -> None:
+    rng = np.random.default_rng(num_seeds)
+    shift, num_cases = findable_spreads(num_seeds), 1000
+    found = sum(
+        of(rng.normal(shift, 1.0, num_seeds).tolist(), rng.normal(size=num_seeds).tolist()).is_shown
+        for _ in range(num_cases)
+    )
+    assert 0.77 < found / num_cases < 0.83
+
+
+def test_after_a_comparison_the_spread_that_was_seen_says_what_is_findable() -> None:
+    best, default = [10.0, 12.0, 14.0], [9.0, 11.0, 13.0]
+    assert of(best, default).findable == pytest.approx(2.0 * findable_spreads(3))
+    assert of(best, [9.0]).findable is None
+    assert of(best, None).findable is None
+
+
+@pytest.mark.parametrize(
+    ("best", "default", "is_open", "is_shown"),
+    [
+        ([10.0, 11.0, 12.0], [0.0, 1.0, 2.0], False, True),
+        ([0.0, 1.0, 2.0], [10.0, 11.0, 12.0], False, True),
+        ([10.0, 11.0, 12.0], [9.0, 11.0, 13.0], True, False),
+        ([10.0, 10.1], [0.0, 0.1], True, False),
+        ([10.0, 11.0, 12.0], None, False, False),
+    ],
+)
+def test_a_verdict_is_open_until_a_difference_is_shown(
+    best: list[float], default: list[float] | None, is_open: bool, is_shown: bool
+) -> None:
+    found = of(best, default)
+    assert (found.is_open, found.is_shown) == (is_open, is_shown)
 
 
 def test_the_verdict_follows_the_interval() -> None:

@@ -16,6 +16,7 @@ from tuning.trial import Trial, TrialTable
 KEYS = {
     *("best_mean", "default_mean", "difference", "low", "high", "num_tasks", "verdict"),
     *("best_low", "best_high", "blind_return", "switched_off_mean", "num_seeds"),
+    *("level", "findable"),
 }
 
 
