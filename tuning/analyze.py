@@ -143,7 +143,7 @@ def _print(
 def _ranking_table(ranked: Sequence[Ranked]) -> Table | str:
     if not ranked:
         return "Best configurations: no trial completed."
-    table = _table("Best configurations", "score", "spread", "95 % interval", "over", "trials")
+    table = _table("Best configurations", "score", "spread", "interval", "over", "trials")
     table.add_column("knobs")
     for this in ranked[:NUM_SHOWN]:
         table.add_row(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from statistics import fmean
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +12,8 @@ from experiments.benchmarks.harness import Measured, Row, Settings
 from experiments.statistics import crossed_interval, median, stratified_interval
 from ssmrl.student import LEVEL, student_interval
 from tuning.comparison import LATER_LEVEL, compare
+from tuning.ranking import ranking
+from tuning.trial import Trial, TrialState
 
 NUM_DRAWS, NUM_QUICK_DRAWS = 4000, 100
 MIN_COVERAGE, MAX_COVERAGE = 0.93, 0.97
@@ -19,6 +22,7 @@ SPREADS = ((1.0, 1.0, 1.0), (1.0, 3.0, 1.0), (1.0, 0.3, 0.3), (0.3, 3.0, 1.0), (
 """Standard deviations of seeds, of tasks, and of what is left: none of them may break it."""
 PROBLEMS = np.linspace(-1.0, 1.0, 10)
 """Medians of the logarithms of the regrets of ten problems."""
+NUM_RANKED = 12
 LOOKS = (3, 6, 12, 24)
 """Seeds at the first verdict, and at each that `--confirm` adds."""
 
@@ -52,6 +56,9 @@ def _subjects() -> Iterator[tuple[str, list[Callable[[np.random.Generator], Inte
             f"its difference from the default, {num_seeds} seeds each",
             [partial(_difference, num_seeds=num_seeds, spread=spread) for spread in (1.0, 3.0)],
         )
+    for num_runs in (2, 3, 5):
+        what = f"the best of {NUM_RANKED} configurations, {num_runs} runs each"
+        yield what, [partial(_best_of, num_runs=num_runs)]
     for shape in ((1, 20), (3, 20), (3, 40), (5, 40), (10, 40)):
         for trim, name in ((0.0, "mean"), (0.25, "interquartile mean")):
             yield (
@@ -83,6 +90,24 @@ def _difference(rng: np.random.Generator, num_seeds: int, spread: float) -> Inte
     best, default = rng.normal(size=num_seeds), spread * rng.normal(size=num_seeds)
     found = compare(best.tolist(), default.tolist(), num_tasks=100)
     return _known(found.low, found.high)
+
+
+def _best_of(rng: np.random.Generator, num_runs: int) -> Interval:
+    """Of the one that a table of equals calls the best."""
+    runs = rng.normal(size=(NUM_RANKED, num_runs)).tolist()
+    rows = [
+        Trial(
+            trial_id=f"t{number:04d}",
+            number=number,
+            state=TrialState.COMPLETE,
+            score=fmean(scores),
+            knobs={"meta.outer_lr": 1.0 + number},
+            seeds=tuple(range(num_runs)),
+            seed_scores=tuple(scores),
+        )
+        for number, scores in enumerate(runs)
+    ]
+    return ranking(rows)[0].interval
 
 
 def _known(low: float | None, high: float | None) -> Interval:

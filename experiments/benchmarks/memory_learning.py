@@ -10,6 +10,7 @@ import io
 import math
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,7 @@ from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.play import LocalCollector, Mode, Play
 from ssmrl.rollout.returns import episode_return
 from ssmrl.run import LocalEngine, checkpoint_path
+from ssmrl.student import student_interval
 
 MODES = {
     "used": Mode.USED,
@@ -169,11 +171,11 @@ def draw(task: str, label: str, folder: Path) -> Path:
     """
     from experiments.plots import Curve, learning_curves
 
-    seeds = [read_curve(p) for p in sorted(folder.glob(f"{_stem(task, label)}-seed*.csv"))]
-    num_rows = min(map(len, seeds))
+    seeds = _seeds(task, label, folder)
+    num_rows = len(seeds[0])
     x = [sum(rows[i]["cpu_seconds"] for rows in seeds) / len(seeds) for i in range(num_rows)]
     curves = [
-        Curve(name, x, [[row[column] for row in rows[:num_rows]] for rows in seeds], style)
+        Curve(name, x, [[row[column] for row in rows] for rows in seeds], style)
         for column, (name, style) in _LINES.items()
         if all(column in row for rows in seeds for row in rows)
     ]
@@ -185,6 +187,37 @@ def draw(task: str, label: str, folder: Path) -> Path:
         x_label="CPU seconds of one core",
         y_label="return on fresh held-out tasks",
     )
+
+
+def over_seeds(task: str, label: str, folder: Path) -> list[str]:
+    """What all seeds of a setting that are in a folder came to, a line for each evaluation.
+
+    Each way with the mean over seeds of their means over the same tasks, and the interval of that
+    which a policy is judged by: the memory used, or of a blind twin the only one.
+    """
+    seeds, lines = _seeds(task, label, folder), []
+    for rows in zip(*seeds, strict=True):
+        mean = {name: fmean(row[name] for row in rows) for name in rows[0]}
+        judged = next(name for name in MODES if name in mean)
+        interval = student_interval([row[judged] for row in rows])
+        ends = "" if interval is None else " [{:.2f}, {:.2f}]".format(*interval)
+        parts = [
+            f"{name} {mean[name]:.2f}{ends if name == judged else ''}"
+            for name in (*MODES, "blind_return")
+            if name in mean
+        ]
+        lines.append(
+            f"{mean['cpu_seconds']:.0f} CPU s, {mean['env_steps']:,.0f} env steps, {len(rows)} "
+            f"{'seed' if len(rows) == 1 else 'seeds'}: {', '.join(parts)}"
+        )
+    return lines
+
+
+def _seeds(task: str, label: str, folder: Path) -> list[list[dict[str, float]]]:
+    """Their rows, up to where the shortest ends."""
+    seeds = [read_curve(p) for p in sorted(folder.glob(f"{_stem(task, label)}-seed*.csv"))]
+    num_rows = min(map(len, seeds))
+    return [rows[:num_rows] for rows in seeds]
 
 
 _LINES = {
@@ -257,6 +290,7 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     except DivergedError as error:
         typer.echo(f"diverged: {error}", err=True)
         raise typer.Exit(1) from error
+    typer.echo("\n".join(over_seeds(task, label, output)))
     typer.echo(f"curve in {run.curve}, figure in {draw(task, label, output)}")
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import Result
+from scipy import stats
 from torch import Tensor
 from typer.testing import CliRunner
 
 from experiments.benchmarks.curves import read_curve
-from experiments.benchmarks.memory_learning import COLUMNS, app, draw
+from experiments.benchmarks.memory_learning import COLUMNS, app, draw, over_seeds
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.sac import Batch
 from tests.tuning.tiny_memory import TINY_KNOBS
@@ -96,3 +97,16 @@ def test_seeds_of_unequal_length_are_drawn_up_to_where_the_shortest_ends(tmp_pat
         path = tmp_path / f"memory-learning-point-default-seed{seed}.csv"
         path.write_text("\n".join([header, *[line] * num_rows]) + "\n")
     assert draw("point", "default", tmp_path).stat().st_size > 1000
+    assert len(over_seeds("point", "default", tmp_path)) == 2
+
+
+def test_what_seeds_came_to_is_a_mean_with_an_interval_over_them(tmp_path: Path) -> None:
+    for seed, used in enumerate((10.0, 12.0, 14.0)):
+        path = tmp_path / f"memory-learning-point-default-seed{seed}.csv"
+        path.write_text(f"cpu_seconds,env_steps,used,off,blind_return\n60,8000,{used},1,2\n")
+    (line,) = over_seeds("point", "default", tmp_path)
+    half = stats.t.ppf(0.975, 2) * 2.0 / 3.0**0.5
+    assert line == (
+        f"60 CPU s, 8,000 env steps, 3 seeds: used 12.00 [{12 - half:.2f}, {12 + half:.2f}], "
+        "off 1.00, blind_return 2.00"
+    )
