@@ -22,9 +22,10 @@ from experiments.benchmarks.gpu_floors import (
 from experiments.benchmarks.gpu_part import Job, Tell, synchronise
 from experiments.benchmarks.gpu_rows import Row
 from ssmrl.config import TrainConfig
+from ssmrl.context.actor_critic_training import cycle_length
 from ssmrl.context.graph import NUM_REHEARSALS, Captured, graphs_of
 from ssmrl.context.inference_training import InferenceTraining
-from ssmrl.context.learner import ContextLearner, cycle_length
+from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.play import LocalCollector, Mode, Play

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmrl.config import TrainConfig
+from ssmrl.context.actor_critic_training import cycle_length
 from ssmrl.context.graph import NUM_REHEARSALS, Captured, CudaGraphs, Graphs, graphs_of
 from ssmrl.context.inference_training import InferenceTraining
-from ssmrl.context.learner import ContextLearner, cycle_length
+from ssmrl.context.learner import ContextLearner
 from ssmrl.device import CPU
 from ssmrl.rollout.play import LocalCollector
 from tests.ssmrl.context.small_context import small_context
