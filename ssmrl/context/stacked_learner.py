@@ -1,7 +1,7 @@
 """Several seeds of context-sac that learn together, each as it would alone."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -26,24 +26,31 @@ class StackedLearner:
     Args:
         configs: Of context-sac, equal but for their seeds.
         device: Where networks and replays are.
+        graphs_of: How a device captures updates, if it does.
 
     Attributes:
         own: The learner of each seed; what it learns by itself the others never know.
+        stack: What those learn by that made the last iteration; at first all.
 
     Raises:
         ValueError: If the configurations differ in more than their seeds, or cannot be stacked.
     """
 
-    def __init__(self, configs: Sequence[TrainConfig], device: torch.device = CPU) -> None:
+    def __init__(
+        self,
+        configs: Sequence[TrainConfig],
+        device: torch.device = CPU,
+        graphs_of: Callable[[torch.device], Graphs | None] = graphs_of,
+    ) -> None:
         _check(configs)
-        self._config, self._device = configs[0], device
+        self._config, self._device, self._graphs_of = configs[0], device, graphs_of
         self._replay = StackedReplay(self._config, len(configs), device)
         self.own = [
             ContextLearner(config, device=device, graphs_of=_no_graphs, replay=replay)
             for config, replay in zip(configs, self._replay.own, strict=True)
         ]
         self._members = tuple(range(len(configs)))
-        self._stack = self._made(self._members)
+        self.stack = self._made(self._members)
 
     def iterate(
         self, members: Sequence[int], collect: Collect
@@ -56,6 +63,9 @@ class StackedLearner:
 
         Returns:
             By place what each did, and why it diverged where it did.
+
+        Raises:
+            ValueError: If they have not.
         """
         learners = {place: self.own[place] for place in members}
         iterations = {place: learner.iteration for place, learner in learners.items()}
@@ -102,12 +112,12 @@ class StackedLearner:
     def _stacked(self, members: tuple[int, ...]) -> Stack:
         """Of these learners; made anew where they are others than before."""
         if members != self._members:
-            self._stack, self._members = self._made(members), members
-        return self._stack
+            self.stack, self._members = self._made(members), members
+        return self.stack
 
     def _made(self, members: tuple[int, ...]) -> Stack:
         learners = [self.own[place] for place in members]
-        graphs = graphs_of(self._device)
+        graphs = self._graphs_of(self._device)
         return Stack(learners, self._replay.take, self._config, self._device, graphs)
 
 
