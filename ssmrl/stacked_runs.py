@@ -98,6 +98,11 @@ class StackedRuns:
         for run in self.runs:
             run.close()
 
+    def abandon(self) -> None:
+        """Give back memory; the last checkpoints stay what there is to go on from."""
+        for run in self.runs:
+            run.abandon()
+
 
 class _Together:
     """Makes an iteration for all as soon as one of them asks for it.
