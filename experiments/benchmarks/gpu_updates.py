@@ -21,6 +21,7 @@ from experiments.benchmarks.gpu_floors import (
 )
 from experiments.benchmarks.gpu_part import Job, Tell, synchronise
 from experiments.benchmarks.gpu_rows import Row
+from experiments.benchmarks.gpu_stacked import SEED_UPDATES_PER_SECOND, stacked_rows
 from ssmrl.config import TrainConfig
 from ssmrl.context.actor_critic_training import cycle_length
 from ssmrl.context.graph import NUM_REHEARSALS, Captured, graphs_of
@@ -57,6 +58,10 @@ def measure(job: Job, tell: Tell) -> None:
         goal = UPDATES_PER_SECOND if name == "recipe" and job.has_goals else None
         _rates(job, tell, name, config, experience, goal)
         _floors(job, tell, name, config, experience, bandwidth, launch)
+        if name == "recipe":
+            drawn, _ = _prepared(config, experience, device)
+            wanted = SEED_UPDATES_PER_SECOND if job.has_goals else None
+            stacked_rows(job, tell, config, drawn, wanted)
     _inference(job, tell, config)
     _whole(job, tell, config, experience)
     name = next(iter(RECIPES))
