@@ -35,6 +35,7 @@ class StackedRuns:
         runs: Of each seed.
 
     Raises:
+        DeviceMemoryError: If the device has no room for them.
         ValueError: If the configurations cannot be stacked, or a number is not positive.
     """
 

@@ -12,6 +12,7 @@ from ssmrl.context.learner import ContextLearner, Played
 from ssmrl.context.replay import StackedReplay
 from ssmrl.context.stack import Stack
 from ssmrl.device import CPU
+from ssmrl.device_memory import device_memory
 from ssmrl.learner import Metrics
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Collect
@@ -33,6 +34,7 @@ class StackedLearner:
         stack: What those learn by that made the last iteration; at first all.
 
     Raises:
+        DeviceMemoryError: If the device has no room for them.
         ValueError: If the configurations differ in more than their seeds, or cannot be stacked.
     """
 
@@ -44,13 +46,14 @@ class StackedLearner:
     ) -> None:
         _check(configs)
         self._config, self._device, self._graphs_of = configs[0], device, graphs_of
-        self._replay = StackedReplay(self._config, len(configs), device)
-        self.own = [
-            ContextLearner(config, device=device, graphs_of=_no_graphs, replay=replay)
-            for config, replay in zip(configs, self._replay.own, strict=True)
-        ]
-        self._members = tuple(range(len(configs)))
-        self.stack = self._made(self._members)
+        with device_memory(self._config):
+            self._replay = StackedReplay(self._config, len(configs), device)
+            self.own = [
+                ContextLearner(config, device=device, graphs_of=_no_graphs, replay=replay)
+                for config, replay in zip(configs, self._replay.own, strict=True)
+            ]
+            self._members = tuple(range(len(configs)))
+            self.stack = self._made(self._members)
 
     def iterate(
         self, members: Sequence[int], collect: Collect

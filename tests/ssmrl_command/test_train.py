@@ -144,7 +144,7 @@ def test_several_seeds_leave_what_each_leaves_alone(tmp_path: Path) -> None:
     assert scores[1] == pytest.approx(alone.summary["score"], rel=1e-4)
     folder = tmp_path / "two" / "seed-4"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        path.name for path in (tmp_path / "alone").iterdir() if not path.name.startswith(".")
+        path.name for path in (tmp_path / "alone").iterdir()
     )
     assert SavedPolicy.load(folder).config.seed == 4
     longer = Wishes(max_env_steps=640)
