@@ -85,7 +85,7 @@ def compiled_row(job: Job, what: str, config: TrainConfig) -> Row:
         why = "nothing is captured on it"
         return Row(job.part, what, trouble="not on this device", note=why)
     drawn, learner = _prepared(config, random_play(config), device)
-    compiled = torch.compile(learner.updates)
+    compiled = torch.compile(learner.actor_critic.updates)
     started = time.perf_counter()
     compiled(*(value[:turn] for value in drawn))
     synchronise(device)
@@ -127,7 +127,7 @@ def _rates(
     captured = learner.captured.get("actor_critic")
     what = f"{name}: updates, replayed"
     tell(replayed_row(job, what, captured, drawn, len(drawn[0]), goal=goal, note=note))
-    seconds = seconds_of(partial(learner.updates, *drawn), job)
+    seconds = seconds_of(partial(learner.actor_critic.updates, *drawn), job)
     what = f"{name}: updates, one after another"
     tell(Row(job.part, what, len(drawn[0]) / seconds, "updates/s", note=note))
 
@@ -144,7 +144,7 @@ def _floors(
     """What an update cannot be faster than, three ways [us]."""
     device = torch.device(job.device)
     drawn, learner = _prepared(config, experience, device)
-    num_updates, update = len(drawn[0]), partial(learner.updates, *drawn)
+    num_updates, update = len(drawn[0]), partial(learner.actor_critic.updates, *drawn)
     moved = bytes_moved(config, learner.networks)
     note = f"{moved / 1e6:.2f} MB, everything read once and written once"
     tell(Row(job.part, f"{name}: floor of the bytes", moved / bandwidth * 1e6, "us", note=note))

@@ -20,7 +20,6 @@ from ssmrl.context.inference import inference_inputs, with_rewards
 from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.replay import Replay, paid_by
-from ssmrl.context.sac import Batch, Losses
 from ssmrl.device import CPU, on_cpu
 from ssmrl.envs.families import get_family
 from ssmrl.envs.hidden_code import HiddenCode
@@ -43,15 +42,13 @@ class Played:
 
     Attributes:
         returns: Mean of each episode.
-        started: When it began, by ``time.perf_counter`` [s].
-        sampled: When it was played [s].
+        seconds: That it took [s].
         generator: Draws for all updates of the iteration.
         rng: Draws other tasks for them.
     """
 
     returns: list[float]
-    started: float
-    sampled: float
+    seconds: float
     generator: torch.Generator
     rng: np.random.Generator
 
@@ -74,6 +71,7 @@ class ContextLearner(Learner):
     Attributes:
         networks: All that learns.
         replay: What was played.
+        actor_critic: Makes the updates of actor and critics.
         captured: The updates that are replayed, by name; none where nothing is captured.
 
     Raises:
@@ -98,14 +96,14 @@ class ContextLearner(Learner):
         self.networks = (networks or ContextNetworks(config, *env_shape(config.env))).to(device)
         self.replay = Replay(config, device) if replay is None else replay
         graphs, take = graphs_of(device), self.replay.take
-        self._actor_critic = ActorCriticTraining(self.networks, take, config, device, graphs)
+        self.actor_critic = ActorCriticTraining(self.networks, take, config, device, graphs)
         self._inference = InferenceTraining(self.networks.inference, config, device, graphs)
         captured = {
-            "actor_critic": self._actor_critic.captured,
+            "actor_critic": self.actor_critic.captured,
             "inference": self._inference.captured,
         }
         self.captured = {name: each for name, each in captured.items() if each is not None}
-        self._optimizers = self._actor_critic.sac.optimizers | {
+        self._optimizers = self.actor_critic.sac.optimizers | {
             "inference": self._inference.optimizer
         }
         self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -118,14 +116,15 @@ class ContextLearner(Learner):
 
     def iterate(self, collect: Collect) -> Metrics:
         """A meta-episode of new tasks, then updates of the inference model, actor and critics."""
-        played = self.play(collect)
+        played, started = self.play(collect), time.perf_counter()
         inputs, code = self.newest_lanes(played.rng)
         statistics = self._inference.update(
             inputs, code, self.num_inference_updates, played.generator
         )
         drawn = self.drawn(played)
-        (of_actor_critic,) = self._actor_critic.update([drawn], [played.generator])
-        return self.conclude(played, statistics | of_actor_critic)
+        (of_actor_critic,) = self.actor_critic.update([drawn], [played.generator])
+        update_seconds = time.perf_counter() - started
+        return self.conclude(played, statistics | of_actor_critic, update_seconds)
 
     def play(self, collect: Collect) -> Played:
         """Have a meta-episode of new tasks played, and keep it: an iteration's first part."""
@@ -137,7 +136,7 @@ class ContextLearner(Learner):
         trajectories = collect(self.params(), Play(assignment, 1, meta.episodes_per_task, mode))
         parameters = np.array([task.parameters for task in assignment.tasks])
         self.replay.add(trajectories, torch.from_numpy(self._code.encode(parameters)).float())
-        sampled = time.perf_counter()
+        seconds = time.perf_counter() - started
         if mode is Mode.RANDOM:
             self.networks.set_statistics(self.replay.observations())
             self._lanes.clear()
@@ -146,14 +145,17 @@ class ContextLearner(Learner):
         self.iteration += 1
         rng = np.random.default_rng(words)
         returns = [float(episode_return(trajectory).mean()) for trajectory in trajectories]
-        return Played(returns, started, sampled, generator, rng)
+        return Played(returns, seconds, generator, rng)
 
-    def conclude(self, played: Played, statistics: dict[str, float]) -> Metrics:
+    def conclude(
+        self, played: Played, statistics: dict[str, float], update_seconds: float
+    ) -> Metrics:
         """What the iteration did: its last part.
 
         Args:
             played: At its start.
             statistics: Of its updates.
+            update_seconds: Spent on these [s].
 
         Raises:
             DivergedError: If a number is not finite.
@@ -165,8 +167,8 @@ class ContextLearner(Learner):
             self.iteration * self.env_steps_per_iteration,
             played.returns[0],
             played.returns[-1],
-            played.sampled - played.started,
-            time.perf_counter() - played.sampled,
+            played.seconds,
+            update_seconds,
             statistics,
         )
 
@@ -275,16 +277,6 @@ class ContextLearner(Learner):
         parameters = others.float().unflatten(0, (num_updates, num_other))
         codes = self._code.encode(others).float().unflatten(0, (num_updates, num_other))
         return Drawn(places, parameters, codes)
-
-    def updates(
-        self, places: Tensor, parameters: Tensor, codes: Tensor, noise: Tensor, *, start: int = 0
-    ) -> Losses | None:
-        """As ``ActorCriticTraining.updates``."""
-        return self._actor_critic.updates(places, parameters, codes, noise, start=start)
-
-    def batches(self, places: Tensor, parameters: Tensor, codes: Tensor) -> Batch:
-        """As ``ActorCriticTraining.batches``."""
-        return self._actor_critic.batches(places, parameters, codes)
 
     def _check(self, statistics: Mapping[str, float]) -> None:
         after = f"after {self.iteration * self.env_steps_per_iteration} env steps"

@@ -77,16 +77,18 @@ class StackedLearner:
                 f"`members` must have made the same number of iterations, but got {iterations}; "
                 "let those that are behind catch up first"
             )
-        started = time.process_time()
+        cpu_started = time.process_time()
         played = {place: learner.play(collect) for place, learner in learners.items()}
+        started = time.perf_counter()
         statistics = self._updated(played)
-        share = (time.process_time() - started) / len(members)
+        update_share = (time.perf_counter() - started) / len(members)
+        cpu_share = (time.process_time() - cpu_started) / len(members)
         made: dict[int, Metrics] = {}
         diverged: dict[int, DivergedError] = {}
         for place, learner in learners.items():
             try:
-                metrics = learner.conclude(played[place], statistics[place])
-                made[place] = replace(metrics, cpu_seconds=share)
+                metrics = learner.conclude(played[place], statistics[place], update_share)
+                made[place] = replace(metrics, cpu_seconds=cpu_share)
             except DivergedError as error:
                 diverged[place] = error
         return made, diverged

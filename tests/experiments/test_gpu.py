@@ -61,7 +61,8 @@ config = gpu_check.context_config("halfcheetah-vel", quick=True)
 experience, found = gpu_updates.random_play(config), []
 for traced in (False, True):
     drawn, learner = gpu_updates._prepared(config, experience, torch.device("cpu"))
-    updates = torch.compile(learner.updates, backend="aot_eager") if traced else learner.updates
+    updates = learner.actor_critic.updates
+    updates = torch.compile(updates, backend="aot_eager") if traced else updates
     losses = gpu_updates.in_turns(updates, 2, *drawn)
     found.append({"losses": torch.stack(losses)} | learner.tensors())
 print(gpu_check.distance(*found)[0])
@@ -218,7 +219,9 @@ def test_updates_a_turn_at_a_time_are_those_of_all_turns_at_once(
     found = []
     for by_turns in (False, True):
         drawn, learner = gpu_updates._prepared(config, experience, device)
-        updates = partial(gpu_updates.in_turns, learner.updates, 2) if by_turns else learner.updates
+        updates = learner.actor_critic.updates
+        if by_turns:
+            updates = partial(gpu_updates.in_turns, updates, 2)
         found.append({"losses": torch.stack(updates(*drawn))} | learner.tensors())
     assert gpu_check.distance(*found) == (0.0, "the same bits")
 

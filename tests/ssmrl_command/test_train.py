@@ -22,6 +22,7 @@ from ssmrl.run import TrainingRun
 from ssmrl.saved_policy import SavedPolicy
 from ssmrl_command.app import app
 from ssmrl_command.train_plan import TrainPlan, Wishes
+from tuning.interruption import exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = {
@@ -131,8 +132,15 @@ def test_several_seeds_leave_what_each_leaves_alone(tmp_path: Path) -> None:
     assert stopped.exit_code == 130
     assert said[-1].endswith(f"ssmrl train --storage {tmp_path} --name two --resume")
     settings["say"] = said.append
+    with (
+        exclusive(tmp_path / "two" / "seed-4"),
+        pytest.raises(command.RefusedError, match=r"another process .* in \S+/two$"),
+    ):
+        command.train(Wishes(), tmp_path, "two", resume=True, **settings)
     ended = command.train(Wishes(), tmp_path, "two", resume=True, **settings)
     assert ended.exit_code == 0
+    assert any("seeds 3 to 4 at once, each: 480 env steps" in line for line in said)
+    assert "going on after 160 env steps" in said
     assert ended.summary is not None
     assert [each["seed"] for each in ended.summary["seeds"]] == [3, 4]
     scores = [each["score"] for each in ended.summary["seeds"]]
@@ -241,13 +249,21 @@ def test_a_run_that_is_there_is_neither_overwritten_nor_changed(
     assert "leave out" in changed.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "1,000,000 env steps x 63 bytes = 60 MiB, and 59 MiB are available; lower `meta.rep"),
+        (["--num-seeds", "4"], "4,000,000 env steps x 63 bytes = 240 MiB, and 59 MiB are avail"),
+    ],
+)
 def test_a_replay_that_does_not_fit_is_refused_with_the_sum(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    flags: list[str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command, "available_memory", lambda: 10 * 2**20)
-    result = invoke(tmp_path / "runs", "--task", "point")
+    monkeypatch.setattr("ssmrl_command.train_start.available_memory", lambda: 59 * 2**20)
+    result = invoke(tmp_path / "runs", "--task", "point", *flags)
     assert result.exit_code == 2
-    assert "1,000,000 env steps x 63 bytes = 60 MiB, and 10 MiB are available" in result.stderr
+    assert told in result.stderr
+    assert ("or --num-seeds" in result.stderr) is bool(flags)
     assert not (tmp_path / "runs").exists()
 
 

@@ -76,7 +76,7 @@ def num_operators(num_seeds: int) -> int:
     axis: tuple[int, ...] = ()
     if num_seeds == 1:
         learner = ContextLearner(config, device=META)
-        updates, networks = learner.updates, learner.networks
+        updates, networks = learner.actor_critic.updates, learner.networks
     else:
         configs = [small_context("ant-vel", seed=seed) for seed in range(num_seeds)]
         stack = StackedLearner(configs, META).stack
