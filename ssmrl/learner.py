@@ -24,6 +24,8 @@ class Metrics:
         sample_seconds: Time spent on experience [s].
         update_seconds: Time spent on learning [s].
         statistics: The learner's own.
+        cpu_seconds: That this process computed for it, where a clock around it cannot tell because
+            other seeds were trained with it: its equal share [CPU s].
     """
 
     iteration: int
@@ -33,6 +35,7 @@ class Metrics:
     sample_seconds: float
     update_seconds: float
     statistics: dict[str, float]
+    cpu_seconds: float | None = None
 
 
 class Learner(ABC):

@@ -100,6 +100,7 @@ class LocalEngine:
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
         collect: Plays; by default in this process too.
         device: Where networks learn; policies act beside the physics, on the CPU.
+        learner: The algorithm at work, if it is there already.
 
     Attributes:
         learner: The algorithm at work.
@@ -114,11 +115,13 @@ class LocalEngine:
         num_threads: int = 0,
         collect: Collect | None = None,
         device: torch.device = CPU,
+        learner: Learner | None = None,
     ) -> None:
         self._config = config
-        learner_type = ALGORITHMS[config.algorithm].learner_type()
-        with device_memory(config):
-            self.learner: Learner = learner_type(config, device=device)
+        if learner is None:
+            with device_memory(config):
+                learner = ALGORITHMS[config.algorithm].learner_type()(config, device=device)
+        self.learner: Learner = learner
         self._collect = LocalCollector(config, num_threads) if collect is None else collect
 
     def iterate(self) -> Metrics:
@@ -266,11 +269,13 @@ class TrainingRun:
     def _iterated(self, row: Row) -> tuple[Metrics, Row]:
         started = time.process_time()
         metrics = self._engine.iterate()
+        spent = time.process_time() - started
         return metrics, replace(
             row,
             env_steps=metrics.env_steps,
             iterations=metrics.iteration,
-            train_cpu_seconds=row.train_cpu_seconds + time.process_time() - started,
+            train_cpu_seconds=row.train_cpu_seconds
+            + (spent if metrics.cpu_seconds is None else metrics.cpu_seconds),
         )
 
     def _is_spent(self, row: Row) -> bool:

@@ -8,6 +8,8 @@ B    episodes of one task        A    action
 T    time [env steps]            I    policy input
 S    hidden state                P    knobs
 ==== =========================== ==== =========================
+
+Where several seeds learn at once, ``R`` runs, one for each seed, come before all of these.
 """
 
 from typing import NamedTuple, TypeAlias

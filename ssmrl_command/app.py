@@ -52,6 +52,10 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         typer.Option(help="Budget in its place [CPU seconds of training, evaluation apart]."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of all randomness; 0 by default.")] = None,
+    num_seeds: Annotated[
+        int | None,
+        typer.Option(help="Train so many seeds at once, counted from --seed; context-sac alone."),
+    ] = None,
     knobs: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
@@ -86,6 +90,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         max_env_steps=env_steps,
         max_cpu_seconds=seconds,
         num_evaluations=num_evaluations,
+        num_seeds=num_seeds,
     )
     try:
         outcome = train(

@@ -11,6 +11,9 @@ from ssmrl.run import NUM_EVALUATIONS, check_budget
 
 DEFAULT_ENV_STEPS = 200_000
 
+PLAN = "config.json"
+"""The file of a run's plan, in its folder."""
+
 _OWN_FLAGS = {"algorithm": "--algorithm", "env.task": "--task"}
 
 
@@ -27,6 +30,7 @@ class Wishes:
         max_env_steps: Budget [env steps].
         max_cpu_seconds: Budget in its place [CPU s].
         num_evaluations: At equal shares of the budget.
+        num_seeds: Seeds that are trained at once, counted from ``seed``.
     """
 
     task: str | None = None
@@ -37,6 +41,7 @@ class Wishes:
     max_env_steps: int | None = None
     max_cpu_seconds: float | None = None
     num_evaluations: int | None = None
+    num_seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,35 @@ class TrainPlan:
         max_cpu_seconds: Budget of training, evaluations apart [CPU s]; None if it is one of env
             steps.
         num_evaluations: At equal shares of the budget.
+        num_seeds: Seeds that are trained at once, counted from the configuration's.
 
     Raises:
-        ValueError: If there is not exactly one budget, or a number is not positive.
+        ValueError: If there is not exactly one budget, a number is not positive, or several seeds
+            have a budget of CPU seconds.
     """
 
     config: TrainConfig
     max_env_steps: int | None
     max_cpu_seconds: float | None
     num_evaluations: int
+    num_seeds: int = 1
 
     def __post_init__(self) -> None:
         check_budget(self.max_env_steps, self.max_cpu_seconds, self.num_evaluations)
+        if self.num_seeds < 1:
+            raise ValueError(f"`--num-seeds` must be at least 1, but got {self.num_seeds}")
+        if self.num_seeds > 1 and self.max_env_steps is None:
+            raise ValueError(
+                f"`--seconds` must be left out with --num-seeds {self.num_seeds}: no seed has CPU "
+                "seconds of its own; use --env-steps"
+            )
+
+    def of_seeds(self) -> list["TrainPlan"]:
+        """The plan of each seed, as if it were alone."""
+        seeds = range(self.config.seed, self.config.seed + self.num_seeds)
+        return [
+            replace(self, config=replace(self.config, seed=seed), num_seeds=1) for seed in seeds
+        ]
 
     @classmethod
     def of(cls, wishes: Wishes) -> "TrainPlan":
@@ -86,6 +108,7 @@ class TrainPlan:
             max_env_steps,
             wishes.max_cpu_seconds,
             NUM_EVALUATIONS if num_evaluations is None else num_evaluations,
+            1 if wishes.num_seeds is None else wishes.num_seeds,
         )
 
     def resumed(self, wishes: Wishes) -> "TrainPlan":
@@ -95,10 +118,10 @@ class TrainPlan:
             ValueError: If something else is asked for.
         """
         given = (wishes.task, wishes.algorithm, wishes.method, wishes.seed, wishes.knobs or None)
-        if any(value is not None for value in given):
+        if any(value is not None for value in (*given, wishes.num_seeds)):
             raise ValueError(
                 "`--resume` goes on with the run's own settings; leave out --task, --algorithm, "
-                "--method, --seed and --set, or start a new run under another --name"
+                "--method, --seed, --num-seeds and --set, or start a new run under another --name"
             )
         plan = self
         if wishes.max_env_steps is not None or wishes.max_cpu_seconds is not None:
@@ -117,6 +140,8 @@ class TrainPlan:
             "num_evaluations": self.num_evaluations,
             "config": self.config.knobs(),
         }
+        if self.num_seeds > 1:
+            content["num_seeds"] = self.num_seeds
         return json.dumps(content, indent=2) + "\n"
 
     @classmethod
@@ -134,7 +159,7 @@ class TrainPlan:
             raise ValueError(f"{what} must be a JSON object, but is {text[:40]!r}")
         check_format(content.get("format"), what)
         wanted = {"format", "max_env_steps", "max_cpu_seconds", "num_evaluations", "config"}
-        if content.keys() != wanted:
+        if content.keys() - {"num_seeds"} != wanted:
             raise ValueError(
                 f"{what} must hold {sorted(wanted)}, but holds {sorted(content)}: it is not that "
                 "of a run of `ssmrl train`; give the --name of one"

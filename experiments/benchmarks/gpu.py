@@ -38,7 +38,6 @@ SHORTEST = 5.0
 """With less time than this no part is started [s]."""
 
 NOT_BUILT = {
-    "updates": ("updates of 16 stacked seeds, 50,000 seed-updates/s wanted",),
     "ant-vel": (
         "three stacked seeds, +30 in 25 s and +60 in 60 s wanted",
         "16 seeds at once, in twice the time of one at most",

@@ -158,7 +158,7 @@ def update_error(
     size, num_other = config.meta.batch_size, config.meta.batch_size // 2
     places = torch.randint(learner.replay.num_env_steps, (1, size), generator=generator)
     code = 2.0 * torch.rand(1, num_other, 1, generator=generator) - 1.0
-    batches = learner.batches(places, 1.5 * (code + 1.0), code)
+    batches = learner.actor_critic.batches(places, 1.5 * (code + 1.0), code)
     batch = Batch(*(leaf[0].to(dtype) for leaf in batches))
     noise = torch.randn(2, size, learner.networks.action_dim, generator=generator, dtype=dtype)
     networks = ContextNetworks(config, *env_shape(config.env))

@@ -16,15 +16,17 @@ from experiments.benchmarks.gpu_floors import (
     copy_bandwidth,
     count_launches,
     launch_seconds,
-    median_seconds,
     product_rate,
 )
 from experiments.benchmarks.gpu_part import Job, Tell, synchronise
+from experiments.benchmarks.gpu_rates import replayed_row, seconds_of
 from experiments.benchmarks.gpu_rows import Row
+from experiments.benchmarks.gpu_stacked import SEED_UPDATES_PER_SECOND, stacked_rows
 from ssmrl.config import TrainConfig
-from ssmrl.context.graph import NUM_REHEARSALS, Captured, graphs_of
+from ssmrl.context.actor_critic_training import cycle_length
+from ssmrl.context.graph import Captured, graphs_of
 from ssmrl.context.inference_training import InferenceTraining
-from ssmrl.context.learner import ContextLearner, cycle_length
+from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.play import LocalCollector, Mode, Play
@@ -56,6 +58,9 @@ def measure(job: Job, tell: Tell) -> None:
         goal = UPDATES_PER_SECOND if name == "recipe" and job.has_goals else None
         _rates(job, tell, name, config, experience, goal)
         _floors(job, tell, name, config, experience, bandwidth, launch)
+        if name == "recipe":
+            wanted = SEED_UPDATES_PER_SECOND if job.has_goals else None
+            stacked_rows(job, tell, config, *_prepared(config, experience, device), wanted)
     _inference(job, tell, config)
     _whole(job, tell, config, experience)
     name = next(iter(RECIPES))
@@ -80,13 +85,13 @@ def compiled_row(job: Job, what: str, config: TrainConfig) -> Row:
         why = "nothing is captured on it"
         return Row(job.part, what, trouble="not on this device", note=why)
     drawn, learner = _prepared(config, random_play(config), device)
-    compiled = torch.compile(learner.updates)
+    compiled = torch.compile(learner.actor_critic.updates)
     started = time.perf_counter()
     compiled(*(value[:turn] for value in drawn))
     synchronise(device)
     note = f"{time.perf_counter() - started:.0f} s to compile"
     captured = Captured(partial(in_turns, compiled, turn), graphs, "the compiled updates")
-    return _replayed(job, what, captured, drawn, len(drawn[0]), None, note)
+    return replayed_row(job, what, captured, drawn, len(drawn[0]), goal=None, note=note)
 
 
 def in_turns(
@@ -121,31 +126,10 @@ def _rates(
     note = f"batches of {config.meta.batch_size}, {len(drawn[0])} updates a call"
     captured = learner.captured.get("actor_critic")
     what = f"{name}: updates, replayed"
-    tell(_replayed(job, what, captured, drawn, len(drawn[0]), goal, note))
-    seconds = seconds_of(partial(learner.updates, *drawn), job)
+    tell(replayed_row(job, what, captured, drawn, len(drawn[0]), goal=goal, note=note))
+    seconds = seconds_of(partial(learner.actor_critic.updates, *drawn), job)
     what = f"{name}: updates, one after another"
     tell(Row(job.part, what, len(drawn[0]) / seconds, "updates/s", note=note))
-
-
-def _replayed(
-    job: Job,
-    what: str,
-    captured: Captured | None,
-    arguments: tuple[Tensor, ...],
-    num_updates: int,
-    goal: float | None,
-    note: str,
-) -> Row:
-    """The rate of what a device captures; it fails where a graph was asked for and not replayed."""
-    if captured is None:
-        why = "nothing is captured on it"
-        return Row(job.part, what, trouble="not on this device", note=why)
-    for _ in range(NUM_REHEARSALS + 1):
-        captured(*arguments)
-    if not captured.num_replays:
-        return Row(job.part, what, trouble="failed", note="its graph was not replayed")
-    seconds = seconds_of(partial(captured, *arguments), job)
-    return Row(job.part, what, num_updates / seconds, "updates/s", goal=goal, note=note)
 
 
 def _floors(
@@ -160,7 +144,7 @@ def _floors(
     """What an update cannot be faster than, three ways [us]."""
     device = torch.device(job.device)
     drawn, learner = _prepared(config, experience, device)
-    num_updates, update = len(drawn[0]), partial(learner.updates, *drawn)
+    num_updates, update = len(drawn[0]), partial(learner.actor_critic.updates, *drawn)
     moved = bytes_moved(config, learner.networks)
     note = f"{moved / 1e6:.2f} MB, everything read once and written once"
     tell(Row(job.part, f"{name}: floor of the bytes", moved / bandwidth * 1e6, "us", note=note))
@@ -191,7 +175,7 @@ def _inference(job: Job, tell: Tell, config: TrainConfig) -> None:
     training = InferenceTraining(networks.inference, config, device, graphs_of(device))
     note = f"{meta.inference_batch} lanes of {steps} env steps"
     what = "updates of the inference model, replayed"
-    tell(_replayed(job, what, training.captured, (lanes, code), 1, None, note))
+    tell(replayed_row(job, what, training.captured, (lanes, code), 1, goal=None, note=note))
     seconds = seconds_of(partial(training.plain_update, lanes, code), job)
     what = "updates of the inference model, one after another"
     tell(Row(job.part, what, 1.0 / seconds, "updates/s", note=note))
@@ -245,11 +229,3 @@ def _prepared(
     noise = torch.randn(num_updates, 2, size, learner.networks.action_dim, generator=generator)
     drawn = (places, others.float(), code.encode(others).float(), noise)
     return tuple(value.to(device) for value in drawn), learner
-
-
-def seconds_of(work: Callable[[], object], job: Job) -> float:
-    """Median duration of a call, of as many as fit into a second [s]."""
-    device = torch.device(job.device)
-    once = median_seconds(work, device, 1)
-    most = 3 if job.quick else 100
-    return median_seconds(work, device, max(3, min(most, int(1.0 / once))))

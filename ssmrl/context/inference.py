@@ -1,6 +1,6 @@
 """What the hidden task is, from what was seen so far: a sequence model and its loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -127,6 +127,37 @@ class TaskInference(nn.Module):
         return Estimate(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
 
+class StackedInference:
+    """The inference models of several seeds, whose scans are one set of batched operators.
+
+    Args:
+        own: Of each of ``R`` seeds, all of the same sizes; they are copied.
+    """
+
+    def __init__(self, own: Sequence[TaskInference]) -> None:
+        self._first = own[0]  # what its weights are does not matter
+        self._params, self._buffers = torch.func.stack_module_state([each.model for each in own])
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Of all seeds, each ``(R, ...)``, in the order of those of one."""
+        yield from self._params.values()
+
+    def scan(self, inputs: Float[Tensor, "R M T I"]) -> Estimate:
+        """Whole meta-episodes from their start, each seed's by its own model."""
+        hidden = self._first.init_hidden(inputs.shape[1])
+
+        def of_one(params: Params, buffers: Params, inputs: Tensor) -> Tensor:
+            arguments = (inputs, hidden)
+            output: Tensor
+            output, _ = torch.func.functional_call(
+                self._first.model, (params, buffers), arguments, strict=False
+            )
+            return output
+
+        output = torch.func.vmap(of_one)(self._params, self._buffers, inputs)
+        return self._first.estimate(output)
+
+
 def inference_inputs(
     observation: Float[Tensor, "*batch O"],
     last_action: Float[Tensor, "*batch A"],
@@ -154,9 +185,14 @@ def with_rewards(
     return torch.cat([inputs[..., :-2], told, inputs[..., -1:]], dim=-1)
 
 
-def inference_loss(estimate: Estimate, code: Float[Tensor, "*batch Z"]) -> Tensor:
-    """Mean negative log likelihood of the true code, without its constant [nat]."""
-    return surprise(estimate, code).mean()
+def inference_loss(estimate: Estimate, code: Float[Tensor, "*R M T Z"]) -> Float[Tensor, "*R"]:
+    """Mean negative log likelihood of the true code, without its constant [nat].
+
+    Args:
+        estimate: Of ``M`` lanes of ``T`` steps; of several seeds, if their axis comes first.
+        code: The true ones.
+    """
+    return surprise(estimate, code).flatten(-2).mean(-1)
 
 
 def surprise(estimate: Estimate, code: Float[Tensor, "*batch Z"]) -> Float[Tensor, "*batch"]:

@@ -1,5 +1,6 @@
 """How the inference model learns from meta-episodes whose hidden variables are known."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from ssmrl.config import TrainConfig
 from ssmrl.context.graph import Captured, Function, Graphs
-from ssmrl.context.inference import TaskInference, inference_loss, surprise
+from ssmrl.context.inference import StackedInference, TaskInference, inference_loss, surprise
 from ssmrl.context.prediction import (
     adaptation_steps,
     lane_adapter,
@@ -29,7 +30,7 @@ class InferenceTraining:
     again from the start, and the outer loss is the inference in the rest of the meta-episode.
 
     Args:
-        inference: Is changed in place.
+        inference: Is changed in place; of one seed, or stacked ones.
         config: Of context-sac.
         device: Where the model is.
         graphs: How updates without gradient steps inside an episode are captured, if they are.
@@ -39,7 +40,8 @@ class InferenceTraining:
         captured: The update that is replayed, if one is.
 
     Raises:
-        ValueError: If gradient steps are asked for, and there is no room for them.
+        ValueError: If gradient steps are asked for, and there is no room for them, or the models
+            are stacked.
 
     References:
         Finn et al. 2017, "Model-Agnostic Meta-Learning", algorithm 1.
@@ -47,16 +49,22 @@ class InferenceTraining:
 
     def __init__(
         self,
-        inference: TaskInference,
+        inference: TaskInference | StackedInference,
         config: TrainConfig,
         device: torch.device = CPU,
         graphs: Graphs | None = None,
     ) -> None:
         meta = config.meta
-        self._inference, self._config = inference, config
+        self._model, self._config = inference, config
         self._parameters = list(inference.parameters())
         self._maml: MetaMAML | None = None
         if meta.num_inner_steps:
+            if isinstance(inference, StackedInference):
+                raise ValueError(
+                    "`meta.num_inner_steps` must be 0 where several seeds are trained at once, but "
+                    f"is {meta.num_inner_steps}; train them one after another"
+                )
+            self._inference = inference
             self._steps = adaptation_steps(config)
             self._maml = MetaMAML(inference.model, meta.inner_lr, meta.outer_lr, meta.first_order)
             self.optimizer = self._maml.optimizer
@@ -90,35 +98,65 @@ class InferenceTraining:
         Raises:
             DivergedError: If a meta-gradient is not finite.
         """
-        size = min(self._config.meta.inference_batch, len(inputs))
         if self._maml is not None:
+            size = min(self._config.meta.inference_batch, len(inputs))
             return self._adapting(self._maml, inputs, code, size, num_updates, generator)
-        loss = error = torch.zeros(())
+        return self.plain_updates(inputs, code, num_updates, [generator])[0]
+
+    def plain_updates(
+        self,
+        inputs: Float[Tensor, "M T I"],
+        code: Float[Tensor, "M Z"],
+        num_updates: int,
+        generators: Sequence[torch.Generator],
+    ) -> list[dict[str, float]]:
+        """Make updates without gradient steps inside an episode.
+
+        Args:
+            inputs: Of whole meta-episodes; as many of each seed, one seed after the other.
+            code: Of their hidden variables.
+            num_updates: How many.
+            generators: Of each seed: draws its lanes.
+
+        Returns:
+            Of each seed statistics of the last update.
+        """
+        num_lanes = len(inputs) // len(generators)
+        size = min(self._config.meta.inference_batch, num_lanes)
+        loss = error = torch.zeros(len(generators))
         for _ in range(num_updates):
-            chosen = torch.randint(len(inputs), (size,), generator=generator).to(inputs.device)
+            drawn = [torch.randint(num_lanes, (size,), generator=each) for each in generators]
+            if isinstance(self._model, StackedInference):
+                chosen = torch.stack([place * num_lanes + own for place, own in enumerate(drawn)])
+            else:
+                (chosen,) = drawn
+            chosen = chosen.to(inputs.device)
             loss, error = self._once(inputs[chosen], code[chosen])
-        return {"inference_loss": float(loss), "inference_error": float(error)}
+        found = zip(loss.reshape(-1).tolist(), error.reshape(-1).tolist(), strict=True)
+        return [{"inference_loss": own, "inference_error": off} for own, off in found]
 
     def plain_update(
-        self, lanes: Float[Tensor, "M T I"], code: Float[Tensor, "M Z"]
-    ) -> tuple[Tensor, Tensor]:
+        self, lanes: Float[Tensor, "*R M T I"], code: Float[Tensor, "*R M Z"]
+    ) -> tuple[Float[Tensor, "*R"], Float[Tensor, "*R"]]:
         """One update without gradient steps inside an episode; reads no tensor's value.
 
         Args:
-            lanes: Inputs of whole meta-episodes.
+            lanes: Inputs of whole meta-episodes; with an axis of seeds where these are stacked.
             code: Of their hidden variables.
 
         Returns:
-            Loss and mean absolute error before it, scalars.
+            Loss and mean absolute error before it, of each seed.
         """
-        wanted = code.unsqueeze(1)
-        estimate = self._inference.scan(lanes)
+        wanted = code.unsqueeze(-2)
+        estimate = self._model.scan(lanes)
         loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
-        gradients = torch.autograd.grad(loss, self._parameters)
+        # Of the sum over the seeds: that of each depends on its own loss alone.
+        gradients = torch.autograd.grad(loss, self._parameters, torch.ones_like(loss))
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient.contiguous()  # as Adam's one kernel on CUDA wants it
         self.optimizer.step()
-        return loss.detach(), (estimate.mean - wanted).detach().abs().mean()
+        error = (estimate.mean - wanted).detach().abs().flatten(-3).mean(-1)
+        return loss.detach(), error
 
     def _adapting(
         self,

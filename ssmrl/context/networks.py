@@ -1,6 +1,13 @@
-"""The networks of context-sac: what it consists of, and how it starts; nothing here learns."""
+"""The networks of context-sac: what it consists of, and how it starts; nothing here learns.
 
+The networks of several seeds of one configuration can be stacked: then every tensor has an axis
+``R`` of seeds before its rows, and one batched product computes for all of them. Where shapes say
+``*R``, that axis is left out for a single seed.
+"""
+
+import copy
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,9 +31,9 @@ class Passed(NamedTuple):
     """What a pass through the networks left for the way back, layer by layer.
 
     Attributes:
-        inputs: Of each product, ``(K, M, I)``.
-        rows: Of each hidden layer, normalised and not yet rectified, ``(K, M, H)``.
-        factors: What normalised them, ``(K, M, 1)``.
+        inputs: Of each product, ``(K * R, M, I)``.
+        rows: Of each hidden layer, normalised and not yet rectified, ``(K * R, M, H)``.
+        factors: What normalised them, ``(K * R, M, 1)``.
     """
 
     inputs: list[Tensor]
@@ -69,6 +76,8 @@ class ParallelMLP(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        self._num_networks = num_networks
+        self._seeds: tuple[int, ...] = ()
         self._shapes: list[tuple[int, ...]] = []
         parts = []
         for fan_in, fan_out in pairwise((input_dim, hidden_dim, hidden_dim, output_dim)):
@@ -80,20 +89,47 @@ class ParallelMLP(nn.Module):
         self.register_buffer("_epsilon", torch.tensor(_EPSILON), persistent=False)
         self._views: tuple[int, list[Tensor]] | None = None
 
-    def forward(self, x: Float[Tensor, "M I"]) -> Float[Tensor, "K M O"]:
+    @classmethod
+    def stacked(cls, own: Sequence["ParallelMLP"]) -> "ParallelMLP":
+        """The networks of several seeds, each seed with an input of its own.
+
+        Args:
+            own: Of each seed, all of the same sizes; they are copied.
+        """
+        whole = copy.deepcopy(own[0])
+        whole._seeds, whole._views = (len(own),), None
+        joined = whole.joined([networks.flat.detach() for networks in own])
+        whole.flat = nn.Parameter(joined, requires_grad=own[0].flat.requires_grad)
+        return whole
+
+    def joined(self, own: Sequence[Float[Tensor, " P"]]) -> Tensor:
+        """One vector in the order of ``flat`` from those of the seeds."""
+        sizes = [math.prod(shape) for shape in self._shapes]
+        parts = torch.stack(list(own)).split(sizes, dim=1)
+        by_network = [part.unflatten(1, (self._num_networks, -1)) for part in parts]
+        return torch.cat([part.transpose(0, 1).flatten() for part in by_network])
+
+    def parted(self, whole: Tensor) -> Float[Tensor, "R P"]:
+        """The inverse of ``joined``."""
+        (num_seeds,) = self._seeds
+        parts = whole.split([num_seeds * math.prod(shape) for shape in self._shapes])
+        by_network = [part.view(self._num_networks, num_seeds, -1) for part in parts]
+        return torch.cat([part.transpose(0, 1).flatten(1) for part in by_network], dim=1)
+
+    def forward(self, x: Float[Tensor, "*R M I"]) -> Float[Tensor, "K *R M O"]:
         """Apply every network to every row, differentiably: the plain twin of ``passed``."""
         weights = self._split(self.flat)
-        hidden = x.expand(len(weights[0]), *x.shape)
+        hidden = self._to_each(x)
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             total = torch.baddbmm(bias, hidden, weight)
             factor = (total.square().mean(-1, keepdim=True) + _EPSILON).rsqrt()
             hidden = functional.relu(total * factor)
-        return torch.baddbmm(weights[-1], hidden, weights[-2])
+        return self._by_seed(torch.baddbmm(weights[-1], hidden, weights[-2]))
 
-    def passed(self, x: Float[Tensor, "M I"]) -> tuple[Float[Tensor, "K M O"], Passed]:
+    def passed(self, x: Float[Tensor, "*R M I"]) -> tuple[Float[Tensor, "K *R M O"], Passed]:
         """The same numbers, and what ``weight_gradient`` and ``input_gradient`` need."""
         weights = self._weights()
-        hidden = x.expand(len(weights[0]), *x.shape)
+        hidden = self._to_each(x)
         way = Passed([hidden], [], [])
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             row = torch.baddbmm(bias, hidden, weight)
@@ -106,10 +142,10 @@ class ParallelMLP(nn.Module):
             way.inputs.append(hidden)
         if weights[-2].shape[-1] == 1:  # a product with one column is slower than a sum
             value = torch.linalg.vecdot(hidden, weights[-2].mT).unsqueeze(-1) + weights[-1]
-            return value, way
-        return torch.baddbmm(weights[-1], hidden, weights[-2]), way
+            return self._by_seed(value), way
+        return self._by_seed(torch.baddbmm(weights[-1], hidden, weights[-2])), way
 
-    def weight_gradient(self, way: Passed, upstream: Float[Tensor, "K M O"]) -> Tensor:
+    def weight_gradient(self, way: Passed, upstream: Float[Tensor, "K *R M O"]) -> Tensor:
         """Gradient of ``flat`` from that of the output.
 
         Args:
@@ -119,6 +155,7 @@ class ParallelMLP(nn.Module):
         weights = self._weights()
         gradient = torch.empty_like(self.flat.detach())
         parts = self._split(gradient)
+        upstream = upstream.flatten(0, -3)
         for layer in reversed(range(len(way.inputs))):
             into, inputs = parts[2 * layer], way.inputs[layer]
             if upstream.shape[-1] == 1:
@@ -131,9 +168,9 @@ class ParallelMLP(nn.Module):
         return gradient
 
     def input_gradient(
-        self, way: Passed, upstream: Float[Tensor, "K M O"], num_last: int
-    ) -> Float[Tensor, "M L"]:
-        """Gradient of the last inputs, summed over the networks.
+        self, way: Passed, upstream: Float[Tensor, "K *R M O"], num_last: int
+    ) -> Float[Tensor, "*R M L"]:
+        """Gradient of the last inputs, summed over a seed's networks.
 
         Args:
             way: Of the pass that gave the output.
@@ -141,9 +178,17 @@ class ParallelMLP(nn.Module):
             num_last: How many inputs, ``L``.
         """
         weights = self._weights()
+        upstream = upstream.flatten(0, -3)
         for layer in reversed(range(1, len(way.inputs))):
             upstream = _back(way, layer, upstream, weights[2 * layer])
-        return torch.bmm(upstream, weights[0][:, -num_last:].mT).sum(0)
+        return self._by_seed(torch.bmm(upstream, weights[0][:, -num_last:].mT)).sum(0)
+
+    def _to_each(self, x: Float[Tensor, "*R M I"]) -> Float[Tensor, "KR M I"]:
+        """Every network's input."""
+        return x.expand(self._num_networks, *x.shape).flatten(0, -3)
+
+    def _by_seed(self, value: Float[Tensor, "KR M O"]) -> Float[Tensor, "K *R M O"]:
+        return value.unflatten(0, (self._num_networks, *self._seeds)) if self._seeds else value
 
     def _weights(self) -> list[Tensor]:
         """Views of ``flat``, made again where it was moved."""
@@ -155,17 +200,19 @@ class ParallelMLP(nn.Module):
         return self._views[1]
 
     def _split(self, flat: Tensor) -> list[Tensor]:
-        """Weight and bias of each layer, as views."""
-        sizes = [math.prod(shape) for shape in self._shapes]
+        """Weight and bias of each layer, as views: network by network, and within it by seed."""
+        num_seeds = math.prod(self._seeds)
+        sizes = [num_seeds * math.prod(shape) for shape in self._shapes]
         return [
-            part.view(shape) for part, shape in zip(flat.split(sizes), self._shapes, strict=True)
+            part.view(-1, *shape[1:])
+            for part, shape in zip(flat.split(sizes), self._shapes, strict=True)
         ]
 
 
 _EPSILON = 1e-6
 
 
-def _back(way: Passed, layer: int, upstream: Tensor, weight: Tensor) -> Float[Tensor, "K M H"]:
+def _back(way: Passed, layer: int, upstream: Tensor, weight: Tensor) -> Float[Tensor, "KR M H"]:
     """From the gradient of a layer's sums to that of the hidden layer's below it."""
     output, row, factor = way.inputs[layer], way.rows[layer - 1], way.factors[layer - 1]
     is_column = upstream.shape[-1] == 1
@@ -190,9 +237,9 @@ class ContextNetworks(nn.Module):
         critic: Two of them, from observation, code and action to a value.
         target: What the critics follow; moves slowly after them.
         inference: From what was seen to the code of the hidden task.
-        log_temperature: Log of the entropy's weight.
-        center: Of the observation, ``(O,)``.
-        inverse_scale: One over its standard deviation, ``(O,)``.
+        log_temperature: Log of the entropy's weight, ``(*R)``.
+        center: Of the observation, ``(O,)``; stacked ``(R, 1, O)``.
+        inverse_scale: One over its standard deviation, likewise.
     """
 
     center: Tensor
@@ -225,6 +272,23 @@ class ContextNetworks(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(meta.init_temperature)))
         self.register_buffer("center", torch.zeros(observation_dim))
         self.register_buffer("inverse_scale", torch.ones(observation_dim))
+
+    @classmethod
+    def stacked(cls, own: Sequence["ContextNetworks"]) -> "ContextNetworks":
+        """The networks of several seeds, but for the inference models, which are another's affair.
+
+        Args:
+            own: Of each seed of one configuration; they are copied.
+        """
+        whole = copy.deepcopy(own[0])
+        del whole.inference
+        for name in ("actor", "average", "critic", "target"):
+            setattr(whole, name, ParallelMLP.stacked([getattr(each, name) for each in own]))
+        temperatures = torch.stack([each.log_temperature.detach() for each in own])
+        whole.log_temperature = nn.Parameter(temperatures)
+        whole.center = torch.stack([each.center for each in own]).unsqueeze(1)
+        whole.inverse_scale = torch.stack([each.inverse_scale for each in own]).unsqueeze(1)
+        return whole
 
     def normalised(self, observation: Float[Tensor, "*batch O"]) -> Float[Tensor, "*batch O"]:
         """The observation as the networks see it."""

@@ -44,6 +44,7 @@ class Replay:
     Args:
         config: Of context-sac: how much is kept, and how much comes with an iteration.
         device: Where it is kept; what is played comes from the CPU.
+        tensors: Where it is kept, if others own the memory.
 
     Attributes:
         num_env_steps: What is kept now.
@@ -52,16 +53,16 @@ class Replay:
         ValueError: If an iteration does not fit in, or a batch is larger than the replay.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device = CPU) -> None:
-        self._shapes = _row_shapes(config)
+    def __init__(
+        self,
+        config: TrainConfig,
+        device: torch.device = CPU,
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self._group = config.meta.num_lanes * config.meta.episodes_per_task
         self._horizon = config.env.horizon
-        num_groups = _num_groups(config)
-        self._tensors = {
-            name: torch.empty(num_groups * self._group, *size, dtype=dtype, device=device)
-            for name, (size, dtype) in self._shapes.items()
-        }
-        self._num_groups = num_groups
+        self._tensors = _empty(config, 1, device) if tensors is None else tensors
+        self._num_groups = _num_groups(config)
         self._num_added = 0
 
     @property
@@ -115,19 +116,7 @@ class Replay:
         Args:
             index: ``(M,)``, each below ``num_env_steps``.
         """
-        row, place = index // self._horizon, index % self._horizon
-        seen = row * (self._horizon + 1) + place
-        kept = self._tensors
-        observation = kept["observation"].flatten(0, 1)
-        return Transitions(
-            observation.index_select(0, seen),
-            kept["action"].flatten(0, 1).index_select(0, index),
-            kept["reward"].flatten().index_select(0, index),
-            observation.index_select(0, seen + 1),
-            1.0 - kept["terminated"].flatten().index_select(0, index).float(),
-            kept["code"].index_select(0, row),
-            kept["motion"].flatten(0, 1).index_select(0, index),
-        )
+        return _taken(self._tensors, index, self._horizon)
 
     def observations(self) -> Tensor:
         """All that was seen, ``(M, O)``."""
@@ -172,6 +161,63 @@ class Replay:
     def _rows_of(self, iteration: int) -> slice:
         start = iteration % self._num_groups * self._group
         return slice(start, start + self._group)
+
+
+class StackedReplay:
+    """The replays of several seeds side by side, so that one gather takes from all of them.
+
+    Args:
+        config: Of context-sac, whatever its seed.
+        num_seeds: How many.
+        device: Where they are kept.
+
+    Attributes:
+        own: Of each seed.
+        env_steps_of_one: What one of them can hold: places of a seed begin at so many times its
+            number [env steps].
+    """
+
+    def __init__(self, config: TrainConfig, num_seeds: int, device: torch.device = CPU) -> None:
+        self._tensors, self._horizon = _empty(config, num_seeds, device), config.env.horizon
+        num_rows = len(self._tensors["reward"]) // num_seeds
+        self.env_steps_of_one = num_rows * self._horizon
+        parts = {name: value.split(num_rows) for name, value in self._tensors.items()}
+        self.own = [
+            Replay(config, device, {name: part[place] for name, part in parts.items()})
+            for place in range(num_seeds)
+        ]
+
+    def take(self, index: Tensor) -> Transitions:
+        """Transitions by their place among those of all seeds.
+
+        Args:
+            index: ``(M,)``.
+        """
+        return _taken(self._tensors, index, self._horizon)
+
+
+def _empty(config: TrainConfig, num_seeds: int, device: torch.device) -> dict[str, Tensor]:
+    num_rows = num_seeds * _num_groups(config) * config.meta.num_lanes
+    num_rows *= config.meta.episodes_per_task
+    return {
+        name: torch.empty(num_rows, *size, dtype=dtype, device=device)
+        for name, (size, dtype) in _row_shapes(config).items()
+    }
+
+
+def _taken(kept: Mapping[str, Tensor], index: Tensor, horizon: int) -> Transitions:
+    row, place = index // horizon, index % horizon
+    seen = row * (horizon + 1) + place
+    observation = kept["observation"].flatten(0, 1)
+    return Transitions(
+        observation.index_select(0, seen),
+        kept["action"].flatten(0, 1).index_select(0, index),
+        kept["reward"].flatten().index_select(0, index),
+        observation.index_select(0, seen + 1),
+        1.0 - kept["terminated"].flatten().index_select(0, index).float(),
+        kept["code"].index_select(0, row),
+        kept["motion"].flatten(0, 1).index_select(0, index),
+    )
 
 
 def paid_by(motion: Tensor, parameters: Tensor, config: TrainConfig) -> Tensor:

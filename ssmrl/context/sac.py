@@ -1,6 +1,8 @@
 """Soft actor-critic on the code of the hidden task: pure losses, and the optimisers' owner.
 
-Nothing in an update reads a tensor's value, so that it can be captured on a device.
+Nothing in an update reads a tensor's value, so that it can be captured on a device. Where the
+networks are those of several seeds, ``*R`` is the axis of the seeds, and one update is that of each
+of them: no seed's gradient depends on the others. It is left out for a single seed.
 """
 
 import math
@@ -21,12 +23,13 @@ class Batch(NamedTuple):
     """Transitions for one update, with the code of the task that paid their rewards.
 
     Attributes:
-        observation: Normalised, ``(M, O)``.
-        action: ``(M, A)``, in ``[-1, 1]``.
-        reward: ``(M,)``.
-        next_observation: Normalised, ``(M, O)``; after an end it is the start of the next episode.
-        continues: 0 where the episode ended by its own rules, else 1, ``(M,)``.
-        code: ``(M, Z)``.
+        observation: Normalised, ``(*R, M, O)``.
+        action: ``(*R, M, A)``, in ``[-1, 1]``.
+        reward: ``(*R, M)``.
+        next_observation: Normalised, ``(*R, M, O)``; after an end it is the start of the next
+            episode.
+        continues: 0 where the episode ended by its own rules, else 1, ``(*R, M)``.
+        code: ``(*R, M, Z)``.
     """
 
     observation: Tensor
@@ -38,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What an update saw, each a scalar tensor: critics, actor, temperature, mean entropy."""
+    """What an update saw, each ``(*R)``: critics, actor, temperature, mean entropy."""
 
     critic: Tensor
     actor: Tensor
@@ -77,11 +80,11 @@ def _log_density(noise: Tensor, log_std: Tensor, before: Tensor) -> Tensor:
 def critic_target(
     networks: ContextNetworks,
     batch: Batch,
-    noise: Float[Tensor, "M A"],
+    noise: Float[Tensor, "*R M A"],
     discount: float,
     *,
     ends_free: bool,
-) -> Float[Tensor, " M"]:
+) -> Float[Tensor, "*R M"]:
     """What both critics should say: reward, and the soft value of what follows.
 
     Args:
@@ -94,33 +97,37 @@ def critic_target(
     """
     seen = torch.cat([batch.next_observation, batch.code], dim=-1)
     action, log_prob = squashed(networks.actor.passed(seen)[0][0], noise)
-    value = networks.target.passed(torch.cat([seen, action], dim=-1))[0].amin(0)[:, 0]
-    soft = value - networks.log_temperature.exp() * log_prob
+    value = networks.target.passed(torch.cat([seen, action], dim=-1))[0].amin(0)[..., 0]
+    soft = value - networks.log_temperature.exp().unsqueeze(-1) * log_prob
     after_end = torch.zeros_like(soft) if ends_free else soft.clamp(max=0.0)
     target: Tensor = batch.reward + discount * torch.lerp(after_end, soft, batch.continues)
     return target
 
 
-def critic_loss(networks: ContextNetworks, batch: Batch, target: Float[Tensor, " M"]) -> Tensor:
+def critic_loss(
+    networks: ContextNetworks, batch: Batch, target: Float[Tensor, "*R M"]
+) -> Float[Tensor, "*R"]:
     """Squared error of both critics, summed over them."""
     inputs = torch.cat([batch.observation, batch.code, batch.action], dim=-1)
     value = networks.critic(inputs)[..., 0]
-    loss: Tensor = (value - target).square().mean(-1).sum()
+    loss: Tensor = (value - target).square().mean(-1).sum(0)
     return loss
 
 
 def actor_loss(
-    networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "M A"]
-) -> tuple[Tensor, Tensor]:
+    networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "*R M A"]
+) -> tuple[Float[Tensor, "*R"], Float[Tensor, "*R"]]:
     """Minus the soft value of the actor's own actions, and minus their mean entropy."""
     seen = torch.cat([batch.observation, batch.code], dim=-1)
     action, log_prob = squashed(networks.actor(seen)[0], noise)
-    value = networks.critic(torch.cat([seen, action], dim=-1)).amin(0)[:, 0]
-    temperature = networks.log_temperature.detach().exp()
-    return (temperature * log_prob - value).mean(), log_prob.mean()
+    value = networks.critic(torch.cat([seen, action], dim=-1)).amin(0)[..., 0]
+    temperature = networks.log_temperature.detach().exp().unsqueeze(-1)
+    return (temperature * log_prob - value).mean(-1), log_prob.mean(-1)
 
 
-def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+def temperature_loss(
+    log_temperature: Float[Tensor, "*R"], log_prob: Float[Tensor, "*R"], target_entropy: float
+) -> Float[Tensor, "*R"]:
     """Falls as the temperature rises where the policy has less entropy than wanted."""
     return -log_temperature.exp() * (log_prob.detach() + target_entropy)
 
@@ -163,7 +170,7 @@ class SoftActorCritic:
 
     @torch.no_grad()
     def update(
-        self, batch: Batch, noise: Float[Tensor, "2 M A"], *, moves_actor: bool
+        self, batch: Batch, noise: Float[Tensor, "2 *R M A"], *, moves_actor: bool
     ) -> Losses | None:
         """One step of the critics and their targets, and of actor and temperature if wanted.
 
@@ -198,7 +205,7 @@ class SoftActorCritic:
 
 
 class ActorStep(NamedTuple):
-    """Loss of the actor, its mean log density, and the gradient of its weights."""
+    """Loss of the actor and its mean log density, ``(*R)``, and the gradient of its weights."""
 
     loss: Tensor
     log_prob: Tensor
@@ -206,17 +213,19 @@ class ActorStep(NamedTuple):
 
 
 def critic_step(
-    networks: ContextNetworks, batch: Batch, target: Float[Tensor, " M"]
-) -> tuple[Tensor, Tensor]:
+    networks: ContextNetworks, batch: Batch, target: Float[Tensor, "*R M"]
+) -> tuple[Float[Tensor, "*R"], Tensor]:
     """``critic_loss`` and the gradient of the critics' weights, written out."""
     inputs = torch.cat([batch.observation, batch.code, batch.action], dim=-1)
     value, way = networks.critic.passed(inputs)
     error = value - target.unsqueeze(-1)
-    loss = error.square().mean(1).sum()
-    return loss, networks.critic.weight_gradient(way, error * (2.0 / len(target)))
+    loss = error.square().mean(-2).sum((0, -1))
+    return loss, networks.critic.weight_gradient(way, error * (2.0 / target.shape[-1]))
 
 
-def actor_step(networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "M A"]) -> ActorStep:
+def actor_step(
+    networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "*R M A"]
+) -> ActorStep:
     """``actor_loss`` and the gradient of the actor's weights, written out."""
     seen = torch.cat([batch.observation, batch.code], dim=-1)
     output, way = networks.actor.passed(seen)
@@ -230,9 +239,10 @@ def actor_step(networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "M 
     log_prob = _log_density(noise, log_std, before)
     value, critic_way = networks.critic.passed(torch.cat([seen, action], dim=-1))
     lower, which = value.min(0)
-    weight = networks.log_temperature.exp() / len(noise)
+    temperature, size = networks.log_temperature.exp(), noise.shape[-2]
+    weight = (temperature / size)[..., None, None]
     # Only the lower critic counts; the sign is that of minus its value.
-    counts = torch.full_like(value, 0.0).scatter_(0, which.unsqueeze(0), -1.0 / len(noise))
+    counts = torch.full_like(value, 0.0).scatter_(0, which.unsqueeze(0), -1.0 / size)
     to_action = networks.critic.input_gradient(critic_way, counts, action.shape[-1])
     # The log density grows by 2 tanh(x) where the action's logarithmic slope falls.
     to_before = to_action * (1.0 - action.square()) + 2.0 * weight * action
@@ -241,6 +251,6 @@ def actor_step(networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "M 
     gradient = networks.actor.weight_gradient(
         way, torch.cat([to_before, to_raw], dim=-1).unsqueeze(0)
     )
-    mean_log_prob = log_prob.mean()
-    loss = networks.log_temperature.exp() * mean_log_prob - lower.mean()
+    mean_log_prob = log_prob.mean(-1)
+    loss = temperature * mean_log_prob - lower.mean((-2, -1))
     return ActorStep(loss, mean_log_prob, gradient)

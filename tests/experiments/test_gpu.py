@@ -16,7 +16,15 @@ from click.testing import Result
 from torch import Tensor
 from typer.testing import CliRunner
 
-from experiments.benchmarks import gpu, gpu_check, gpu_floors, gpu_part, gpu_updates
+from experiments.benchmarks import (
+    gpu,
+    gpu_check,
+    gpu_floors,
+    gpu_part,
+    gpu_rates,
+    gpu_stacked,
+    gpu_updates,
+)
 from experiments.benchmarks.gpu_part import MODULES, Job
 from experiments.benchmarks.gpu_rows import COLUMNS, Record, Row, table
 
@@ -53,7 +61,8 @@ config = gpu_check.context_config("halfcheetah-vel", quick=True)
 experience, found = gpu_updates.random_play(config), []
 for traced in (False, True):
     drawn, learner = gpu_updates._prepared(config, experience, torch.device("cpu"))
-    updates = torch.compile(learner.updates, backend="aot_eager") if traced else learner.updates
+    updates = learner.actor_critic.updates
+    updates = torch.compile(updates, backend="aot_eager") if traced else updates
     losses = gpu_updates.in_turns(updates, 2, *drawn)
     found.append({"losses": torch.stack(losses)} | learner.tensors())
 print(gpu_check.distance(*found)[0])
@@ -197,7 +206,7 @@ def test_a_graph_that_is_not_replayed_fails(refuses: bool, monkeypatch: pytest.M
     assert (row.verdict, row.is_failure) == (("failed", True) if refuses else ("met", False))
     captured = learner.captured["actor_critic"]
     drawn, _ = gpu_updates._prepared(config, gpu_updates.random_play(config), device)
-    rate = gpu_updates._replayed(HERE, "rate", captured, drawn, len(drawn[0]), None, "")
+    rate = gpu_rates.replayed_row(HERE, "rate", captured, drawn, len(drawn[0]), goal=None, note="")
     assert rate.is_failure is refuses
 
 
@@ -210,9 +219,26 @@ def test_updates_a_turn_at_a_time_are_those_of_all_turns_at_once(
     found = []
     for by_turns in (False, True):
         drawn, learner = gpu_updates._prepared(config, experience, device)
-        updates = partial(gpu_updates.in_turns, learner.updates, 2) if by_turns else learner.updates
+        updates = learner.actor_critic.updates
+        if by_turns:
+            updates = partial(gpu_updates.in_turns, updates, 2)
         found.append({"losses": torch.stack(updates(*drawn))} | learner.tensors())
     assert gpu_check.distance(*found) == (0.0, "the same bits")
+
+
+def test_stacked_seeds_have_a_row_each_with_hardly_more_operators(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu_check, "QUICK", TINY)
+    config = gpu_check.context_config("halfcheetah-vel", quick=True)
+    experience, device = gpu_updates.random_play(config), torch.device("cpu")
+    prepared, rows = gpu_updates._prepared(config, experience, device), list[Row]()
+    gpu_stacked.stacked_rows(HERE, rows.append, config, *prepared, 1e-3)
+    assert [row.what for row in rows] == [f"updates of {n} stacked seeds" for n in (1, 4, 16)]
+    assert {row.unit for row in rows} == {"seed-updates/s"}
+    assert [row.verdict for row in rows] == ["", "", "met"], "the goal is that of the most seeds"
+    called = [float(row.note.split(" a call, ")[1].split()[0]) for row in rows]
+    assert called[2] <= 1.2 * called[0]
 
 
 @pytest.mark.slow

@@ -9,8 +9,11 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+from ssmrl.config import TrainConfig
+from ssmrl.context.stacked_learner import StackedLearner
 from ssmrl.meta.gradient_learner import GradientLearner
 from ssmrl_command.app import app
+from tests.ssmrl.context.small_context import small_context
 from tests.tuning.full_device import FULL
 
 SMALL = {"meta.num_tasks": 2, "meta.num_episodes": 2, "evaluation.num_tasks": 2}
@@ -73,6 +76,31 @@ def test_a_full_device_ends_in_a_line_and_the_way_on(
     said, way_on = done.stdout.splitlines()[-2:]
     assert said.startswith("out of memory on the device: 2.50 GiB more were wanted, but of 79.11")
     assert way_on == f"  ssmrl train --storage {tmp_path} --name a --resume --device cpu"
+
+
+def test_so_do_several_seeds_each_with_the_device_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = StackedLearner.iterate
+
+    def iterate(learner: StackedLearner, members: Any, collect: Any) -> Any:
+        if learner.own[0].iteration == 1:
+            raise torch.OutOfMemoryError(FULL)
+        return usual(learner, members, collect)
+
+    monkeypatch.setattr(StackedLearner, "iterate", iterate)
+    small = small_context()
+    changed = small.knobs().items() - TrainConfig.for_task("point").knobs().items()
+    sets = [part for knob, value in changed for part in ("--set", f"{knob}={value}")]
+    budget = ["--env-steps", "200", "--name", "two"]
+    done = invoke(tmp_path, "--task", "point", "--num-seeds", "2", *sets, *budget)
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    said, way_on = done.stdout.splitlines()[-2:]
+    assert said.startswith("out of memory on the device: 2.50 GiB more were wanted, but of 79.11")
+    assert way_on == f"  ssmrl train --storage {tmp_path} --name two --resume --device cpu"
+    for folder in (tmp_path / "two", tmp_path / "two" / "seed-0", tmp_path / "two" / "seed-1"):
+        assert json.loads((folder / "device.json").read_text())["device"] == "cpu"
 
 
 def test_a_device_without_room_for_the_start_is_refused_before_anything_is_written(

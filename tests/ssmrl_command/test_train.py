@@ -1,6 +1,7 @@
 """``ssmrl train``: the folder that it leaves, going on, budgets, and what it refuses."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from ssmrl.run import TrainingRun
 from ssmrl.saved_policy import SavedPolicy
 from ssmrl_command.app import app
 from ssmrl_command.train_plan import TrainPlan, Wishes
+from tuning.interruption import exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = {
@@ -115,6 +117,65 @@ def test_stopped_and_gone_on_is_as_if_undisturbed(
     assert any(line == "going on after 160 env steps" for line in said)
 
 
+def test_several_seeds_leave_what_each_leaves_alone(tmp_path: Path) -> None:
+    """Stopped and gone on in between; then one of them is evaluated, and one goes on alone."""
+    wishes = dataclasses.replace(WISHES, num_seeds=2, seed=3)
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "held-out tasks after 160" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    said: list[str] = []
+    settings: dict[str, Any] = {"num_threads": 1, "device": "cpu", "say": say}
+    stopped = command.train(wishes, tmp_path, "two", resume=False, **settings)
+    assert stopped.exit_code == 130
+    assert said[-1].endswith(f"ssmrl train --storage {tmp_path} --name two --resume")
+    settings["say"] = said.append
+    with (
+        exclusive(tmp_path / "two" / "seed-4"),
+        pytest.raises(command.RefusedError, match=r"another process .* in \S+/two$"),
+    ):
+        command.train(Wishes(), tmp_path, "two", resume=True, **settings)
+    ended = command.train(Wishes(), tmp_path, "two", resume=True, **settings)
+    assert ended.exit_code == 0
+    assert any("seeds 3 to 4 at once, each: 480 env steps" in line for line in said)
+    assert "going on after 160 env steps" in said
+    assert ended.summary is not None
+    assert [each["seed"] for each in ended.summary["seeds"]] == [3, 4]
+    scores = [each["score"] for each in ended.summary["seeds"]]
+    assert ended.summary["score"] == pytest.approx(sum(scores) / 2)
+    assert "mean of 2 seeds" in "\n".join(said)
+    single = dataclasses.replace(WISHES, seed=4)
+    alone = command.train(single, tmp_path, "alone", resume=False, **settings)
+    assert alone.summary is not None
+    assert scores[1] == pytest.approx(alone.summary["score"], rel=1e-4)
+    folder = tmp_path / "two" / "seed-4"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in (tmp_path / "alone").iterdir()
+    )
+    assert SavedPolicy.load(folder).config.seed == 4
+    longer = Wishes(max_env_steps=640)
+    further = command.train(longer, tmp_path / "two", "seed-4", resume=True, **settings)
+    assert further.summary is not None
+    assert further.summary["env_steps"] == 640
+
+
+def test_a_seed_that_diverges_is_named_and_the_exit_code_tells(tmp_path: Path) -> None:
+    """Both do here; what one alone does to the others is shown where they learn."""
+    said: list[str] = []
+    wild = dataclasses.replace(
+        WISHES, knobs=(*WISHES.knobs, "meta.learning_rate=1e30"), num_seeds=2
+    )
+    settings: dict[str, Any] = {"num_threads": 1, "device": "cpu", "say": said.append}
+    outcome = command.train(wild, tmp_path, "wild", resume=False, **settings)
+    assert outcome.exit_code == 1
+    assert outcome.summary is not None
+    assert outcome.summary["score"] is None
+    assert "2 of 2 seeds diverged: 0, 1" in said[-1]
+    assert sum(line.startswith("DIVERGED: seed") for line in said) == 2
+
+
 def test_cpu_seconds_are_counted_without_evaluations_and_end_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -149,6 +210,13 @@ def test_cpu_seconds_are_counted_without_evaluations_and_end_the_run(
         (["--task", "point", "--seconds", "5", "--env-steps", "5"], "give one of them"),
         (["--task", "point", "--num-evaluations", "0"], "num_evaluations"),
         (["--task", "point", "--seed", "-1"], "seed"),
+        (["--task", "point", "--num-seeds", "0"], "--num-seeds"),
+        (["--task", "point", "--num-seeds", "2", "--seconds", "5"], "--seconds"),
+        (["--task", "point", "--num-seeds", "2", "--algorithm", "promp"], "'context-sac'"),
+        (
+            ["--task", "point", "--num-seeds", "2", "--set", "meta.num_inner_steps=1"],
+            "meta.num_inner_steps",
+        ),
         (["--task", "point", "--name", "../out"], "--name"),
         (["--task", "point", "--set", "meta.replay_env_steps=20"], "meta.replay_env_steps"),
         (["--task", "point", "--device", "tpu"], "--device"),
@@ -181,13 +249,21 @@ def test_a_run_that_is_there_is_neither_overwritten_nor_changed(
     assert "leave out" in changed.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "1,000,000 env steps x 63 bytes = 60 MiB, and 59 MiB are available; lower `meta.rep"),
+        (["--num-seeds", "4"], "4,000,000 env steps x 63 bytes = 240 MiB, and 59 MiB are avail"),
+    ],
+)
 def test_a_replay_that_does_not_fit_is_refused_with_the_sum(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    flags: list[str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command, "available_memory", lambda: 10 * 2**20)
-    result = invoke(tmp_path / "runs", "--task", "point")
+    monkeypatch.setattr("ssmrl_command.train_start.available_memory", lambda: 59 * 2**20)
+    result = invoke(tmp_path / "runs", "--task", "point", *flags)
     assert result.exit_code == 2
-    assert "1,000,000 env steps x 63 bytes = 60 MiB, and 10 MiB are available" in result.stderr
+    assert told in result.stderr
+    assert ("or --num-seeds" in result.stderr) is bool(flags)
     assert not (tmp_path / "runs").exists()
 
 
@@ -201,6 +277,9 @@ def test_a_method_without_memory_is_called_the_control(tmp_path: Path) -> None:
 def test_plans_are_read_back_as_they_were_written() -> None:
     plan = TrainPlan.of(WISHES)
     assert TrainPlan.from_json(plan.to_json(), "it") == plan
+    several = dataclasses.replace(plan, num_seeds=3)
+    assert TrainPlan.from_json(several.to_json(), "it") == several
+    assert [own.config.seed for own in several.of_seeds()] == [0, 1, 2]
     longer = plan.resumed(Wishes(max_cpu_seconds=9.0))
     assert (longer.max_env_steps, longer.max_cpu_seconds) == (None, 9.0)
     with pytest.raises(ValueError, match="must hold"):

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmrl.config import TrainConfig
+from ssmrl.context.actor_critic_training import cycle_length
 from ssmrl.context.graph import NUM_REHEARSALS, Captured, CudaGraphs, Graphs, graphs_of
 from ssmrl.context.inference_training import InferenceTraining
-from ssmrl.context.learner import ContextLearner, cycle_length
+from ssmrl.context.learner import ContextLearner
 from ssmrl.device import CPU
 from ssmrl.rollout.play import LocalCollector
 from tests.ssmrl.context.small_context import small_context
@@ -190,7 +191,7 @@ def test_the_whole_update_reads_no_tensors_value(
         torch.empty(4, num_other, learner.networks.code_dim, device=META),
         torch.empty(4, 2, size, learner.networks.action_dim, device=META),
     )
-    losses = learner.updates(*drawn)
+    losses = learner.actor_critic.updates(*drawn)
     assert losses is not None
     assert all(value.is_meta for value in losses)
     assert learner.networks.actor.flat is before, "moved in place"
@@ -198,7 +199,7 @@ def test_the_whole_update_reads_no_tensors_value(
         assert not optimizer.param_groups[0]["fused"], "a plain one"
     refuse_the_host(monkeypatch)
     with NothingFromElsewhere():
-        learner.updates(*drawn)
+        learner.actor_critic.updates(*drawn)
 
 
 @pytest.mark.parametrize("method", ["ssm", "gru", "transformer", "mlp"])

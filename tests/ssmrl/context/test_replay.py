@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
+from ssmrl.context import actor_critic_training as training_module
 from ssmrl.context import learner as learner_module
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import hidden_code
@@ -222,14 +223,15 @@ def test_updates_draw_other_tasks_only_where_training_does(monkeypatch: pytest.M
         seen.append(parameters.flatten(0, -2))
         return paid_by(motion, parameters, of)
 
-    update = learner._sac.update
+    update = learner.actor_critic.sac.update
 
     def spied_update(batch: object, *args: object, **knobs: object) -> object:
         told.append(batch.code)  # type: ignore[attr-defined]
         return update(batch, *args, **knobs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(learner_module, "paid_by", spied)
-    monkeypatch.setattr(learner._sac, "update", spied_update)
+    for module in (learner_module, training_module):
+        monkeypatch.setattr(module, "paid_by", spied)
+    monkeypatch.setattr(learner.actor_critic.sac, "update", spied_update)
     learner.iterate(LocalCollector(config, 1))
     of_updates = torch.cat(seen[1:])
     assert len(of_updates) == 40 * 16
@@ -250,6 +252,6 @@ def test_where_the_dynamics_differ_nothing_is_paid_anew() -> None:
     assert np.isfinite(list(metrics.statistics.values())).all()
     taken = learner.replay.take(torch.arange(32))
     places, none = torch.arange(32).unsqueeze(0), torch.empty(1, 0, taken.code.shape[1])
-    batch = learner.batches(places, none, none)
+    batch = learner.actor_critic.batches(places, none, none)
     assert torch.equal(batch.reward[0], taken.reward)
     assert torch.equal(batch.code[0], taken.code)
