@@ -119,7 +119,7 @@ def count_flops(config: TrainConfig, networks: ContextNetworks) -> dict[str, flo
         "products of actor and critics": float(still * (num_updates - num_moving))
         + float(moving * num_moving),
         "products of the inference": float(_flops(update))
-        * round(meta.inference_updates_per_env_step * env_steps),
+        * round(meta.inference_updates_per_meta_episode * env_steps / steps),
     }
 
 
@@ -177,7 +177,7 @@ def _memory(settings: Settings) -> list[Row]:
         "meta.replay_env_steps": num_env_steps // 20,
         "meta.inference_env_steps": num_env_steps // 20,
         "meta.updates_per_env_step": 0.002,
-        "meta.inference_updates_per_env_step": 0.001,
+        "meta.inference_updates_per_meta_episode": 0.1,
     }
     engine = LocalEngine(TrainConfig.for_task(HALF_CHEETAH.task).with_knobs(knobs), num_threads=1)
     peaks = []

@@ -29,7 +29,7 @@ QUICK = {
     "meta.critic_hidden_dim": 32,
     "meta.actor_hidden_dim": 32,
     "meta.updates_per_env_step": 0.5,
-    "meta.inference_updates_per_env_step": 0.1,
+    "meta.inference_updates_per_meta_episode": 2.0,
     "policy.hidden_dim": 16,
     "policy.state_dim": 16,
 }

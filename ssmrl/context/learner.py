@@ -109,9 +109,7 @@ class ContextLearner(Learner):
         self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
         self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
-        self.num_inference_updates = round(
-            meta.inference_updates_per_env_step * self.env_steps_per_iteration
-        )
+        self.num_inference_updates = round(meta.inference_updates_per_meta_episode * meta.num_lanes)
         self.num_episodes = self.num_reported_episodes = meta.episodes_per_task
 
     def iterate(self, collect: Collect) -> Metrics:

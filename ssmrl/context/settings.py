@@ -38,7 +38,8 @@ class ContextSettings:
         relabelled: Share of a batch whose rewards are those of another task.
         own_estimate: Share of the lanes that act on the memory's estimate; the others are given
             the hidden variable.
-        inference_updates_per_env_step: Updates of the inference model per env step of experience.
+        inference_updates_per_meta_episode: Updates of the inference model per meta-episode that a
+            lane played: each learns from whole ones, however long they are.
         inference_batch: Lanes of such an update.
         inference_env_steps: The newest of the replay that the inference model learns from
             [env steps].
@@ -73,7 +74,7 @@ class ContextSettings:
     actor_every: int = 2
     relabelled: float = 0.5
     own_estimate: float = 0.5
-    inference_updates_per_env_step: float = 0.04
+    inference_updates_per_meta_episode: float = 4.0
     inference_batch: int = 16
     inference_env_steps: int = 64_000
     init_temperature: float = 0.05
@@ -102,7 +103,7 @@ class ContextSettings:
                 "target_rate",
                 "average_rate",
                 "updates_per_env_step",
-                "inference_updates_per_env_step",
+                "inference_updates_per_meta_episode",
                 "init_temperature",
             ),
             shares=("discount", "target_rate", "average_rate", "relabelled", "own_estimate"),

@@ -39,7 +39,7 @@ TINY = {
     "meta.critic_hidden_dim": 8,
     "meta.actor_hidden_dim": 8,
     "meta.updates_per_env_step": 2.0,
-    "meta.inference_updates_per_env_step": 0.2,
+    "meta.inference_updates_per_meta_episode": 2.0,
     "policy.hidden_dim": 8,
     "policy.state_dim": 16,
 }

@@ -70,7 +70,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.actor_every": count,
     "meta.relabelled": share,
     "meta.own_estimate": share,
-    "meta.inference_updates_per_env_step": positive,
+    "meta.inference_updates_per_meta_episode": positive,
     "meta.inference_batch": count,
     "meta.inference_env_steps": count,
     "meta.target_entropy": st.floats(-3.0, 3.0),

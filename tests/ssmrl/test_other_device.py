@@ -37,7 +37,7 @@ MEMORY = {
     "meta.random_env_steps": 80,
     "meta.replay_env_steps": 400,
     "meta.updates_per_env_step": 0.1,
-    "meta.inference_updates_per_env_step": 0.05,
+    "meta.inference_updates_per_meta_episode": 1.0,
 }
 CONFIGS = [
     TrainConfig.for_task("point").with_knobs(KNOBS | MEMORY),

@@ -24,7 +24,7 @@ def small_context(task: str = "point", **knobs: Any) -> TrainConfig:
         "meta.critic_hidden_dim": 16,
         "meta.actor_hidden_dim": 16,
         "meta.updates_per_env_step": 0.1,
-        "meta.inference_updates_per_env_step": 0.05,
+        "meta.inference_updates_per_meta_episode": 0.5,
         "meta.inference_batch": 4,
         "evaluation.num_tasks": 3,
     }

@@ -41,7 +41,7 @@ def small_config(**knobs: object) -> TrainConfig:
         "meta.critic_hidden_dim": 8,
         "meta.actor_hidden_dim": 8,
         "meta.random_env_steps": 0,
-        "meta.inference_updates_per_env_step": 0.1,
+        "meta.inference_updates_per_meta_episode": 0.8,
     }
     named = {name.replace("__", "."): value for name, value in knobs.items()}
     return TrainConfig.for_task("point", "context-sac").with_knobs(small | named)

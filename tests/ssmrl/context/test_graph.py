@@ -85,7 +85,7 @@ def assert_same(first: ContextLearner, second: ContextLearner) -> None:
 def test_replayed_updates_are_those_one_after_another(
     task: str, knobs: dict[str, float], num_replays: tuple[int | None, int | None]
 ) -> None:
-    config = small_context(task, **{"meta.inference_updates_per_env_step": 0.1} | knobs)
+    config = small_context(task, **{"meta.inference_updates_per_meta_episode": 1.0} | knobs)
     graphs = CallsAgain()
     learner = trained(config, lambda device: graphs)
     assert_same(learner, trained(config))
@@ -113,7 +113,7 @@ def test_a_learner_that_goes_on_captures_anew(tmp_path: Path) -> None:
 
 def test_what_cannot_be_captured_goes_on_with_one_line_each() -> None:
     config = small_context(
-        **{"meta.updates_per_env_step": 1.0, "meta.inference_updates_per_env_step": 0.1}
+        **{"meta.updates_per_env_step": 1.0, "meta.inference_updates_per_meta_episode": 1.0}
     )
     graphs = CallsAgain("operation not permitted when stream is capturing\nand more lines")
     with warnings.catch_warnings(record=True) as caught:

@@ -16,7 +16,7 @@ from ssmrl.rollout.play import LocalCollector
 from tests.ssmrl.context.small_context import random_trajectories, small_context
 
 META = torch.device("meta")
-KNOBS = {"meta.updates_per_env_step": 1.0, "meta.inference_updates_per_env_step": 0.1}
+KNOBS = {"meta.updates_per_env_step": 1.0, "meta.inference_updates_per_meta_episode": 1.0}
 
 
 class CallsAgain:
