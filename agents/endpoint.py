@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from agents.exchange import Exchange, ExchangeError, Response, check_url
 from agents.ledger import BudgetError, Reservation
+from ssmrl.strict_json import json_text
 
 Message: TypeAlias = Mapping[str, Any]
 
@@ -229,7 +230,7 @@ class Endpoint:
         }
         if tools:
             body["tools"] = [_lenient(tool) for tool in tools]
-        return json.dumps(body).encode()
+        return json_text(body).encode()
 
     def _refusal(self, response: Response, with_tools: bool) -> Exception:
         status, excerpt = response.status, _excerpt(response.body)
@@ -247,7 +248,7 @@ class Endpoint:
 
     def _reply(self, body: bytes, messages: Sequence[Message]) -> Reply:
         try:
-            data = json.loads(body)
+            data = json.loads(body)  # noqa: TID251  # only what is checked is taken of it
             message = data["choices"][0]["message"]
             content, calls = message.get("content"), message.get("tool_calls")
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
@@ -321,13 +322,14 @@ def _tool_call(call: Any, number: int, redact: Callable[[str], str]) -> ToolCall
 
 def _arguments(arguments: Any) -> str:
     if isinstance(arguments, dict):  # as some servers send them
-        arguments = json.dumps(arguments)
+        arguments = json.dumps(arguments)  # noqa: TID251  # foreign; the tool checks it
     if not isinstance(arguments, str) or len(arguments) > _MAX_ARGUMENTS_LENGTH:
         return "{"
     if arguments.count("{") + arguments.count("[") > _MAX_DEPTH * 8 or not arguments.strip():
         return "{}" if not arguments.strip() else "{"
     try:
-        return arguments if isinstance(json.loads(arguments), dict) else "{"
+        is_object = isinstance(json.loads(arguments), dict)  # noqa: TID251  # as above
+        return arguments if is_object else "{"
     except (ValueError, RecursionError):
         return "{"
 

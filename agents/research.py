@@ -1,7 +1,6 @@
 """``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
 
 import dataclasses
-import json
 import math
 import os
 import shlex
@@ -20,6 +19,7 @@ from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.strict_json import json_text
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
@@ -174,7 +174,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         _refuse(str(error))
     if dry_run:
         content = description(plan, budget, folder, model, placement)
-        typer.echo(json.dumps(content) if as_json else as_text(content))
+        typer.echo(json_text(content) if as_json else as_text(content))
         return
     words = ["--model", model] if model else []
     words += ["--base-url", base_url] if base_url else []
@@ -204,7 +204,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     except BusyError as error:
         _refuse(str(error))
     if as_json:
-        print(json.dumps(summary), flush=True)
+        print(json_text(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
 
 

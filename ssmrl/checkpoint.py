@@ -140,6 +140,30 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str
         )
 
 
+def read_with_settings(
+    path: Path, kind: str, owner: str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, and the settings beside them.
+
+    Args:
+        path: Of the file.
+        kind: The name of the settings, which tells such files from others.
+        owner: Whose ``save`` writes them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged, the file of something else, or the settings are no JSON
+            object.
+    """
+    tensors, metadata = read_tensors(path)
+    if kind not in metadata:
+        raise CheckpointError(f"{path} must be a file of `{owner}.save`, but is of another kind")
+    try:
+        return tensors, json_object(metadata[kind], f"the settings in {path}")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
 def _check_own(path: Path, metadata: Mapping[str, str]) -> None:
     if "sha256" not in metadata:
         raise CheckpointError(

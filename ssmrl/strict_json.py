@@ -28,7 +28,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, allow_nan=False)
 
 
-def json_value(text: str | bytes, what: str) -> Any:
+def json_value(text: str | bytes, what: str = "it") -> Any:
     """The inverse of ``json_text``.
 
     Args:

@@ -1,6 +1,5 @@
 """``python -m tuning.analyze``: what the trials of a sweep say; it changes nothing."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
+from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.analysis import Analysis, analyse
 from tuning.ranges import Choice, Range
 from tuning.ranking import Ranked
@@ -47,7 +47,7 @@ def analyze(
         typer.echo(f"warning: {_printable(str(warning.message))}", err=True)
     analysis = analyse(rows, rounds[-1].space if rounds else space, seed=seed)
     if as_json:
-        typer.echo(json.dumps(_as_json(folder, rows, analysis, rounds), allow_nan=False))
+        typer.echo(json_text(_as_json(folder, rows, analysis, rounds)))
     else:
         _print(folder, rows, analysis, rounds)
 
@@ -66,10 +66,10 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
     if not config.exists():
         raise ValueError(f"there is no sweep in {folder}: it has no config.json")
     try:
-        content = json.loads(config.read_bytes())
+        content = json_object(config.read_bytes(), "it")
         check_format(content.get("format"), str(config))
         base = TrainConfig.of_knobs(content["base"], "its base")
-        space = SearchSpace.from_json(json.dumps(content["space"]), base)
+        space = SearchSpace.from_json(json_text(content["space"]), base)
     except FormatError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -111,8 +111,8 @@ def _as_json(
             "round": this.number,
             "author": this.author,
             "num_trials": this.num_trials,
-            "space": json.loads(this.space.to_json()),
-            "moves": [json.loads(move.to_json()) for move in this.moves],
+            "space": json_value(this.space.to_json()),
+            "moves": [json_value(move.to_json()) for move in this.moves],
         }
         for this in rounds
     ]

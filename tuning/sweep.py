@@ -1,7 +1,6 @@
 """``python -m tuning.sweep``: search the settings of a task, and leave one table of trials."""
 
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -14,6 +13,7 @@ import typer
 from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.strict_json import json_text
 from tuning.interruption import BusyError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
@@ -180,7 +180,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     except BusyError as error:
         _refuse(str(error))
     if as_json:
-        print(json.dumps(summary), flush=True)
+        print(json_text(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
 
 

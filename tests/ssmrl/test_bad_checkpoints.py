@@ -160,7 +160,7 @@ def test_a_bad_file_is_one_line_and_exit_code_2(kind: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("kind", FILES)
 def test_the_function_says_it_by_its_own_error(kind: str, tmp_path: Path) -> None:
     path = written(tmp_path / "policy.safetensors", FILES[kind][0])
-    with pytest.raises(CheckpointError, match="policy.safetensors"):
+    with pytest.raises(CheckpointError, match=r"policy\.safetensors"):
         load(path)
 
 
