@@ -15,22 +15,23 @@ import typer
 
 from agents.dry_run import as_text, description
 from agents.ledger import KINDS, Budget, EventKind, Ledger
+from cluster.address import check_address
 from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
-from tuning.interruption import BusyError, exclusive, interruptible
+from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import (
     SweepPlan,
     TooFewCpusError,
     kept_plan,
-    sweep_folder,
     usable_cpus,
 )
 from tuning.plan_defaults import BY_KIND
+from tuning.run_folder import contents, forget_start, run_folder
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300
@@ -126,6 +127,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     in the storage folder. Statistics decide what the agents may change.
     """
     try:
+        check_address(address)
         _check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
         settings: dict[str, Any] = {  # of which None means as usual for the algorithm
             "num_samples": budget_trials,
@@ -154,7 +156,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which study shall go on?")
         label = name or f"research-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = sweep_folder(storage, label)
+        folder = run_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
         plan, placement = settled_placement(
             plan,
@@ -166,11 +168,12 @@ def research(  # noqa: PLR0917  # one parameter a flag
             num_cpus=usable_cpus() if address is None else None,
         )
         _make_brain(model, base_url)
+        before = contents(folder)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
-    except (OSError, BusyError) as error:
+    except (OSError, FolderError) as error:
         _refuse(str(error))
     if dry_run:
         content = description(plan, budget, folder, model, placement)
@@ -179,7 +182,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     words = ["--model", model] if model else []
     words += ["--base-url", base_url] if base_url else []
     words += [] if use_earlier else ["--no-earlier"]
-    place = ["--task", plan.task, "--storage", str(storage), "--name", label]
+    place = ["--task", plan.task, "--storage", str(folder.parent), "--name", label]
     place += ["--address", address] if address else []
     place += placement.flags()
     place += ["--dashboard"] if dashboard else []
@@ -201,8 +204,12 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 quiet=as_json,
                 command=shlex.join([*_MODULE, *_flags(plan, budget), *words]),
             )
-    except BusyError as error:
+    except FolderError as error:
         _refuse(str(error))
+    except typer.Exit:
+        if not resume:
+            forget_start(folder, before)
+        raise
     if as_json:
         print(json_text(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)

@@ -1,6 +1,5 @@
 """``ssmrl train``: one run in this process, from its plan to the folder that it leaves."""
 
-import re
 import shlex
 import time
 from collections.abc import Callable
@@ -25,7 +24,8 @@ from ssmrl_command.available_memory import available_memory
 from ssmrl_command.stop_request import StopRequest
 from ssmrl_command.train_plan import TrainPlan, Wishes
 from ssmrl_command.train_progress import TrainProgress
-from tuning.interruption import BusyError, exclusive
+from tuning.interruption import BusyError, FolderError, exclusive
+from tuning.run_folder import run_folder
 
 _PLAN = "config.json"
 _CURVE = "curve.csv"
@@ -98,6 +98,8 @@ def train(
             return _carried_out(start, stop, say)
     except BusyError as error:
         raise RefusedError(f"another process is working on the run in {start.folder}") from error
+    except FolderError as error:
+        raise RefusedError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class _Start:
             raise ValueError("`--resume` needs `--name`: which run shall go on?")
         plan = None if resume else TrainPlan.of(wishes)
         label = name or f"{wishes.task}-{_algorithm(plan)}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = _folder(storage, label)
+        folder = run_folder(storage, label)
         if plan is None:
             plan = _kept(folder).resumed(wishes)
         elif folder.exists() and any(folder.iterdir()):
@@ -141,7 +143,7 @@ class _Start:
             engine=LocalEngine(plan.config, num_threads, device=where),
             num_evaluations=plan.num_evaluations,
         )
-        going_on = ["ssmrl", "train", "--storage", str(storage), "--name", label, "--resume"]
+        going_on = ["ssmrl", "train", "--storage", str(folder.parent), "--name", label, "--resume"]
         going_on += ["--num-threads", str(num_threads)] if num_threads > 1 else []
         going_on += ["--device", str(where)] if where != CPU else []
         return cls(run, plan, folder, where, needed, shlex.join(going_on))
@@ -258,15 +260,6 @@ def _leave(run: TrainingRun, folder: Path) -> None:
 
 def _algorithm(plan: TrainPlan | None) -> str:
     return "" if plan is None else plan.config.algorithm
-
-
-def _folder(storage: Path, name: str) -> Path:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError(
-            "`--name` must be letters, digits, `.`, `_` and `-`, starting with a letter or digit, "
-            f"but got {name!r}"
-        )
-    return storage / name
 
 
 def _kept(folder: Path) -> TrainPlan:

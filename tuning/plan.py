@@ -1,7 +1,6 @@
 """What a sweep will do, checked before anything starts."""
 
 import os
-import re
 import secrets
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -379,17 +378,3 @@ def kept_plan(
     if kept.task != plan.task:
         raise ValueError(f"the {what} in {folder} is about {kept.task!r}, not {plan.task!r}")
     return kept
-
-
-def sweep_folder(storage: Path, name: str) -> Path:
-    """Where a sweep of this name is kept.
-
-    Raises:
-        ValueError: If the name could lead out of the storage folder.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError(
-            f"`--name` must be letters, digits, `.`, `_` and `-`, starting with a letter or "
-            f"digit, but got {name!r}"
-        )
-    return storage / name

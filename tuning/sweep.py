@@ -10,15 +10,18 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from cluster.address import check_address
 from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
-from tuning.interruption import BusyError, exclusive, interruptible
+from tuning.given_flags import ignored_line
+from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
-from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus
+from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
+from tuning.run_folder import contents, forget_start, run_folder
 
 _COMMAND = ("python", "-m", "tuning.sweep")
 
@@ -27,6 +30,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def sweep(  # noqa: PLR0917  # one parameter a flag
+    context: typer.Context,
     task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
@@ -121,6 +125,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         "num_fresh_seeds": num_fresh_seeds,
     }
     try:
+        check_address(address)
         if max_env_steps is not None and trial_seconds is not None:
             raise ValueError(
                 "`--max-env-steps` and `--trial-seconds` both set the budget; give one"
@@ -143,7 +148,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
         label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = sweep_folder(storage, label)
+        folder = run_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
         plan, placement = settled_placement(
             plan,
@@ -159,12 +164,15 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
                 "`--trial-seconds` is measured on this machine, but the cluster's GPUs will train; "
                 "give `--max-env-steps`"
             )
+        before = contents(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
     except OSError as error:
         _refuse(str(error))
-    place = ["--storage", str(storage), "--name", label]
+    if ignored := ignored_line(_given(context), plan) if resume else "":
+        typer.echo(ignored, err=True)
+    place = ["--storage", str(folder.parent), "--name", label]
     place += ["--address", address] if address else []
     place += placement.flags()
     place += ["--dashboard"] if dashboard else []
@@ -177,8 +185,12 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             summary = _carry_out(
                 plan, folder, placement, address=address, dashboard=dashboard, quiet=as_json
             )
-    except BusyError as error:
+    except FolderError as error:
         _refuse(str(error))
+    except typer.Exit:
+        if not resume:
+            forget_start(folder, before)
+        raise
     if as_json:
         print(json_text(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
@@ -250,6 +262,22 @@ def _carry_out(
         TooFewCpusError,
     ) as error:
         _refuse(str(error))
+
+
+def _given(context: typer.Context) -> dict[str, Any]:
+    """What the command line itself says of the plan."""
+    of_plan = {field.name for field in dataclasses.fields(SweepPlan)} | {"space"}
+    counting = {"task", "time_budget_s", "max_concurrent"}
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name in of_plan - counting and _is_given(context, name)
+    }
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
