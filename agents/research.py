@@ -15,12 +15,14 @@ import typer
 
 from agents.dry_run import as_text, description
 from agents.ledger import KINDS, Budget, EventKind, Ledger
+from agents.study_trials import check_trials
 from cluster.address import check_address
 from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
+from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
@@ -30,7 +32,6 @@ from tuning.plan import (
     kept_plan,
     usable_cpus,
 )
-from tuning.plan_defaults import BY_KIND
 from tuning.run_folder import contents, forget_start, run_folder
 
 _MODULE = ("python", "-m", "agents.research")
@@ -43,6 +44,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def research(  # noqa: PLR0917  # one parameter a flag
+    context: typer.Context,
     task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
     rounds: Annotated[int, typer.Option(help="Sweeps; the agents speak after each.")] = 3,
     budget_trials: Annotated[int, typer.Option(help="Trials in all.")] = 24,
@@ -57,6 +59,13 @@ def research(  # noqa: PLR0917  # one parameter a flag
     base_url: Annotated[
         str | None,
         typer.Option(help="OpenAI-compatible endpoint; its key is in SSMRL_API_KEY."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(help="How long the endpoint may be silent within a reply [s].")
+    ] = 60.0,
+    study_patience: Annotated[
+        float | None,
+        typer.Option(help="Time that may be lost on it in all; by default as --patience [s]."),
     ] = None,
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
@@ -128,7 +137,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     """
     try:
         check_address(address)
-        _check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
+        check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
         settings: dict[str, Any] = {  # of which None means as usual for the algorithm
             "num_samples": budget_trials,
             "max_env_steps": _default_env_steps(task, algorithm)
@@ -167,7 +176,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
             max_concurrent=max_concurrent,
             num_cpus=usable_cpus() if address is None else None,
         )
-        _make_brain(model, base_url)
+        brain_of = (model, base_url, patience, study_patience)
+        _make_brain(*brain_of)
         before = contents(folder)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)
@@ -175,13 +185,13 @@ def research(  # noqa: PLR0917  # one parameter a flag
         _refuse(str(error.args[0]))
     except (OSError, FolderError) as error:
         _refuse(str(error))
+    if resume and (ignored := ignored_line(context, plan, ("task", "max_concurrent"))):
+        typer.echo(ignored, err=True)
     if dry_run:
         content = description(plan, budget, folder, model, placement)
         typer.echo(json_text(content) if as_json else as_text(content))
         return
-    words = ["--model", model] if model else []
-    words += ["--base-url", base_url] if base_url else []
-    words += [] if use_earlier else ["--no-earlier"]
+    words = [*_brain_flags(*brain_of), *([] if use_earlier else ["--no-earlier"])]
     place = ["--task", plan.task, "--storage", str(folder.parent), "--name", label]
     place += ["--address", address] if address else []
     place += placement.flags()
@@ -197,7 +207,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 budget,
                 folder,
                 placement,
-                brain_of=(model, base_url),
+                brain_of=brain_of,
                 use_earlier=use_earlier,
                 address=address,
                 dashboard=dashboard,
@@ -221,7 +231,7 @@ def _run(
     folder: Path,
     placement: Placement,
     *,
-    brain_of: tuple[str | None, str | None],
+    brain_of: tuple[str | None, str | None, float, float | None],
     use_earlier: bool,
     address: str | None,
     dashboard: bool,
@@ -301,10 +311,27 @@ def _recorder(ledger: Any, show: Any) -> Any:
     return say
 
 
-def _make_brain(model: str | None, base_url: str | None, **more: Any) -> Any:
+def _brain_flags(
+    model: str | None, base_url: str | None, patience: float, study_patience: float | None
+) -> list[str]:
+    flags = {"--base-url": base_url, "--patience": f"{patience:g}"}
+    flags |= {} if study_patience is None else {"--study-patience": f"{study_patience:g}"}
+    given = {"--model": model} | flags if model else {}
+    return [word for flag, value in given.items() if value for word in (flag, value)]
+
+
+def _make_brain(
+    model: str | None,
+    base_url: str | None,
+    patience_s: float,
+    study_patience_s: float | None,
+    **more: Any,
+) -> Any:
     from agents.brain import make_brain
 
-    return make_brain(model, base_url, **more)
+    return make_brain(
+        model, base_url, patience_s=patience_s, study_patience_s=study_patience_s, **more
+    )
 
 
 def _settle(
@@ -352,32 +379,6 @@ def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
     for kind, limit in limits.items():
         flags += [f"--budget-{kind}", f"{limit:.10g}"] if math.isfinite(limit) else []
     return flags
-
-
-def _check_trials(
-    algorithm: str,
-    budget_trials: int,
-    rounds: int,
-    num_confirmed: int | None,
-    num_fresh_seeds: int | None,
-) -> None:
-    """See that each round has a trial, in the words of this command.
-
-    Raises:
-        ValueError: If there are too few.
-    """
-    if algorithm not in ALGORITHMS:
-        return  # which the plan refuses
-    usual = BY_KIND[ALGORITHMS[algorithm].kind]
-    confirmed = usual.num_confirmed(budget_trials) if num_confirmed is None else num_confirmed
-    fresh = usual.num_fresh_seeds(budget_trials) if num_fresh_seeds is None else num_fresh_seeds
-    kept_back = max(0, confirmed) + 2 * max(0, fresh)
-    if rounds >= 1 and budget_trials - kept_back < rounds:
-        raise ValueError(
-            f"each of the {rounds} rounds must have a trial, but `--budget-trials` is "
-            f"{budget_trials}, of which {kept_back} are for confirming and judging; raise it, or "
-            "lower `--rounds`, `--num-confirmed` or `--num-fresh-seeds`"
-        )
 
 
 def _refuse(message: str) -> NoReturn:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
+from ssmrl.knobs import typed
 from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.analysis import Analysis, analyse
 from tuning.ranges import Choice, Range
@@ -75,13 +76,13 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{config} cannot be read: {_one_line(error)}") from error
     sweep = str(content.get("sweep_id", ""))
-    rows = _read_rows(folder / "trials.jsonl", sweep)
+    rows = _read_rows(folder / "trials.jsonl", sweep, base)
     if not rows:
         raise ValueError(f"the sweep in {folder} has no trials yet")
     return space, rows, RoundLog(folder / "rounds.jsonl", base, sweep).rounds
 
 
-def _read_rows(path: Path, sweep: str) -> tuple[Trial, ...]:
+def _read_rows(path: Path, sweep: str, base: TrainConfig) -> tuple[Trial, ...]:
     # Not through TrialTable, which cuts off a torn end: here it may be a line being written.
     if not path.exists():
         return ()
@@ -89,13 +90,17 @@ def _read_rows(path: Path, sweep: str) -> tuple[Trial, ...]:
     if tail:
         warnings.warn(f"the last line of {path} is not complete; it is left out", stacklevel=2)
     rows: dict[str, Trial] = {}
+    known = base.knobs()
     for number, line in enumerate(lines, start=1):
         try:
             row = Trial.from_json(line.decode(), f"line {number} of {path}", sweep)
+            for knob, value in row.knobs.items():
+                base.check_known(knob)
+                typed(knob, value, type(known[knob]))
         except FormatError:
             raise
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"line {number} of {path} is damaged: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"line {number} of {path} is damaged: {_one_line(error)}") from error
         if row.trial_id in rows:
             raise ValueError(f"line {number} of {path} is damaged: a second {row.trial_id!r}")
         rows[row.trial_id] = row

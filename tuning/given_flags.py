@@ -1,6 +1,7 @@
 """Which flags of a command line do not count when a sweep is gone on with; it reads no flags."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import Any
 
 from tuning.plan import SweepPlan
@@ -31,12 +32,21 @@ def ignored_flags(given: Mapping[str, Any], kept: SweepPlan) -> list[str]:
     ]
 
 
-def ignored_line(given: Mapping[str, Any], kept: SweepPlan) -> str:
-    """What to say of them; empty if there are none."""
+def ignored_line(context: Any, kept: SweepPlan, counting: Collection[str]) -> str:
+    """What to say of the flags that do not count; empty if there are none.
+
+    Args:
+        context: Typer's, of the command.
+        kept: The plan that counts.
+        counting: Parameters that count all the same.
+    """
+    of_plan = {field.name for field in fields(SweepPlan)} | _NAMES.keys()
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if name in of_plan.difference(counting)
+        and context.get_parameter_source(name).name == "COMMANDLINE"
+    }
     flags = ignored_flags(given, kept)
-    return (
-        f"warning: `--resume` goes on with the run's own settings, so these do not count: "
-        f"{', '.join(flags)}"
-        if flags
-        else ""
-    )
+    what = "`--resume` goes on with the run's own settings, so these do not count"
+    return f"warning: {what}: {', '.join(flags)}" if flags else ""

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from ssmrl.strict_json import json_text, json_value
+from tuning.field_types import TEXT, check_fields, list_of
 from tuning.ranges import Range, range_fields, range_from
+
+_TYPES = {"knob": TEXT, "kind": TEXT, "statistic": TEXT, "trial_ids": list_of(TEXT)}
 
 MOVE_KINDS = ("expand", "narrow", "cut", "drop")
 
@@ -53,6 +56,7 @@ class Move:
         """
         fields: Any = json_value(text, "a move")
         try:
+            check_fields(fields, _TYPES)
             ends = {name: range_from(fields["knob"], fields[name]) for name in ("old", "new")}
             return cls(**{**fields, **ends})
         except (KeyError, TypeError) as error:

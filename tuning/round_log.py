@@ -10,6 +10,7 @@ from ssmrl.files import replace_file
 from ssmrl.format import FormatError
 from ssmrl.strict_json import json_text, json_value
 from tuning.durable import append_line
+from tuning.field_types import COUNT, TEXT, check_fields
 from tuning.move import Move
 from tuning.record import opened, sealed
 from tuning.space import SearchSpace
@@ -167,6 +168,7 @@ def _lines(this: Round, sweep: str) -> list[str]:
 
 def _taken_in(event: dict[str, Any], moves: list[Move], base: TrainConfig) -> Round | None:
     """The round that the event closes; a move waits among ``moves`` for the round to close."""
+    check_fields(event, {"event": TEXT, "round": COUNT, "author": TEXT, "num_trials": COUNT})
     kind = event["event"]
     if kind == _MOVE:
         fields = {name: value for name, value in event.items() if name not in ("event", "round")}

@@ -24,6 +24,7 @@ from tuning.plan_defaults import TIME_BUDGET_S
 from tuning.run_folder import contents, forget_start, run_folder
 
 _COMMAND = ("python", "-m", "tuning.sweep")
+_COUNTING = ("task", "time_budget_s", "max_concurrent")  # also with --resume
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -170,7 +171,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         _refuse(str(error.args[0]))
     except OSError as error:
         _refuse(str(error))
-    if ignored := ignored_line(_given(context), plan) if resume else "":
+    if resume and (ignored := ignored_line(context, plan, _COUNTING)):
         typer.echo(ignored, err=True)
     place = ["--storage", str(folder.parent), "--name", label]
     place += ["--address", address] if address else []
@@ -262,22 +263,6 @@ def _carry_out(
         TooFewCpusError,
     ) as error:
         _refuse(str(error))
-
-
-def _given(context: typer.Context) -> dict[str, Any]:
-    """What the command line itself says of the plan."""
-    of_plan = {field.name for field in dataclasses.fields(SweepPlan)} | {"space"}
-    counting = {"task", "time_budget_s", "max_concurrent"}
-    return {
-        name: value
-        for name, value in context.params.items()
-        if name in of_plan - counting and _is_given(context, name)
-    }
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:

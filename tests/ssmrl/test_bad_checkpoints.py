@@ -172,6 +172,18 @@ def test_a_path_that_is_none_is_one_line_and_exit_code_2(name: str, tmp_path: Pa
     assert name in result.stderr
 
 
+def test_a_policy_whose_returns_are_not_finite_is_told_in_json(tmp_path: Path) -> None:
+    """Steps of adaptation can lead anywhere: their return is null, since JSON has no NaN."""
+    path = written(tmp_path / "policy.safetensors", signed(config=KNOBS | {"meta.inner_lr": 1e38}))
+    result = CliRunner().invoke(app, ["evaluate", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    assert "NaN" not in result.stdout
+    assert "Infinity" not in result.stdout
+    returns = json.loads(result.stdout)["returns"]
+    assert returns["0"] is not None
+    assert returns["3"] is None
+
+
 def test_the_same_file_without_a_fault_is_evaluated(tmp_path: Path) -> None:
     """So that none of the above is refused for what they have in common."""
     path = written(tmp_path / "policy.safetensors", signed())

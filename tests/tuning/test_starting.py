@@ -132,6 +132,16 @@ def test_a_lock_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         pass
 
 
+def test_a_study_names_them_too(tmp_path: Path) -> None:
+    kept(tmp_path / "e", num_samples=12)
+    words = ["--task", "point", "--storage", str(tmp_path), "--name", "e", "--resume", "--dry-run"]
+    words += ["--budget-trials", "13", "--budget-minutes", "5", "--method", "gru"]
+    result = CliRunner().invoke(research_app, words)
+    assert result.exit_code == 0, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.endswith("do not count: --budget-trials 13, --method gru")
+
+
 def test_flags_that_do_not_count_when_going_on_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
