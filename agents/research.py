@@ -314,10 +314,16 @@ def _recorder(ledger: Any, show: Any) -> Any:
 def _brain_flags(
     model: str | None, base_url: str | None, patience: float, study_patience: float | None
 ) -> list[str]:
-    flags = {"--base-url": base_url, "--patience": f"{patience:g}"}
-    flags |= {} if study_patience is None else {"--study-patience": f"{study_patience:g}"}
-    given = {"--model": model} | flags if model else {}
-    return [word for flag, value in given.items() if value for word in (flag, value)]
+    if model is None:
+        return []
+    in_all = None if study_patience is None else f"{study_patience:g}"
+    flags = (
+        ("--model", model),
+        ("--base-url", base_url),
+        ("--patience", f"{patience:g}"),
+        ("--study-patience", in_all),
+    )
+    return [word for flag, value in flags if value for word in (flag, value)]
 
 
 def _make_brain(
