@@ -159,6 +159,7 @@ def make_brain(
     *,
     environ: Mapping[str, str] = os.environ,
     patience_s: float = 60.0,
+    study_patience_s: float | None = None,
     say: Say = say_nothing,
     meter: Meter | None = None,
 ) -> Brain:
@@ -182,8 +183,10 @@ def make_brain(
         model: Name of the model at the server; None for the offline brain.
         base_url: Of the server; OpenAI's by default.
         environ: Where the key is.
-        patience_s: Time that may be lost on the server over the whole study [s]. It is also the
-            longest wait for one answer, so give a slow machine more.
+        patience_s: How long the server may be silent while it owes an answer [s]; each new piece
+            of one that streams counts as life. A slow machine needs more before the first.
+        study_patience_s: Time that may be lost on the server over the whole study; as much if left
+            out [s].
         say: Is told of each failed attempt, and when the endpoint is given up.
         meter: Each call and its tokens are reserved from it, such as a ledger.
 
@@ -204,6 +207,7 @@ def make_brain(
         url,
         key=_key(url, environ),
         patience_s=patience_s,
+        study_patience_s=study_patience_s,
         report=report,
         meter=meter,
     )

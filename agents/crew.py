@@ -1,7 +1,6 @@
 """Three agents read a round and one search space comes out; CrewAI runs them, code checks them."""
 
 import functools
-import json
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from agents.ledger import EventKind
 from agents.prompts import EXPECTED_OUTPUT, ROLES, author_knobs, task_text
 from agents.strict_json import clean_text
 from agents.tools import TOOLS, call_tool
+from ssmrl.strict_json import json_text, json_value
 from tuning.ranges import Choice
 from tuning.space import SearchSpace
 from tuning.trust_box import Proposal, propose
@@ -120,7 +120,7 @@ def consult(
         EventKind.DECIDED,
         f"{consultation.decision} with {consultation.num_trials} trials",
         who=Author.COORDINATOR.value,
-        data={"space": json.loads(space.to_json()), "num_trials": consultation.num_trials},
+        data={"space": json_value(space.to_json()), "num_trials": consultation.num_trials},
     )
     return consultation
 
@@ -208,7 +208,7 @@ class _Round:
             with one_at_a_time:
                 num_calls += 1
                 if num_calls > _MAX_TOOL_CALLS:
-                    return json.dumps({"error": "no more tools: give your answer"})
+                    return json_text({"error": "no more tools: give your answer"})
                 arguments = clean_text(self._brain.redact(arguments_json[:_MAX_QUOTE_LENGTH]), 300)
                 self._say(EventKind.NOTED, f"asks {name} {arguments}", who=author.value)
                 return call_tool(board, name, arguments_json)
@@ -222,7 +222,7 @@ class _Round:
             EventKind.FOUND,
             finding.hypothesis,
             who=finding.author.value,
-            data={"brain": speaker, "finding": json.loads(finding.to_json())},
+            data={"brain": speaker, "finding": json_value(finding.to_json())},
         )
 
     def _fall_back(self, author: Author) -> SearchSpace:
@@ -349,6 +349,6 @@ def _tool_class() -> Any:
 
         def _run(self, **arguments: Any) -> str:
             given = {name: value for name, value in arguments.items() if value is not None}
-            return self._answer(self.name, json.dumps(given))
+            return self._answer(self.name, json_text(given))
 
     return BoardTool

@@ -1,11 +1,11 @@
 """What earlier studies of a task found, read from their folders; foreign text, never trusted."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from agents.strict_json import clean_text
+from ssmrl.strict_json import json_value
 
 FILE_NAME = "findings.json"
 MAX_BYTES = 256 * 1024
@@ -41,11 +41,11 @@ def _read(path: Path, task: str) -> list[Mapping[str, Any]]:
     try:
         if path.stat().st_size > MAX_BYTES:
             return []
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_value(path.read_text(encoding="utf-8"), str(path))
         if content["task"] != task:
             return []
         return [_short(path.parent.name, entry) for entry in content["findings"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from agents.exchange import Exchange, ExchangeError, Response, check_url
+from agents.exchange import Exchange, ExchangeError, Response, Stream, check_url
 from agents.ledger import BudgetError, Reservation
+from agents.server_words import CutError, has_news, is_end, joined, words_of
+from ssmrl.strict_json import json_text
 
 Message: TypeAlias = Mapping[str, Any]
 
@@ -18,6 +20,7 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 MAX_TEXT_LENGTH = 65_536
 
 _MAX_BYTES = 1 << 20
+_STREAM = Stream(has_news, is_end, 16 * _MAX_BYTES)  # each token comes in a wrapper of its own
 _MAX_ATTEMPTS = 6
 _MAX_TOOL_CALLS = 8
 _MAX_ARGUMENTS_LENGTH = 8192
@@ -25,8 +28,10 @@ _MAX_DEPTH = 32
 _MAX_KEY_LENGTH = 4096
 _MIN_SECRET_LENGTH = 8  # local servers are given words such as "none", which are none
 _MESSAGE_FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
+_OF_TOOLS = (200, 400, 404, 422, 500, 501)  # by which servers say that they take none
 _RETRIED = frozenset({408, 409, 425, 429})
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+# Some servers open the thought in the question; one that was cut has no end.
+_THOUGHT = re.compile(r"\A.*?</think>|\A\s*<think>.*\Z", re.DOTALL)
 
 
 class EndpointDownError(RuntimeError):
@@ -80,15 +85,20 @@ class Meter(Protocol):
 class Endpoint:
     """A model behind ``/chat/completions``, which is given up once too much time was lost on it.
 
+    Answers are asked for as streams, and of a server that streams every new piece counts as life:
+    such an answer may take as long as it needs.
+
     Time is lost by an attempt that fails and by the pause that follows it, never by an answer. When
-    six attempts in a row have failed, when ``patience_s`` are lost in all, or when the server
+    six attempts in a row have failed, when ``study_patience_s`` are lost in all, or when the server
     refuses what no second attempt can mend, the endpoint is down and stays so.
 
     Args:
         model: Name of the model at the server.
         base_url: Where it answers, up to and with ``/v1``.
         key: Sent as bearer token to this server and shown nowhere; empty for none.
-        patience_s: Time that may be lost on the server in all [s].
+        patience_s: How long the server may be silent while it owes an answer [s].
+        study_patience_s: Time that may be lost on the server in all; as ``patience_s`` if left
+            out [s].
         max_tokens: Longest answer that is asked for.
         report: Is told in one sentence of each failed attempt.
         meter: Each attempt is reserved from it as one call with its tokens; None for no limit.
@@ -104,26 +114,29 @@ class Endpoint:
         *,
         key: str = "",
         patience_s: float = 60.0,
+        study_patience_s: float | None = None,
         max_tokens: int = 4096,
         report: Callable[[str], None] | None = None,
         meter: Meter | None = None,
     ) -> None:
         if not model.strip() or not model.isprintable():
             raise ValueError(f"`model` must be a name, but got {model[:80]!r}")
-        if not (math.isfinite(patience_s) and patience_s > 0):
-            raise ValueError(f"`patience_s` must be positive and finite, but got {patience_s}")
+        in_all_s = patience_s if study_patience_s is None else study_patience_s
+        for name, seconds in {"patience_s": patience_s, "study_patience_s": in_all_s}.items():
+            if not (math.isfinite(seconds) and seconds > 0):
+                raise ValueError(f"`{name}` must be positive and finite, but got {seconds}")
         if max_tokens < 1:
             raise ValueError(f"`max_tokens` must be at least 1, but got {max_tokens}")
         self._key = _checked_key(key)
         self._url = check_url(base_url).rstrip("/") + "/chat/completions"
         self._model = model
-        self._patience_s = patience_s
+        self._patience_s, self._in_all_s = patience_s, in_all_s
         self._max_tokens = max_tokens
         self._limit_name = "max_tokens"
         self._report = report or (lambda sentence: None)
         self._meter = meter
         self._lost_s = 0.0
-        self._takes_tools = True
+        self._takes_tools = self._streams = self._counts_streams = True
         self._down = ""
         self._exchange: Exchange | None = None
         self._given_up = threading.Event()
@@ -204,19 +217,23 @@ class Endpoint:
         return reply
 
     def _attempt(self, messages: Sequence[Message], tools: Sequence[Message]) -> Reply:
-        left_s = self._patience_s - self._lost_s
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        timeout_s = min(self._patience_s, self._in_all_s - self._lost_s)
+        accepted = "application/json, text/event-stream"
+        headers = {"Content-Type": "application/json", "Accept": accepted}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         body = self._body(messages, tools)
-        self._exchange = Exchange(self._url, body, headers, timeout_s=left_s, max_bytes=_MAX_BYTES)
+        self._exchange = Exchange(
+            self._url, body, headers, timeout_s=timeout_s, max_bytes=_MAX_BYTES, stream=_STREAM
+        )
         try:
             response = self._exchange.response()
         except ExchangeError as error:
             raise _AttemptError(str(error), is_final=self._given_up.is_set()) from None
         if response.status != 200:
-            raise self._refusal(response, bool(tools))
-        return self._reply(response.body, messages)
+            words = words_of(self.redact(response.body.decode("utf-8", "replace")))
+            raise self._refusal(response.status, words, bool(tools), response.retry_after_s)
+        return self._reply(response, messages, bool(tools))
 
     def _body(self, messages: Sequence[Message], tools: Sequence[Message]) -> bytes:
         body: dict[str, Any] = {
@@ -227,32 +244,67 @@ class Endpoint:
             ],
             self._limit_name: self._max_tokens,
         }
+        if self._streams:
+            body["stream"] = True
+            if self._counts_streams:
+                body["stream_options"] = {"include_usage": True}
         if tools:
             body["tools"] = [_lenient(tool) for tool in tools]
-        return json.dumps(body).encode()
+        return json_text(body).encode()
 
-    def _refusal(self, response: Response, with_tools: bool) -> Exception:
-        status, excerpt = response.status, _excerpt(response.body)
-        if status in _RETRIED or status >= 500:
-            return _AttemptError(f"the server answered {status}", pause_s=response.retry_after_s)
-        if status == 400 and self._limit_name == "max_tokens" and "max_completion_tok" in excerpt:
-            self._limit_name = "max_completion_tokens"
-            return _AttemptError("the server wants `max_completion_tokens`", pause_s=0.0)
-        if with_tools and status in (400, 404, 422, 501) and "tool" in excerpt.lower():
+    def _refusal(
+        self, status: int, words: str, with_tools: bool, retry_after_s: float | None = None
+    ) -> Exception:
+        """What to make of a server's no, which 200 stands for where the error came as an answer."""
+        said = f"the server answered {status}" if status != 200 else "the server answered an error"
+        lowered = words.lower()
+        if status in (400, 422) and (learnt := self._learnt(lowered)):
+            return _AttemptError(learnt, pause_s=0.0)
+        if with_tools and status in _OF_TOOLS and "tool" in lowered:
             self._takes_tools = False
-            return NoToolsError(f"the server answered {status} to tool schemas")
+            return NoToolsError(f"{said} to tool schemas")
         if status in (401, 403):  # their texts quote the key, whole or in part
-            return _AttemptError(f"the server answered {status}: check the key", is_final=True)
-        return _AttemptError(f"the server answered {status}: {excerpt}", is_final=True)
+            return _AttemptError(f"{said}: check the key", is_final=True)
+        said = f"{said}: {words}" if words else said
+        if status in _RETRIED or status >= 500 or status == 200:
+            return _AttemptError(said, pause_s=retry_after_s)
+        return _AttemptError(said + self._hint(), is_final=True)
 
-    def _reply(self, body: bytes, messages: Sequence[Message]) -> Reply:
+    def _learnt(self, words: str) -> str:
+        """What the server wants otherwise, if that is something else than so far."""
+        if self._limit_name == "max_tokens" and "max_completion_tok" in words:
+            self._limit_name = "max_completion_tokens"
+            return "the server wants `max_completion_tokens`"
+        if self._streams and self._counts_streams and "stream_options" in words:
+            self._counts_streams = False
+            return "the server takes no `stream_options`"
+        if self._streams and "stream" in words:
+            self._streams = False
+            return "the server does not stream"
+        return ""
+
+    def _hint(self) -> str:
+        """What may be wrong with the place, where something else than a model answers."""
+        base = self._url.removesuffix("/chat/completions")
+        if base.endswith("/v1"):
+            return ""
+        return "; most servers answer below /v1: try a `--base-url` that ends in it"
+
+    def _reply(self, response: Response, messages: Sequence[Message], with_tools: bool) -> Reply:
         try:
-            data = json.loads(body)
+            data = (
+                joined(response.body) if response.is_stream else json.loads(response.body)  # noqa: TID251  # only what is checked is taken
+            )
+            if isinstance(data, dict) and data.get("error") and "choices" not in data:
+                raise self._refusal(200, words_of(self.redact(json_text(data))), with_tools)
             message = data["choices"][0]["message"]
             content, calls = message.get("content"), message.get("tool_calls")
+        except CutError as error:
+            raise _AttemptError(str(error)) from None
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-            raise _AttemptError("the answer was cut, or is no chat completion") from None
-        text = self.redact(_THOUGHT.sub("", content)) if isinstance(content, str) else ""
+            said = "the answer was cut, or is no chat completion"
+            raise _AttemptError(said + self._hint()) from None
+        text = self.redact(_THOUGHT.sub("", content, count=1)) if isinstance(content, str) else ""
         if len(text) > MAX_TEXT_LENGTH:
             raise _AttemptError(f"the answer of {len(text)} characters is too long")
         tool_calls = [
@@ -263,15 +315,18 @@ class Endpoint:
         return Reply(text, tuple(tool_calls[:_MAX_TOOL_CALLS]), num_tokens)
 
     def _pause_or_give_up(self, attempt: int, error: "_AttemptError") -> None:
-        left_s = self._patience_s - self._lost_s
-        doubling_s = self._patience_s / 60 * 2**attempt
+        left_s = self._in_all_s - self._lost_s
+        doubling_s = min(1.0, self._in_all_s / 60) * 2**attempt
         pause_s = doubling_s if error.pause_s is None else error.pause_s
         if error.is_final:
             self._down = self._down or str(error)
         elif attempt == _MAX_ATTEMPTS - 1:
             self._down = f"{error}; {_MAX_ATTEMPTS} attempts in a row failed"
         elif pause_s >= left_s:
-            self._down = f"{error}; the {self._patience_s:g} s for waiting are used up"
+            self._down = (
+                f"{error}; the {self._in_all_s:g} s for waiting are used up; a slow server needs a "
+                "larger `--patience`"
+            )
         else:
             self._given_up.wait(pause_s)
             self._lost_s += pause_s
@@ -302,11 +357,6 @@ def _lenient(tool: Message) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _excerpt(body: bytes) -> str:
-    text = body[:4096].decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:160]
-
-
 def _tool_call(call: Any, number: int, redact: Callable[[str], str]) -> ToolCall:
     function = call.get("function") if isinstance(call, dict) else None
     fields = function if isinstance(function, dict) else {}
@@ -321,13 +371,14 @@ def _tool_call(call: Any, number: int, redact: Callable[[str], str]) -> ToolCall
 
 def _arguments(arguments: Any) -> str:
     if isinstance(arguments, dict):  # as some servers send them
-        arguments = json.dumps(arguments)
+        arguments = json.dumps(arguments)  # noqa: TID251  # foreign; the tool checks it
     if not isinstance(arguments, str) or len(arguments) > _MAX_ARGUMENTS_LENGTH:
         return "{"
     if arguments.count("{") + arguments.count("[") > _MAX_DEPTH * 8 or not arguments.strip():
         return "{}" if not arguments.strip() else "{"
     try:
-        return arguments if isinstance(json.loads(arguments), dict) else "{"
+        is_object = isinstance(json.loads(arguments), dict)  # noqa: TID251  # as above
+        return arguments if is_object else "{"
     except (ValueError, RecursionError):
         return "{"
 

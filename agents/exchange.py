@@ -4,9 +4,9 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlsplit
 
 
@@ -22,11 +22,28 @@ class Response:
         status: HTTP status.
         body: All of it.
         retry_after_s: How long the server asks to wait [s]; None if it does not.
+        is_stream: Whether the body came in pieces, as lines of events.
     """
 
     status: int
     body: bytes
     retry_after_s: float | None
+    is_stream: bool = False
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How the lines of a stream of events are read.
+
+    Attributes:
+        has_news: Whether a line shows that the answer goes on: then the time begins anew.
+        is_end: Whether nothing follows a line.
+        max_bytes: A longer stream is an error.
+    """
+
+    has_news: Callable[[bytes], bool]
+    is_end: Callable[[bytes], bool]
+    max_bytes: int
 
 
 def check_url(url: str) -> str:
@@ -61,16 +78,25 @@ class Exchange:
         body: What to post.
         headers: Sent with it.
         timeout_s: From the look-up of the name to the last byte [s]; also for a server that sends a
-            byte now and then.
+            byte now and then. Of a stream, from one line with news to the next.
         max_bytes: A longer answer is an error.
+        stream: How to read a stream of events, if one comes; as any other answer if left out.
     """
 
     def __init__(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float, max_bytes: int
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        stream: Stream | None = None,
     ) -> None:
         self._url, self._body, self._headers = url, body, headers
-        self._timeout_s, self._max_bytes = timeout_s, max_bytes
-        self._outcome: queue.SimpleQueue[Response | ExchangeError] = queue.SimpleQueue()
+        self._timeout_s, self._max_bytes, self._stream = timeout_s, max_bytes, stream
+        # None is a sign of life.
+        self._outcome: queue.SimpleQueue[Response | ExchangeError | None] = queue.SimpleQueue()
         self._socket: socket.socket | None = None
 
     def response(self) -> Response:
@@ -84,7 +110,8 @@ class Exchange:
         # thread that is left behind holds a socket that is shut, or a look-up that ends by itself.
         threading.Thread(target=self._run, name="endpoint", daemon=True).start()
         try:
-            outcome = self._outcome.get(timeout=self._timeout_s)
+            while (outcome := self._outcome.get(timeout=self._timeout_s)) is None:
+                pass
         except queue.Empty:
             raise ExchangeError(f"no whole answer within {self._timeout_s:.3g} s") from None
         finally:
@@ -118,6 +145,9 @@ class Exchange:
                 raise ExchangeError("no connection in time")
             connection.request("POST", parts.path, self._body, dict(self._headers))
             response = connection.getresponse()
+            kind = response.getheader("Content-Type", "")
+            if self._stream is not None and kind.startswith("text/event-stream"):
+                return Response(response.status, self._lines(response, self._stream), None, True)
             body = response.read(self._max_bytes + 1)
             if len(body) > self._max_bytes:
                 raise ExchangeError(f"the answer has more than {self._max_bytes} bytes")
@@ -126,6 +156,19 @@ class Exchange:
             return Response(response.status, body, _seconds(response.getheader("Retry-After")))
         finally:
             connection.close()
+
+    def _lines(self, response: HTTPResponse, stream: Stream) -> bytes:
+        lines, left = [], stream.max_bytes
+        while line := response.readline(left + 1):
+            left -= len(line)
+            if left < 0:
+                raise ExchangeError(f"the answer has more than {stream.max_bytes} bytes")
+            lines.append(line)
+            if stream.is_end(line):
+                break
+            if stream.has_news(line):
+                self._outcome.put(None)
+        return b"".join(lines)
 
     def _shut(self) -> None:
         if self._socket is not None:

@@ -5,7 +5,6 @@ through the same checks as a move of the trust box (``check_finding``).
 """
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +20,7 @@ from agents.strict_json import (
     quote,
     text_of,
 )
+from ssmrl.strict_json import json_text, json_value
 from tuning.ranges import range_fields, range_from
 from tuning.space import Choice, Float, Int, Range, SearchSpace
 from tuning.trust_box import check_space
@@ -135,11 +135,11 @@ class Finding:
             del fields[name]
         fields["changes"] = sorted(fields["changes"], key=lambda change: str(change["knob"]))
         fields["trial_ids"] = sorted(self.trial_ids)
-        return json.dumps(fields, sort_keys=True)
+        return json_text(fields)
 
     def to_json(self) -> str:
         """The finding as one line of JSON."""
-        return json.dumps(self._fields(), allow_nan=False)
+        return json_text(self._fields())
 
     @classmethod
     def from_json(cls, text: str) -> "Finding":
@@ -149,7 +149,7 @@ class Finding:
             ValueError: If the text is not a finding.
         """
         try:
-            fields = json.loads(text)
+            fields = json_value(text)
             decision = fields["decision"]
             expectation = fields["expectation"]
             return cls(

@@ -1,7 +1,6 @@
 """Whether what a finding expected came true in the round that followed; it decides nothing."""
 
 import dataclasses
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from scipy.stats import mannwhitneyu
 
 from agents.findings import Direction, Expectation, Finding
 from ssmrl.config import KnobValue
+from ssmrl.strict_json import json_text
 from tuning.trial import Trial, TrialState
 from tuning.trust_box import incumbent
 
@@ -46,7 +46,7 @@ class HypothesisScore:
 
     def to_json(self) -> str:
         """The score as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
+        return json_text(dataclasses.asdict(self))
 
 
 def score_hypothesis(

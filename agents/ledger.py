@@ -371,5 +371,6 @@ def _spellings(secrets: tuple[str, ...]) -> tuple[str, ...]:
     """
     found = {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}
     for _ in range(2):
-        found |= {json.dumps(text, ensure_ascii=a)[1:-1] for text in found for a in (True, False)}
+        dumps = json.dumps  # noqa: TID251  # of texts alone, in both spellings
+        found |= {dumps(text, ensure_ascii=a)[1:-1] for text in found for a in (True, False)}
     return tuple(sorted(found, key=lambda spelling: (-len(spelling), spelling)))

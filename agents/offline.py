@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from agents.endpoint import Message, Reply, ToolCall
+from ssmrl.strict_json import json_text, json_value
 
 Changes: TypeAlias = list[dict[str, Any]]
 
@@ -60,7 +61,7 @@ def offline_reply(messages: Sequence[Message], tools: Sequence[Message] = ()) ->
     found = _BOARD.search(task)
     if found is None:
         return Reply("There is no board in the task.")
-    board = json.loads(found.group(1))
+    board = json_value(found.group(1))
     asked = _asked(messages)
     candidates = [[]] if _REFUSED in task else _candidates(board)
     call = _next_call(board, candidates, asked)
@@ -72,7 +73,7 @@ def offline_reply(messages: Sequence[Message], tools: Sequence[Message] = ()) ->
         )
         return Reply(tool_calls=(call,)) if tools else Reply(words)
     changes = next((c for c in candidates if _is_accepted(c, asked)), [])
-    answer = json.dumps(_finding(board, changes, asked))
+    answer = json_text(_finding(board, changes, asked))
     return Reply(answer if tools else f"Thought: the numbers suffice.\nFinal Answer: {answer}")
 
 
@@ -111,7 +112,7 @@ def _next_call(
         if _is_accepted(changes, asked):
             return None
         if not any(_is_about(changes, entry) for entry in asked):
-            return ToolCall(_SIMULATE, json.dumps({"changes": changes}), call_id)
+            return ToolCall(_SIMULATE, json_text({"changes": changes}), call_id)
     return None
 
 

@@ -1,6 +1,5 @@
 """What an agent is asked: a short text around the numbers of a round; not who answers it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ from agents.board import Board
 from agents.finding_schema import finding_schema
 from agents.findings import Author, Finding, may_change
 from agents.strict_json import clean_text, quote
+from ssmrl.strict_json import json_text, json_value
 from tuning.move import Move
 from tuning.ranges import Choice, Range, range_fields
 from tuning.ranking import ranking
@@ -114,7 +114,7 @@ def task_text(
         knobs=", ".join(f"`{knob}`" for knob in knobs)
         or "no knob of this space: leave it as it is",
         coordination=_COORDINATION.format(round_trials=round_trials) if is_coordinator else "",
-        schema=json.dumps(schema),
+        schema=json_text(schema),
     )
 
 
@@ -203,7 +203,7 @@ def _side(move: Move) -> str:
 
 
 def _finding_data(finding: Finding) -> dict[str, Any]:
-    fields = json.loads(finding.to_json())
+    fields = json_value(finding.to_json())
     return {
         **{k: fields[k] for k in ("author", "hypothesis", "expected_effect", "expectation")},
         "changes": [change_data(change.knob, change.range) for change in finding.changes],
@@ -237,7 +237,7 @@ def _shortened(value: Any) -> Any:
 
 def _fenced(value: Any) -> str:
     """JSON that can neither close the marks around it nor be taken for a place to fill in."""
-    text = json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e")
+    text = json_text(value).replace("<", "\\u003c").replace(">", "\\u003e")
     for name in ("input", "tools", "tool_names"):  # CrewAI would replace these
         text = text.replace("{" + name + "}", f"\\u007b{name}}}")
     return text

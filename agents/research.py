@@ -1,7 +1,6 @@
 """``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
 
 import dataclasses
-import json
 import math
 import os
 import shlex
@@ -16,21 +15,24 @@ import typer
 
 from agents.dry_run import as_text, description
 from agents.ledger import KINDS, Budget, EventKind, Ledger
+from agents.study_trials import check_trials
+from cluster.address import check_address
 from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from tuning.interruption import BusyError, exclusive, interruptible
+from ssmrl.strict_json import json_text
+from tuning.given_flags import ignored_line
+from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import (
     SweepPlan,
     TooFewCpusError,
     kept_plan,
-    sweep_folder,
     usable_cpus,
 )
-from tuning.plan_defaults import BY_KIND
+from tuning.run_folder import contents, forget_start, run_folder
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300
@@ -42,6 +44,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def research(  # noqa: PLR0917  # one parameter a flag
+    context: typer.Context,
     task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
     rounds: Annotated[int, typer.Option(help="Sweeps; the agents speak after each.")] = 3,
     budget_trials: Annotated[int, typer.Option(help="Trials in all.")] = 24,
@@ -56,6 +59,13 @@ def research(  # noqa: PLR0917  # one parameter a flag
     base_url: Annotated[
         str | None,
         typer.Option(help="OpenAI-compatible endpoint; its key is in SSMRL_API_KEY."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(help="How long the endpoint may be silent within a reply [s].")
+    ] = 60.0,
+    study_patience: Annotated[
+        float | None,
+        typer.Option(help="Time that may be lost on it in all; by default as --patience [s]."),
     ] = None,
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
@@ -126,7 +136,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
     in the storage folder. Statistics decide what the agents may change.
     """
     try:
-        _check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
+        check_address(address)
+        check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
         settings: dict[str, Any] = {  # of which None means as usual for the algorithm
             "num_samples": budget_trials,
             "max_env_steps": _default_env_steps(task, algorithm)
@@ -154,7 +165,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which study shall go on?")
         label = name or f"research-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = sweep_folder(storage, label)
+        folder = run_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
         plan, placement = settled_placement(
             plan,
@@ -165,21 +176,23 @@ def research(  # noqa: PLR0917  # one parameter a flag
             max_concurrent=max_concurrent,
             num_cpus=usable_cpus() if address is None else None,
         )
-        _make_brain(model, base_url)
+        brain_of = (model, base_url, patience, study_patience)
+        _make_brain(*brain_of)
+        before = contents(folder)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
-    except (OSError, BusyError) as error:
+    except (OSError, FolderError) as error:
         _refuse(str(error))
+    if resume and (ignored := ignored_line(context, plan, ("task", "max_concurrent"))):
+        typer.echo(ignored, err=True)
     if dry_run:
         content = description(plan, budget, folder, model, placement)
-        typer.echo(json.dumps(content) if as_json else as_text(content))
+        typer.echo(json_text(content) if as_json else as_text(content))
         return
-    words = ["--model", model] if model else []
-    words += ["--base-url", base_url] if base_url else []
-    words += [] if use_earlier else ["--no-earlier"]
-    place = ["--task", plan.task, "--storage", str(storage), "--name", label]
+    words = [*_brain_flags(*brain_of), *([] if use_earlier else ["--no-earlier"])]
+    place = ["--task", plan.task, "--storage", str(folder.parent), "--name", label]
     place += ["--address", address] if address else []
     place += placement.flags()
     place += ["--dashboard"] if dashboard else []
@@ -194,17 +207,21 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 budget,
                 folder,
                 placement,
-                brain_of=(model, base_url),
+                brain_of=brain_of,
                 use_earlier=use_earlier,
                 address=address,
                 dashboard=dashboard,
                 quiet=as_json,
                 command=shlex.join([*_MODULE, *_flags(plan, budget), *words]),
             )
-    except BusyError as error:
+    except FolderError as error:
         _refuse(str(error))
+    except typer.Exit:
+        if not resume:
+            forget_start(folder, before)
+        raise
     if as_json:
-        print(json.dumps(summary), flush=True)
+        print(json_text(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
 
 
@@ -214,7 +231,7 @@ def _run(
     folder: Path,
     placement: Placement,
     *,
-    brain_of: tuple[str | None, str | None],
+    brain_of: tuple[str | None, str | None, float, float | None],
     use_earlier: bool,
     address: str | None,
     dashboard: bool,
@@ -294,10 +311,33 @@ def _recorder(ledger: Any, show: Any) -> Any:
     return say
 
 
-def _make_brain(model: str | None, base_url: str | None, **more: Any) -> Any:
+def _brain_flags(
+    model: str | None, base_url: str | None, patience: float, study_patience: float | None
+) -> list[str]:
+    if model is None:
+        return []
+    in_all = None if study_patience is None else f"{study_patience:g}"
+    flags = (
+        ("--model", model),
+        ("--base-url", base_url),
+        ("--patience", f"{patience:g}"),
+        ("--study-patience", in_all),
+    )
+    return [word for flag, value in flags if value for word in (flag, value)]
+
+
+def _make_brain(
+    model: str | None,
+    base_url: str | None,
+    patience_s: float,
+    study_patience_s: float | None,
+    **more: Any,
+) -> Any:
     from agents.brain import make_brain
 
-    return make_brain(model, base_url, **more)
+    return make_brain(
+        model, base_url, patience_s=patience_s, study_patience_s=study_patience_s, **more
+    )
 
 
 def _settle(
@@ -345,32 +385,6 @@ def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
     for kind, limit in limits.items():
         flags += [f"--budget-{kind}", f"{limit:.10g}"] if math.isfinite(limit) else []
     return flags
-
-
-def _check_trials(
-    algorithm: str,
-    budget_trials: int,
-    rounds: int,
-    num_confirmed: int | None,
-    num_fresh_seeds: int | None,
-) -> None:
-    """See that each round has a trial, in the words of this command.
-
-    Raises:
-        ValueError: If there are too few.
-    """
-    if algorithm not in ALGORITHMS:
-        return  # which the plan refuses
-    usual = BY_KIND[ALGORITHMS[algorithm].kind]
-    confirmed = usual.num_confirmed(budget_trials) if num_confirmed is None else num_confirmed
-    fresh = usual.num_fresh_seeds(budget_trials) if num_fresh_seeds is None else num_fresh_seeds
-    kept_back = max(0, confirmed) + 2 * max(0, fresh)
-    if rounds >= 1 and budget_trials - kept_back < rounds:
-        raise ValueError(
-            f"each of the {rounds} rounds must have a trial, but `--budget-trials` is "
-            f"{budget_trials}, of which {kept_back} are for confirming and judging; raise it, or "
-            "lower `--rounds`, `--num-confirmed` or `--num-fresh-seeds`"
-        )
 
 
 def _refuse(message: str) -> NoReturn:

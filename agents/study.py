@@ -1,6 +1,5 @@
 """A study: sweep, table, agents, next sweep, until the budget ends; not the command line."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from agents.crew import Consultation, consult
 from agents.findings import Author, Decision, Finding
 from agents.hypotheses import score_hypothesis
 from agents.ledger import EventKind, Ledger, Reservation
+from ssmrl.strict_json import json_text
 from tuning.engine import Sweep
 from tuning.move import Move
 from tuning.placement import Placement
@@ -117,7 +117,7 @@ class Study:
         for event in self._ledger.events:
             key = event.round, event.who
             if event.kind is EventKind.FOUND:
-                finding = Finding.from_json(json.dumps(event.data["finding"]))
+                finding = Finding.from_json(json_text(event.data["finding"]))
                 found[key] = Said(event.round, finding, str(event.data["brain"]))
             elif event.kind is EventKind.SCORED and key in found:
                 verdict, statistic = event.data["verdict"], event.data["statistic"]
@@ -131,7 +131,7 @@ class Study:
         event = self._decision(num_searched)
         if event is None:
             return rounds[-1].space if rounds else self._plan.space()
-        return SearchSpace.from_json(json.dumps(event["space"]), self._plan.base())
+        return SearchSpace.from_json(json_text(event["space"]), self._plan.base())
 
     def _decide(
         self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]

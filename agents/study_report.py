@@ -1,6 +1,5 @@
 """What a study came to: the page, the text, the findings for later studies, and the model."""
 
-import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +10,7 @@ from agents.ledger import EventKind, Ledger
 from agents.study import Said, Study
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.files import replace_file
+from ssmrl.strict_json import json_text, json_value
 from tuning.conclusion import conclude
 from tuning.plan import SweepPlan
 from tuning.ranges import range_text
@@ -59,11 +59,11 @@ def conclude_study(
         "num_refused": sum(event.kind is EventKind.REFUSED for event in ledger.events),
         "num_earlier": num_earlier,
         "spent": {kind: ledger.spent(kind) for kind in ("trials", "minutes", "tokens", "calls")},
-        "first_space": json.loads(plan.space().to_json()),
-        "last_space": json.loads(study.next_space().to_json()),
+        "first_space": json_value(plan.space().to_json()),
+        "last_space": json_value(study.next_space().to_json()),
     }
     findings = {"task": plan.task, "findings": summary["findings"]}
-    replace_file(folder / FILE_NAME, json.dumps(findings, indent=1) + "\n")
+    replace_file(folder / FILE_NAME, json_text(findings, indent=1) + "\n")
     if summary["best_trial"] is not None:
         _save_model(folder, summary)
     text = research_text(plan, sweep.rounds, said, study, summary, command=command)
@@ -187,7 +187,7 @@ def _finding_fields(entry: Said) -> dict[str, Any]:
         "brain": entry.brain,
         "verdict": entry.verdict,
         "statistic": entry.statistic,
-        **json.loads(entry.finding.to_json()),
+        **json_value(entry.finding.to_json()),
     }
 
 
@@ -199,4 +199,4 @@ def _save_model(folder: Path, summary: dict[str, Any]) -> None:
     replace_file(target / "config.json", saved.config.to_json() + "\n")
     names = ("best_trial", "score", "held_out_score", "knobs", "no_adaptation_bound", "brains")
     manifest = {name: summary[name] for name in names} | {"ssmrl": version("ssmrl")}
-    replace_file(target / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    replace_file(target / "manifest.json", json_text(manifest, indent=1) + "\n")

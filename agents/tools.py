@@ -5,7 +5,6 @@ checked before anything is computed, and no answer holds a sentence that was not
 for the names of knobs and of their options.
 """
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from agents.board import Board
 from agents.findings import next_space, parse_changes
 from agents.model_size import SIZES, model_size
 from agents.strict_json import RefusedError, clean_text, quote, read_object
+from ssmrl.strict_json import json_text
 from tuning.analysis import cost, edge_hits, failure_map, importance
 from tuning.ranges import range_fields
 from tuning.ranking import ranking
@@ -69,7 +69,7 @@ def call_tool(board: Board, name: object, arguments_json: object) -> str:
                 raise RefusedError(f"`{name}` needs the argument `{key}`")
         return _fitted(tool.answer(board, arguments))
     except RefusedError as error:
-        return json.dumps({"error": str(error)})
+        return json_text({"error": str(error)})
 
 
 def _table_summary(board: Board, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,11 +276,11 @@ def _shown_value(value: Any) -> Any:
 def _fitted(answer: dict[str, Any]) -> str:
     """The answer as JSON, without the ends of its longest lists if it is too long."""
     left_out = 0
-    while len(text := json.dumps(answer, allow_nan=False)) >= MAX_ANSWER_LENGTH:
+    while len(text := json_text(answer)) >= MAX_ANSWER_LENGTH:
         lists = [value for value in answer.values() if isinstance(value, list) and value]
         if not lists:
             raise RefusedError("there is too much to say; ask for less")
-        max(lists, key=lambda entries: len(json.dumps(entries))).pop()
+        max(lists, key=lambda entries: len(json_text(entries))).pop()
         answer["left_out"] = left_out = left_out + 1
     return text
 

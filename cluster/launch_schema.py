@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,6 +13,7 @@ import click
 import jsonschema
 
 from cluster.fault import Fault
+from ssmrl.strict_json import json_value
 
 
 def schema_faults(config: Mapping[str, Any]) -> list[Fault]:
@@ -22,7 +22,7 @@ def schema_faults(config: Mapping[str, Any]) -> list[Fault]:
     assert spec is not None, "cluster needs ray"
     assert spec.origin is not None
     path = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
-    validator = jsonschema.Draft7Validator(json.loads(path.read_text()))
+    validator = jsonschema.Draft7Validator(json_value(path.read_text(), str(path)))
     found = [
         Fault(error.json_path.removeprefix("$").removeprefix("."), error.message)
         for error in validator.iter_errors(config)

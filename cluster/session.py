@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.address import check_address
 from cluster.auth_token import (
     TokenError,
     ensure_token,
@@ -61,6 +62,7 @@ def session(
 
     Raises:
         ConnectionError: If there is no cluster at ``address``.
+        ValueError: If that is no address.
         TokenError: If other machines could reach the private session's dashboard without a token,
             or there is no token to ask for.
     """
@@ -68,6 +70,7 @@ def session(
         with _showing(gpus):
             context = _start_private(num_cpus, dashboard, dashboard_host, gpus)
     else:
+        check_address(address)
         _check_reachable(address)
         context = ray.init(address=address, **_QUIET)
         protect_token()
@@ -218,12 +221,12 @@ def _on_loopback_alone() -> Iterator[None]:
 
 def _check_reachable(address: str) -> None:
     """Ask the port before Ray does, which would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
-        return  # "auto", or a name that Ray resolves
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, UnicodeError) as error:  # of a host that is no name
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
 
 

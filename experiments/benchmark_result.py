@@ -1,6 +1,5 @@
 """What the serious benchmark leaves of one method and seed; neither made nor drawn here."""
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.format import FORMAT, check_format
+from ssmrl.strict_json import json_object, json_text
 
 REPORTED_STEPS = (0, 1, 2, 3, 5)
 """Adaptation steps after which a policy is tested."""
@@ -159,7 +159,7 @@ class BenchmarkResult:
             "test": tests,
             "curve": list(self.curve),
         }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        return json_text(content, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -169,7 +169,7 @@ class BenchmarkResult:
             ResultError: If the text is not a whole result.
         """
         try:
-            content: dict[str, Any] = json.loads(text)
+            content = json_object(text, "it")
             check_format(content.get("format"), "it")
             return cls(
                 config=_config(content["config"]),

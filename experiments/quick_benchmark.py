@@ -5,7 +5,6 @@ physics, a draw of masses, lengths and forces; adapting means to find out which 
 of experience. Not evidence for reinforcement learning, only a check that all parts work together.
 """
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor
 
 from ssmrl import SSM, AdaptationConfig, Adapter, Environment, MetaMAML
+from ssmrl.strict_json import json_text
 
 # Hidden variables of a task, uniform between the two; the standard value lies inside.
 PHYSICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
@@ -364,7 +364,7 @@ def main(
             typer.echo(describe(results[-1], settings))
     if as_json:
         typer.echo(
-            json.dumps({"settings": asdict(settings), "results": [asdict(r) for r in results]})
+            json_text({"settings": asdict(settings), "results": [asdict(r) for r in results]})
         )
 
 

@@ -4,7 +4,6 @@ Not a search over settings, and by default not the published budget: the meta-ba
 that a comparison ends in minutes.
 """
 
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import typer
 from experiments.benchmark_result import REPORTED_STEPS, TEST_DRAW, BenchmarkResult, estimate
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.device_option import DeviceOption
+from ssmrl.strict_json import json_text, json_value
 
 if TYPE_CHECKING:
     from experiments.benchmark_run import BenchmarkRun
@@ -168,7 +168,7 @@ def main(
         _refuse(str(error))
     results, failures = run_all(runs, earlier)
     if as_json:
-        typer.echo(json.dumps({"results": [json.loads(result.to_json()) for result in results]}))
+        typer.echo(json_text({"results": [json_value(result.to_json()) for result in results]}))
     elif results:
         typer.echo(table(results))
     for failure in failures:

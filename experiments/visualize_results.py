@@ -3,7 +3,6 @@
 It trains and tests nothing: all numbers come from the files that the benchmark left.
 """
 
-import json
 import math
 import shlex
 import sys
@@ -27,6 +26,7 @@ from experiments.benchmark_result import (
 )
 from ssmrl.config import METHODS
 from ssmrl.files import replace_file
+from ssmrl.strict_json import json_text
 
 SUMMARISED_STEPS = (0, 1, 3)
 FIGURES = ("training_curves", "test_performance", "adaptation_curves")
@@ -325,7 +325,7 @@ def main(
             "methods": [each.row() for each in methods],
             "files": [str(path) for path in files],
         }
-        typer.echo(json.dumps(content))
+        typer.echo(json_text(content))
         return
     typer.echo(text)
     typer.echo("\n".join(f"written: {path}" for path in files))

@@ -1,6 +1,5 @@
 """``python -m ssmrl evaluate``: judge a saved policy, as ``ssmrl evaluate`` does."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from ssmrl.device_memory import DeviceMemoryError, device_memory
 from ssmrl.device_option import DeviceOption
 from ssmrl.rollout.report import PolicyReport
 from ssmrl.saved_policy import SavedPolicy
+from ssmrl.strict_json import json_text
 
 app = typer.Typer(
     add_completion=False,
@@ -46,7 +46,7 @@ def evaluate_command(
     try:
         there = checked_device(device or "cpu")
         saved = SavedPolicy.load(path)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     config = saved.config
@@ -61,7 +61,7 @@ def evaluate_command(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     content = report.to_json() | {"device": str(there)}
-    typer.echo(json.dumps(content) if as_json else report.to_text())
+    typer.echo(json_text(content) if as_json else report.to_text())
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """Weights, configuration and progress in one file without pickle."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
 from ssmrl.format import FORMAT, FormatError, check_format
+from ssmrl.strict_json import json_object, json_text
 
 
 class CheckpointError(ValueError):
@@ -39,8 +40,11 @@ class Checkpoint:
 
         Args:
             path: A ``.safetensors`` file; its folder is made if missing.
+
+        Raises:
+            ValueError: If a number of the progress is not finite; then nothing is written.
         """
-        metadata = {"config": self.config.to_json(), "progress": json.dumps(dict(self.progress))}
+        metadata = {"config": self.config.to_json(), "progress": json_text(dict(self.progress))}
         write_tensors(path, self.tensors, metadata)
 
     @classmethod
@@ -60,9 +64,10 @@ class Checkpoint:
             )
         try:
             config = TrainConfig.from_json(metadata["config"], f"the configuration in {path}")
+            progress = json_object(metadata["progress"], f"the progress in {path}")
         except (ValueError, KeyError, TypeError) as error:  # how configurations say no
             raise CheckpointError(f"{path} cannot be read: {error.args[0]}") from error
-        return cls(config, tensors, json.loads(metadata["progress"]))
+        return cls(config, tensors, progress)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -99,16 +104,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
+            _check_own(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a complete checkpoint: {error}") from error
-    sha256 = metadata.pop("sha256", None)
-    if sha256 is not None:
-        try:
-            check_format(metadata.get("format"), str(path))
-        except FormatError as error:
-            raise CheckpointError(str(error)) from error
-    if sha256 != _digest(metadata, tensors):
+    if metadata.pop("sha256") != _digest(metadata, tensors):
         raise CheckpointError(f"{path} was changed or damaged: its SHA-256 does not fit")
     del metadata["format"]
     return tensors, metadata
@@ -140,6 +140,42 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str
         )
 
 
+def read_with_settings(
+    path: Path, kind: str, owner: str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, and the settings beside them.
+
+    Args:
+        path: Of the file.
+        kind: The name of the settings, which tells such files from others.
+        owner: Whose ``save`` writes them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is damaged, the file of something else, or the settings are no JSON
+            object.
+    """
+    tensors, metadata = read_tensors(path)
+    if kind not in metadata:
+        raise CheckpointError(f"{path} must be a file of `{owner}.save`, but is of another kind")
+    try:
+        return tensors, json_object(metadata[kind], f"the settings in {path}")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _check_own(path: Path, metadata: Mapping[str, str]) -> None:
+    if "sha256" not in metadata:
+        raise CheckpointError(
+            f"{path} was not written by ssmrl: it has no SHA-256 of its content; give a checkpoint "
+            "of a training, or the folder that holds one"
+        )
+    try:
+        check_format(metadata.get("format"), str(path))
+    except FormatError as error:
+        raise CheckpointError(str(error)) from error
+
+
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, contents and metadata, in sorted order."""
     digest = hashlib.sha256()
@@ -148,5 +184,6 @@ def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
+        # As bytes, since numpy does not know all types; of a scalar there is no view.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

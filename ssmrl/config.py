@@ -6,7 +6,6 @@ search space and the table of trials all use exactly these names. Which knobs th
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from ssmrl.envs.families import get_family
 from ssmrl.format import FORMAT, check_format
 from ssmrl.knobs import KnobValue, check_knob, check_ranges, knobs_of, typed
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
+from ssmrl.strict_json import json_object, json_text
 
 __all__ = [
     "MEMORY_RESETS",
@@ -274,7 +274,7 @@ class TrainConfig:
 
     def to_json(self) -> str:
         """The format and the knobs as one line of JSON."""
-        return json.dumps({"format": FORMAT} | self.knobs())
+        return json_text({"format": FORMAT} | self.knobs())
 
     @classmethod
     def from_json(cls, text: str, what: str = "a configuration") -> "TrainConfig":
@@ -290,9 +290,7 @@ class TrainConfig:
             TypeError: If a value has another type than the knob's.
             ValueError: If a knob is missing, or a value is outside its range.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError(f"{what} must be a JSON object of knobs, but is {text[:40]!r}")
+        content = json_object(text, what)
         check_format(content.pop("format", None), what)
         return cls.of_knobs(content, what)
 

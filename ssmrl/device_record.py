@@ -1,12 +1,12 @@
 """``device.json``: on which device the results beside it were made; no part of what names them."""
 
-import json
 from pathlib import Path
 
 import torch
 
 from ssmrl.device import checked_device
 from ssmrl.files import replace_file
+from ssmrl.strict_json import json_object, json_text
 
 _FILE = "device.json"
 
@@ -28,8 +28,8 @@ def settled_device(given: str | None, folder: Path, *, resume: bool) -> str:
     if not (resume and path.is_file()):
         return "cpu"
     try:
-        return str(json.loads(path.read_text())["device"])
-    except (ValueError, KeyError, TypeError) as error:
+        return str(json_object(path.read_text(), str(path))["device"])
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged; name the device by `--device`") from error
 
 
@@ -58,7 +58,7 @@ def record_device(folder: Path, name: str) -> None:
         name: Of the device; one of a cluster need not be here.
     """
     content = {"device": name, "gpu": gpu_name(name), "torch": torch.__version__}
-    replace_file(folder / _FILE, json.dumps(content, indent=2) + "\n")
+    replace_file(folder / _FILE, json_text(content, indent=2) + "\n")
 
 
 def gpu_name(name: str) -> str | None:

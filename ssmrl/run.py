@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ssmrl.checkpoint import Checkpoint, CheckpointError
+from ssmrl.checkpoint import Checkpoint, CheckpointError, check_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory
@@ -312,19 +312,22 @@ class TrainingRun:
         if not learner.knows_nothing_at_first:
             off = self._engine.judge(num_episodes=scored + 1, mode=Mode.OFF, draw=0)
             without = off.mean_returns()[scored]
+        if not math.isfinite(without):
+            raise DivergedError(f"the return without adaptation is {without}")
         return replace(
             row,
             curve=(*row.curve, (row.env_steps, without, means[scored])),
             curve_cpu_seconds=(*row.curve_cpu_seconds, row.train_cpu_seconds),
             score=means[scored],
             interval=evaluation.interval(scored),
-            returns={str(episode): value for episode, value in means.items()},
+            returns={str(k): value for k, value in means.items() if math.isfinite(value)},
         )
 
     def _restore(self) -> None:
         try:
             saved = Checkpoint.load(self.path)
-            self._engine.load(saved.tensors, saved.progress["iterations"], self.experience)
+            progress = self._checked_progress(saved)
+            self._engine.load(saved.tensors, progress["iterations"], self.experience)
         except FileNotFoundError:
             return
         except CheckpointError:
@@ -335,11 +338,20 @@ class TrainingRun:
                     shutil.rmtree(target, ignore_errors=True)
                     kept.replace(target)
             return
-        progress: dict[str, Any] = dict(saved.progress)
         progress["curve"] = tuple(tuple(point) for point in progress["curve"])
         progress["curve_cpu_seconds"] = tuple(progress["curve_cpu_seconds"])
         progress["interval"] = progress["interval"] and tuple(progress["interval"])
         self.row = replace(self.row, **progress)
+
+    def _checked_progress(self, saved: Checkpoint) -> dict[str, Any]:
+        """What to go on with, of a checkpoint that this version of the engine can load."""
+        wanted = self._engine.tensors()
+        held = {name: value for name, value in saved.tensors.items() if name in wanted}
+        check_tensors(self.path, held, wanted)
+        names = (*_COUNTERS, *_JUDGEMENT)
+        if missing := [name for name in names if name not in saved.progress]:
+            raise CheckpointError(f"{self.path} lacks `{missing[0]}`: another program wrote it")
+        return {name: saved.progress[name] for name in names}
 
 
 def check_budget(

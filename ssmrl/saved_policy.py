@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ssmrl.checkpoint import Checkpoint, check_tensors
+from ssmrl.checkpoint import Checkpoint, CheckpointError, check_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.types import Params
@@ -38,13 +38,20 @@ class SavedPolicy:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            CheckpointError: If it is no checkpoint of this version, or lacks a part of the policy.
+            OSError: If it cannot be read.
+            CheckpointError: If it is no checkpoint of this version, lacks a part of the policy, or
+                a number of that is not finite.
         """
         file = _file_of(path)
         saved = Checkpoint.load(file)
         player = ALGORITHMS[saved.config.algorithm].player_type()
         params = player.params_of(saved.tensors)
         check_tensors(file, params, player(saved.config).initial_params())
+        if strange := [name for name, value in params.items() if not value.isfinite().all()]:
+            raise CheckpointError(
+                f"{file} must hold finite numbers, but in {strange[0]} some are not finite: its "
+                "training diverged"
+            )
         return cls(saved.config, params)
 
 

@@ -1,6 +1,5 @@
 """What the ``ssmrl`` command understands; it imports a room only when a subcommand needs it."""
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -77,6 +76,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     ] = False,
 ) -> None:
     """Train a policy in this process, and leave it in a folder with its learning curve."""
+    from ssmrl.strict_json import json_text
     from ssmrl_command.train import RefusedError, train
     from ssmrl_command.train_plan import Wishes
 
@@ -99,7 +99,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     except RefusedError as error:
         _refuse(str(error))
     if as_json and outcome.summary is not None:
-        print(json.dumps(outcome.summary), flush=True)
+        print(json_text(outcome.summary), flush=True)
     raise typer.Exit(outcome.exit_code)
 
 

@@ -17,7 +17,7 @@ from ssmrl_command.train_progress import TrainProgress
 from ssmrl_command.train_results import Outcome, conclusion, leave, summary_of
 from ssmrl_command.train_seeds import train_seeds
 from ssmrl_command.train_start import Start
-from tuning.interruption import BusyError, exclusive
+from tuning.interruption import BusyError, FolderError, exclusive
 
 Say = Callable[[str], None]
 
@@ -73,6 +73,8 @@ def train(
             return _carried_out(start, held.enter_context(StopRequest()), say)
     except BusyError as error:
         raise RefusedError(f"another process is working on the run in {start.folder}") from error
+    except FolderError as error:
+        raise RefusedError(str(error)) from error
 
 
 def _carried_out(start: Start, stop: StopRequest, say: Say) -> Outcome:

@@ -1,6 +1,5 @@
 """What a training run will do, checked before anything starts, and how it is written down."""
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +7,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.format import FORMAT, check_format
 from ssmrl.meta.algorithms import DEFAULT_ALGORITHM
 from ssmrl.run import NUM_EVALUATIONS, check_budget
+from ssmrl.strict_json import json_object, json_text, json_value
 
 DEFAULT_ENV_STEPS = 200_000
 
@@ -142,7 +142,7 @@ class TrainPlan:
         }
         if self.num_seeds > 1:
             content["num_seeds"] = self.num_seeds
-        return json.dumps(content, indent=2) + "\n"
+        return json_text(content, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, what: str) -> "TrainPlan":
@@ -154,9 +154,7 @@ class TrainPlan:
             TypeError: If a value has another type.
             ValueError: If it is not the plan of a run.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError(f"{what} must be a JSON object, but is {text[:40]!r}")
+        content = json_object(text, what)
         check_format(content.get("format"), what)
         wanted = {"format", "max_env_steps", "max_cpu_seconds", "num_evaluations", "config"}
         if content.keys() - {"num_seeds"} != wanted:
@@ -179,7 +177,7 @@ def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
         if knob in _OWN_FLAGS:
             raise ValueError(f"`{knob}` has a flag of its own; use {_OWN_FLAGS[knob]} {text}")
         try:
-            parsed[knob] = json.loads(text)
+            parsed[knob] = json_value(text)
         except ValueError:
             parsed[knob] = text
     return parsed

@@ -1,6 +1,5 @@
 """``ssmrl train`` before it begins: what it will do and take, checked while nothing is written."""
 
-import re
 import shlex
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ssmrl.run import LocalEngine, TrainingRun
 from ssmrl.stacked_runs import StackedRuns
 from ssmrl_command.available_memory import available_memory
 from ssmrl_command.train_plan import PLAN, TrainPlan, Wishes
+from tuning.run_folder import run_folder
 
 _CHECKPOINTS = "checkpoints"  # the folder of a run's state, in that of the run
 _MIB = 2**20
@@ -72,7 +72,7 @@ class Start:
             raise ValueError("`--resume` needs `--name`: which run shall go on?")
         plan = None if resume else TrainPlan.of(wishes)
         label = name or f"{wishes.task}-{_algorithm(plan)}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = _folder(storage, label)
+        folder = run_folder(storage, label)
         if plan is None:
             plan = _kept(folder).resumed(wishes)
         elif folder.exists() and any(folder.iterdir()):
@@ -80,7 +80,7 @@ class Start:
         where = checked_device_of(device, folder, resume=resume)
         needed = _checked_experience(plan, where)
         run = _run(plan, folder, num_threads, where)
-        going_on = ["ssmrl", "train", "--storage", str(storage), "--name", label, "--resume"]
+        going_on = ["ssmrl", "train", "--storage", str(folder.parent), "--name", label, "--resume"]
         going_on += ["--num-threads", str(num_threads)] if num_threads > 1 else []
         going_on += ["--device", str(where)] if where != CPU else []
         return cls(run, plan, folder, where, needed, shlex.join(going_on))
@@ -151,15 +151,6 @@ def _plans_of_seeds(plan: TrainPlan, folder: Path) -> dict[Path, TrainPlan]:
 
 def _algorithm(plan: TrainPlan | None) -> str:
     return "" if plan is None else plan.config.algorithm
-
-
-def _folder(storage: Path, name: str) -> Path:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError(
-            "`--name` must be letters, digits, `.`, `_` and `-`, starting with a letter or digit, "
-            f"but got {name!r}"
-        )
-    return storage / name
 
 
 def _kept(folder: Path) -> TrainPlan:

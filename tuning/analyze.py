@@ -1,6 +1,5 @@
 """``python -m tuning.analyze``: what the trials of a sweep say; it changes nothing."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from rich.table import Table
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
+from ssmrl.knobs import typed
+from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.analysis import Analysis, analyse
 from tuning.ranges import Choice, Range
 from tuning.ranking import Ranked
@@ -47,7 +48,7 @@ def analyze(
         typer.echo(f"warning: {_printable(str(warning.message))}", err=True)
     analysis = analyse(rows, rounds[-1].space if rounds else space, seed=seed)
     if as_json:
-        typer.echo(json.dumps(_as_json(folder, rows, analysis, rounds), allow_nan=False))
+        typer.echo(json_text(_as_json(folder, rows, analysis, rounds)))
     else:
         _print(folder, rows, analysis, rounds)
 
@@ -66,22 +67,22 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
     if not config.exists():
         raise ValueError(f"there is no sweep in {folder}: it has no config.json")
     try:
-        content = json.loads(config.read_bytes())
+        content = json_object(config.read_bytes(), "it")
         check_format(content.get("format"), str(config))
         base = TrainConfig.of_knobs(content["base"], "its base")
-        space = SearchSpace.from_json(json.dumps(content["space"]), base)
+        space = SearchSpace.from_json(json_text(content["space"]), base)
     except FormatError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{config} cannot be read: {_one_line(error)}") from error
     sweep = str(content.get("sweep_id", ""))
-    rows = _read_rows(folder / "trials.jsonl", sweep)
+    rows = _read_rows(folder / "trials.jsonl", sweep, base)
     if not rows:
         raise ValueError(f"the sweep in {folder} has no trials yet")
     return space, rows, RoundLog(folder / "rounds.jsonl", base, sweep).rounds
 
 
-def _read_rows(path: Path, sweep: str) -> tuple[Trial, ...]:
+def _read_rows(path: Path, sweep: str, base: TrainConfig) -> tuple[Trial, ...]:
     # Not through TrialTable, which cuts off a torn end: here it may be a line being written.
     if not path.exists():
         return ()
@@ -89,13 +90,17 @@ def _read_rows(path: Path, sweep: str) -> tuple[Trial, ...]:
     if tail:
         warnings.warn(f"the last line of {path} is not complete; it is left out", stacklevel=2)
     rows: dict[str, Trial] = {}
+    known = base.knobs()
     for number, line in enumerate(lines, start=1):
         try:
             row = Trial.from_json(line.decode(), f"line {number} of {path}", sweep)
+            for knob, value in row.knobs.items():
+                base.check_known(knob)
+                typed(knob, value, type(known[knob]))
         except FormatError:
             raise
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"line {number} of {path} is damaged: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"line {number} of {path} is damaged: {_one_line(error)}") from error
         if row.trial_id in rows:
             raise ValueError(f"line {number} of {path} is damaged: a second {row.trial_id!r}")
         rows[row.trial_id] = row
@@ -111,8 +116,8 @@ def _as_json(
             "round": this.number,
             "author": this.author,
             "num_trials": this.num_trials,
-            "space": json.loads(this.space.to_json()),
-            "moves": [json.loads(move.to_json()) for move in this.moves],
+            "space": json_value(this.space.to_json()),
+            "moves": [json_value(move.to_json()) for move in this.moves],
         }
         for this in rounds
     ]

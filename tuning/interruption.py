@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 
-class BusyError(RuntimeError):
+class FolderError(RuntimeError):
+    """Nothing can be kept in a folder; the message says why."""
+
+
+class BusyError(FolderError):
     """Another process is working on the same folder."""
 
 
@@ -21,8 +25,15 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         BusyError: If there is a first one.
+        FolderError: If the folder cannot be written.
     """
-    with (folder / ".lock").open("w") as file:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FolderError(f"{folder} cannot be written; change its mode, or copy it elsewhere")
+    try:
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be written: {error}") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

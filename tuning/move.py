@@ -1,11 +1,14 @@
 """One change of one range between two rounds, with its reason; not how it is decided."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ssmrl.strict_json import json_text, json_value
+from tuning.field_types import TEXT, check_fields, list_of
 from tuning.ranges import Range, range_fields, range_from
+
+_TYPES = {"knob": TEXT, "kind": TEXT, "statistic": TEXT, "trial_ids": list_of(TEXT)}
 
 MOVE_KINDS = ("expand", "narrow", "cut", "drop")
 
@@ -42,7 +45,7 @@ class Move:
     def to_json(self) -> str:
         """The move as one line of JSON."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return json.dumps(fields | {"old": range_fields(self.old), "new": range_fields(self.new)})
+        return json_text(fields | {"old": range_fields(self.old), "new": range_fields(self.new)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -51,8 +54,9 @@ class Move:
         Raises:
             ValueError: If the text is not a move.
         """
-        fields: Any = json.loads(text)
+        fields: Any = json_value(text, "a move")
         try:
+            check_fields(fields, _TYPES)
             ends = {name: range_from(fields["knob"], fields[name]) for name in ("old", "new")}
             return cls(**{**fields, **ends})
         except (KeyError, TypeError) as error:

@@ -1,8 +1,6 @@
 """What a sweep will do, checked before anything starts."""
 
-import json
 import os
-import re
 import secrets
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, Self
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.format import FORMAT, FormatError, check_format
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.experience_memory import check_replays, replay_need
 from tuning.plan_defaults import BY_KIND, TIME_BUDGET_S, PlanDefaults
 from tuning.space import SearchSpace, default_limits, default_space
@@ -260,7 +259,7 @@ class SweepPlan:
         """The plan, its base, its space and its limits, as indented JSON."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         content["space_file"] = self.space_file is not None
-        return json.dumps({"format": FORMAT} | content | self._written(), indent=2) + "\n"
+        return json_text({"format": FORMAT} | content | self._written(), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, what: str = "a plan") -> Self:
@@ -275,13 +274,13 @@ class SweepPlan:
             ValueError: If the text is not a plan, or was written with other defaults.
         """
         try:
-            content: dict[str, Any] = json.loads(text)
+            content = json_object(text, what)
             check_format(content.pop("format", None), what)
             written = {name: content.pop(name) for name in ("base", "space", "limits")}
             if content.pop("space_file"):
                 base = TrainConfig.of_knobs(written["base"])
                 space, limits = (
-                    SearchSpace.from_json(json.dumps(written[name]), base)
+                    SearchSpace.from_json(json_text(written[name]), base)
                     for name in ("space", "limits")
                 )
                 content["space_file"] = SpaceFile(space, limits)
@@ -303,8 +302,8 @@ class SweepPlan:
     def _written(self) -> dict[str, Any]:
         return {
             "base": self.base().knobs(),
-            "space": json.loads(self.space().to_json()),
-            "limits": json.loads(self.limits().to_json()),
+            "space": json_value(self.space().to_json()),
+            "limits": json_value(self.limits().to_json()),
         }
 
 
@@ -379,17 +378,3 @@ def kept_plan(
     if kept.task != plan.task:
         raise ValueError(f"the {what} in {folder} is about {kept.task!r}, not {plan.task!r}")
     return kept
-
-
-def sweep_folder(storage: Path, name: str) -> Path:
-    """Where a sweep of this name is kept.
-
-    Raises:
-        ValueError: If the name could lead out of the storage folder.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError(
-            f"`--name` must be letters, digits, `.`, `_` and `-`, starting with a letter or "
-            f"digit, but got {name!r}"
-        )
-    return storage / name

@@ -226,7 +226,7 @@ def range_from(knob: str, fields: Any) -> Range:
     arguments = {name: value for name, value in fields.items() if name != "kind"}
     try:
         return _KINDS[kind](**arguments)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"the range of `{knob}` cannot be read from {fields!r}: {error}") from None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssmrl.format import FORMAT, check_format
+from ssmrl.strict_json import json_object, json_text
 
 _FORMAT, _SWEEP, _CHECKSUM = "format", "sweep", "checksum"
 CHECKSUM_LENGTH = 16
@@ -22,7 +23,7 @@ def sealed(content: Mapping[str, Any], sweep: str = "") -> str:
         ValueError: If a number is not finite.
     """
     record = {_FORMAT: FORMAT, _SWEEP: sweep, **content}
-    return json.dumps(record | {_CHECKSUM: _checksum(record)}, allow_nan=False)
+    return json_text(record | {_CHECKSUM: _checksum(record)})
 
 
 def opened(text: str, what: str = "a record", sweep: str = "") -> dict[str, Any]:
@@ -37,9 +38,7 @@ def opened(text: str, what: str = "a record", sweep: str = "") -> dict[str, Any]
         FormatError: If it is of another format.
         ValueError: If it is no such line, was changed, or belongs to another sweep.
     """
-    record = json.loads(text)
-    if not isinstance(record, dict):
-        raise ValueError(f"{what} must be a JSON object, but is {text[:40]!r}")
+    record = json_object(text, what)
     check_format(record.get(_FORMAT), what)
     if record.pop(_CHECKSUM, None) != _checksum(record):
         raise ValueError(
@@ -57,5 +56,7 @@ def opened(text: str, what: str = "a record", sweep: str = "") -> dict[str, Any]
 
 def _checksum(record: Mapping[str, Any]) -> str:
     """The start of SHA-256 over the other fields, whatever their order."""
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(  # noqa: TID251  # as the checksums of all files were made
+        record, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:CHECKSUM_LENGTH]

@@ -1,6 +1,5 @@
 """Which space each round of a sweep searched, and how it came to be; not which trials it made."""
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any
 from ssmrl.config import TrainConfig
 from ssmrl.files import replace_file
 from ssmrl.format import FormatError
+from ssmrl.strict_json import json_text, json_value
 from tuning.durable import append_line
+from tuning.field_types import COUNT, TEXT, check_fields
 from tuning.move import Move
 from tuning.record import opened, sealed
 from tuning.space import SearchSpace
@@ -122,7 +123,7 @@ class RoundLog:
         for number, line in enumerate(lines, start=1):
             size += len(line) + 1
             try:
-                json.loads(line)
+                json_value(line)
             except ValueError as error:
                 if number == len(lines) and not tail:
                     break  # torn in another way: the end of the line came to the disk first
@@ -153,13 +154,13 @@ class RoundLog:
 
 def _lines(this: Round, sweep: str) -> list[str]:
     moves = [
-        {"event": _MOVE, "round": this.number, **json.loads(move.to_json())} for move in this.moves
+        {"event": _MOVE, "round": this.number, **json_value(move.to_json())} for move in this.moves
     ]
     closing = {
         "event": _SPACE,
         "round": this.number,
         "author": this.author,
-        "space": json.loads(this.space.to_json()),
+        "space": json_value(this.space.to_json()),
         "num_trials": this.num_trials,
     }
     return [sealed(event, sweep) for event in (*moves, closing)]
@@ -167,17 +168,18 @@ def _lines(this: Round, sweep: str) -> list[str]:
 
 def _taken_in(event: dict[str, Any], moves: list[Move], base: TrainConfig) -> Round | None:
     """The round that the event closes; a move waits among ``moves`` for the round to close."""
+    check_fields(event, {"event": TEXT, "round": COUNT, "author": TEXT, "num_trials": COUNT})
     kind = event["event"]
     if kind == _MOVE:
         fields = {name: value for name, value in event.items() if name not in ("event", "round")}
-        moves.append(Move.from_json(json.dumps(fields)))
+        moves.append(Move.from_json(json_text(fields)))
         return None
     if kind != _SPACE:
         raise ValueError(f"an event must be {_MOVE!r} or {_SPACE!r}, but got {kind!r}")
     return Round(
         number=event["round"],
         author=event["author"],
-        space=SearchSpace.from_json(json.dumps(event["space"]), base),
+        space=SearchSpace.from_json(json_text(event["space"]), base),
         moves=tuple(moves),
         num_trials=event["num_trials"],
     )

@@ -1,12 +1,12 @@
 """What a sweep may vary: ranges keyed by knob, checked when made; not how they are searched."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
 from ssmrl.config import KnobValue, TrainConfig
+from ssmrl.strict_json import json_object, json_text
 from tuning.ranges import Choice, Float, Int, Range, range_fields, range_from
 
 __all__ = [
@@ -188,7 +188,7 @@ class SearchSpace:
         data = {knob: range_fields(a_range) for knob, a_range in self.ranges.items()}
         for knob, condition in self.conditions.items():
             data[knob][_WHEN] = {"knob": condition.knob, "values": list(condition.values)}
-        return json.dumps(data)
+        return json_text(data)
 
     @classmethod
     def from_json(cls, text: str, base: TrainConfig) -> Self:
@@ -197,9 +197,7 @@ class SearchSpace:
         Raises:
             ValueError: If the text does not describe ranges; also all that the class raises.
         """
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise ValueError(f"a search space must be a JSON object, but got {text[:80]!r}")
+        data = json_object(text, "a search space")
         conditions = {
             knob: _condition_from(knob, fields.pop(_WHEN))
             for knob, fields in data.items()

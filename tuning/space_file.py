@@ -242,6 +242,10 @@ def _check_events(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         line = event.start_mark.line + 1
+        if getattr(event, "tag", None) is not None:  # some raise anything when they are made
+            raise ValueError(
+                f"must not use tags, but line {line} does; write the value as YAML reads it."
+            )
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"must not use aliases, but line {line} does; write the value out.")
         if depth > MAX_DEPTH:

@@ -1,7 +1,6 @@
 """``python -m tuning.sweep``: search the settings of a task, and leave one table of trials."""
 
 import dataclasses
-import json
 import shlex
 import sys
 import time
@@ -11,22 +10,28 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from cluster.address import check_address
 from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from tuning.interruption import BusyError, exclusive, interruptible
+from ssmrl.strict_json import json_text
+from tuning.given_flags import ignored_line
+from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
-from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder, usable_cpus
+from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
+from tuning.run_folder import contents, forget_start, run_folder
 
 _COMMAND = ("python", "-m", "tuning.sweep")
+_COUNTING = ("task", "time_budget_s", "max_concurrent")  # also with --resume
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command()
 def sweep(  # noqa: PLR0917  # one parameter a flag
+    context: typer.Context,
     task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
@@ -129,6 +134,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         "num_fresh_seeds": num_fresh_seeds,
     }
     try:
+        check_address(address)
         if max_env_steps is not None and trial_seconds is not None:
             raise ValueError(
                 "`--max-env-steps` and `--trial-seconds` both set the budget; give one"
@@ -151,7 +157,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
         label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = sweep_folder(storage, label)
+        folder = run_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
         plan, placement = settled_placement(
             plan,
@@ -167,12 +173,15 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
                 "`--trial-seconds` is measured on this machine, but the cluster's GPUs will train; "
                 "give `--max-env-steps`"
             )
+        before = contents(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except (KeyError, ValueError) as error:
         _refuse(str(error.args[0]))
     except OSError as error:
         _refuse(str(error))
-    place = ["--storage", str(storage), "--name", label]
+    if resume and (ignored := ignored_line(context, plan, _COUNTING)):
+        typer.echo(ignored, err=True)
+    place = ["--storage", str(folder.parent), "--name", label]
     place += ["--address", address] if address else []
     place += placement.flags()
     place += ["--confirm"] if confirm else []
@@ -192,10 +201,14 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
                 confirm=confirm,
                 quiet=as_json,
             )
-    except BusyError as error:
+    except FolderError as error:
         _refuse(str(error))
+    except typer.Exit:
+        if not resume:
+            forget_start(folder, before)
+        raise
     if as_json:
-        print(json.dumps(summary), flush=True)
+        print(json_text(summary), flush=True)
     raise typer.Exit(0 if summary["best_trial"] is not None else 1)
 
 

@@ -15,6 +15,17 @@ from ssmrl.config import KnobValue
 from ssmrl.files import replace_file
 from ssmrl.format import FormatError
 from tuning.durable import append_line, recover_lines
+from tuning.field_types import (
+    COUNT,
+    KNOB,
+    NUMBER,
+    TEXT,
+    WHOLE,
+    check_fields,
+    list_of,
+    map_of,
+    none_or,
+)
 from tuning.record import opened, sealed
 
 if TYPE_CHECKING:
@@ -112,8 +123,10 @@ class Trial:
             FormatError: If it is of another format.
             ValueError: If the text is not a row, was changed, or belongs to another sweep.
         """
+        content = opened(text, what, sweep)
+        check_fields(content, _TYPES)
         try:
-            return cls(**opened(text, what, sweep))
+            return cls(**content)
         except TypeError as error:
             raise ValueError(f"not a trial: {error}") from None
 
@@ -212,6 +225,26 @@ class TrialTable:
         columns |= dict.fromkeys(_LAST)
         return list(columns), records
 
+
+_TYPES = {
+    "trial_id": TEXT,
+    "number": COUNT,
+    "state": TEXT,
+    "score": none_or(NUMBER),
+    "knobs": map_of(KNOB),
+    "config": map_of(KNOB),
+    "env_steps": COUNT,
+    "seconds": NUMBER,
+    "iterations": COUNT,
+    "returns": map_of(NUMBER),
+    "interval": none_or(list_of(NUMBER, 2)),
+    "curve": list_of(list_of(NUMBER, 3)),
+    "reason": TEXT,
+    "round": COUNT,
+    "seeds": list_of(WHOLE),
+    "seed_scores": list_of(NUMBER),
+    "judged_at": COUNT,
+}
 
 _FIRST = ("trial_id", "number", "round", "state", "score", "interval_low", "interval_high")
 _SEEDS = ("score_std", "seeds")

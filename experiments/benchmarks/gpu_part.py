@@ -5,7 +5,6 @@
 
 import dataclasses
 import importlib
-import json
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from experiments.benchmarks.gpu_rows import Row
+from ssmrl.strict_json import json_text, json_value
 
 PREFIX = "gpu-row "
 """How a line of the output begins that carries a row; a line without it is another's."""
@@ -67,7 +67,7 @@ class Job:
 
     def to_json(self) -> str:
         """One line."""
-        return json.dumps(dataclasses.asdict(self))
+        return json_text(dataclasses.asdict(self))
 
 
 Tell = Callable[[Row], None]
@@ -116,7 +116,7 @@ def synchronise(device: torch.device) -> None:
 
 def main() -> None:
     """Do the job that the first argument describes."""
-    job = Job(**json.loads(sys.argv[1]))
+    job = Job(**json_value(sys.argv[1], "the job"))
     run(job, lambda row: print(f"{PREFIX}{row.to_json()}", flush=True))
 
 

@@ -3,13 +3,13 @@
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssmrl.files import replace_file
+from ssmrl.strict_json import json_text, json_value
 
 COLUMNS = ("part", "what", "value", "unit", "goal", "verdict", "note")
 
@@ -74,12 +74,12 @@ class Row:
 
     def to_json(self) -> str:
         """One line."""
-        return json.dumps(dataclasses.asdict(self))
+        return json_text(dataclasses.asdict(self))
 
     @classmethod
     def of_json(cls, text: str) -> "Row":
         """The inverse of ``to_json``."""
-        return cls(**json.loads(text))
+        return cls(**json_value(text, "a row"))
 
 
 class Record:
@@ -120,7 +120,7 @@ class Record:
             writer.writerow([each.part, each.what, *cells])
         replace_file(self.path, text.getvalue())
         rows = [dataclasses.asdict(each) | {"verdict": each.verdict} for each in self.rows]
-        replace_file(self._json, json.dumps(self._about | {"rows": rows}, indent=1) + "\n")
+        replace_file(self._json, json_text(self._about | {"rows": rows}, indent=1) + "\n")
 
 
 def table(rows: Sequence[Row], title: str) -> str:

@@ -6,7 +6,6 @@ Not a benchmark of speed. The problems are synthetic, of known optimum, or real 
 
 import csv
 import io
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from experiments.benchmarks.synthetic_problems import make_problems
 from experiments.plots import Band, interval_bars
 from experiments.statistics import median, stratified_interval
 from ssmrl.files import replace_file
+from ssmrl.strict_json import json_text, json_value
 from tuning.durable import append_line, recover_lines
 
 COLUMNS = (
@@ -194,14 +194,14 @@ def finished_regrets(wanted: Sequence[Search], storage: Path, *, jobs: int) -> R
     path = storage / "searches.jsonl"
     known: Regrets = {}
     for line in recover_lines(path):
-        entry = json.loads(line)
+        entry = json_value(line)
         regret = entry.pop("regret")
         known[Search(**entry)] = regret
     missing = [one for one in wanted if one not in known]
     typer.echo(f"{len(wanted)} searches, {len(wanted) - len(missing)} of them finished before")
     began = said = time.monotonic()
     for number, (one, regret) in enumerate(_made(missing, jobs), start=1):
-        append_line(path, json.dumps(asdict(one) | {"regret": regret}))
+        append_line(path, json_text(asdict(one) | {"regret": regret}))
         known[one] = regret
         now = time.monotonic()
         if now - said >= _PROGRESS_S or number == len(missing):

@@ -4,7 +4,6 @@ Not meta-training: nothing is learnt here about how to adapt.
 """
 
 import copy
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssmrl.checkpoint import CheckpointError, check_tensors, read_tensors, write_tensors
+from ssmrl.checkpoint import CheckpointError, check_tensors, read_with_settings, write_tensors
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.supervised import FunctionalModel, LossFn
+from ssmrl.strict_json import json_text
 from ssmrl.types import Hidden, Params
 
 
@@ -113,6 +113,13 @@ class Adapter:
         self._start: Params = {k: v.detach().clone() for k, v in self._model.params().items()}
         self._params = self._average = self._start
 
+    @property
+    def model(self) -> nn.Module:
+        """A copy of the model with the weights that predict, in evaluation mode."""
+        model = copy.deepcopy(self._model.module)
+        model.load_state_dict(self._predicting(), strict=False)
+        return model
+
     def params(self) -> Params:
         """The weights that predict, by name, copied: the average if there is one."""
         return {name: value.clone() for name, value in self._predicting().items()}
@@ -191,7 +198,7 @@ class Adapter:
 
     def save(self, path: Path | str) -> None:
         """Write the weights (first, present, averaged), buffers and settings without pickle."""
-        write_tensors(Path(path), self._tensors(), {"adapter": json.dumps(asdict(self.config))})
+        write_tensors(Path(path), self._tensors(), {"adapter": json_text(asdict(self.config))})
 
     def load(self, path: Path | str) -> None:
         """Become what was saved: weights, buffers and settings.
@@ -201,13 +208,11 @@ class Adapter:
             CheckpointError: If the file is damaged, of another kind, or of another model; then
                 nothing changed.
         """
-        tensors, metadata = read_tensors(Path(path))
-        if "adapter" not in metadata:
-            raise CheckpointError(
-                f"{path} must be a file of `Adapter.save`, but is of another kind"
-            )
+        tensors, settings = read_with_settings(Path(path), "adapter", "Adapter")
         check_tensors(Path(path), tensors, self._tensors())
-        config = AdaptationConfig(**json.loads(metadata["adapter"]))
+        if settings.keys() != asdict(self.config).keys():
+            raise CheckpointError(f"{path} has other settings than this version's: {settings}")
+        config = AdaptationConfig(**settings)
         on_device = {name: value.to(self._device) for name, value in tensors.items()}
         module = self._model.module
         module.load_state_dict({name: on_device[f"model.{name}"] for name in module.state_dict()})

@@ -1,6 +1,5 @@
 """MAML on supervised tasks, through any model; reinforcement learning is ``ssmrl.meta.learner``."""
 
-import json
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssmrl.checkpoint import CheckpointError, check_tensors, read_tensors, write_tensors
+from ssmrl.checkpoint import CheckpointError, check_tensors, read_with_settings, write_tensors
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.inner import inner_adapt, task_parts
 from ssmrl.meta.masks import Lengths
@@ -19,8 +18,10 @@ from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask
 from ssmrl.meta.task_batch import TaskBatch, make_batch
 from ssmrl.meta.vmap_check import check_vmap
 from ssmrl.models.policy import SequencePolicy
+from ssmrl.strict_json import json_text
 from ssmrl.types import Hidden, Params
 
+_RATE = "optimizer.learning_rate"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -269,9 +270,7 @@ class MetaMAML:
 
     def save(self, path: Path | str) -> None:
         """Write weights, buffers, Adam's state and settings to one file without pickle."""
-        rate = json.dumps(self._learning_rate)
-        metadata = {"maml": json.dumps(self._settings), "learning_rate": rate}
-        write_tensors(Path(path), self._tensors(), metadata)
+        write_tensors(Path(path), self._tensors(), {"maml": json_text(self._settings)})
 
     def load(self, path: Path | str) -> None:
         """Become what was saved; the optimiser stays the same object, for a scheduler's sake.
@@ -281,20 +280,17 @@ class MetaMAML:
             CheckpointError: If the file is damaged, of another kind, or of another model; then
                 nothing changed.
         """
-        tensors, metadata = read_tensors(Path(path))
-        if "maml" not in metadata:
-            raise CheckpointError(
-                f"{path} must be a file of `MetaMAML.save`, but is of another kind"
-            )
+        tensors, settings = read_with_settings(Path(path), "maml", "MetaMAML")
+        if settings.keys() != self._settings.keys():
+            raise CheckpointError(f"{path} has other settings than this version's: {settings}")
         model = {k: v for k, v in tensors.items() if k.startswith("model.")}
         check_tensors(Path(path), model, _prefixed("model", self.model.state_dict()))
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in model.items()})
-        self._settings = json.loads(metadata["maml"])
+        self._settings = settings
         self._take_in_unfrozen()
         self.optimizer.state.clear()
-        kept = metadata.get("learning_rate")
         for group in self.optimizer.param_groups:
-            group["lr"] = self._settings["outer_lr"] if kept is None else json.loads(kept)
+            group["lr"] = float(tensors.get(_RATE, settings["outer_lr"]))
         for name, parameter in self._functional.params().items():
             moments = {key: tensors.get(f"optimizer.{key}.{name}") for key in _MOMENTS}
             if all(value is not None for value in moments.values()):
@@ -325,6 +321,7 @@ class MetaMAML:
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = _prefixed("model", self.model.state_dict())
+        tensors[_RATE] = torch.tensor(self._learning_rate, dtype=torch.float64)
         for name, parameter in self._functional.params().items():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)

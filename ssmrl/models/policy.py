@@ -2,12 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ssmrl.checkpoint import CheckpointError, check_tensors, read_with_settings, write_tensors
+from ssmrl.strict_json import json_text
 from ssmrl.types import Hidden
 
 Stepper: TypeAlias = Callable[[Tensor, Hidden], tuple[Tensor, Hidden]]
@@ -84,6 +87,25 @@ class SequencePolicy(ABC, nn.Module):
         if x.ndim == 2:
             return self.step(x, hidden if first is None else reset_hidden(hidden, first))
         return self.scan(x, hidden, x.new_zeros(x.shape[:2]).bool() if first is None else first)
+
+    def save(self, path: Path | str) -> None:
+        """Write weights and buffers to one file without pickle; sizes are those of the weights."""
+        kind = {"type": type(self).__name__}
+        write_tensors(Path(path), self.state_dict(), {"model": json_text(kind)})
+
+    def load(self, path: Path | str) -> None:
+        """Become what was saved.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If the file is damaged, of another kind, or of a model of another type
+                or other sizes; then nothing changed.
+        """
+        tensors, kind = read_with_settings(Path(path), "model", "SequencePolicy")
+        if kind.get("type") != (own := type(self).__name__):
+            raise CheckpointError(f"{path} must hold a {own}, but holds a {kind.get('type')}")
+        check_tensors(Path(path), tensors, self.state_dict())
+        self.load_state_dict(tensors)
 
 
 def reset_hidden(hidden: Float[Tensor, "B S"], first: Bool[Tensor, " B"]) -> Float[Tensor, "B S"]:

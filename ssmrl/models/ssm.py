@@ -123,6 +123,7 @@ class StateSpaceModel(SequencePolicy):
 
     Raises:
         ValueError: If ``state_dim`` is odd or not positive, or ``num_layers`` less than 1.
+        TypeError: When it is called with parameters, or under autocast, of fewer bits than float32.
 
     Example:
         >>> policy = StateSpaceModel(state_dim=8, input_dim=3, output_dim=2)
@@ -203,7 +204,9 @@ class StateSpaceModel(SequencePolicy):
         run: Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Float[Tensor, "B S"]]:
         """All layers, one above the other, each with its share of the memory."""
+        _check_exact(self.encoder.weight.dtype)
         features, next_states = torch.tanh(self.encoder(x)), []
+        _check_exact(features.dtype)
         states = hidden.chunk(len(self.layers), dim=-1)
         for depth, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
             output, next_state = run(layer, features, state)
@@ -213,6 +216,15 @@ class StateSpaceModel(SequencePolicy):
 
 
 SSM = StateSpaceModel
+
+
+def _check_exact(dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"a state space model must compute in float32 or float64, but got {dtype}, in which "
+            "slow modes would never forget: exp(-5e-4) is 1 there; use `.float()`, outside of "
+            "autocast"
+        )
 
 
 def _size(pairs: Float[Tensor, " S"]) -> Tensor:

@@ -1,5 +1,6 @@
 """What a saved policy does on held-out tasks, as a table and as JSON; not how it is printed."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,10 +119,13 @@ class PolicyReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data. ``returns`` are those of whole episodes, adapting, by episodes before."""
+        """Plain data. ``returns`` are those of whole episodes, adapting, by episodes before.
+
+        A number that is not finite, which JSON does not have, is None.
+        """
         whole = (1, self.config.env.horizon)
         returns = {
-            str(line.episode): line.mean
+            str(line.episode): _finite(line.mean)
             for line in self.lines
             if line.mode is Mode.USED and line.steps == whole
         }
@@ -132,9 +136,9 @@ class PolicyReport:
                 "first_step": line.steps[0],
                 "last_step": line.steps[1],
                 "env_steps": line.env_steps,
-                "return": line.mean,
-                "low": None if line.interval is None else line.interval[0],
-                "high": None if line.interval is None else line.interval[1],
+                "return": _finite(line.mean),
+                "low": None if line.interval is None else _finite(line.interval[0]),
+                "high": None if line.interval is None else _finite(line.interval[1]),
             }
             for line in self.lines
         ]
@@ -190,6 +194,10 @@ class PolicyReport:
                 f"  {name:<32}{line.env_steps:>15,}{line.mean:>11.2f}  {line.interval_text()}"
             )
         return lines
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _modes(config: TrainConfig, by_memory: bool) -> list[Mode]:

@@ -47,6 +47,31 @@ def raw(body: bytes) -> Step:
     return lambda handler: handler.send(200, body)
 
 
+def event(delta: dict[str, Any], **more: Any) -> bytes:
+    """A piece of a stream."""
+    choice = {"index": 0, "delta": delta, "finish_reason": None} | more
+    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+
+
+def streams(
+    *pieces: bytes, pause_s: float = 0.0, end: bytes = b"data: [DONE]\n\n", forever: bool = False
+) -> Step:
+    """An answer in pieces, with pauses between them; the last piece for ever if asked to."""
+
+    def step(handler: "_Handler") -> None:
+        handler.send(200, b"", {"Content-Type": "text/event-stream", "Connection": "close"}, False)
+        for piece in pieces:
+            time.sleep(pause_s)
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+        while forever and not handler.script.closing.wait(pause_s):
+            handler.wfile.write(pieces[-1])
+            handler.wfile.flush()
+        handler.wfile.write(end)
+
+    return step
+
+
 def cut(handler: "_Handler") -> None:
     """Half of an answer, and the end of the connection."""
     body = handler.completion({"role": "assistant", "content": "{}"})
@@ -135,9 +160,16 @@ class _Handler(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 100, "completion_tokens": 11, "total_tokens": 111}
         return json.dumps({"choices": [{"index": 0, "message": message}], "usage": usage}).encode()
 
-    def send(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def send(
+        self,
+        code: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        has_length: bool = True,
+    ) -> None:
         self.send_response(code)
-        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+        length = {"Content-Length": str(len(body))} if has_length else {}
+        for name, value in (length | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

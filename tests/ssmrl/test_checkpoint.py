@@ -26,7 +26,7 @@ def small() -> Checkpoint:
         "double": torch.tensor([1.0, torch.pi]).double(),
         "flag": torch.tensor([True, False]),
     }
-    progress = {"iteration": 4, "curve": [1.5, float("-inf")], "commit": "ü", "nested": {"a": None}}
+    progress = {"iteration": 4, "curve": [1.5, -1e-300], "commit": "ü", "nested": {"a": None}}
     return Checkpoint(CONFIG, tensors, progress)
 
 
@@ -124,6 +124,26 @@ def test_a_configuration_that_lacks_a_knob_is_refused(path: Path) -> None:
     write_tensors(path, {}, {"config": json.dumps(knobs), "progress": "{}"})
     with pytest.raises(CheckpointError, match=r"lacks `meta\.clip`"):
         Checkpoint.load(path)
+
+
+def test_a_number_that_json_has_not_is_not_written(tmp_path: Path) -> None:
+    saved = Checkpoint(CONFIG, {}, {"curve": [float("nan")]})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        saved.save(tmp_path / "c.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_types_that_numpy_does_not_know_make_the_round_trip(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    tensors = {"a": torch.arange(4.0).view(2, 2).to(dtype), "b": torch.tensor(2.0).to(dtype)}
+    write_tensors(tmp_path / "c", tensors, {})
+    loaded, _ = read_tensors(tmp_path / "c")
+    for name, value in tensors.items():
+        assert loaded[name].dtype == dtype
+        assert loaded[name].shape == value.shape
+        assert torch.equal(loaded[name].float(), value.float())
 
 
 class Trap:

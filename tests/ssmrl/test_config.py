@@ -351,7 +351,7 @@ def test_text_of_another_format_is_refused(change: dict[str, Any], message: str)
 
 
 def test_what_is_not_an_object_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be a JSON object of knobs"):
+    with pytest.raises(ValueError, match="must be a JSON object"):
         TrainConfig.from_json("[2]")
 
 

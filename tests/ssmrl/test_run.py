@@ -190,6 +190,30 @@ def test_a_damaged_checkpoint_is_kept_and_the_run_starts_anew(tmp_path: Path) ->
     assert path.with_suffix(".damaged").read_bytes() == b"half a checkpoint"
 
 
+@pytest.mark.parametrize("harm", ["tensor", "shape", "progress"])
+@EVERY
+def test_a_checkpoint_of_another_program_is_kept_and_the_run_starts_anew(
+    harm: str, algorithm: str, tmp_path: Path
+) -> None:
+    """Whole and of the same configuration, but without what this one needs."""
+    run = start(small(algorithm), tmp_path)
+    run.advance()
+    run.close()
+    saved = Checkpoint.load(run.path)
+    tensors, progress = dict(saved.tensors), dict(saved.progress)
+    name = next(name for name in tensors if name.startswith(("actor.", "networks.actor")))
+    if harm == "tensor":
+        del tensors[name]
+    elif harm == "shape":
+        tensors[name] = tensors[name][:1]
+    else:
+        del progress["curve"]
+    Checkpoint(saved.config, tensors, progress).save(run.path)
+    again = start(small(algorithm), tmp_path)
+    assert again.row.env_steps == 0
+    assert run.path.with_suffix(".damaged").exists()
+
+
 def test_other_configurations_have_other_checkpoints(tmp_path: Path) -> None:
     configs = [small("context-sac"), small("context-sac", seed=1), small("promp")]
     assert len({checkpoint_path(tmp_path, config) for config in configs}) == 3

@@ -290,3 +290,23 @@ def test_the_installed_command_is_this_one() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, name = scripts["ssmrl"].partition(":")
     assert getattr(import_module(module), name) is app
+
+
+def test_a_storage_that_is_no_folder_of_this_machine_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["train", "--task", "point", "--storage", "s3://bucket/runs"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: `--storage` must be a folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_in_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a" / ".lock").mkdir(parents=True)
+    plan = TrainPlan.of(WISHES)
+    (tmp_path / "a" / "config.json").write_text(plan.to_json())
+    result = invoke(tmp_path, "--name", "a", "--resume")
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

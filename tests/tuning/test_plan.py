@@ -14,7 +14,8 @@ from ssmrl.format import FormatError
 from ssmrl.meta.algorithms import ALGORITHMS
 from tests.contracts.property_settings import PROPERTY
 from tuning.experience_memory import TooLittleMemoryError, replay_need
-from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, sweep_folder
+from tuning.plan import SweepPlan, TooFewCpusError, kept_plan
+from tuning.run_folder import run_folder
 
 ANT_SPACE = Path(__file__).resolve().parents[2] / "docs" / "spaces" / "ant-vel.yaml"
 KNOBS = "format: 2\nknobs: {meta.inner_lr: {kind: float, low: 0.01, high: 1}}"
@@ -100,7 +101,7 @@ def test_more_learners_than_tasks_are_refused() -> None:
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 200])
 def test_names_cannot_leave_the_storage_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--name"):
-        sweep_folder(tmp_path, name)
+        run_folder(tmp_path, name)
 
 
 def test_a_space_file_survives_the_plans_file(tmp_path: Path) -> None:

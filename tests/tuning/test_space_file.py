@@ -191,9 +191,12 @@ def test_a_wrong_knob_is_named_with_what_to_do(tmp_path: Path, knobs: str, words
         (GOOD + "  ? [a]\n  : 1\n", "a key must be text"),
         (GOOD + "---\nknobs: {}", "is not YAML in line 12"),
         ("knobs: {a: [", "is not YAML in line 1"),
-        (
-            "knobs: !!python/object/apply:os.getcwd []",
-            'is not YAML in line 1: "could not determine a constructor',
+        *(
+            (f"format: 2\nknobs: {value}", "must not use tags, but line 2 does; write the value")
+            for value in (
+                *("!!python/object/apply:os.getcwd []", "!!float abc", "!!int ''", "!!bool maybe"),
+                *("!!timestamp soon", "!!set {a}", "!!omap [a]", "!own {}", "! text", "!!null x"),
+            )
         ),
         ("knobs: 2001-99-99", "holds what is no value: month must be in 1..12; quote it"),
         ("knobs: \x00", "is not YAML"),

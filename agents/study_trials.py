@@ -1,0 +1,30 @@
+"""Whether the trials of a study are enough for its rounds; not what they cost."""
+
+from ssmrl.meta.algorithms import ALGORITHMS
+from tuning.plan_defaults import BY_KIND
+
+
+def check_trials(
+    algorithm: str,
+    budget_trials: int,
+    rounds: int,
+    num_confirmed: int | None,
+    num_fresh_seeds: int | None,
+) -> None:
+    """See that each round has a trial, in the words of this command.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    if algorithm not in ALGORITHMS:
+        return  # which the plan refuses
+    usual = BY_KIND[ALGORITHMS[algorithm].kind]
+    confirmed = usual.num_confirmed(budget_trials) if num_confirmed is None else num_confirmed
+    fresh = usual.num_fresh_seeds(budget_trials) if num_fresh_seeds is None else num_fresh_seeds
+    kept_back = max(0, confirmed) + 2 * max(0, fresh)
+    if rounds >= 1 and budget_trials - kept_back < rounds:
+        raise ValueError(
+            f"each of the {rounds} rounds must have a trial, but `--budget-trials` is "
+            f"{budget_trials}, of which {kept_back} are for confirming and judging; raise it, or "
+            "lower `--rounds`, `--num-confirmed` or `--num-fresh-seeds`"
+        )

@@ -1,0 +1,75 @@
+"""Whether what stood in a line of JSON is of the types that it should be; not what it means."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+_LARGEST = 10**300  # what is larger fits no float
+_MAX_SHOWN = 60
+
+
+class FieldType(NamedTuple):
+    """A kind of value.
+
+    Attributes:
+        words: What it is called.
+        holds: Whether a value is one.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def list_of(kind: FieldType, length: int | None = None) -> FieldType:
+    """A list of values of a kind, of some length or of any."""
+    words = f"a list, each {kind.words}" if length is None else f"{length} in a list, {kind.words}"
+    return FieldType(
+        words,
+        lambda value: (
+            isinstance(value, list) and length in (None, len(value)) and all(map(kind.holds, value))
+        ),
+    )
+
+
+def map_of(kind: FieldType) -> FieldType:
+    """An object whose values are of a kind."""
+    return FieldType(
+        f"an object, each value {kind.words}",
+        lambda value: isinstance(value, dict) and all(map(kind.holds, value.values())),
+    )
+
+
+def none_or(kind: FieldType) -> FieldType:
+    """A kind that may be left open."""
+    return FieldType(f"{kind.words} or null", lambda value: value is None or kind.holds(value))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < _LARGEST)
+
+
+TEXT = FieldType("text", lambda value: isinstance(value, str))
+NUMBER = FieldType("a number", _is_number)
+WHOLE = FieldType("a whole number", lambda value: type(value) is int and abs(value) < _LARGEST)
+COUNT = FieldType("a count of at least 0", lambda value: WHOLE.holds(value) and value >= 0)
+KNOB = FieldType(
+    "a number, text, true or false",
+    lambda value: isinstance(value, str | bool) or _is_number(value),
+)
+
+
+def check_fields(content: Mapping[str, Any], types: Mapping[str, FieldType]) -> None:
+    """Refuse a field of another type; one that is missing is somebody else's affair.
+
+    Raises:
+        ValueError: If there is one; the message names it and its value.
+
+    Example:
+        >>> check_fields({"number": "3"}, {"number": COUNT, "author": TEXT})
+        Traceback (most recent call last):
+        ValueError: `number` must be a count of at least 0, but is '3'
+    """
+    for name, kind in types.items():
+        if name in content and not kind.holds(content[name]):
+            shown = repr(content[name])
+            shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
+            raise ValueError(f"`{name}` must be {kind.words}, but is {shown}")

@@ -1,0 +1,63 @@
+"""Where a run is kept: a folder of this machine, by the name of the run; it makes none."""
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the processes of a job that was handed in."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # a Path has left one of the slashes
+_STARTED = ("config.json", "device.json", "ledger.jsonl", ".lock")
+
+
+def run_folder(storage: Path, name: str) -> Path:
+    """Where a run of this name is kept; inside a job of Ray the whole path, which is printed.
+
+    Args:
+        storage: Folder of all runs.
+        name: Of the run.
+
+    Raises:
+        ValueError: If the name could lead out of the storage folder, or that is none of this
+            machine.
+
+    Example:
+        >>> run_folder(Path("runs"), "first").as_posix()
+        'runs/first'
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "`--name` must be letters, digits, `.`, `_` and `-`, starting with a letter or digit, "
+            f"but got {name!r}"
+        )
+    if _URL.match(str(storage)):
+        raise ValueError(
+            f"`--storage` must be a folder that is mounted here, but got {str(storage)!r}, which "
+            "reads like an address: runs are gone on from in place, which object stores do not "
+            "allow; copy the finished folder there"
+        )
+    folder = storage / name
+    return folder.absolute() if JOB_VARIABLE in os.environ else folder
+
+
+def contents(folder: Path) -> frozenset[str]:
+    """The names of what is in a folder; nothing if there is none."""
+    return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+
+
+def forget_start(folder: Path, before: frozenset[str]) -> None:
+    """Remove what a start left that was refused before its first round, so that its name is free.
+
+    Args:
+        folder: Of the run; it stays if anything else is in it.
+        before: What was in it before the start, and stays.
+    """
+    if {"rounds.jsonl", "trials.jsonl"} & contents(folder):
+        return
+    for name in set(_STARTED) - before:
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
