@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmrl.config import TrainConfig
 from ssmrl.context.inference import StackedInference
@@ -20,6 +19,7 @@ from ssmrl.context.sac import (
     critic_target,
     temperature_loss,
 )
+from tests.ssmrl.context.counting import Counting
 from tests.ssmrl.context.small_context import random_batch, random_networks, small_context
 
 META = torch.device("meta")
@@ -220,23 +220,11 @@ def test_gradient_steps_inside_an_episode_are_not_stacked() -> None:
 # ------------------------------------------------------------------------------- operators, reads
 
 
-class Counting(TorchDispatchMode):
-    """How many operators were called."""
-
-    num_calls = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.num_calls += 1
-        return func(*args, **kwargs or {})
-
-
-def num_operators(work: Callable[[], Any]) -> int:
+def counted(work: Callable[[], Any]) -> Counting:
     work()  # once before, so that optimisers have their moments
     with Counting() as counting:
         work()
-    return counting.num_calls
+    return counting
 
 
 def sac_update(num_runs: int, device: torch.device) -> Callable[[], Any]:
@@ -268,15 +256,19 @@ def inference_update(method: str, num_runs: int, device: torch.device) -> Callab
 
 def test_sixteen_seeds_take_hardly_more_operators_than_one() -> None:
     cpu = torch.device("cpu")
-    one, many = (num_operators(sac_update(num_runs, cpu)) for num_runs in (1, 16))
+    one, many = (counted(sac_update(num_runs, cpu)).num_calls for num_runs in (1, 16))
     assert many <= 1.2 * one, (one, many)
 
 
-@pytest.mark.parametrize("method", ["ssm"])
+@every_method
 def test_so_do_their_inference_models(method: str) -> None:
-    """With the scan of a device that is no CPU, which is the one that counts."""
-    one, many = (num_operators(inference_update(method, runs, META)) for runs in (1, 16))
-    assert many <= 1.2 * one, (one, many)
+    """With the scan of a device that is no CPU, which is the one that counts.
+
+    Views start nothing there. The default has hardly more even with them, others up to 1.26.
+    """
+    one, many = (counted(inference_update(method, runs, META)) for runs in (1, 16))
+    assert many.num_calls - many.num_views <= 1.2 * (one.num_calls - one.num_views)
+    assert many.num_calls <= (1.2 if method == "ssm" else 1.3) * one.num_calls
 
 
 def test_a_stacked_update_reads_no_tensors_value() -> None:

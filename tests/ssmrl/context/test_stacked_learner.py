@@ -1,18 +1,17 @@
 """A stack of learners as a whole: its graphs, its operators and its replay."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmrl.context.graph import Graphs
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.replay import StackedReplay
 from ssmrl.context.stacked_learner import StackedLearner
 from ssmrl.rollout.play import LocalCollector
+from tests.ssmrl.context.counting import Counting
 from tests.ssmrl.context.small_context import random_trajectories, small_context
 
 META = torch.device("meta")
@@ -56,18 +55,6 @@ def test_replayed_updates_are_those_one_after_another() -> None:
     assert all(each is not None and each.num_replays > 0 for each in captured)
     assert graphs.num_captures == 2 * 2
     assert [own.iteration for own in learner.own] == [4, 2, 4]
-
-
-class Counting(TorchDispatchMode):
-    """How many operators were called."""
-
-    num_calls = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.num_calls += 1
-        return func(*args, **kwargs or {})
 
 
 def num_operators(num_seeds: int) -> int:
