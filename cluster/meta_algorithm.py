@@ -94,7 +94,8 @@ class MetaConfig(AlgorithmConfig):
             )
         shape = env_shape(train_config.env)
         self.train_config = train_config
-        self.seed = train_config.seed
+        # RLlib's is of global generators, which nothing here draws from; they know 32 bits.
+        self.seed = train_config.seed % 2**32
         self.observation_space = Box(-np.inf, np.inf, (shape.observation_dim,), np.float32)
         self.action_space = Box(-np.inf, np.inf, (shape.action_dim,), np.float32)
 

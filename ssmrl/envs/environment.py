@@ -5,6 +5,7 @@ Not the batched physics that meta-training runs on, which is ``ssmrl.envs.batche
 
 import difflib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -13,6 +14,9 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
+
+from ssmrl.knobs import Whole, whole
+from ssmrl.seeding import Seed, lane_seeds
 
 
 class Environment:
@@ -26,8 +30,8 @@ class Environment:
     Args:
         env_name: A Gymnasium id; ``module:id`` imports the module that registers it first.
         batch_size: How many lanes, ``B``.
-        seed: Lane ``i`` of the first reset is seeded with ``seed + i``, and later resets go on
-            from there. Left out, every run differs.
+        seed: Lane ``i`` of the first reset is seeded with ``seed + i``, or with entry ``i`` of a
+            list, and later resets go on from there. Left out, every run differs.
 
     Attributes:
         vector_env: The Gymnasium vector environment. This project's own ids step as one batch,
@@ -38,8 +42,8 @@ class Environment:
 
     Raises:
         KeyError: If there is no environment of this name; the message lists the nearest ones.
-        ValueError: If ``batch_size`` is not positive, or the actions are neither a vector of reals
-            nor a choice.
+        ValueError: If ``batch_size`` is no whole number of at least 1 or a seed none of at least 0,
+            or the actions are neither a vector of reals nor a choice.
 
     Example:
         >>> with Environment("CartPole-v1", batch_size=2, seed=0) as environment:
@@ -49,24 +53,27 @@ class Environment:
         ((2, 4), [1.0, 1.0], [False, False])
     """
 
-    def __init__(self, env_name: str, batch_size: int = 1, seed: int | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but got {batch_size=}")
+    def __init__(
+        self,
+        env_name: str,
+        batch_size: Whole = 1,
+        seed: Seed | Sequence[Seed | None] | None = None,
+    ) -> None:
+        self.batch_size = whole("batch_size", batch_size)
+        self._seed: Any = lane_seeds(seed, self.batch_size)  # Gymnasium's types know no list
         spec = _find_spec(env_name)
         own = spec.namespace == "ssmrl"
         self.vector_env = gymnasium.make_vec(
             env_name,
-            num_envs=batch_size,
+            num_envs=self.batch_size,
             vectorization_mode="vector_entry_point" if own else "sync",
             wrappers=None if own else [FlattenObservation],
         )
         mode = self.vector_env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.NEXT_STEP:
             raise ValueError(f"{env_name} must reset at the next step, but its mode is {mode}")
-        self.batch_size = batch_size
         self.observation_dim = math.prod(self.vector_env.single_observation_space.shape or ())
         self.action_dim = _action_dim(env_name, self.vector_env.single_action_space)
-        self._seed = seed
         self._ended: np.ndarray | None = None
 
     def reset(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from gymnasium.vector.utils import batch_space
 from ssmrl.envs.batched_env import Step
 from ssmrl.envs.families import get_family
 from ssmrl.envs.task import TaskDistribution
+from ssmrl.seeding import Seed, lane_seeds, whole_seed
 
 Observation: TypeAlias = np.ndarray
 
@@ -72,7 +73,7 @@ class Trials:
         mask: np.ndarray,
         generators: Sequence[np.random.Generator],
         *,
-        new_task: bool = False,
+        new_task: np.ndarray | bool = False,
         parameters: tuple[float, ...] | None = None,
     ) -> Observation:
         """Start episodes where ``mask`` is true, and new trials where the old ones are over.
@@ -80,13 +81,13 @@ class Trials:
         Args:
             mask: ``(B,)``.
             generators: One per lane.
-            new_task: Start new trials in every lane of the mask.
+            new_task: Start new trials in every lane of the mask, or in these, ``(B,)``.
             parameters: The hidden variables of those lanes; by default they are drawn.
         """
-        changed = False
+        changed, asked = False, np.broadcast_to(new_task, self.num_envs)
         for lane in np.flatnonzero(mask).tolist():
             over = self._num_played[lane] == self._num_episodes_per_trial
-            if new_task or over or parameters is not None or self._parameters[lane] is None:
+            if asked[lane] or over or parameters is not None or self._parameters[lane] is None:
                 drawn = parameters or self._tasks.sample(generators[lane], 1)[0]
                 self._parameters[lane], self._num_played[lane] = drawn, 0
                 changed = True
@@ -167,11 +168,17 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
         self.action_space = self._trials.action_space
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: Seed | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; see the class for when its task is a new one."""
-        super().reset(seed=seed)
+        """Start an episode; see the class for when its task is a new one.
+
+        Raises:
+            KeyError: If an option is unknown.
+            ValueError: If the seed is no whole number of at least 0, or an option is wrong.
+        """
+        number = None if seed is None else whole_seed(seed)
         new_task, parameters = self._trials.read(options)
+        super().reset(seed=number)
         observation = self._trials.start(
             np.ones(1, dtype=np.bool_),
             [self.np_random],
@@ -248,20 +255,31 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def reset(
         self,
         *,
-        seed: int | list[int | None] | None = None,
+        seed: Seed | Sequence[Seed | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode in every simulation; simulation ``i`` has the seed ``seed + i``."""
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        for lane, each in enumerate(seeds or []):
+        """Start an episode in every simulation.
+
+        Args:
+            seed: Simulation ``i`` has the seed ``seed + i``; or a seed for each, None for one that
+                goes on with its task and its draws.
+            options: As for ``TaskEnv``, of all simulations.
+
+        Raises:
+            KeyError: If an option is unknown.
+            ValueError: If there is not one seed for each simulation, if one is no whole number of
+                at least 0, or an option is wrong.
+        """
+        seeds = lane_seeds(seed, self.num_envs)
+        new_task, parameters = self._trials.read(options)
+        for lane, each in enumerate(seeds):
             if each is not None:
                 self._generators[lane] = seeding.np_random(each)[0]
-        new_task, parameters = self._trials.read(options)
         self._ended[:] = False
         observation = self._trials.start(
             np.ones(self.num_envs, dtype=np.bool_),
             self._generators,
-            new_task=new_task or seed is not None,
+            new_task=np.array([new_task or each is not None for each in seeds]),
             parameters=parameters,
         )
         return observation, {}
