@@ -104,7 +104,7 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
             ResetNeeded: Before the first reset.
             ValueError: If the action is not ``(A,)`` reals that are finite.
         """
-        step = self._trials.step(action, self.action_space.shape)
+        step = self._trials.step(action, self._trials.action_space.shape)
         return (
             step.observation[0],
             float(step.reward[0]),

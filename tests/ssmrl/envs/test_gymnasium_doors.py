@@ -197,7 +197,7 @@ def test_episodes_of_many_simulations_are_cut_as_those_of_one(
     max_episode_steps: int | None,
 ) -> None:
     """``gymnasium.make`` has a wrapper for it, which many simulations do not."""
-    arguments = {"horizon": 5, "max_episode_steps": max_episode_steps}
+    arguments: dict[str, Any] = {"horizon": 5, "max_episode_steps": max_episode_steps}
     many, alone = gymnasium.make_vec(ID, 2, **arguments), gymnasium.make(ID, **arguments)
     many.reset(seed=0)
     alone.reset(seed=0)
