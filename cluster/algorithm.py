@@ -113,6 +113,7 @@ class MAML(MetaAlgorithm):
 
     def play(self, play: Play) -> list[Played]:
         """Have something played with the present meta-parameters."""
+        self._check_running()
         return self._divided_play(self.learner.params(), play)
 
     def _deliver(self, played: Mapping[int, Played]) -> set[int]:

@@ -88,6 +88,7 @@ class ContextSAC(MetaAlgorithm):
 
     def play(self, play: Play) -> list[Played]:
         """Have something played with the present networks."""
+        self._check_running()
         return self._divided_play(self.learner.params(), play)
 
     def _update(self, learner: ContextSACLearner) -> dict[str, Any] | str:

@@ -21,6 +21,7 @@ from torch import Tensor
 from cluster.divided_play import NUM_LOST_PARTS, DividedPlay
 from cluster.env_runner import MetaEnvRunner
 from cluster.held_out import evaluate_held_out
+from cluster.ignored_settings import refuse_ignored
 from cluster.part import Played
 from ssmrl.config import TrainConfig
 from ssmrl.learner import Learner, Metrics
@@ -76,6 +77,8 @@ class MetaConfig(AlgorithmConfig):
 
         Raises:
             ValueError: If the knobs are those of an algorithm of another kind.
+
+        RLlib's settings without an effect here, its ``lr`` say, are refused by ``validate``.
         """
         super().training(**kwargs)
         if train_config is not None:
@@ -83,6 +86,17 @@ class MetaConfig(AlgorithmConfig):
         if num_physics_threads is not None:
             self.num_physics_threads = num_physics_threads
         return self
+
+    def validate(self) -> None:
+        """Check what RLlib cannot know.
+
+        Raises:
+            ValueError: If a setting would have no effect; the message names the one that counts.
+        """
+        if not self.in_evaluation:  # whose settings RLlib derives, and nothing here reads
+            usual = type(self)()  # type: ignore[call-arg]
+            refuse_ignored(self, usual.training(train_config=self.train_config))
+        super().validate()
 
     def _set_train_config(self, train_config: TrainConfig) -> None:
         kind = ALGORITHMS[train_config.algorithm].kind
@@ -94,7 +108,8 @@ class MetaConfig(AlgorithmConfig):
             )
         shape = env_shape(train_config.env)
         self.train_config = train_config
-        self.seed = train_config.seed
+        # RLlib's is of global generators, which nothing here draws from; they know 32 bits.
+        self.seed = train_config.seed % 2**32
         self.observation_space = Box(-np.inf, np.inf, (shape.observation_dim,), np.float32)
         self.action_space = Box(-np.inf, np.inf, (shape.action_dim,), np.float32)
 
@@ -103,6 +118,33 @@ class MetaAlgorithm(Algorithm):
     """Meta-trains on RLlib's actors; with one seed the same for any number of runners."""
 
     config: MetaConfig
+    _is_stopped = False
+
+    def step(self) -> dict[str, Any]:
+        """One iteration, which RLlib's ``train`` asks for.
+
+        Raises:
+            RuntimeError: After ``stop``, which ended the runners and learners.
+        """
+        self._check_running()
+        return super().step()  # type: ignore[no-any-return]
+
+    def _check_running(self) -> None:
+        """Before anybody is asked who would not answer.
+
+        Raises:
+            RuntimeError: After ``stop``.
+        """
+        if self._is_stopped:
+            raise RuntimeError(
+                f"`stop` has ended this {type(self).__name__}, which trains and plays no more; "
+                "build another one, or restore it from a checkpoint"
+            )
+
+    def cleanup(self) -> None:
+        """End runners and learners for good, as RLlib's ``stop`` asks for."""
+        self._is_stopped = True
+        super().cleanup()
 
     @property
     @abstractmethod

@@ -254,7 +254,7 @@ def meta_train(x: Tensor, y: Tensor, settings: Settings, rng: np.random.Generato
         rng: The order of the tasks.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed % 2**64)  # all the bits that it takes
         model = SSM(settings.state_dim, x.shape[-1], y.shape[-1], settings.hidden_dim)
     maml = MetaMAML(model, settings.inner_lr, settings.outer_lr, grad_clip_norm=10.0)
     half = settings.num_windows

@@ -14,6 +14,7 @@ from ssmrl.envs.families import get_family
 from ssmrl.format import FORMAT, check_format
 from ssmrl.knobs import KnobValue, check_knob, check_ranges, knobs_of, typed
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
+from ssmrl.seeding import whole_seed
 from ssmrl.strict_json import json_object, json_text
 
 __all__ = [
@@ -184,7 +185,7 @@ class TrainConfig:
                     f"`{section}` of algorithm {self.algorithm!r} must be a {kind.__name__}, but "
                     f"got a {type(given).__name__}; leave it out to take the defaults"
                 )
-        check_knob(self.seed >= 0, "seed", self.seed, "at least 0")
+        object.__setattr__(self, "seed", whole_seed(self.seed))
 
     @classmethod
     def for_task(cls, task: str, algorithm: str = DEFAULT_ALGORITHM) -> "TrainConfig":

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -196,18 +197,24 @@ def _joined(lanes: list[_Lane], last_observation: Tensor) -> Trajectory:
     return Trajectory(*(torch.cat(values, dim=1) for values in zip(*parts, strict=True)))
 
 
-def load(path: Path | str, *, seed: int = 0, num_lanes: int | None = None) -> DeployedPolicy:
+def load(path: Path | str, *, seed: Any = 0, num_lanes: int | None = None) -> DeployedPolicy:
     """A saved policy, ready to be used in a plain Gymnasium loop.
 
     Args:
         path: A checkpoint, or the folder that a training or a sweep left.
-        seed: Of exploration noise.
+        seed: Of exploration noise: whatever ``numpy.random.default_rng`` takes.
         num_lanes: As in ``DeployedPolicy``.
 
     Raises:
+        ValueError: If the seed is none, or as in ``DeployedPolicy``.
         FileNotFoundError: If there is no checkpoint.
         CheckpointError: If the file is no checkpoint of this version, or was damaged.
     """
+    try:
+        rng = np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`seed` must be a seed of numpy's, a whole number of at least 0 say, but got {seed!r}"
+        ) from error
     saved = SavedPolicy.load(Path(path))
-    rng = np.random.default_rng(seed)
     return DeployedPolicy(saved.config, saved.params, rng=rng, num_lanes=num_lanes)

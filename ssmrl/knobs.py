@@ -1,9 +1,14 @@
 """The leaves of settings by name, and how settings check them; it knows no settings itself."""
 
 import dataclasses
+import operator
 from typing import Any, TypeAlias
 
+import numpy as np
+
 KnobValue: TypeAlias = int | float | bool | str
+Whole: TypeAlias = Any
+"""A whole number of any integer type; ``whole`` refuses what is none."""
 
 
 def knobs_of(settings: Any, prefix: str = "") -> dict[str, KnobValue]:
@@ -25,17 +30,18 @@ def knobs_of(settings: Any, prefix: str = "") -> dict[str, KnobValue]:
 
 
 def typed(knob: str, value: Any, kind: type) -> KnobValue:
-    """The value as its knob's type; whole numbers pass between int and float.
+    """The value as its knob's type; whole numbers pass between int and float, and from NumPy.
 
     Raises:
         TypeError: If it is of another type.
     """
+    given, value = value, value.item() if isinstance(value, np.generic) else value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if type(value) is not kind:
-        raise TypeError(f"`{knob}` must be of type {kind.__name__}, but got {value!r}")
+        raise TypeError(f"`{knob}` must be of type {kind.__name__}, but got {given!r}")
     return kind(value)  # type: ignore[no-any-return]
 
 
@@ -47,6 +53,25 @@ def check_knob(holds: bool, knob: str, value: object, invariant: str) -> None:
     """
     if not holds:
         raise ValueError(f"`{knob}` must be {invariant}, but got {value!r}")
+
+
+def whole(name: str, value: object, *, least: int = 1) -> int:
+    """The value as a plain int, if it is a whole number of any integer type.
+
+    Raises:
+        ValueError: If it is none, or below ``least``; the message names it.
+
+    Example:
+        >>> whole("horizon", np.int64(7))
+        7
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise ValueError(f"`{name}` must be a whole number of at least {least}, but got {value!r}")
+    return number
 
 
 def check_ranges(
@@ -73,6 +98,8 @@ def check_ranges(
     """
     for name in counts:
         value = getattr(settings, name)
+        is_whole = isinstance(value, int | np.integer)
+        check_knob(is_whole, f"{section}.{name}", value, "a whole number")
         check_knob(value >= 1, f"{section}.{name}", value, "at least 1")
     for name in positive:
         value = getattr(settings, name)

@@ -6,8 +6,14 @@ on how the work was split, so one seed gives one result for any number of worker
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any, TypeAlias
 
 import numpy as np
+
+from ssmrl.knobs import whole
+
+Seed: TypeAlias = Any
+"""A whole number of at least 0, of any integer type; ``whole_seed`` refuses what is none."""
 
 
 class Purpose(IntEnum):
@@ -19,6 +25,53 @@ class Purpose(IntEnum):
     TEST_TASKS = 3
     TEST_ROLLOUTS = 4
     UPDATES = 5
+
+
+def whole_seed(seed: Seed, name: str = "seed") -> int:
+    """The seed as a plain int; there is no largest one.
+
+    Args:
+        seed: What was given; also a bool, which Gymnasium takes for 0 or 1.
+        name: Of the field, for the message.
+
+    Raises:
+        ValueError: If it is not a whole number of at least 0.
+
+    Example:
+        >>> whole_seed(np.int64(3))
+        3
+    """
+    return whole(name, int(seed) if isinstance(seed, bool) else seed, least=0)
+
+
+def lane_seeds(seed: Seed | Sequence[Seed | None] | None, num_lanes: int) -> list[int | None]:
+    """The seed of each of ``num_lanes`` simulations, as Gymnasium's vector environments have them.
+
+    Args:
+        seed: Of lane 0, where lane ``i`` has ``seed + i``; or of each lane, None for none.
+        num_lanes: Simulations.
+
+    Raises:
+        ValueError: If it is neither; the message names the entry.
+
+    Example:
+        >>> lane_seeds(7, 3), lane_seeds([7, None], 2), lane_seeds(None, 2)
+        ([7, 8, 9], [7, None], [None, None])
+    """
+    if seed is None:
+        return [None] * num_lanes
+    seed = seed.tolist() if isinstance(seed, np.ndarray) else seed
+    if not isinstance(seed, Sequence) or isinstance(seed, str | bytes):
+        first = whole_seed(seed)
+        return [first + lane for lane in range(num_lanes)]
+    if len(seed) != num_lanes:
+        raise ValueError(
+            f"`seed` must have one entry for each of {num_lanes} simulations, but got {len(seed)}"
+        )
+    return [
+        None if each is None else whole_seed(each, f"seed[{lane}]")
+        for lane, each in enumerate(seed)
+    ]
 
 
 def stream(seed: int, purpose: Purpose, *address: int) -> np.random.SeedSequence:

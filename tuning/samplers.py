@@ -61,7 +61,9 @@ def make_sampler(
             return CmaEsSampler(space, seed=fresh, independent=tpe)
         # The sequence's position is kept in the study under its seed, which therefore stays; but
         # another study must not begin the same sequence again.
-        return SobolSampler(space, seed=_seed(seed, first_number) if first_number else seed)
+        # Optuna knows 32 bits of a seed; those below it are kept, and with them their sequences.
+        is_first = first_number == 0 and seed < 2**32
+        return SobolSampler(space, seed=seed if is_first else _seed(seed, first_number))
 
 
 def suggest_point(space: SearchSpace, trial: optuna.Trial) -> dict[str, KnobValue]:

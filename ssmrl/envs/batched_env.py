@@ -1,13 +1,16 @@
 """The contract of an environment: many simulations of one kind, stepped together."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ssmrl.envs.rewards import Motion
+
+Camera: TypeAlias = Callable[[int], np.ndarray]
+"""Draws a simulation as it is now: ``index -> (H, W, 3)`` uint8, without the hidden task."""
 
 
 class Step(NamedTuple):
@@ -65,3 +68,11 @@ class BatchedEnv(ABC):
     @abstractmethod
     def step(self, action: Float[np.ndarray, "B A"]) -> Step:
         """Advance every simulation by one env step."""
+
+    @abstractmethod
+    def camera(self) -> Camera:
+        """What draws the simulations.
+
+        Raises:
+            RuntimeError: If nothing can be drawn on this machine; the message says what helps.
+        """

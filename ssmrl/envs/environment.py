@@ -4,7 +4,10 @@ Not the batched physics that meta-training runs on, which is ``ssmrl.envs.batche
 """
 
 import difflib
+import importlib
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -13,6 +16,9 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
+
+from ssmrl.knobs import Whole, whole
+from ssmrl.seeding import Seed, lane_seeds
 
 
 class Environment:
@@ -23,11 +29,14 @@ class Environment:
     returns the first observation, a reward of 0, and ``done`` false, and ``info["first"]`` is
     true there. What it goes from and to is no transition; leave such steps out of any training.
 
+    A copy, or one that was pickled, is made anew from the same arguments, as Gymnasium's own
+    environments of MuJoCo are: it has to be reset first.
+
     Args:
         env_name: A Gymnasium id; ``module:id`` imports the module that registers it first.
         batch_size: How many lanes, ``B``.
-        seed: Lane ``i`` of the first reset is seeded with ``seed + i``, and later resets go on
-            from there. Left out, every run differs.
+        seed: Lane ``i`` of the first reset is seeded with ``seed + i``, or with entry ``i`` of a
+            list, and later resets go on from there. Left out, every run differs.
 
     Attributes:
         vector_env: The Gymnasium vector environment. This project's own ids step as one batch,
@@ -38,8 +47,8 @@ class Environment:
 
     Raises:
         KeyError: If there is no environment of this name; the message lists the nearest ones.
-        ValueError: If ``batch_size`` is not positive, or the actions are neither a vector of reals
-            nor a choice.
+        ValueError: If ``batch_size`` is no whole number of at least 1 or a seed none of at least 0,
+            or the actions are neither a vector of reals nor a choice.
 
     Example:
         >>> with Environment("CartPole-v1", batch_size=2, seed=0) as environment:
@@ -49,25 +58,32 @@ class Environment:
         ((2, 4), [1.0, 1.0], [False, False])
     """
 
-    def __init__(self, env_name: str, batch_size: int = 1, seed: int | None = None) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but got {batch_size=}")
+    def __init__(
+        self,
+        env_name: str,
+        batch_size: Whole = 1,
+        seed: Seed | Sequence[Seed | None] | None = None,
+    ) -> None:
+        self._again = partial(Environment, env_name, batch_size, seed)
+        self.batch_size = whole("batch_size", batch_size)
+        self._seed: Any = lane_seeds(seed, self.batch_size)  # Gymnasium's types know no list
         spec = _find_spec(env_name)
         own = spec.namespace == "ssmrl"
         self.vector_env = gymnasium.make_vec(
-            env_name,
-            num_envs=batch_size,
+            spec,
+            num_envs=self.batch_size,
             vectorization_mode="vector_entry_point" if own else "sync",
             wrappers=None if own else [FlattenObservation],
         )
         mode = self.vector_env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.NEXT_STEP:
             raise ValueError(f"{env_name} must reset at the next step, but its mode is {mode}")
-        self.batch_size = batch_size
         self.observation_dim = math.prod(self.vector_env.single_observation_space.shape or ())
         self.action_dim = _action_dim(env_name, self.vector_env.single_action_space)
-        self._seed = seed
         self._ended: np.ndarray | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._again, ()
 
     def reset(self) -> np.ndarray:
         """Start a new episode in every lane.
@@ -153,19 +169,42 @@ class Environment:
 
 
 def _find_spec(env_name: str) -> gymnasium.envs.registration.EnvSpec:
-    """The registered environment of this name.
+    """The registered environment of this name, after the import of what stands before a colon.
 
     Raises:
-        KeyError: If there is none; the message lists the nearest names.
+        KeyError: If there is none, or no such module; the message lists the nearest names.
     """
+    module, colon, name = env_name.rpartition(":")
+    if colon:
+        _import(module, env_name)
     try:
-        return gymnasium.spec(env_name)
+        return gymnasium.spec(name)
     except gymnasium.error.Error as error:
         lower = {name.lower(): name for name in sorted(gymnasium.registry)}
-        near = difflib.get_close_matches(env_name.lower(), lower, n=5, cutoff=0.5)
+        near = difflib.get_close_matches(name.lower(), lower, n=5, cutoff=0.5)
         names = ", ".join(lower[name] for name in near) or "none is near"
         raise KeyError(
             f"unknown environment {env_name!r}; the nearest of {len(lower)} are: {names}"
+        ) from error
+
+
+def _import(module: str, env_name: str) -> None:
+    """Import what registers an environment; an error inside of it is its own.
+
+    Raises:
+        KeyError: If there is no such module.
+    """
+    parts = module.split(".")
+    try:
+        if not all(part.isidentifier() for part in parts):
+            raise ModuleNotFoundError(f"{module!r} is no name of a module", name=module)
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise KeyError(
+            f"unknown environment {env_name!r}: there is no module {module!r}; the name must be "
+            "`id` or `module:id`"
         ) from error
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ssmrl.envs.batched_env import BatchedEnv, Step
+from ssmrl.envs.batched_env import BatchedEnv, Camera, Step
 from ssmrl.envs.dynamics import Dynamics, VariedModel
 from ssmrl.envs.physics import BatchedPhysics
 from ssmrl.envs.rewards import Motion, Reward, add_up
@@ -123,6 +123,10 @@ class LocomotionEnv(BatchedEnv):
             terms=terms,
             motion=motion,
         )
+
+    def camera(self) -> Camera:
+        """What draws a robot, from the model's own camera that follows it."""
+        return self.physics.camera()
 
     def _contact_cost(self) -> np.ndarray:
         if self._contact_force is None:

@@ -4,17 +4,31 @@ Not an environment: it has no observation, no reward and no end.
 """
 
 import ctypes
+import os
+import sys
+import warnings
 from pathlib import Path
 
+import glfw
 import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from mujoco import MjLogConfig, MjModel, _batch, mjtState
+from mujoco import (
+    FatalError,
+    MjData,
+    MjLogConfig,
+    MjModel,
+    Renderer,
+    _batch,
+    mj_forward,
+    mjtState,
+)
 
 from ssmrl.envs.simulation_batch import ALL_STAGES, NO_STAGE, SimulationBatch
 
 # MuJoCo's functions are found through the extension module that is linked to its library.
 _LIBRARY = _batch.__file__
+PICTURE_SIZE = 480
 
 
 class BatchedPhysics:
@@ -46,7 +60,7 @@ class BatchedPhysics:
         num_threads: int = 0,
         contact_forces: bool = False,
     ) -> None:
-        self._model = load_model(robot)
+        self._robot, self._model = robot, load_model(robot)
         # Contact forces follow from the contacts of the last physics step, which are kept only if
         # each simulation keeps its own data.
         self._batch = SimulationBatch(
@@ -130,6 +144,61 @@ class BatchedPhysics:
             self._batch.apply(sound, "mj_rnePostConstraint")
             self._batch.forward(sound, NO_STAGE)
         return failed
+
+    def camera(self) -> "PhysicsCamera":
+        """What draws the simulations.
+
+        Raises:
+            RuntimeError: If MuJoCo cannot draw here; the message says what helps.
+        """
+        return PhysicsCamera(self._robot, self.position)
+
+
+class PhysicsCamera:
+    """Pictures of robots as Gymnasium draws them: from the model's camera that follows the robot.
+
+    Args:
+        robot: As in ``BatchedPhysics``.
+        position: Generalised positions, ``(B, nq)``, a live view.
+
+    Raises:
+        RuntimeError: If MuJoCo cannot draw here; the message says what helps.
+    """
+
+    def __init__(self, robot: str, position: np.ndarray) -> None:
+        self._position = position
+        self._model = load_model(robot)
+        self._data = MjData(self._model)
+        try:
+            _check_display()
+            self._renderer = Renderer(self._model, PICTURE_SIZE, PICTURE_SIZE)
+        except (FatalError, ImportError, RuntimeError) as error:
+            raise RuntimeError(
+                f"`render_mode` 'rgb_array' needs a renderer, but with MUJOCO_GL="
+                f"{os.environ.get('MUJOCO_GL', '')!r} there is none ({error}); set MUJOCO_GL=egl "
+                "or MUJOCO_GL=osmesa before Python starts, with libegl1 or libosmesa6 installed"
+            ) from error
+
+    def __call__(self, simulation: int) -> np.ndarray:
+        """A simulation, ``(480, 480, 3)`` uint8."""
+        self._data.qpos[:] = self._position[simulation]
+        mj_forward(self._model, self._data)
+        self._renderer.update_scene(self._data, camera="track")
+        picture: np.ndarray = self._renderer.render()
+        return picture
+
+
+def _check_display() -> None:
+    """Refuse windows where there are none: MuJoCo ends the process when it fails a second time."""
+    backend = os.environ.get("MUJOCO_GL", "").lower()
+    if backend in ("disable", "disabled", "off", "false", "0"):
+        raise RuntimeError("it is switched off")
+    if backend in ("egl", "osmesa") or sys.platform != "linux":
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not glfw.init():
+            raise RuntimeError("there is no display")
 
 
 def load_model(robot: str) -> MjModel:

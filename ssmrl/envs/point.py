@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ssmrl.envs.batched_env import BatchedEnv, Step
+from ssmrl.envs.batched_env import BatchedEnv, Camera, Step
 from ssmrl.envs.geometric_median import geometric_median
 from ssmrl.envs.hidden_code import DirectionCode
 from ssmrl.envs.rewards import Motion, Reward, add_up, nearness
@@ -13,6 +13,7 @@ from ssmrl.envs.task import FamilySpec, TaskFamily, UniformCircle
 
 GOAL_DISTANCE = 1.0
 MAX_STEP = 0.1
+PICTURE_SIZE, PICTURE_REACH, PICTURE_LINE = 480, 1.5, 0.01
 REWARD = Reward("distance", nearness, "minus the distance to the goal", control_weight=0.0)
 
 
@@ -75,6 +76,19 @@ class PointEnv(BatchedEnv):
             terms=terms,
             motion=motion,
         )
+
+    def camera(self) -> Camera:
+        """What draws a point as a disc, and the circle on which all goals lie."""
+        return self._picture
+
+    def _picture(self, simulation: int) -> np.ndarray:
+        reach = np.linspace(-PICTURE_REACH, PICTURE_REACH, PICTURE_SIZE)
+        right, up = np.meshgrid(reach, reach[::-1])
+        here = np.clip(self._position[simulation], -PICTURE_REACH, PICTURE_REACH)
+        image = np.full((PICTURE_SIZE, PICTURE_SIZE, 3), 255, dtype=np.uint8)
+        image[np.abs(np.hypot(right, up) - GOAL_DISTANCE) < PICTURE_LINE] = 160
+        image[np.hypot(right - here[0], up - here[1]) < 4 * PICTURE_LINE] = 0
+        return image
 
 
 def shortened(action: np.ndarray) -> np.ndarray:

@@ -152,6 +152,18 @@ def test_train_reports_returns_and_env_steps() -> None:
     algorithm.stop()
 
 
+def test_what_was_stopped_trains_and_plays_no_more_and_a_seed_may_have_more_than_32_bits() -> None:
+    """Runners and learners are gone: it would wait for them, or learn on without a word."""
+    algorithm = build(small_config(seed=2**32), 0)
+    algorithm.train()
+    algorithm.stop()
+    for _ in range(2):
+        for call in (algorithm.train, algorithm.iterate, algorithm.evaluate):
+            with pytest.raises(RuntimeError, match="`stop` has ended this MAML, which trains and"):
+                call()
+    algorithm.stop()
+
+
 @pytest.mark.slow
 def test_a_runner_that_hangs_is_replaced_and_leaves_no_trace(in_process: Tensors) -> None:
     algorithm = build(small_config(), 2, patience_s=3.0)

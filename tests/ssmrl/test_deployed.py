@@ -155,6 +155,23 @@ def test_loads_file_or_folder_and_reset_forgets_the_task(
     assert np.abs(remembered - fresh.act(observation, 0.0)).max() > 1e-6
 
 
+def test_a_seed_is_what_numpy_takes_for_one_and_all_else_is_refused_first(tmp_path: Path) -> None:
+    """Before the file is even looked for, which is not there."""
+    folder = saved(memory_config("point"), tmp_path)
+    observation = np.array([0.3, -0.2])
+
+    def action(seed: Any) -> np.ndarray:
+        return ssmrl.load(folder, seed=seed).act(observation)
+
+    for seed in (np.int64(3), 2**70, [1, 2], np.random.SeedSequence(5)):
+        again = np.random.SeedSequence(5) if isinstance(seed, np.random.SeedSequence) else seed
+        np.testing.assert_array_equal(action(seed), action(again))
+    np.testing.assert_array_equal(action(np.int64(3)), action(3))
+    for wrong in (-1, 0.5, float("nan"), "x", object(), [1, -1], [0.5]):
+        with pytest.raises(ValueError, match="`seed` must be a seed of numpy's"):
+            ssmrl.load(tmp_path / "nowhere", seed=wrong)
+
+
 def test_a_reward_changes_what_a_memory_does_next() -> None:
     config = memory_config("point")
     actions = []

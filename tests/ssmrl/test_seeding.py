@@ -1,10 +1,14 @@
 """Streams of randomness: reproducible, independent, and not shared by accident."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssmrl.seeding import Purpose, episode_generators, stream
+from ssmrl.config import TrainConfig
+from ssmrl.seeding import Purpose, episode_generators, lane_seeds, stream, whole_seed
 from tests.contracts.property_settings import PROPERTY
 
 addresses = st.tuples(
@@ -75,3 +79,31 @@ def test_the_numbers_of_the_purposes_never_change() -> None:
         "TEST_ROLLOUTS": 4,
         "UPDATES": 5,
     }
+
+
+NO_SEEDS: list[Any] = [-1, 0.0, np.float32(1.0), float("inf"), "0", b"0", None, [0], {}, object()]
+
+
+@pytest.mark.parametrize(
+    ("seed", "meant"),
+    [(0, 0), (np.int8(3), 3), (np.uint64(2**64 - 1), 2**64 - 1), (np.array(4), 4), (2**99, 2**99)],
+)
+def test_whole_numbers_of_any_type_and_size_are_seeds(seed: Any, meant: int) -> None:
+    assert whole_seed(seed) == meant
+    assert type(whole_seed(seed)) is int
+    assert lane_seeds(seed, 2) == [meant, meant + 1]
+    assert words(stream(whole_seed(seed), Purpose.UPDATES)) == words(stream(meant, Purpose.UPDATES))
+
+
+@pytest.mark.parametrize("seed", NO_SEEDS, ids=repr)
+def test_what_is_no_seed_is_refused_by_its_name(seed: Any) -> None:
+    with pytest.raises(ValueError, match="`draw` must be a whole number of at least 0") as caught:
+        whole_seed(seed, "draw")
+    assert repr(seed) in str(caught.value)
+
+
+def test_a_seed_from_numpy_is_a_knob_like_any_other() -> None:
+    """It can be written to a file, and compares with what is read from there."""
+    config = TrainConfig(seed=0).with_knobs({"seed": np.int64(2**40), "env.horizon": np.int32(7)})
+    assert config == TrainConfig(seed=2**40).with_knobs({"env.horizon": 7})
+    assert config.to_json() == TrainConfig(seed=2**40).with_knobs({"env.horizon": 7}).to_json()

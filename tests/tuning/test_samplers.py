@@ -38,6 +38,7 @@ CONDITIONAL = SearchSpace(
     },
 )
 Point = dict[str, KnobValue]
+BIG = (2**32, 2**70, 2**32)
 
 
 def search_over(space: SearchSpace, name: str, **changes: Any) -> StudySearcher:
@@ -115,6 +116,14 @@ def test_sobol_fills_the_space_more_evenly_than_chance_and_planned_points_take_n
         assert eighths == set(range(8)), f"one point in each eighth of {knob}"
     planned = search_over(FLAT, "qmc", initial_points=[PlannedPoint(FLAT.default_point())])
     assert drive(planned, 9, lambda point: 0.0)[1:] == points
+
+
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_a_seed_of_any_size_searches(name: str) -> None:
+    """Optuna's samplers know 32 bits of a seed; what a command line gives has no such limit."""
+    points = [drive(search_over(CONDITIONAL, name, seed=seed), 4, lambda _: 0.0) for seed in BIG]
+    assert points[0] != points[1]
+    assert points[0] == points[2]
 
 
 def test_a_later_study_does_not_begin_the_same_sequence_again() -> None:

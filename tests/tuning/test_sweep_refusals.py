@@ -85,6 +85,7 @@ def test_an_empty_token_file_is_one_line_and_exit_code_2(
         (["--task", "point", "--max-concurrent", "4096"], "need 4096 CPUs, but there are"),
         (["--task", "point", "--name", "../x"], "`--name` must be"),
         (["--task", "point", "--rounds", "0"], "`rounds` must be at least 1"),
+        (["--task", "point", "--seed", "-1"], "`seed` must be at least 0, but got -1"),
         (["--task", "point", "--rounds", "9"], "each of the 9 rounds must have a trial"),
         (["--task", "point", "--num-confirmed", "12"], "lower `--rounds` or `--num-confirmed`"),
         (["--task", "point", "--num-fresh-seeds", "6"], "or `--num-fresh-seeds`"),

@@ -160,7 +160,7 @@ def test_wrong_actions_are_refused(
 
 
 def test_other_misuse_is_refused() -> None:
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number of at least 1"):
         Environment("CartPole-v1", 0)
     environment = Environment("CartPole-v1", 2)
     with pytest.raises(RuntimeError, match="must be reset before its first step"):

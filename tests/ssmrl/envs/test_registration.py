@@ -44,7 +44,8 @@ def test_passes_gymnasiums_own_checker(name: str) -> None:
     with warnings.catch_warnings():
         # It finds infinite bounds of observations odd, as it does with Gymnasium's own robots.
         warnings.filterwarnings("ignore", message=".*observation space m.* value is -?inf.*")
-        check_env(make(name).unwrapped)
+        # A robot needs a renderer, which not every machine has: `test_rendering` draws some.
+        check_env(make(name).unwrapped, skip_render_check=name != "point")
 
 
 @every_family
@@ -169,7 +170,10 @@ def test_the_action_space_follows_the_scale() -> None:
     ("arguments", "message"),
     [
         ({"split": "validation"}, "`split` must be 'train' or 'test'"),
-        ({"num_episodes_per_trial": 0}, "`num_episodes_per_trial >= 1` must hold"),
+        (
+            {"num_episodes_per_trial": 0},
+            "`num_episodes_per_trial` must be a whole number of at least 1",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -181,5 +185,5 @@ def test_wrong_options_are_refused() -> None:
     env = make("point")
     with pytest.raises(KeyError, match="unknown options \\['task'\\]; known are: new_task"):
         env.reset(options={"task": 1.0})
-    with pytest.raises(ValueError, match="has 2 hidden variables, but got 1"):
+    with pytest.raises(ValueError, match="must be the 2 hidden variables"):
         env.reset(options={"parameters": (1.0,)})

@@ -1,0 +1,234 @@
+"""Simulations that play one trial after another: what the Gymnasium environments are made of.
+
+Not what this project trains on: its workers call ``BatchedEnv`` themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from ssmrl.envs.batched_env import Camera, Step
+from ssmrl.envs.families import get_family
+from ssmrl.envs.task import TaskDistribution, TaskFamily
+from ssmrl.knobs import Whole, whole
+
+Observation: TypeAlias = np.ndarray
+RENDER_MODES = ["rgb_array"]
+
+
+class Trials:
+    """``B`` simulations, each of which plays one trial after another on tasks of its own.
+
+    A trial is a sequence of episodes on one hidden task. Everything of a lane, its tasks and its
+    initial states, comes from the lane's own generator.
+
+    Args:
+        family: Name of the family.
+        num_envs: Lanes, ``B``.
+        split: ``train`` or ``test``: where tasks are drawn from.
+        num_episodes_per_trial: Episodes after which a lane gets a new task; None: it keeps its
+            task until ``restart``.
+        horizon: Length of an episode [env steps]; the family's default if None.
+        action_scale: What actions are divided by.
+        num_threads: Threads of the physics; 0 means all cores.
+        render_mode: ``rgb_array`` if pictures are wanted.
+        max_episode_steps: Where an episode ends if not earlier [env steps]; None or -1: nowhere.
+
+    Attributes:
+        num_envs: ``B``.
+        render_fps: Env steps in a second; 20 where nothing takes time.
+        observation_space: Of one lane.
+        action_space: Of one lane.
+
+    Raises:
+        KeyError: If the family is unknown.
+        RuntimeError: If pictures are wanted where MuJoCo cannot draw; the message says what helps.
+        ValueError: If another argument is wrong; the message names it.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        num_envs: Whole,
+        *,
+        split: str,
+        num_episodes_per_trial: Whole | None,
+        horizon: Whole | None,
+        action_scale: Any,
+        num_threads: Whole,
+        render_mode: str | None,
+        max_episode_steps: Whole | None = None,
+    ) -> None:
+        if split not in ("train", "test"):
+            raise ValueError(f"`split` must be 'train' or 'test', but got {split=}")
+        known = get_family(family)
+        if num_episodes_per_trial is not None:
+            num_episodes_per_trial = whole("num_episodes_per_trial", num_episodes_per_trial)
+        self.num_envs = whole("num_envs", num_envs)
+        _check_action_scale(action_scale)
+        _check_render_mode(render_mode)
+        self._family = known
+        self._env = known.make_env(
+            self.num_envs,
+            _length(known, horizon, max_episode_steps),
+            float(action_scale),
+            whole("num_threads", num_threads, least=0),
+        )
+        self._camera: Camera | None = None if render_mode is None else self._env.camera()
+        self._draws = render_mode is not None
+        self._tasks: TaskDistribution = known.train if split == "train" else known.test
+        self._num_episodes_per_trial = num_episodes_per_trial
+        self._num_played = np.zeros(self.num_envs, dtype=np.int64)
+        self._parameters: list[tuple[float, ...] | None] = [None] * self.num_envs
+        self.render_fps = round(1.0 / known.spec.dt) if known.spec.dt else 20
+        self.observation_space = Box(-np.inf, np.inf, (self._env.observation_dim,), np.float64)
+        limit = np.full(self._env.action_dim, action_scale, np.float32)
+        self.action_space = Box(-limit, limit, dtype=np.float32)
+
+    def start(
+        self,
+        mask: np.ndarray,
+        generators: Sequence[np.random.Generator],
+        *,
+        new_task: np.ndarray | bool = False,
+        parameters: tuple[float, ...] | None = None,
+    ) -> Observation:
+        """Start episodes where ``mask`` is true, and new trials where the old ones are over.
+
+        Args:
+            mask: ``(B,)``.
+            generators: One per lane.
+            new_task: Start new trials in every lane of the mask, or in these, ``(B,)``.
+            parameters: The hidden variables of those lanes; by default they are drawn.
+        """
+        changed, asked = False, np.broadcast_to(new_task, self.num_envs)
+        for lane in np.flatnonzero(mask).tolist():
+            over = self._num_played[lane] == self._num_episodes_per_trial
+            if asked[lane] or over or parameters is not None or self._parameters[lane] is None:
+                drawn = parameters or self._tasks.sample(generators[lane], 1)[0]
+                self._parameters[lane], self._num_played[lane] = drawn, 0
+                changed = True
+            self._num_played[lane] += 1
+        if changed:
+            some = next(each for each in self._parameters if each is not None)
+            self._env.set_tasks([each or some for each in self._parameters])
+        return self._env.reset(mask, generators)
+
+    def step(self, action: object, shape: tuple[int, ...]) -> Step:
+        """Advance every lane.
+
+        Args:
+            action: Reals, for every lane.
+            shape: That it must have, with or without an axis of lanes.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+            ValueError: If the action has another shape, or is not real and finite.
+        """
+        self._check_started("step")
+        array = np.asarray(action)
+        if array.shape != shape or array.dtype.kind not in "fiu":
+            raise ValueError(
+                f"`action` must be real numbers {shape}, but got {array.dtype} {array.shape}"
+            )
+        array = array.reshape(self.num_envs, -1).astype(np.float64)
+        finite = np.isfinite(array).all(axis=1)
+        if not finite.all():
+            lanes = np.flatnonzero(~finite).tolist()
+            raise ValueError(
+                f"`action` must be finite, but in the lanes {lanes} is {array[lanes].tolist()}"
+            )
+        return self._env.step(array)
+
+    def pictures(self) -> list[np.ndarray] | None:
+        """Each lane, ``(H, W, 3)`` uint8; None if no pictures were wanted.
+
+        Raises:
+            ClosedEnvironmentError: After ``close``.
+            ResetNeeded: Before the first reset.
+        """
+        if not self._draws:
+            gymnasium.logger.warn("nothing is drawn; make the environment with rgb_array first")
+            return None
+        if self._camera is None:
+            raise gymnasium.error.ClosedEnvironmentError("a closed environment draws nothing")
+        self._check_started("render")
+        return [self._camera(lane) for lane in range(self.num_envs)]
+
+    def close(self) -> None:
+        """Give back the renderer; may be called again."""
+        self._camera = None
+
+    def read(self, options: object) -> tuple[bool, tuple[float, ...] | None]:
+        """What ``reset`` was asked for: a new task, and which.
+
+        Raises:
+            KeyError: If an option is unknown.
+            ValueError: If an option is wrong: no truth value, or hidden variables that are not as
+                many as the family has, or not finite, or not positive where they are multipliers.
+        """
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"`options` must be a mapping, but got {options!r}")
+        asked = dict(options or {})
+        new_task = asked.pop("new_task", False)
+        parameters = asked.pop("parameters", None)
+        if asked:
+            raise KeyError(f"unknown options {list(asked)}; known are: new_task, parameters")
+        if not isinstance(new_task, bool | np.bool_):
+            raise ValueError(f"`new_task` must be true or false, but got {new_task!r}")
+        if parameters is None:
+            return bool(new_task), None
+        return True, self._hidden_variables(parameters)
+
+    def _hidden_variables(self, parameters: Any) -> tuple[float, ...]:
+        spec = self._family.spec
+        given = np.asarray(parameters)
+        if given.shape != (spec.num_parameters,) or given.dtype.kind not in "fiu":
+            raise ValueError(
+                f"`parameters` must be the {spec.num_parameters} hidden variables of a task of "
+                f"{self._family.name}, real numbers, but got {parameters!r}"
+            )
+        values = given.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError(f"`parameters` must be finite, but got {parameters!r}")
+        if spec.varies == "dynamics" and not (values > 0.0).all():
+            raise ValueError(f"`parameters` must be positive multipliers, but got {parameters!r}")
+        return tuple(values.tolist())
+
+    def _check_started(self, call: str) -> None:
+        if self._parameters[0] is None:
+            raise gymnasium.error.ResetNeeded(
+                f"an environment must be reset before its first `{call}`; call `reset()`"
+            )
+
+
+def _length(family: TaskFamily, horizon: Whole | None, max_episode_steps: Whole | None) -> int:
+    """Of an episode [env steps]."""
+    length = family.horizon if horizon is None else whole("horizon", horizon)
+    if max_episode_steps is None or max_episode_steps == -1:  # as in `gymnasium.make`
+        return length
+    return min(length, whole("max_episode_steps", max_episode_steps))
+
+
+def _check_action_scale(action_scale: Any) -> None:
+    """Refuse what is no scale; the space of actions holds it as float32."""
+    is_number = isinstance(action_scale, int | float | np.integer | np.floating)
+    is_number &= not isinstance(action_scale, bool)
+    limits = np.finfo(np.float32)
+    if not is_number or not float(limits.tiny) <= action_scale <= float(limits.max):
+        raise ValueError(
+            f"`action_scale` must be positive and finite, as float32 too, but got {action_scale!r}"
+        )
+
+
+def _check_render_mode(render_mode: str | None) -> None:
+    if render_mode == "human":
+        raise ValueError(
+            "`render_mode` 'human' needs a window, which this environment does not open; take "
+            "'rgb_array' and show its pictures, or `gymnasium.make`, which does so with pygame"
+        )
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"`render_mode` must be None or 'rgb_array', but got {render_mode!r}")
