@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 _SAME = 1e-3  # of a gradient's norm: another order of single-precision sums is far below
+_ROUNDINGS = 8.0  # of numbers with fewer bits, whose sums in another order are not
 _TINY = 1e-6
 
 
@@ -13,6 +14,8 @@ def check_vmap(
     model: nn.Module, together: Tensor, one_by_one: Sequence[Tensor], params: Sequence[Tensor]
 ) -> None:
     """Refuse a model whose gradient for many tasks at once is not that of a loop over them.
+
+    In half precision only differences show that are coarser than its rounding.
 
     Args:
         model: For the message.
@@ -28,7 +31,8 @@ def check_vmap(
         _gradient(torch.stack([*one_by_one]).mean(), params),
     )
     error, size = float((found - wanted).norm()), float(wanted.norm())
-    if error > _SAME * size + _TINY:
+    same = max(_SAME, _ROUNDINGS * max(torch.finfo(param.dtype).eps for param in params))
+    if error > same * size + _TINY:
         raise ValueError(
             f"the meta-gradient of {type(model).__name__} under `torch.func.vmap` is "
             f"{100.0 * error / max(size, _TINY):.3g} % off that of a plain loop over the tasks; a "
