@@ -42,8 +42,8 @@ def conclude(
         say: Prints a line.
 
     Returns:
-        Best trial, score, knobs, folder, comparison and bound, ready for JSON; ``held_out_score``
-        is the best trial's return on tasks that chose nothing.
+        The best trial that searched; the trial that is named, its score, knobs, folder, comparison
+        and bound, ready for JSON; ``held_out_score`` is its return on tasks that chose nothing.
     """
     table.write_csv(folder / "trials.csv")
     best = winner(table.rows, plan)
@@ -70,7 +70,11 @@ def conclude(
     if best is not None and comparison is not None:
         for line in _verdict_lines(plan, best, comparison):
             say(line)
+    searched = table.best(plan.rounds)
     return {
+        "best_searched": {"trial": searched.trial_id, "score": searched.score}
+        if searched
+        else None,
         "best_trial": best.trial_id if best else None,
         "score": best.score if best else None,
         "held_out_score": comparison.best_mean if comparison else None,

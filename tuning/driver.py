@@ -85,6 +85,7 @@ def run_trials(
         progress,
         SweepMetrics(folder.name),
         time_budget_s=time_budget_s,
+        num_rounds=plan.rounds,
     )
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     tuner = tune.Tuner(
@@ -175,8 +176,9 @@ class RowKeeper(tune.Callback):
         metrics: SweepMetrics,
         *,
         time_budget_s: float,
+        num_rounds: int,
     ) -> None:
-        self._round, self._time_budget_s = number, time_budget_s
+        self._round, self._time_budget_s, self._num_rounds = number, time_budget_s, num_rounds
         self._table, self._searcher, self._progress = table, searcher, progress
         self._metrics = metrics
         self._started = time.monotonic()
@@ -236,7 +238,7 @@ class RowKeeper(tune.Callback):
             return
         row = self._row(trial, error=error)
         self._table.append(row)
-        self._progress.finished(row, self._table.best())
+        self._progress.finished(row, self._table.best(self._num_rounds))
 
     def _row(self, trial: Any, *, error: bool) -> Trial:
         result: Mapping[str, Any] = trial.last_result or {}

@@ -210,6 +210,7 @@ class Sweep:
             num_trials=max(plan.num_samples, first_number(self.table.rows, this) + this.num_trials),
             max_env_steps=plan.max_env_steps * plan.seeds_per_trial,
             earlier=self.table.rows,
+            best=self.table.best(plan.rounds),
             time_budget_s=left_s,
             quiet_stdout=quiet,
         ) as progress:

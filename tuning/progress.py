@@ -41,6 +41,7 @@ class Progress:
         num_trials: Trials that the sweep will have in the end.
         max_env_steps: Budget of a trial [env steps].
         earlier: Rows of the sweep that is resumed; they count as finished, but not for the speed.
+        best: The best of them that searched.
         time_budget_s: No time left beyond this is shown [s].
         quiet_stdout: Leave stdout to the result and show everything on stderr.
         stream: Where to show it; by default stdout or, with ``quiet_stdout``, stderr.
@@ -58,6 +59,7 @@ class Progress:
         num_trials: int,
         max_env_steps: int,
         earlier: Sequence[Trial] = (),
+        best: Trial | None = None,
         time_budget_s: float | None = None,
         quiet_stdout: bool = False,
         stream: TextIO | None = None,
@@ -73,8 +75,7 @@ class Progress:
         for trial in earlier:
             self._rows[trial.trial_id] = _finished_row(trial)
         self._earlier_steps = sum(trial.env_steps for trial in earlier)
-        scored = [t for t in earlier if t.state is TrialState.COMPLETE and t.score is not None]
-        self._best = max(scored, key=lambda trial: trial.score or 0.0, default=None)
+        self._best = best
         self._stream = stream or (sys.stderr if quiet_stdout else sys.stdout)
         self._live: Live | None = None
         console = Console(file=self._stream)
@@ -109,7 +110,7 @@ class Progress:
             self._say(f"{trial_id} evaluated: {self._steps(row)} env steps, score {score:.4g}")
 
     def finished(self, trial: Trial, best: Trial | None) -> None:
-        """A trial ended; ``best`` is the best one of all so far."""
+        """A trial ended; ``best`` is the best of those that searched so far."""
         with self._lock:
             self._rows[trial.trial_id] = _finished_row(trial)
             self._best = best
@@ -137,7 +138,7 @@ class Progress:
         steps = sum(row.env_steps for row in rows) - self._earlier_steps
         speed = steps / elapsed if elapsed > 0 else 0.0
         return (
-            f"{num_finished}/{self._num_trials} finished, best {best}, "
+            f"{num_finished}/{self._num_trials} finished, best searched {best}, "
             f"{speed:,.0f} env steps/s, elapsed {_duration(elapsed)}, "
             f"left {self._time_left(rows, speed, elapsed)}"
         )

@@ -119,7 +119,7 @@ def _headline(rows: Sequence[Trial], best: Trial | None, max_env_steps: int) -> 
         for knob, value in best.knobs.items()
     )
     return (
-        f'<p class="score">Best trial <b>{escape(best.trial_id)}</b>: return after adaptation '
+        f'<p class="score">Winner, trial <b>{escape(best.trial_id)}</b>: return after adaptation '
         f"<b>{number(best.score)}</b>{interval}</p>\n"
         f"<table>{knobs}</table>\n"
         '<p class="note">The score of the best of several trials is too good on average: it was '
@@ -281,7 +281,7 @@ def _curves(rows: Sequence[Trial], best: Trial | None, bound: float | None) -> s
             steps, before, after = zip(*trial.curve, strict=True)
             marker = "." if len(steps) == 1 or is_best else ""
             if is_best:
-                label = f"{trial.trial_id} after adaptation (best)"
+                label = f"{trial.trial_id} after adaptation (winner)"
                 axes.plot(steps, after, color="tab:green", lw=2.5, marker=marker, label=label)
                 label = f"{trial.trial_id} before adaptation"
                 axes.plot(steps, before, color="tab:green", lw=1, ls=":", label=label)

@@ -182,10 +182,17 @@ class TrialTable:
         self._insert(trial)
         self._size = self._current_size()
 
-    def best(self) -> Trial | None:
-        """The complete trial of highest score, the earlier one of equals; None if there is none."""
+    def best(self, num_rounds: int | None = None) -> Trial | None:
+        """The complete trial of highest score, the earlier one of equals; None if there is none.
+
+        Args:
+            num_rounds: Only of so many rounds: those of a plan search, what comes later judges.
+        """
         scored = [
-            (-t.score, t.number, t) for t in self.rows if _competes(t) and t.score is not None
+            (-t.score, t.number, t)
+            for t in self.rows
+            if _competes(t) and t.score is not None
+            if num_rounds is None or t.round < num_rounds
         ]
         return min(scored, key=lambda entry: entry[:2])[2] if scored else None
 

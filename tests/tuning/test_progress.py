@@ -55,12 +55,12 @@ def test_plain_lines_tell_every_event(clock: Clock) -> None:
         "t0000 started: inner_lr=0.1 state_dim=32",
         "t0000 evaluated: 500/1,000 env steps, score 0.5",
         # 1000 steps in 10 s; 3 trials of 1000 steps to come.
-        "t0000 COMPLETE: score 1.25 | 1/4 finished, best 1.25 (t0000), 100 env steps/s, "
+        "t0000 COMPLETE: score 1.25 | 1/4 finished, best searched 1.25 (t0000), 100 env steps/s, "
         "elapsed 0:10, left 0:30",
         "t0001 started: inner_lr=0.2",
         # 1500 steps in 20 s; 2 trials of 750 steps to come, as trials took so far.
-        "t0001 DIVERGED: no score (a loss was not finite) | 2/4 finished, best 1.25 (t0000), "
-        "75 env steps/s, elapsed 0:20, left 0:20",
+        "t0001 DIVERGED: no score (a loss was not finite) | 2/4 finished, "
+        "best searched 1.25 (t0000), 75 env steps/s, elapsed 0:20, left 0:20",
     ]
 
 
@@ -72,7 +72,7 @@ def test_a_resumed_sweep_counts_earlier_trials_but_not_their_speed(clock: Clock)
     progress.started("t0002", {})
     clock.now += 5.0
     progress.finished(ended(2, 6.0), best=ended(0, 7.0))
-    assert "3/3 finished, best 7 (t0000), 200 env steps/s, elapsed 0:05, left 0:00" in (
+    assert "3/3 finished, best searched 7 (t0000), 200 env steps/s, elapsed 0:05, left 0:00" in (
         stream.getvalue()
     )
 
@@ -85,7 +85,7 @@ def test_time_left_ends_with_the_time_budget(clock: Clock) -> None:
     clock.now += 20.0
     progress.finished(ended(1, 1.0), best=ended(1, 1.0))
     first, second = stream.getvalue().splitlines()
-    assert first.endswith("best none yet, 0 env steps/s, elapsed 0:00, left at most 1:00")
+    assert first.endswith("best searched none yet, 0 env steps/s, elapsed 0:00, left at most 1:00")
     assert second.endswith("left 0:40")
 
 
@@ -98,7 +98,7 @@ def test_the_terminal_gets_a_table_and_no_lines(clock: Clock) -> None:
         progress.reported("t0001", 640, -2.0)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     last = text[text.rindex("1/3 finished") :]
-    assert "best 1.25 (t0000)" in last
+    assert "best searched 1.25 (t0000)" in last
     assert re.search(r"t0001\s+│ RUNNING\s+│ 640/1,000\s+│ -2\s+│ inner_lr=0.3", last)
     assert re.search(r"t0000 \*\s*│ COMPLETE\s+│ 1,000/1,000\s+│ 1.25", last)
     assert last.index("t0001") < last.index("t0000 *"), "what runs comes first"

@@ -77,7 +77,7 @@ def test_the_page_holds_the_numbers(tmp_path: Path) -> None:
     trials += [ended(12, -0.5, state=TrialState.PRUNED, reason="stopped early"), ended(13, None)]
     comparison = compare([1.0, 2.0, 3.5], [0.0, 0.5, 1.0], num_tasks=100)
     page = make(tmp_path, trials, comparison=comparison)
-    assert "Best trial <b>t0003</b>" in page
+    assert "Winner, trial <b>t0003</b>" in page
     assert f'<data value="{4 / 30!r}">0.1333</data>' in page
     assert all(f'<data value="{t.score!r}">' in page for t in trials if t.score is not None)
     assert comparison.verdict in page

@@ -1,6 +1,7 @@
 """Rows that refuse contradictions, and the table that never loses or changes one."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -120,6 +121,15 @@ def test_nan_is_never_best(tmp_path: Path) -> None:
     best = table.best()
     assert best is not None
     assert best.number == 2, "of equals the earlier"
+
+
+def test_what_only_judges_is_not_the_best_that_searched(tmp_path: Path) -> None:
+    table = TrialTable(tmp_path / "trials.jsonl")
+    table.append(trial(0, 1.0))
+    table.append(dataclasses.replace(trial(1, 9.0), round=2))
+    best, searched = table.best(), table.best(num_rounds=2)
+    assert (best and best.number, searched and searched.number) == (1, 0)
+    assert table.best(num_rounds=0) is None
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40])
