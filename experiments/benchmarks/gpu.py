@@ -37,14 +37,6 @@ WEIGHTS = {
 SHORTEST = 5.0
 """With less time than this no part is started [s]."""
 
-NOT_BUILT = {
-    "ant-vel": (
-        "three stacked seeds, +30 in 25 s and +60 in 60 s wanted",
-        "16 seeds at once, in twice the time of one at most",
-    ),
-    "halfcheetah-vel": ("three stacked seeds, -30 in 45 s wanted",),
-}
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -131,8 +123,6 @@ def part_rows(job: Job, left: float) -> Iterator[Row]:
         late = time.time() - job.started >= left
         what = "stopped at the time limit" if late else f"its process ended with code {code}"
         yield Row(job.part, what, trouble="not run" if late else "failed")
-    for what in NOT_BUILT.get(job.part, ()):
-        yield Row(job.part, what, trouble="not built")
 
 
 def _take(record: Record, about: dict[str, object], row: Row) -> None:

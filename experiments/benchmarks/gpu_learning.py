@@ -1,18 +1,21 @@
-"""What one seed of context-sac has learnt after so much wall time, evaluations counted in."""
+"""What stacked seeds of context-sac have learnt after so much wall time, evaluations counted in."""
+
+import statistics
 
 import torch
 
 from experiments.benchmarks.gpu_check import context_config
 from experiments.benchmarks.gpu_part import Job, Tell
 from experiments.benchmarks.gpu_rows import Row
-from ssmrl.context.learner import ContextLearner
-from ssmrl.meta.diverged import DivergedError
-from ssmrl.rollout.play import Mode
-from ssmrl.run import LocalEngine
+from ssmrl.config import TrainConfig
+from ssmrl.context.stacked_learner import StackedLearner
+from ssmrl.rollout.evaluate import judge
+from ssmrl.rollout.play import LocalCollector, Mode
 
 GOALS = {"ant-vel": {30.0: 25.0, 60.0: 60.0}, "halfcheetah-vel": {-30.0: 45.0}}
 """Returns, and the wall time from the start of the process until each [s]; rising."""
 
+NUM_SEEDS = 3
 FIRST_DRAW = 100  # of held-out tasks; searches use 0, final comparisons of sweeps 1
 EVERY = 1.25  # an evaluation each time the wall time has grown by a quarter
 NUM_TASKS = 100
@@ -25,47 +28,88 @@ def measure(job: Job, tell: Tell) -> None:
         job: Which task, where, and for how long.
         tell: Takes a row for each evaluation and each goal.
     """
-    goals = GOALS[job.part]
-    num_tasks = 4 if job.quick else NUM_TASKS
-    knobs = {"evaluation.num_tasks": num_tasks, "evaluation.num_episodes": 1}
-    config = context_config(job.part, quick=job.quick, **knobs)
-    engine = LocalEngine(config, device=torch.device(job.device))
-    learner = engine.learner
-    assert isinstance(learner, ContextLearner)
+    goals, training = GOALS[job.part], _Training(job)
     reached: dict[float, float] = {}
     best, next_at, draw, longest = -float("inf"), job.elapsed, FIRST_DRAW, 0.0
     while len(reached) < len(goals) and job.left > longest and draw - FIRST_DRAW < _most(job):
-        try:
-            metrics = engine.iterate()
-            if job.elapsed < next_at * EVERY and job.left > 2.0 * longest:
-                continue
-            before = job.elapsed
-            evaluation = engine.judge(num_episodes=1, mode=Mode.USED, draw=draw)
-        except DivergedError as error:
-            tell(Row(job.part, "diverged", trouble="failed", note=str(error)))
+        for row in training.iterate():
+            tell(row)
+        if not training.going:
             return
+        if job.elapsed < next_at * EVERY and job.left > 2.0 * longest:
+            continue
+        before = job.elapsed
+        returns = training.returns(draw)
         longest = max(longest, job.elapsed - before)
         next_at, draw = job.elapsed, draw + 1
-        found = evaluation.mean_returns()[0]
+        found = statistics.fmean(returns)
         best = max(best, found)
-        spread = float(evaluation.task_returns[0].std() / num_tasks**0.5)
-        note = f"+- {spread:.2g}, {metrics.env_steps:,} env steps"
-        what = f"return by memory after {next_at:.1f} s"
-        tell(Row(job.part, what, found, "return", note=note))
+        seeds = ", ".join(f"{each:.1f}" for each in returns)
+        note = f"mean of {seeds}; {training.env_steps:,} env steps each"
+        tell(Row(job.part, f"return by memory after {next_at:.1f} s", found, "return", note=note))
         for goal in goals:
             if found >= goal:
                 reached.setdefault(goal, next_at)
     for goal, seconds in goals.items():
-        note = "one seed; the goal is that of three stacked ones"
+        note = f"mean of {NUM_SEEDS} stacked seeds"
         if goal not in reached:
             note = f"best {best:.3g} in {job.elapsed:.0f} s; {note}"
         what = f"wall time from process start until {goal:+g}"
         wanted = seconds if job.has_goals else None
         tell(Row(job.part, what, reached.get(goal), "s", wanted, at_most=True, note=note))
-    for name, captured in learner.captured.items():
+    for name, captured in training.learners.stack.captured.items():
         if not captured.num_replays:
             what = f"the updates of {name} were not replayed"
             tell(Row(job.part, what, trouble="failed", note=f"{captured.num_calls} calls"))
+
+
+class _Training:
+    """The seeds that go on.
+
+    Attributes:
+        learners: Of all seeds.
+        going: The places of those that have not diverged.
+        env_steps: Of each of them so far [env steps].
+    """
+
+    def __init__(self, job: Job) -> None:
+        num_tasks = 4 if job.quick else NUM_TASKS
+        knobs = {"evaluation.num_tasks": num_tasks, "evaluation.num_episodes": 1}
+        config = context_config(job.part, quick=job.quick, **knobs)
+        self._part, self._configs = job.part, seeds_of(config, NUM_SEEDS)
+        self._collect = LocalCollector(config)
+        self.learners = StackedLearner(self._configs, torch.device(job.device))
+        self.going, self.env_steps = list(range(NUM_SEEDS)), 0
+
+    def iterate(self) -> list[Row]:
+        """An iteration of all that go on; a row for each that diverges."""
+        made, diverged = self.learners.iterate(self.going, self._collect)
+        self.going = [place for place in self.going if place in made]
+        self.env_steps = max((each.env_steps for each in made.values()), default=self.env_steps)
+        return [
+            Row(self._part, f"seed {place} diverged", trouble="failed", note=str(error))
+            for place, error in diverged.items()
+        ]
+
+    def returns(self, draw: int) -> list[float]:
+        """What each of them earns by memory on a draw of held-out tasks."""
+        evaluations = [
+            judge(
+                self._configs[place],
+                self.learners.own[place].params(),
+                self._collect,
+                num_episodes=1,
+                mode=Mode.USED,
+                draw=draw,
+            )
+            for place in self.going
+        ]
+        return [each.mean_returns()[0] for each in evaluations]
+
+
+def seeds_of(config: TrainConfig, num_seeds: int) -> list[TrainConfig]:
+    """A configuration with the seeds from 0."""
+    return [config.with_knobs({"seed": seed}) for seed in range(num_seeds)]
 
 
 def _most(job: Job) -> int:

@@ -26,8 +26,8 @@ class Row:
         goal: What it is held against, or None.
         at_most: Whether the goal is an upper limit.
         must: Whether the script fails if the goal is missed: so it is with what is checked.
-        trouble: What kept it from being measured: ``failed``, ``not run``, ``not built`` or
-            ``not on this device``; empty if nothing did.
+        trouble: What kept it from being measured: ``failed``, ``not run`` or ``not on this
+            device``; empty if nothing did.
         note: Under which circumstances.
     """
 

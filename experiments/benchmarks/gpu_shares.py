@@ -2,16 +2,21 @@
 
 import resource
 import statistics
+import time
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from experiments.benchmarks.gpu_check import context_config
+from experiments.benchmarks.gpu_learning import seeds_of
 from experiments.benchmarks.gpu_part import Job, Tell, synchronise
 from experiments.benchmarks.gpu_rows import Row
+from ssmrl.context.stacked_learner import StackedLearner
+from ssmrl.rollout.play import LocalCollector
 from ssmrl.run import LocalEngine
 
 TASKS = ("ant-vel", "halfcheetah-vel")
+MANY, MAX_RATIO = 16, 2.0
 
 
 def measure(job: Job, tell: Tell) -> None:
@@ -23,6 +28,7 @@ def measure(job: Job, tell: Tell) -> None:
     """
     for task in TASKS:
         _shares(job, tell, task)
+    _at_once(job, tell, TASKS[0])
 
 
 def _shares(job: Job, tell: Tell, task: str) -> None:
@@ -58,6 +64,32 @@ def _shares(job: Job, tell: Tell, task: str) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         what = f"{task}: the process's memory"
     tell(Row(job.part, what, memory / 2**20, "MiB", note="at most, since the start of the part"))
+
+
+def _at_once(job: Job, tell: Tell, task: str) -> None:
+    """An iteration of many stacked seeds against that of one, and which side takes its time."""
+    seconds: dict[int, tuple[float, float]] = {}
+    warm, num = (1, 1) if job.quick else (4, 6)
+    for num_seeds in (1, MANY):
+        configs = seeds_of(context_config(task, quick=job.quick), num_seeds)
+        learners = StackedLearner(configs, torch.device(job.device))
+        collect, found = LocalCollector(configs[0]), []
+        for _ in range(warm + num):
+            started = time.perf_counter()
+            made, diverged = learners.iterate(range(num_seeds), collect)
+            whole = time.perf_counter() - started
+            if diverged:
+                raise next(iter(diverged.values()))
+            found.append((whole, sum(each.sample_seconds for each in made.values())))
+        seconds[num_seeds] = (
+            statistics.median(whole for whole, _ in found[warm:]),
+            statistics.median(play for _, play in found[warm:]),
+        )
+    (one, _), (many, play) = seconds[1], seconds[MANY]
+    note = f"{many:.3g} s against {one:.3g} s; of the many {play / many:.0%} is play, on the CPU"
+    what = f"{task}: an iteration of {MANY} stacked seeds, in those of one"
+    wanted = MAX_RATIO if job.has_goals else None
+    tell(Row(job.part, what, many / one, goal=wanted, at_most=True, note=note))
 
 
 def covered(intervals: list[tuple[float, float]]) -> float:

@@ -75,6 +75,11 @@ def graphs_of(device: torch.device) -> Graphs | None:
     return CudaGraphs(device) if device.type == "cuda" else None
 
 
+def those_captured(**updates: "Captured | None") -> dict[str, "Captured"]:
+    """By name the updates that are captured on their device; none where it captures nothing."""
+    return {name: each for name, each in updates.items() if each is not None}
+
+
 class Captured:
     """A function of tensors, called as it is a few times, then captured, then replayed.
 

@@ -15,7 +15,7 @@ from ssmrl.checkpoint import CheckpointError, read_tensors, write_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.context.actor_critic_training import ActorCriticTraining, Drawn
 from ssmrl.context.by_memory import NETWORKS, PLAYED
-from ssmrl.context.graph import Graphs, graphs_of
+from ssmrl.context.graph import Graphs, graphs_of, those_captured
 from ssmrl.context.inference import inference_inputs, with_rewards
 from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
@@ -98,11 +98,9 @@ class ContextLearner(Learner):
         graphs, take = graphs_of(device), self.replay.take
         self.actor_critic = ActorCriticTraining(self.networks, take, config, device, graphs)
         self._inference = InferenceTraining(self.networks.inference, config, device, graphs)
-        captured = {
-            "actor_critic": self.actor_critic.captured,
-            "inference": self._inference.captured,
-        }
-        self.captured = {name: each for name, each in captured.items() if each is not None}
+        self.captured = those_captured(
+            actor_critic=self.actor_critic.captured, inference=self._inference.captured
+        )
         self._optimizers = self.actor_critic.sac.optimizers | {
             "inference": self._inference.optimizer
         }

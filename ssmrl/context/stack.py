@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssmrl.config import TrainConfig
 from ssmrl.context.actor_critic_training import ActorCriticTraining
-from ssmrl.context.graph import Graphs
+from ssmrl.context.graph import Graphs, those_captured
 from ssmrl.context.inference import StackedInference
 from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.learner import ContextLearner
@@ -35,6 +35,7 @@ class Stack:
         networks: Of all seeds, but for the inference models.
         actor_critic: Makes the updates of these.
         inference: Makes the updates of the inference models.
+        captured: The updates that are replayed, by name; none where nothing is captured.
 
     Raises:
         ValueError: If the inference models are trained for gradient steps inside an episode.
@@ -53,6 +54,9 @@ class Stack:
         self.networks = ContextNetworks.stacked([learner.networks for learner in learners])
         self.actor_critic = ActorCriticTraining(self.networks, take, config, device, graphs)
         self.inference = InferenceTraining(models, config, device, graphs)
+        self.captured = those_captured(
+            actor_critic=self.actor_critic.captured, inference=self.inference.captured
+        )
         self._optimizers = self.actor_critic.sac.optimizers | {
             "inference": self.inference.optimizer
         }

@@ -19,7 +19,7 @@ NO_SEEDS: list[Any] = [
     "0",
     b"0",
     {},
-    object(),
+    1j,
 ]
 every_wrong_seed = pytest.mark.parametrize("seed", NO_SEEDS, ids=repr)
 
