@@ -46,7 +46,6 @@ def conclude_study(
         plan,
         folder,
         sweep.table,
-        sweep.study(),
         rounds=sweep.rounds,
         command=command,
         say=lambda text: say(EventKind.NOTED, text),

@@ -314,7 +314,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
             ),
             Tool(
                 "importance",
-                "How much each knob has to do with being among the best, with intervals.",
+                "How much each knob has to do with being among the best; 95 % of resampled shares.",
                 _schema(()),
                 _importance,
             ),

@@ -163,7 +163,7 @@ def _ranking_table(ranked: Sequence[Ranked]) -> Table | str:
 
 
 def _importance_table(analysis: Analysis) -> Table:
-    table = _table("Importance (PED-ANOVA)", "knob", "share", "95 % interval")
+    table = _table("Importance (PED-ANOVA)", "knob", "share", "95 % of resampled ones")
     for this in analysis.importance:
         share = this.reason if this.share is None else f"{this.share:.2f}"
         interval = "" if this.interval is None else _interval(this.interval, ".2f")

@@ -16,7 +16,6 @@ from tuning.plan import SweepPlan
 from tuning.report import write_report
 from tuning.round_log import Round
 from tuning.rounds import fresh_rows, further_verdict, next_round, num_verdicts, winner
-from tuning.search import Study
 from tuning.trial import Trial, TrialTable
 
 
@@ -24,7 +23,6 @@ def conclude(
     plan: SweepPlan,
     folder: Path,
     table: TrialTable,
-    study: Study,
     *,
     rounds: Sequence[Round],
     command: str,
@@ -36,7 +34,6 @@ def conclude(
         plan: What was done.
         folder: The sweep's.
         table: Its rows.
-        study: The same trials as Optuna knows them.
         rounds: Where each round searched.
         command: The command line that goes on with the sweep.
         say: Prints a line.
@@ -59,7 +56,7 @@ def conclude(
         title=f"{plan.task}, {plan.method}: {len(table.rows)} trials",
         table=table,
         best=best,
-        study=study,
+        space=rounds[-1].space if rounds else plan.space(),
         max_env_steps=plan.max_env_steps,
         bound=bound,
         comparison=comparison,

@@ -17,7 +17,7 @@ from tuning.progress import Progress
 from tuning.ranges import range_text
 from tuning.round_log import Round, RoundLog
 from tuning.rounds import first_number, next_round
-from tuning.search import Study, StudySearcher, repair_journal
+from tuning.search import StudySearcher, repair_journal
 from tuning.trial import Trial, TrialTable
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
@@ -78,9 +78,7 @@ def run_sweep(
                 sweep.run_round(this, num_cpus=cpus, placement=placement, quiet=quiet)
                 if not sweep.is_complete(this):
                     break
-    return conclude(
-        plan, folder, sweep.table, sweep.study(), rounds=sweep.rounds, command=command, say=say
-    )
+    return conclude(plan, folder, sweep.table, rounds=sweep.rounds, command=command, say=say)
 
 
 def ready(
@@ -243,12 +241,6 @@ class Sweep:
             resume=True,
             recorded=[row for row in rows if row.round == this.number],
         )
-
-    def study(self) -> Study:
-        """The study of the last round, which holds the earlier trials inside of its space."""
-        this = self.rounds[-1] if self.rounds else next_round(self._plan, (), ())
-        assert this is not None  # a plan has a round
-        return self.searcher(this).study
 
     def _study_name(self, this: Round) -> str:
         return f"{self._folder.name}-r{this.number}" if this.number else self._folder.name

@@ -36,7 +36,9 @@ class Importance:
     Attributes:
         knob: The knob.
         share: Its share of what all knobs explain, from 0 to 1; None if it cannot be said.
-        interval: 95 % bootstrap interval of the share; None if there is no share.
+        interval: Where 95 % of the shares lie that resampled configurations give; None if there is
+            no share. It is no confidence interval: a share is never negative, so that of a knob
+            without any influence hardly ever reaches 0.
         reason: Why there is no share, in a few words; empty if there is one.
     """
 
@@ -53,7 +55,7 @@ class Importance:
 def importance(
     rows: Sequence[Trial], space: SearchSpace, *, seed: int, num_resamples: int = NUM_RESAMPLES
 ) -> tuple[Importance, ...]:
-    """The share of each knob by PED-ANOVA, with bootstrap intervals over the configurations.
+    """The share of each knob by PED-ANOVA, and how it moves when the configurations are resampled.
 
     How different the values of the elite are from those of all that was tried, knob by knob. It is
     never negative, so that a knob without any influence has a small share, not none: read the

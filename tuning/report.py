@@ -1,14 +1,11 @@
 """One self-contained page about a sweep: what won, how sure that is, and how it was found."""
 
-import warnings
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import optuna
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from optuna.trial import TrialState as StudyState
 
 from ssmrl.files import replace_file
 from tuning.comparison import Comparison
@@ -18,9 +15,6 @@ from tuning.report_parts import image, number
 from tuning.round_log import Round
 from tuning.space import SearchSpace
 from tuning.trial import Trial, TrialState, TrialTable
-
-MIN_TRIALS_FOR_IMPORTANCE = 4
-MIN_IMPORTANCE = 1e-9  # of all knobs together; less is rounding
 
 _MARKERS = {
     TrialState.COMPLETE: ("o", "tab:blue"),
@@ -49,7 +43,7 @@ def write_report(
     title: str,
     table: TrialTable,
     best: Trial | None,
-    study: optuna.Study,
+    space: SearchSpace,
     max_env_steps: int,
     bound: float | None,
     comparison: Comparison | None,
@@ -63,8 +57,7 @@ def write_report(
         title: What was swept.
         table: The rows.
         best: The trial that the sweep names, None if there is none.
-        study: The same trials as Optuna knows them, for the importance of the knobs; not used if
-            there are rounds, of which each has a study of its own.
+        space: Where the last round searched: the importance is that of its knobs.
         max_env_steps: Budget of a trial [env steps].
         bound: The best return that a policy reaches without adapting, None if it is not known.
         comparison: Best against default on fresh held-out tasks, None if it was not made.
@@ -82,7 +75,7 @@ def write_report(
         "<h2>Score by trial</h2>",
         _history(rows),
         "<h2>Importance of the knobs</h2>",
-        _importance_over_rounds(rows, rounds[-1].space) if rounds else _importance(study),
+        _importance(rows, space),
         *(("<h2>How the box moved</h2>", boxes_section(rounds, rows)) if rounds else ()),
         "<h2>Learning curves</h2>",
         _curves(rows, best, bound),
@@ -201,47 +194,7 @@ def _running_best(rows: Sequence[Trial]) -> tuple[list[int], list[float]]:
     return numbers, best
 
 
-def _importance(study: optuna.Study) -> str:
-    complete = study.get_trials(deepcopy=False, states=(StudyState.COMPLETE,))
-    num_complete = len(complete)
-    if num_complete < MIN_TRIALS_FOR_IMPORTANCE:
-        return (
-            f"<p>Not computed: it takes at least {MIN_TRIALS_FOR_IMPORTANCE} complete trials, "
-            f"and there are {num_complete}.</p>"
-        )
-    try:
-        with warnings.catch_warnings():
-            for category in (UserWarning, optuna.exceptions.ExperimentalWarning):
-                warnings.simplefilter("ignore", category)
-            # Optuna's own normalisation makes equal shares of nothing, and its prior gives a
-            # share to a knob that never varied.
-            varied = [
-                knob
-                for knob in complete[0].params
-                if len({trial.params.get(knob) for trial in complete}) > 1
-            ]
-            raw = optuna.importance.get_param_importances(study, params=varied, normalize=False)
-    except (ValueError, RuntimeError) as error:
-        return f"<p>Not computed: {escape(str(error))}</p>"
-    total = sum(raw.values())
-    if not total > MIN_IMPORTANCE:
-        return "<p>Not computed: the scores do not tell the knobs apart.</p>"
-    importances = {knob: value / total for knob, value in raw.items()}
-
-    def draw(axes: Axes) -> None:
-        knobs = list(importances)[::-1]
-        bars = axes.barh(knobs, [importances[knob] for knob in knobs], color="tab:blue")
-        axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-        axes.set(xlabel="share of importance (PED-ANOVA)", xlim=(0, 1.1))
-
-    return (
-        image(draw, "importance of each knob")
-        + f'<p class="note">From {num_complete} complete trials; with few trials this is a hint '
-        "at best.</p>"
-    )
-
-
-def _importance_over_rounds(rows: Sequence[Trial], space: SearchSpace) -> str:
+def _importance(rows: Sequence[Trial], space: SearchSpace) -> str:
     results = importance(rows, space, seed=0)
     known = [
         (result.knob, result.share, *result.interval)
@@ -264,7 +217,7 @@ def _importance_over_rounds(rows: Sequence[Trial], space: SearchSpace) -> str:
             [high - share for share, high in zip(shares, highs, strict=True)],
         )
         axes.barh(knobs, shares, xerr=errors, color="tab:blue", ecolor="0.3", capsize=3)
-        axes.set(xlabel="share of importance (PED-ANOVA), 95 % interval", xlim=(0, 1.05))
+        axes.set(xlabel="share of importance (PED-ANOVA), 95 % of resampled ones", xlim=(0, 1.05))
 
     return image(draw, "importance of each knob") + missing
 

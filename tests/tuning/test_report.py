@@ -8,7 +8,6 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
 
 from ssmrl.config import TrainConfig
 from tuning.comparison import compare
@@ -19,7 +18,8 @@ from tuning.round_log import Round
 from tuning.space import SearchSpace
 from tuning.trial import Trial, TrialState, TrialTable
 
-RANGES = {"meta.inner_lr": FloatDistribution(0.0, 1.0), "meta.clip": FloatDistribution(0.0, 1.0)}
+RANGES = {"meta.inner_lr": Float(1e-3, 1.0), "meta.clip": Float(1e-3, 1.0)}
+SPACE = SearchSpace(RANGES, TrainConfig(algorithm="promp"))
 
 
 def ended(number: int, score: float | None, **changes: Any) -> Trial:
@@ -40,19 +40,13 @@ def ended(number: int, score: float | None, **changes: Any) -> Trial:
 
 def make(folder: Path, trials: list[Trial], **changes: Any) -> str:
     table = TrialTable(folder / "trials.jsonl")
-    study = optuna.create_study(direction="maximize")
     for trial in trials:
         table.append(trial)
-        if trial.state is TrialState.COMPLETE and trial.knobs.keys() == RANGES.keys():
-            frozen = optuna.trial.create_trial(
-                params=dict(trial.knobs), distributions=RANGES, value=trial.score
-            )
-            study.add_trial(frozen)
     arguments: dict[str, Any] = {
         "title": "point <ssm> & co",
         "table": table,
         "best": table.best(),
-        "study": study,
+        "space": SPACE,
         "max_env_steps": 5000,
         "bound": -3.125,
         "comparison": None,
@@ -73,7 +67,8 @@ def images(page: str) -> dict[str, bytes]:
 
 
 def test_the_page_holds_the_numbers(tmp_path: Path) -> None:
-    trials = [ended(i, -((i - 3) ** 2) / 7) for i in range(12)]
+    points = [{"meta.inner_lr": (i + 1) / 30, "meta.clip": 0.1 + 0.1 * (i % 4)} for i in range(12)]
+    trials = [ended(i, -((i - 3) ** 2) / 7, knobs=point) for i, point in enumerate(points)]
     trials += [ended(12, -0.5, state=TrialState.PRUNED, reason="stopped early"), ended(13, None)]
     comparison = compare([1.0, 2.0, 3.5], [0.0, 0.5, 1.0], num_tasks=100)
     page = make(tmp_path, trials, comparison=comparison)
@@ -137,17 +132,17 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     assert "No trial completed" in page
     assert "No trial has a score" in page
     assert "No trial was evaluated" in page
-    assert "takes at least 4 complete trials, and there are 0" in page
+    assert "too few trials: 0 complete configurations, but it takes 10" in page
     assert "not compared" in page
     assert images(page) == {}
-    for name, knobs in {"fixed": lambda i: 0.5, "flat": lambda i: i / 9}.items():
-        (tmp_path / name).mkdir()
-        scores = [float(i) if name == "fixed" else 1.0 for i in range(5)]
-        trials = [
-            ended(i, score, knobs={"meta.inner_lr": knobs(i), "meta.clip": 0.3})
-            for i, score in enumerate(scores)
-        ]
-        assert "do not tell the knobs apart" in make(tmp_path / name, trials)
+    (tmp_path / "flat").mkdir()
+    flat = [
+        ended(i, 1.0, knobs={"meta.inner_lr": (1 + i) / 12, "meta.clip": 0.3}) for i in range(12)
+    ]
+    assert "all scores are equal" in make(tmp_path / "flat", flat)
+    (tmp_path / "fixed").mkdir()
+    fixed = [ended(i, float(i), knobs=dict(trial.knobs)) for i, trial in enumerate(flat)]
+    assert "it never varied" in make(tmp_path / "fixed", fixed)
     (tmp_path / "empty").mkdir()
     assert "Trials: none" in make(tmp_path / "empty", [])
 
@@ -172,7 +167,8 @@ def searched(number: int, in_round: int) -> Trial:
 
 
 def make_with_rounds(folder: Path, trials: list[Trial]) -> str:
-    return make(folder, trials, rounds=two_rounds())
+    rounds = two_rounds()
+    return make(folder, trials, rounds=rounds, space=rounds[-1].space)
 
 
 def test_the_page_shows_how_the_box_moved(tmp_path: Path) -> None:
@@ -189,8 +185,7 @@ def test_the_page_shows_how_the_box_moved(tmp_path: Path) -> None:
     assert "<td>1 – 3</td><td>1 – 5</td>" in section
     assert "&lt;b&gt;4 of 5&lt;/b&gt;" in section
     assert "t&lt;0&gt;, t2" in section
-    # Each round has a study of its own, so the importance comes from the rows.
-    assert "takes at least 4 complete trials" not in page
+    assert "too few trials" not in page
     assert images(page)["importance of each knob"].startswith(b"\x89PNG")
 
 
