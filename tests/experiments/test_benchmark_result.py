@@ -28,7 +28,7 @@ class TestResult:
             (lambda content: content["config"].update({"policy.width": 3}), "policy.width"),
             (lambda content: content["curve"].clear(), "`curve` must have a row"),
             (lambda content: content["curve"][1].pop("return_after"), "row 2 .* return_after"),
-            (lambda content: content["curve"][0].update(seconds=float("nan")), "must be finite"),
+            (lambda content: content["curve"][0].update(seconds=float("nan")), "is not finite"),
             (lambda content: content["test"].pop(), "`task_returns` must be of"),
             (lambda content: content["test"][2]["task_returns"].pop(), "there are 4"),
             (lambda content: content.update(test=None), "NoneType"),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from experiments.benchmarks.curves import read_curve
 from experiments.benchmarks.memory_learning import COLUMNS, app, draw, over_seeds
-from ssmrl.context.learner import ContextLearner
+from ssmrl.context.actor_critic_training import ActorCriticTraining
 from ssmrl.context.sac import Batch
 from tests.tuning.tiny_memory import TINY_KNOBS
 
@@ -48,13 +48,13 @@ def test_a_blind_twin_is_told_nothing_and_judged_without_a_memory(tmp_path: Path
     """Neither the replay nor a lane knows a task; its rewards are still those of all tasks."""
     told: list[Tensor] = []
 
-    def listened(self: ContextLearner, *drawn: Tensor) -> Batch:
+    def listened(self: ActorCriticTraining, *drawn: Tensor) -> Batch:
         told.append(batches(self, *drawn).code)
         return batches(self, *drawn)
 
-    batches = ContextLearner.batches
+    batches = ActorCriticTraining.batches
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ContextLearner, "batches", listened)
+        patch.setattr(ActorCriticTraining, "batches", listened)
         assert run(tmp_path, "--seconds", "0.4", "--every", "0.4", "--blind").exit_code == 0
     assert told
     assert not torch.cat(told).any()
