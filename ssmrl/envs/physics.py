@@ -9,7 +9,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import glfw
 import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,7 +17,6 @@ from mujoco import (
     MjData,
     MjLogConfig,
     MjModel,
-    Renderer,
     _batch,
     mj_forward,
     mjtState,
@@ -170,6 +168,8 @@ class PhysicsCamera:
         self._model = load_model(robot)
         self._data = MjData(self._model)
         try:
+            from mujoco import Renderer  # only where something is drawn is it needed
+
             _check_display()
             self._renderer = Renderer(self._model, PICTURE_SIZE, PICTURE_SIZE)
         except (FatalError, ImportError, RuntimeError) as error:
@@ -195,6 +195,8 @@ def _check_display() -> None:
         raise RuntimeError("it is switched off")
     if backend in ("egl", "osmesa") or sys.platform != "linux":
         return
+    import glfw  # a window system's, which machines that only learn do not have
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not glfw.init():

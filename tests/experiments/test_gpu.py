@@ -46,10 +46,12 @@ TINY = {
 
 IMPORT_THE_SCRIPT = """
 import importlib, json, sys
+for name in ("glfw", "OpenGL", "etils", "scipy"):
+    sys.modules[name] = None  # not among the wheels that docs/gpu.md names
 from experiments.benchmarks import gpu, gpu_part
 for name in set(gpu_part.MODULES.values()):
     importlib.import_module(name)
-print(json.dumps(sorted(sys.modules)))
+print(json.dumps(sorted(name for name, module in sys.modules.items() if module)))
 """
 
 
