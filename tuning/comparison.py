@@ -58,11 +58,6 @@ class Comparison:
     findable: float | None
 
     @property
-    def is_open(self) -> bool:
-        """Whether there is a difference to be shown, and none was."""
-        return self.default_mean is not None and not self.is_shown
-
-    @property
     def is_shown(self) -> bool:
         """Whether winner and default were told apart."""
         if self.num_seeds < MIN_SEEDS or self.low is None or self.high is None:

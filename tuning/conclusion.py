@@ -107,8 +107,10 @@ def next_until_shown(
     following, best = next_round(plan, earlier, rows), winner(rows, plan)
     if following is not None or best is None:
         return following
-    is_open = _judge(plan, folder, rows, best, with_switched_off=False).is_open
-    return further_verdict(plan, earlier, rows) if is_open else None
+    further = further_verdict(plan, earlier, rows)
+    if further is None or _judge(plan, folder, rows, best, with_switched_off=False).is_shown:
+        return None
+    return further
 
 
 def _judge(
@@ -163,7 +165,7 @@ def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]
             f"{_interval(found.low, found.high, '+')}"
             + ("" if found.level == LEVEL else f" at {found.level:.0%}, since it was asked again")
         )
-    if found.is_open and found.findable is not None:
+    if not found.is_shown and found.findable is not None:
         lines.append(
             f"so many seeds find a difference of {found.findable:.2f} in 8 of 10 sweeps; `--resume "
             "--confirm` trains more"

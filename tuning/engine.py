@@ -16,7 +16,7 @@ from tuning.planned_points import planned_points
 from tuning.progress import Progress
 from tuning.ranges import range_text
 from tuning.round_log import Round, RoundLog
-from tuning.rounds import first_number, next_round
+from tuning.rounds import first_number, is_verdict, next_round
 from tuning.search import StudySearcher, repair_journal
 from tuning.trial import Trial, TrialTable
 
@@ -76,7 +76,7 @@ def run_sweep(
             placement = on_cluster(plan, placement, say=say)
             while (this := sweep.begin_round(decide)) is not None:
                 sweep.run_round(this, num_cpus=cpus, placement=placement, quiet=quiet)
-                if not sweep.is_complete(this):
+                if not (sweep.is_complete(this) and sweep.has_time):
                     break
     return conclude(plan, folder, sweep.table, rounds=sweep.rounds, command=command, say=say)
 
@@ -170,6 +170,11 @@ class Sweep:
         """Whether all trials of a round have their rows."""
         return sum(row.round == this.number for row in self.table.rows) >= this.num_trials
 
+    @property
+    def has_time(self) -> bool:
+        """Whether the time budget has not ended; without, no round is worth beginning."""
+        return time.monotonic() < self._deadline
+
     def is_finished(self) -> bool:
         """Whether no round is left to begin or to go on with."""
         is_open = bool(self.rounds) and not self.is_complete(self.rounds[-1])
@@ -189,6 +194,8 @@ class Sweep:
         self._log.append(this)
         if self._plan.rounds > 1:
             self._say(f"round {this.number}: {this.num_trials} trials, space by {this.author}")
+        if is_verdict(self._plan, this):
+            self._say(f"judging: {this.num_trials} trials with seeds that chose nothing")
         for move in this.moves:
             self._say(
                 f"  {move.kind} {move.knob}: {range_text(move.old)} -> {range_text(move.new)}"

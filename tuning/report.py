@@ -70,7 +70,7 @@ def write_report(
     rows = sorted(table.rows, key=lambda trial: trial.number)
     sections = [
         f"<h1>{escape(title)}</h1>",
-        _headline(rows, best, max_env_steps),
+        _headline(rows, best, max_env_steps, is_judged=bool(comparison and comparison.num_seeds)),
         _judgement(comparison, bound),
         "<h2>Score by trial</h2>",
         _history(rows),
@@ -94,7 +94,9 @@ def write_report(
     replace_file(path, page)
 
 
-def _headline(rows: Sequence[Trial], best: Trial | None, max_env_steps: int) -> str:
+def _headline(
+    rows: Sequence[Trial], best: Trial | None, max_env_steps: int, *, is_judged: bool
+) -> str:
     states = [trial.state for trial in rows]
     counts = ", ".join(f"{states.count(s)} {s}" for s in TrialState if s in states) or "none"
     steps = sum(trial.env_steps for trial in rows)
@@ -111,12 +113,15 @@ def _headline(rows: Sequence[Trial], best: Trial | None, max_env_steps: int) -> 
         f'<tr><td class="text">{escape(knob)}</td><td>{number(value)}</td></tr>'
         for knob, value in best.knobs.items()
     )
+    if not is_judged:
+        note = (
+            '<p class="note">The score of the best of several trials is too good on average: it '
+            f"was chosen for it.</p>{note}"
+        )
     return (
         f'<p class="score">Winner, trial <b>{escape(best.trial_id)}</b>: return after adaptation '
         f"<b>{number(best.score)}</b>{interval}</p>\n"
-        f"<table>{knobs}</table>\n"
-        '<p class="note">The score of the best of several trials is too good on average: it was '
-        f"chosen for it.</p>{note}"
+        f"<table>{knobs}</table>\n{note}"
     )
 
 

@@ -68,7 +68,7 @@ class NoCode(HiddenCode):
 
     def decode(self, code: Array) -> Array:
         """Nothing can be told from it."""
-        raise NotImplementedError("a code that says nothing cannot be decoded")
+        raise ValueError("a code that says nothing cannot be decoded")
 
 
 class MemoryLearningRun:

@@ -214,8 +214,9 @@ def memory_maml(
 
 def _saved(config: TrainConfig, folder: Path) -> Checkpoint:
     steps = config.meta.num_inner_steps
+    path = checkpoint_path(folder, config)
     try:
-        return Checkpoint.load(checkpoint_path(folder, config))
+        saved = Checkpoint.load(path)
     except FileNotFoundError:
         flags = f"--task {config.env.task} --seed {config.seed}"
         knob = f" --label maml --knob meta.num_inner_steps={steps}" if steps else ""
@@ -223,6 +224,9 @@ def _saved(config: TrainConfig, folder: Path) -> Checkpoint:
             f"there is no run with seed {config.seed} and {steps} adaptation steps in {folder}; "
             f"make it: python -m experiments.benchmarks.memory_learning {flags}{knob}"
         ) from None
+    if "cpu_seconds" not in saved.progress:
+        raise ValueError(f"{path} must be a run of `memory_learning`, but is of another command")
+    return saved
 
 
 if __name__ == "__main__":

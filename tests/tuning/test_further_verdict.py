@@ -153,8 +153,9 @@ def test_what_fails_each_time_is_not_tried_for_ever() -> None:
 
 @pytest.mark.parametrize(("seeds_per_trial", "num_trials"), [(1, 6), (2, 4), (4, 2)])
 def test_without_a_planned_verdict_three_seeds_are_the_first(
-    seeds_per_trial: int, num_trials: int
+    seeds_per_trial: int, num_trials: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(conclusion, "fresh_returns", returns_by_seed(shift=0.0))
     plan = SweepPlan(
         "point",
         algorithm="promp",
@@ -164,7 +165,7 @@ def test_without_a_planned_verdict_three_seeds_are_the_first(
         seeds_per_trial=seeds_per_trial,
     )
     sweep = Made(plan)
-    this = further_verdict(plan, sweep.rounds, sweep.rows)
+    this = sweep.next()
     assert this is not None
     assert (this.number, this.num_trials) == (plan.rounds + 1, num_trials)
     sweep.play(this)
