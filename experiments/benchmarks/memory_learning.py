@@ -13,9 +13,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
+import numpy as np
+import torch
 import typer
 
 from experiments.benchmarks.curves import read_curve
+from experiments.benchmarks.memory_returns import (
+    Returns,
+    read_returns,
+    returns_path,
+    summary,
+    write_returns,
+)
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.context.learner import ContextLearner
@@ -77,6 +86,8 @@ class MemoryLearningRun:
     Args:
         config: Of an algorithm that adapts by memory.
         curve: The CSV, rewritten after each evaluation.
+        returns: The CSV of the returns on each task behind it, in the way that a policy is judged
+            by: with its memory, or of a blind twin the only one.
         checkpoints: Folder of checkpoint and experience.
         blind: Whether the hidden variable is kept from the learner, which is then judged with its
             memory switched off alone.
@@ -87,9 +98,15 @@ class MemoryLearningRun:
     """
 
     def __init__(
-        self, config: TrainConfig, curve: Path, checkpoints: Path, *, blind: bool = False
+        self,
+        config: TrainConfig,
+        curve: Path,
+        returns: Path,
+        checkpoints: Path,
+        *,
+        blind: bool = False,
     ) -> None:
-        self._config, self.curve = config, curve
+        self._config, self.curve, self._returns_path = config, curve, returns
         self._modes = {"off": Mode.OFF} if blind else MODES
         self._path = checkpoint_path(checkpoints, config)
         self._engine = LocalEngine(config, num_threads=1)
@@ -97,6 +114,7 @@ class MemoryLearningRun:
             self._engine.learner = ContextLearner(config, code=NoCode(hidden_code(config).dim))
         self._collect = LocalCollector(config, num_threads=1)
         self.rows: list[dict[str, float]] = []
+        self._returns: list[Returns] = []
         self.cpu_seconds, self.env_steps = 0.0, 0
         try:
             saved = Checkpoint.load(self._path)
@@ -110,6 +128,7 @@ class MemoryLearningRun:
         progress = saved.progress
         self._engine.load(saved.tensors, progress["iterations"], self._experience)
         self.rows, self.cpu_seconds = list(progress["rows"]), progress["cpu_seconds"]
+        self._returns = [np.array(returns) for returns in progress["returns"]]
         self.env_steps = int(progress["env_steps"])
 
     @property
@@ -132,13 +151,17 @@ class MemoryLearningRun:
         for name, mode in self._modes.items():
             play = Play(assignment, lanes, episodes, mode)
             trajectories = self._collect(self._engine.learner.params(), play)
+            by_episode = torch.stack(
+                [episode_return(each).double().mean(1) for each in trajectories]
+            )
             # The mean over the episodes of a meta-episode: what it earns as a whole.
-            returns = sum(episode_return(each).double().mean(1) for each in trajectories) / episodes
+            returns = by_episode.mean(0)
             row[name] = float(returns.mean())
             row[f"{name}_se"] = float(returns.std() / math.sqrt(len(returns)))
             if name == next(iter(self._modes)):
                 fell = trajectories[-1].terminated.any(-1).double().mean()
                 row["fell"] = float(fell)
+                self._returns.append(by_episode.numpy())
         family, horizon = get_family(self._config.env.task), self._config.env.horizon
         blind = family.blind_return([task.parameters for task in assignment.tasks], horizon)
         if blind is not None:
@@ -148,6 +171,7 @@ class MemoryLearningRun:
         self.save()
         self.curve.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.curve, _csv(self.rows))
+        write_returns(self._returns_path, self._returns)
         return row
 
     def save(self) -> None:
@@ -156,6 +180,7 @@ class MemoryLearningRun:
         learner.save_experience(self._experience)
         progress: dict[str, Any] = {
             "rows": self.rows,
+            "returns": [returns.tolist() for returns in self._returns],
             "cpu_seconds": self.cpu_seconds,
             "env_steps": self.env_steps,
             "iterations": learner.iteration,
@@ -193,10 +218,12 @@ def over_seeds(task: str, label: str, folder: Path) -> list[str]:
     """What all seeds of a setting that are in a folder came to, a line for each evaluation.
 
     Each way with the mean over seeds of their means over the same tasks, and the interval of that
-    which a policy is judged by: the memory used, or of a blind twin the only one.
+    which a policy is judged by: the memory used, or of a blind twin the only one. Where the returns
+    on each task are kept, its interquartile mean over seeds and tasks follows.
     """
     seeds, lines = _seeds(task, label, folder), []
-    for rows in zip(*seeds, strict=True):
+    returns = _returns(task, label, folder)
+    for number, rows in enumerate(zip(*seeds, strict=True)):
         mean = {name: fmean(row[name] for row in rows) for name in rows[0]}
         judged = next(name for name in MODES if name in mean)
         interval = student_interval([row[judged] for row in rows])
@@ -210,7 +237,17 @@ def over_seeds(task: str, label: str, folder: Path) -> list[str]:
             f"{mean['cpu_seconds']:.0f} CPU s, {mean['env_steps']:,.0f} env steps, {len(rows)} "
             f"{'seed' if len(rows) == 1 else 'seeds'}: {', '.join(parts)}"
         )
+        kept = [by_number[number] for by_number in returns if number in by_number]
+        if len(kept) == len(rows):
+            lines[-1] += f"; {summary(kept)}"
     return lines
+
+
+def _returns(task: str, label: str, folder: Path) -> list[dict[int, Returns]]:
+    """Those of the seeds that have kept them."""
+    return [
+        read_returns(p) for p in sorted(folder.glob(returns_path(folder, task, label, "*").name))
+    ]
 
 
 def _seeds(task: str, label: str, folder: Path) -> list[list[dict[str, float]]]:
@@ -262,12 +299,10 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     checkpoints: Annotated[Path, typer.Option()] = Path("runs/memory-learning"),
 ) -> None:
     """Train one seed on one core, and write its curve; the same command goes on after a stop."""
-    import torch
-
     torch.set_num_threads(1)
     try:
         base = TrainConfig.for_task(task).with_knobs({"seed": seed})
-        config = base.with_knobs(dict(_parsed(text, base) for text in knob or []))
+        config = base.with_knobs(dict(parsed_knob(text, base) for text in knob or []))
         if blind:
             config = config.with_knobs({"meta.own_estimate": 1.0})  # no lane is told
         if not 0.0 < every <= seconds:
@@ -278,7 +313,9 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     curve = output / f"{_stem(task, label)}-seed{seed}.csv"
     folder = checkpoints / "blind" if blind else checkpoints
     try:
-        run = MemoryLearningRun(config, curve, folder, blind=blind)
+        run = MemoryLearningRun(
+            config, curve, returns_path(output, task, label, seed), folder, blind=blind
+        )
     except (FileExistsError, CheckpointError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
@@ -294,7 +331,13 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     typer.echo(f"curve in {run.curve}, figure in {draw(task, label, output)}")
 
 
-def _parsed(text: str, base: TrainConfig) -> tuple[str, Any]:
+def parsed_knob(text: str, base: TrainConfig) -> tuple[str, Any]:
+    """``NAME=VALUE`` as a knob and its value, of the type that the configuration has there.
+
+    Raises:
+        KeyError: If there is no such knob.
+        ValueError: If it is no such value.
+    """
     name, _, value = text.partition("=")
     base.check_known(name)
     kind = type(base.knobs()[name])

@@ -18,7 +18,7 @@ import torch
 import typer
 from torch import Tensor
 
-from experiments.benchmarks.memory_learning import FIRST_DRAW
+from experiments.benchmarks.memory_learning import FIRST_DRAW, parsed_knob
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.context.adapting_memory import AdaptingMemory
@@ -180,6 +180,10 @@ def table(rows: Sequence[Judged]) -> str:
 def memory_maml(
     task: Annotated[str, typer.Option(help="Task family.")] = "halfcheetah-vel",
     num_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each, from 0.")] = 3,
+    knob: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the runs with a step, for example meta.outer_lr=4e-3."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder of the table.")] = Path(
         "experiments/results"
     ),
@@ -193,13 +197,16 @@ def memory_maml(
     try:
         base = TrainConfig.for_task(task)
         assignments(base)
+        with_step = dict(parsed_knob(text, base) for text in knob or [])
         configs = [
-            base.with_knobs({"seed": seed, "meta.num_inner_steps": steps})
+            base.with_knobs(
+                {"seed": seed, "meta.num_inner_steps": steps} | (with_step if steps else {})
+            )
             for steps in INNER_STEPS
             for seed in range(num_seeds)
         ]
-        runs = [(each, _saved(each, checkpoints)) for each in configs]
-    except (KeyError, ValueError, CheckpointError) as error:
+        runs = [(each, _saved(each, checkpoints, knob or [])) for each in configs]
+    except (KeyError, ValueError, TypeError, CheckpointError) as error:
         typer.echo(error.args[0], err=True)
         raise typer.Exit(2) from error
     for config, saved in runs:
@@ -212,14 +219,15 @@ def memory_maml(
     typer.echo("\n".join([*summary(rows), f"table in {path}"]))
 
 
-def _saved(config: TrainConfig, folder: Path) -> Checkpoint:
+def _saved(config: TrainConfig, folder: Path, knobs: Sequence[str]) -> Checkpoint:
     steps = config.meta.num_inner_steps
     path = checkpoint_path(folder, config)
     try:
         saved = Checkpoint.load(path)
     except FileNotFoundError:
         flags = f"--task {config.env.task} --seed {config.seed}"
-        knob = f" --label maml --knob meta.num_inner_steps={steps}" if steps else ""
+        with_step = (f"meta.num_inner_steps={steps}", *knobs)
+        knob = " --label maml" + "".join(f" --knob {each}" for each in with_step) if steps else ""
         raise ValueError(
             f"there is no run with seed {config.seed} and {steps} adaptation steps in {folder}; "
             f"make it: python -m experiments.benchmarks.memory_learning {flags}{knob}"

@@ -4,6 +4,7 @@ import itertools
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import Result
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from experiments.benchmarks.curves import read_curve
 from experiments.benchmarks.memory_learning import COLUMNS, app, draw, over_seeds
+from experiments.benchmarks.memory_returns import read_returns, returns_path, write_returns
+from experiments.statistics import crossed_interval
 from ssmrl.context.actor_critic_training import ActorCriticTraining
 from ssmrl.context.sac import Batch
 from tests.tuning.tiny_memory import TINY_KNOBS
@@ -37,10 +40,15 @@ def test_a_run_that_is_asked_for_more_goes_on_where_it_ended(
     assert len(rows) == 2
     assert rows[0].keys() == set(COLUMNS)
     assert [row["cpu_seconds"] for row in rows] == [0.25, 0.5]
+    kept = read_returns(returns_path(curve.parent, "point", "default", 0))
     again = run(tmp_path, "--seconds", "0.75", "--every", "0.25")
     assert again.exit_code == 0, again.output
     assert read_curve(curve)[:2] == rows
     assert len(read_curve(curve)) == 3
+    all_kept = read_returns(returns_path(curve.parent, "point", "default", 0))
+    assert all((all_kept[number] == kept[number]).all() for number in kept)
+    means = [float(returns.mean()) for returns in all_kept.values()]
+    assert means == pytest.approx([row["used"] for row in read_curve(curve)], rel=1e-5)
     assert (tmp_path / "results" / "memory-learning-point-default.png").exists()
 
 
@@ -110,3 +118,25 @@ def test_what_seeds_came_to_is_a_mean_with_an_interval_over_them(tmp_path: Path)
         f"60 CPU s, 8,000 env steps, 3 seeds: used 12.00 [{12 - half:.2f}, {12 + half:.2f}], "
         "off 1.00, blind_return 2.00"
     )
+
+
+def test_with_the_returns_on_each_task_the_interquartile_mean_is_over_seeds_and_tasks(
+    tmp_path: Path,
+) -> None:
+    """Only where all seeds have kept them; each episode of a meta-episode is shown too."""
+    rng = np.random.default_rng(0)
+    returns = rng.normal(size=(3, 2, 8))  # (seeds, episodes, tasks)
+    for seed, of_seed in enumerate(returns):
+        path = tmp_path / f"memory-learning-point-default-seed{seed}.csv"
+        path.write_text(f"cpu_seconds,env_steps,used\n60,80,{of_seed.mean()}\n90,99,0\n")
+        write_returns(returns_path(tmp_path, "point", "default", seed), [of_seed])
+    first, second = over_seeds("point", "default", tmp_path)
+    scores = returns.mean(1)
+    middle = stats.trim_mean(scores.ravel(), 0.25)
+    low, high = crossed_interval(scores) or (0.0, 0.0)
+    episodes = ", ".join(f"{mean:.2f}" for mean in returns.mean((0, 2)))
+    assert first.endswith(
+        f"; interquartile mean {middle:.2f} [{low:.2f}, {high:.2f}] over seeds and tasks, "
+        f"by episode {episodes}"
+    )
+    assert "interquartile" not in second

@@ -80,10 +80,17 @@ def test_from_runs_to_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert refused.exit_code == 2
     assert "no run with seed 0 and 0 adaptation steps" in refused.output
     assert not list(tmp_path.glob("*.csv"))
-    for knobs in ([], ["--label", "maml", "--knob", "meta.num_inner_steps=1"]):
+    with_step = ["--knob", "meta.outer_lr=4e-3"]
+    one_step = ["--label", "maml", "--knob", "meta.num_inner_steps=1", *with_step]
+    for knobs in ([], one_step):
         train = ["--task", "halfcheetah-vel", "--seconds", "0.2", "--every", "0.2", *flags, *knobs]
         assert runner.invoke(memory_learning.app, train).exit_code == 0
-    result = runner.invoke(memory_maml.app, ["--num-seeds", "1", *flags])
+    other = runner.invoke(
+        memory_maml.app, ["--num-seeds", "1", "--knob", "policy.state_dim=64", *flags]
+    )
+    assert other.exit_code == 2
+    assert "--label maml --knob meta.num_inner_steps=1 --knob policy.state_dim=64" in other.output
+    result = runner.invoke(memory_maml.app, ["--num-seeds", "1", *with_step, *flags])
     assert result.exit_code == 0, result.output
     lines = (tmp_path / "memory-maml-halfcheetah-vel.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["num_inner_steps", "0", "0", "1", "1"]

@@ -1,0 +1,69 @@
+"""The returns on each task behind a curve of ``memory_learning``: kept, read back, summarised."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from experiments.statistics import crossed_interval, trimmed_mean
+from ssmrl.files import replace_file
+
+QUARTER = 0.25
+
+Returns: TypeAlias = Float[np.ndarray, "episodes tasks"]
+"""Of one evaluation: the return in each episode of a meta-episode, with each task."""
+
+
+def returns_path(folder: Path, task: str, label: str, seed: int | str) -> Path:
+    """Where those of a run are kept; the seed may be a pattern."""
+    return folder / f"memory-returns-{task}-{label}-seed{seed}.csv"
+
+
+def write_returns(path: Path, evaluations: Sequence[Returns]) -> None:
+    """Write those of all evaluations of a run, a line for each return."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("evaluation", "episode", "task", "return"))
+    for number, returns in enumerate(evaluations):
+        for place, value in np.ndenumerate(returns):
+            writer.writerow((number, *place, f"{value:.6g}"))
+    replace_file(path, text.getvalue())
+
+
+def read_returns(path: Path) -> dict[int, Returns]:
+    """By the number of the evaluation; a file need not have all of a curve's.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    found: dict[int, dict[tuple[int, int], float]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            place = int(row["episode"]), int(row["task"])
+            found.setdefault(int(row["evaluation"]), {})[place] = float(row["return"])
+    tables = {}
+    for number, returns in found.items():
+        shape = tuple(last + 1 for last in max(returns))
+        tables[number] = np.array([returns[place] for place in np.ndindex(shape)]).reshape(shape)
+    return tables
+
+
+def summary(seeds: Sequence[Returns]) -> str:
+    """An evaluation of all seeds on the same tasks.
+
+    Returns:
+        Its interquartile mean over seeds and tasks with the interval over both; where a task is
+        played for several episodes, also the mean of each.
+    """
+    by_episode = np.stack(seeds)
+    scores = by_episode.mean(1)
+    middle, interval = float(trimmed_mean(scores.ravel(), QUARTER)), crossed_interval(scores)
+    ends = "" if interval is None else " [{:.2f}, {:.2f}]".format(*interval)
+    line = f"interquartile mean {middle:.2f}{ends} over seeds and tasks"
+    if by_episode.shape[1] > 1:
+        line += f", by episode {', '.join(f'{mean:.2f}' for mean in by_episode.mean((0, 2)))}"
+    return line
