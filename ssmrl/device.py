@@ -125,3 +125,15 @@ def adam_options(device: torch.device, *, captured: bool = False) -> AdamOptions
 def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
     """A copy for a checkpoint, which any device loads."""
     return tensor.detach().to("cpu", copy=True)
+
+
+def handed_over(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device, without waiting for what the device has to do before.
+
+    Args:
+        tensor: Goes to a CUDA device by memory that it may read at any time.
+        device: Where it goes.
+    """
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

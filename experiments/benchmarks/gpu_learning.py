@@ -13,7 +13,14 @@ from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector, Mode
 
 GOALS = {"ant-vel": {30.0: 25.0, 60.0: 60.0}, "halfcheetah-vel": {-30.0: 45.0}}
-"""Returns, and the wall time from the start of the process until each [s]; rising."""
+"""Returns by task, and the wall time from the start of the process until each [s]; rising."""
+
+VARIANTS: dict[str, tuple[str, dict[str, float]]] = {
+    "ant-vel": ("ant-vel", {}),
+    "halfcheetah-vel": ("halfcheetah-vel", {}),
+    "ant-vel-halves": ("ant-vel", {"meta.lane_groups": 2}),
+}
+"""Task and further knobs of each part."""
 
 NUM_SEEDS = 3
 FIRST_DRAW = 100  # of held-out tasks; searches use 0, final comparisons of sweeps 1
@@ -28,7 +35,7 @@ def measure(job: Job, tell: Tell) -> None:
         job: Which task, where, and for how long.
         tell: Takes a row for each evaluation and each goal.
     """
-    goals, training = GOALS[job.part], _Training(job)
+    goals, training = GOALS[VARIANTS[job.part][0]], _Training(job)
     reached: dict[float, float] = {}
     best, next_at, draw, longest = -float("inf"), job.elapsed, FIRST_DRAW, 0.0
     while len(reached) < len(goals) and job.left > longest and draw - FIRST_DRAW < _most(job):
@@ -74,8 +81,9 @@ class _Training:
 
     def __init__(self, job: Job) -> None:
         num_tasks = 4 if job.quick else NUM_TASKS
-        knobs = {"evaluation.num_tasks": num_tasks, "evaluation.num_episodes": 1}
-        config = context_config(job.part, quick=job.quick, **knobs)
+        task, knobs = VARIANTS[job.part]
+        judged = {"evaluation.num_tasks": num_tasks, "evaluation.num_episodes": 1}
+        config = context_config(task, quick=job.quick, **knobs, **judged)
         self._part, self._configs = job.part, seeds_of(config, NUM_SEEDS)
         self._collect = LocalCollector(config)
         self.learners = StackedLearner(self._configs, torch.device(job.device))

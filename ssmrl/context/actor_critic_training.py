@@ -12,7 +12,7 @@ from ssmrl.context.graph import Captured, Graphs
 from ssmrl.context.networks import ContextNetworks
 from ssmrl.context.replay import Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
-from ssmrl.device import CPU, adam_options
+from ssmrl.device import CPU, adam_options, handed_over
 
 _GATHERED = 16  # updates whose batches are gathered together: enough to spare calls, not the cache
 _COST_OF_ONE = 10  # of an update on its own, in units of a graph's start: what a remainder costs
@@ -63,17 +63,18 @@ class ActorCriticTraining:
             name = "the updates of actor and critics"
             self.captured = Captured(self._whole_turns, graphs, name)
 
-    def update(
+    def begin(
         self, drawn: Sequence[Drawn], generators: Sequence[torch.Generator]
-    ) -> list[dict[str, float]]:
-        """Make updates.
+    ) -> Callable[[], list[dict[str, float]]]:
+        """Make updates, or have a device make them.
 
         Args:
             drawn: For each seed, without the axis of seeds.
             generators: Of each seed: draws the noise of its actions.
 
         Returns:
-            Of each seed the temperature, and the losses of the last update that moved the actor.
+            What waits for them, and gives of each seed the temperature, and the losses of the last
+            update that moved the actor.
         """
         whole = self._joined(drawn, dim=1)
         if self.captured is not None:
@@ -82,7 +83,7 @@ class ActorCriticTraining:
             losses = None
             for start in range(0, len(whole.places), _GATHERED):
                 part = [value[start : start + _GATHERED] for value in whole]
-                part.append(self._noise(len(part[0]), generators).to(self._device))
+                part.append(handed_over(self._noise(len(part[0]), generators), self._device))
                 found = self.updates(*part, start=start)
                 losses = losses if found is None else found
         values = {"temperature": self._networks.log_temperature.detach().exp()}
@@ -91,8 +92,9 @@ class ActorCriticTraining:
                 f"{name}_loss" if name != "entropy" else name: value
                 for name, value in losses._asdict().items()
             }
-        of_each = zip(*(value.reshape(-1).tolist() for value in values.values()), strict=True)
-        return [dict(zip(values, own, strict=True)) for own in of_each]
+        # A copy: what a graph gives is overwritten by its next replay.
+        found = torch.stack([value.reshape(-1) for value in values.values()], 1)
+        return lambda: [dict(zip(values, own, strict=True)) for own in found.tolist()]
 
     def updates(
         self,
@@ -178,7 +180,7 @@ class ActorCriticTraining:
         # Drawn in the same parts as elsewhere: a generator's numbers depend on them.
         sizes = [len(part) for part in drawn.places.split(_GATHERED)]
         noise = torch.cat([self._noise(size, generators) for size in sizes])
-        everything = (*drawn, noise.to(self._device))
+        everything = (*drawn, handed_over(noise, self._device))
         num_updates = len(drawn.places)
         length = cycle_length(num_updates, self._config.meta.actor_every)
         losses: Losses | None = None

@@ -18,6 +18,10 @@ class ContextSettings:
         num_inner_steps: Adaptation steps it is trained for; 0 means that there is no MAML.
         outer_lr: Step size of the inference model's own training.
         num_lanes: Environments that are played side by side.
+        lane_groups: Groups of the lanes that take turns: while one plays, the updates are made that
+            are due for the one before it, by a policy that is older by them. On a GPU they cost
+            hardly any time then; what is learnt is the same on every device. With 1 all lanes are
+            one group; 2 are halves. 0: nothing is learnt while anything is played.
         episodes_per_task: Episodes of a meta-episode: so long the memory lives with one task.
         random_env_steps: Played at random before the first update [env steps].
         replay_env_steps: What the replay holds [env steps].
@@ -52,13 +56,15 @@ class ContextSettings:
 
     References:
         Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", sections 4 and 5;
-        Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging".
+        Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging"; Petrenko
+        et al. 2020, "Sample Factory", section 3 (double-buffered sampling).
     """
 
     inner_lr: float = 0.05
     num_inner_steps: int = 0
     outer_lr: float = 9e-3
     num_lanes: int = 8
+    lane_groups: int = 0
     episodes_per_task: int = 1
     random_env_steps: int = 1600
     replay_env_steps: int = 1_000_000
@@ -107,7 +113,17 @@ class ContextSettings:
                 "init_temperature",
             ),
             shares=("discount", "target_rate", "average_rate", "relabelled", "own_estimate"),
-            not_negative=("num_inner_steps", "random_env_steps"),
+            not_negative=("num_inner_steps", "random_env_steps", "lane_groups"),
         )
         is_finite = math.isfinite(self.target_entropy)
         check_knob(is_finite, "meta.target_entropy", self.target_entropy, "finite")
+
+    @property
+    def num_turns(self) -> int:
+        """How often something is played in an iteration."""
+        return max(1, self.lane_groups)
+
+    @property
+    def lanes_per_turn(self) -> int:
+        """Lanes that play at once."""
+        return self.num_lanes // self.num_turns

@@ -56,6 +56,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.first_order": st.booleans(),
     "meta.encoder_lr_scale": positive,
     "meta.num_lanes": count,
+    "meta.lane_groups": st.integers(0, 5),
     "meta.episodes_per_task": count,
     "meta.random_env_steps": st.integers(0, 50),
     "meta.replay_env_steps": count,
