@@ -169,9 +169,10 @@ class ActorCriticTraining:
         return torch.stack(list(values), dim) if is_stacked else values[0]
 
     def _noise(self, num_updates: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """For the actions of some updates, ``(U, 2, *R, M, A)``, on the CPU."""
+        """For the actions of some updates, ``(U, 2, *R, M, A)``, where the generators are."""
         shape = (num_updates, 2, self._config.meta.batch_size, self._networks.action_dim)
-        return self._of_all([torch.randn(shape, generator=each) for each in generators], 2)
+        drawn = [torch.randn(shape, generator=each, device=each.device) for each in generators]
+        return self._of_all(drawn, 2)
 
     def _replayed_updates(
         self, captured: Captured, drawn: Drawn, generators: Sequence[torch.Generator]

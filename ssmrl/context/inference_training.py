@@ -129,7 +129,7 @@ class InferenceTraining:
         num_lanes = len(inputs) // len(generators)
         size = min(self._config.meta.inference_batch, num_lanes)
         of_each = [
-            torch.randint(num_lanes, (num_updates, size), generator=own) + place * num_lanes
+            _below(num_lanes, (num_updates, size), own) + place * num_lanes
             for place, own in enumerate(generators)
         ]
         is_stacked = isinstance(self._model, StackedInference)
@@ -178,8 +178,8 @@ class InferenceTraining:
         moments = torch.tensor((0, *self._steps), device=inputs.device)
         statistics = {"inference_loss": 0.0, "inference_error": 0.0, "rolled_back": 0.0}
         for number in range(num_updates):
-            chosen = torch.randint(len(inputs), (size,), generator=generator).to(inputs.device)
-            chosen_moments = torch.randint(len(moments), (size,), generator=generator)
+            chosen = _below(len(inputs), (size,), generator).to(inputs.device)
+            chosen_moments = _below(len(moments), (size,), generator)
             seen = moments[chosen_moments.to(inputs.device)]
             lanes, wanted = inputs[chosen], code[chosen]
             problem = meta_problem(self._inference, lanes, wanted, seen, self._steps[-1])
@@ -244,6 +244,11 @@ def meta_problem(
             torch.arange(lanes.shape[1], device=seen.device) >= seen.unsqueeze(1),
         ),
     }
+
+
+def _below(number: int, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Whole numbers, drawn where the generator is."""
+    return torch.randint(number, size, generator=generator, device=generator.device)
 
 
 def _support(inference: TaskInference, lanes: Tensor, last: int) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.replay import Replay, paid_by
 from ssmrl.context.turns import Turns, take_turns
-from ssmrl.device import CPU, handed_over, on_cpu
+from ssmrl.device import CPU, generator_on, handed_over, on_cpu
 from ssmrl.envs.families import get_family
 from ssmrl.envs.hidden_code import HiddenCode
 from ssmrl.learner import Learner, Metrics
@@ -73,8 +73,8 @@ class ContextLearner(Learner):
     Args:
         config: Of context-sac; its seed decides everything but what is collected.
         networks: Trained in place; fresh ones if left out.
-        device: Where networks and replay are. Random numbers are drawn on the CPU, so that they
-            are the same everywhere.
+        device: Where networks and replay are, and where the indices and the noise of the updates
+            are drawn, if it is a CUDA device: then they are others than on the CPU.
         graphs_of: How a device captures updates, if it does.
         code: What stands for the hidden task in training; the family's own if left out.
         replay: Where experience is kept; a fresh one if left out.
@@ -156,10 +156,14 @@ class ContextLearner(Learner):
             self._lanes.clear()
 
     def chance(self, turn: int) -> Chance:
-        """Of a turn's updates; an iteration that is one turn has its own stream."""
+        """Of a turn's updates: a function of the seed, the iteration and the turn alone.
+
+        So a checkpoint need not hold the state of a generator. One that goes on elsewhere goes on
+        with what is drawn there.
+        """
         address = (self.iteration, turn)[: 2 if self._config.meta.lane_groups else 1]
         words = stream(self._config.seed, Purpose.UPDATES, *address).generate_state(4)
-        generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+        generator = generator_on(self._device, int(words[0]) << 31 | int(words[1]) >> 1)
         return Chance(generator, np.random.default_rng(words))
 
     def _learn(self, turn: int) -> Callable[[], dict[str, float]]:
@@ -291,7 +295,10 @@ class ContextLearner(Learner):
         meta = self._config.meta
         num_updates = round(meta.updates_per_env_step * self._env_steps_per_turn)
         places = torch.randint(
-            self.replay.num_env_steps, (num_updates, meta.batch_size), generator=chance.generator
+            self.replay.num_env_steps,
+            (num_updates, meta.batch_size),
+            generator=chance.generator,
+            device=chance.generator.device,
         )
         num_other = round(meta.relabelled * meta.batch_size) if self._family.reward else 0
         sampled = self._family.train.sample_array(chance.rng, num_updates * num_other)
