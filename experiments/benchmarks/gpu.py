@@ -32,6 +32,8 @@ WEIGHTS = {
     "shares": 1.0,
     "promp": 2.0,
     "ant-vel-halves": 2.0,
+    "ant-vel-tf32": 2.0,
+    "ant-vel-bfloat16": 2.0,
 }
 """How what is left of the time is shared among a part and those after it."""
 

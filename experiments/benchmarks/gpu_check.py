@@ -10,7 +10,7 @@ from torch import Tensor
 
 from experiments.benchmarks.gpu_part import Job, Tell
 from experiments.benchmarks.gpu_rows import Row
-from ssmrl.config import TrainConfig
+from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.context.graph import Graphs, graphs_of
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import ContextNetworks
@@ -85,7 +85,7 @@ def replay_row(job: Job, config: TrainConfig, episodes: "Played", learner: Conte
     return Row(job.part, what, error, goal=0.0, at_most=True, must=True, note=note)
 
 
-def context_config(task: str, *, quick: bool, **knobs: float) -> TrainConfig:
+def context_config(task: str, *, quick: bool, **knobs: KnobValue) -> TrainConfig:
     """The defaults of context-sac on a task, or what shows in a moment that all of it works."""
     return TrainConfig.for_task(task).with_knobs((QUICK if quick else {}) | knobs)
 

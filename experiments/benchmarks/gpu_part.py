@@ -29,6 +29,8 @@ MODULES = {
     "shares": "experiments.benchmarks.gpu_shares",
     "promp": "experiments.benchmarks.gpu_promp",
     "ant-vel-halves": "experiments.benchmarks.gpu_learning",
+    "ant-vel-tf32": "experiments.benchmarks.gpu_learning",
+    "ant-vel-bfloat16": "experiments.benchmarks.gpu_learning",
 }
 """In order of worth; each module has ``measure(job, tell)``."""
 

@@ -1,6 +1,7 @@
 """How actor and critics learn from the replay: of one seed, or of several at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,9 @@ class ActorCriticTraining:
     Attributes:
         sac: Owns the optimisers.
         captured: The updates that are replayed, if any are.
+
+    Raises:
+        ValueError: If the device cannot multiply as ``meta.matmul`` says.
     """
 
     def __init__(
@@ -56,6 +60,10 @@ class ActorCriticTraining:
         graphs: Graphs | None = None,
     ) -> None:
         self._networks, self._take, self._config, self._device = networks, take, config, device
+        self._products = _products(config.meta.matmul, device)
+        if config.meta.matmul == "bfloat16":
+            for part in (networks.actor, networks.critic, networks.target):
+                part.product_dtype = torch.bfloat16
         options = adam_options(device, captured=graphs is not None)
         self.sac = SoftActorCritic(networks, config.meta, **options)
         self.captured: Captured | None = None
@@ -119,13 +127,14 @@ class ActorCriticTraining:
         """
         batches = self.batches(places, parameters, codes)
         losses: Losses | None = None
-        for offset in range(len(noise)):
-            found = self.sac.update(
-                Batch(*(leaf[offset] for leaf in batches)),
-                noise[offset],
-                moves_actor=(start + offset + 1) % self._config.meta.actor_every == 0,
-            )
-            losses = losses if found is None else found
+        with self._products():
+            for offset in range(len(noise)):
+                found = self.sac.update(
+                    Batch(*(leaf[offset] for leaf in batches)),
+                    noise[offset],
+                    moves_actor=(start + offset + 1) % self._config.meta.actor_every == 0,
+                )
+                losses = losses if found is None else found
         return losses
 
     def batches(
@@ -198,6 +207,29 @@ class ActorCriticTraining:
         losses = self.updates(*drawn)
         assert losses is not None, "a graph holds whole turns of the actor"
         return losses
+
+
+def _products(matmul: str, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """What surrounds updates whose products are to be as exact as that."""
+    if matmul != "tf32":
+        return nullcontext
+    if device.type != "cuda":
+        raise ValueError(
+            f"`meta.matmul` is 'tf32', which {device.type} does not have; use 'float32' or "
+            "'bfloat16', or a CUDA device"
+        )
+    return tf32
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Products of float32 on CUDA are of TF32 meanwhile."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def cycle_length(num_updates: int, actor_every: int, most: int = _GATHERED) -> int:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ssmrl.knobs import check_knob, check_ranges
 
+MATMULS = ("float32", "tf32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class ContextSettings:
@@ -39,6 +41,9 @@ class ContextSettings:
             and worse from one update to the next.
         updates_per_env_step: Updates of actor and critics per env step of experience.
         actor_every: Updates of the critics to one of the actor.
+        matmul: How exactly these updates multiply matrices, one of ``MATMULS``: ``"tf32"`` rounds
+            what is multiplied to 10 bits behind the binary point, which only CUDA can;
+            ``"bfloat16"`` to 7, and the products too. Everything else is of float32 in any case.
         relabelled: Share of a batch whose rewards are those of another task.
         own_estimate: Share of the lanes that act on the memory's estimate; the others are given
             the hidden variable.
@@ -78,6 +83,7 @@ class ContextSettings:
     average_rate: float = 0.005
     updates_per_env_step: float = 0.25
     actor_every: int = 2
+    matmul: str = "float32"
     relabelled: float = 0.5
     own_estimate: float = 0.5
     inference_updates_per_meta_episode: float = 4.0
@@ -115,6 +121,8 @@ class ContextSettings:
             shares=("discount", "target_rate", "average_rate", "relabelled", "own_estimate"),
             not_negative=("num_inner_steps", "random_env_steps", "lane_groups"),
         )
+        known = f"one of {list(MATMULS)}"
+        check_knob(self.matmul in MATMULS, "meta.matmul", self.matmul, known)
         is_finite = math.isfinite(self.target_entropy)
         check_knob(is_finite, "meta.target_entropy", self.target_entropy, "finite")
 

@@ -192,7 +192,7 @@ def test_lanes_of_a_turn_may_be_played_in_parts(num_parts: int) -> None:
 
 @pytest.fixture
 def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """All networks are of float64, but for what is written as float32: the frequencies of an SSM."""
+    """All networks are of float64 but for an SSM's frequencies, which are written as float32."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     torch.set_default_dtype(torch.float64)
     yield
