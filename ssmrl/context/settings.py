@@ -21,9 +21,10 @@ class ContextSettings:
         outer_lr: Step size of the inference model's own training.
         num_lanes: Environments that are played side by side.
         lane_groups: Groups of the lanes that take turns: while one plays, the updates are made that
-            are due for the one before it, by a policy that is older by them. On a GPU they cost
-            hardly any time then; what is learnt is the same on every device. With 1 all lanes are
-            one group; 2 are halves. 0: nothing is learnt while anything is played.
+            are due for the one before it, and it acts by the weights of before them. A GPU makes
+            them beside the play, a CPU first; the order does not depend on how long anything takes.
+            With 1 all lanes are one group; 2 are halves. 0: nothing is learnt while anything is
+            played.
         episodes_per_task: Episodes of a meta-episode: so long the memory lives with one task.
         random_env_steps: Played at random before the first update [env steps].
         replay_env_steps: What the replay holds [env steps].
