@@ -7,6 +7,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from ssmrl.context.learner import ContextLearner
+from ssmrl.context.replay import Replay
 from ssmrl.rollout.play import Collect
 
 _ITERATION = "iteration"
@@ -73,10 +74,11 @@ class ContextSACLearner(TorchLearner):
         """
         self._check_is_built()
         learner = self.learner
-        if learner.replay.kept.stop != learner.iteration:
+        wanted = Replay.kept_after(self.config.train_config, learner.iteration)
+        if learner.replay.kept != wanted:
             raise RuntimeError(
-                f"the replay must hold what was played up to iteration {learner.iteration}, but "
-                f"ends at {learner.replay.kept.stop}: a checkpoint of RLlib's holds the networks "
+                f"the replay must hold what was played up to turn {wanted.stop}, but ends at "
+                f"{learner.replay.kept.stop}: a checkpoint of RLlib's holds the networks "
                 "and no experience; train on from one of `ssmrl.run.TrainingRun`, with "
                 "`cluster.engine.rllib_engine` as its engine"
             )

@@ -44,7 +44,8 @@ class ContextSACConfig(MetaConfig):
         """Check what RLlib cannot know.
 
         Raises:
-            ValueError: If there are learners elsewhere, or more runners than lanes.
+            ValueError: If there are learners elsewhere, or more runners than lanes that play at
+                once.
         """
         super().validate()
         if self.num_learners != 0:
@@ -53,11 +54,13 @@ class ContextSACConfig(MetaConfig):
                 f"{self.num_learners}: its replay is in the algorithm's own process, and its "
                 "updates are made beside it; raise `num_env_runners` instead"
             )
-        num_lanes = self.train_config.meta.num_lanes
-        if self.num_env_runners > num_lanes:
+        meta = self.train_config.meta
+        if self.num_env_runners > meta.lanes_per_turn:
+            groups = f" in {meta.lane_groups} groups" if meta.num_turns > 1 else ""
             raise ValueError(
-                f"`num_env_runners` must not exceed `meta.num_lanes`, but got "
-                f"{self.num_env_runners} and {num_lanes}: a runner without a lane plays nothing"
+                f"`num_env_runners` must not exceed `meta.num_lanes`{groups}, but got "
+                f"{self.num_env_runners} and {meta.lanes_per_turn}: a runner without a lane plays "
+                "nothing"
             )
 
 
@@ -96,8 +99,9 @@ class ContextSAC(MetaAlgorithm):
         played: list[Played] = []
 
         def collect(params: Params, play: Play) -> list[Trajectory]:
-            played[:] = self._divided_play(params, play, Delivery.DIRECT)
-            return concatenate([one.pieces[0].fetch() for one in played])
+            parts = self._divided_play(params, play, Delivery.DIRECT)
+            played.extend(parts)
+            return concatenate([one.pieces[0].fetch() for one in parts])
 
         try:
             results = learner.update(collect=collect, timesteps=self._timesteps())

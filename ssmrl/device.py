@@ -125,3 +125,36 @@ def adam_options(device: torch.device, *, captured: bool = False) -> AdamOptions
 def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
     """A copy for a checkpoint, which any device loads."""
     return tensor.detach().to("cpu", copy=True)
+
+
+def handed_over(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device, without waiting for what the device has to do before.
+
+    Args:
+        tensor: Goes from the CPU to a CUDA device by memory that it may read at any time.
+        device: Where it goes.
+    """
+    if device.type == "cuda" and tensor.device == CPU:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def handed_back(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of a device on the CPU, once it is all there."""
+    here = tensor.to(CPU, non_blocking=True)  # from CUDA to memory of the kind that it may write
+    if tensor.device.type == "cuda":
+        torch.cuda.current_stream(tensor.device).synchronize()
+    return here
+
+
+def generator_on(device: torch.device, seed: int) -> torch.Generator:
+    """Draws random numbers for a device: where it is if that is a CUDA device, else on the CPU.
+
+    Its numbers are those of the seed, but others on CUDA than on the CPU.
+
+    Args:
+        device: Where the numbers are needed.
+        seed: Of them.
+    """
+    there = device if device.type == "cuda" else CPU
+    return torch.Generator(there).manual_seed(seed)

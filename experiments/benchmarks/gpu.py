@@ -31,6 +31,9 @@ WEIGHTS = {
     "halfcheetah-vel": 2.0,
     "shares": 1.0,
     "promp": 2.0,
+    "ant-vel-halves": 2.0,
+    "ant-vel-tf32": 2.0,
+    "ant-vel-bfloat16": 2.0,
 }
 """How what is left of the time is shared among a part and those after it."""
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from experiments.benchmarks.gpu_part import Job, Tell
 from experiments.benchmarks.gpu_rows import Row
-from ssmrl.config import TrainConfig
+from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.context.graph import Graphs, graphs_of
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import ContextNetworks
@@ -55,6 +57,9 @@ def measure(job: Job, tell: Tell) -> None:
     what = f"one seed twice, {len(episodes)} iterations, relative difference"
     tell(Row(job.part, what, error, goal=0.0, at_most=True, must=True, note=worst))
     tell(replay_row(job, config, episodes, learners[0]))
+    error, worst = distance(episodes.gone_on(config, device).tensors(), learners[0].tensors())
+    what = "saved and gone on with by another learner, relative difference"
+    tell(Row(job.part, what, error, goal=0.0, at_most=True, must=True, note=worst))
 
 
 def replay_row(job: Job, config: TrainConfig, episodes: "Played", learner: ContextLearner) -> Row:
@@ -80,7 +85,7 @@ def replay_row(job: Job, config: TrainConfig, episodes: "Played", learner: Conte
     return Row(job.part, what, error, goal=0.0, at_most=True, must=True, note=note)
 
 
-def context_config(task: str, *, quick: bool, **knobs: float) -> TrainConfig:
+def context_config(task: str, *, quick: bool, **knobs: KnobValue) -> TrainConfig:
     """The defaults of context-sac on a task, or what shows in a moment that all of it works."""
     return TrainConfig.for_task(task).with_knobs((QUICK if quick else {}) | knobs)
 
@@ -130,9 +135,23 @@ class Played:
             graphs: How its updates are captured.
         """
         learner = ContextLearner(config, device=device, graphs_of=graphs)
-        for trajectories in self._trajectories:
-            learner.iterate(partial(_as_it_was, trajectories))
+        _learn_from(learner, self._trajectories)
         return learner
+
+    def gone_on(self, config: TrainConfig, device: torch.device) -> ContextLearner:
+        """As ``learnt``, but for the last iteration another learner has taken over from files."""
+        first, last = (ContextLearner(config, device=device) for _ in range(2))
+        _learn_from(first, self._trajectories[:-1])
+        with TemporaryDirectory() as folder:
+            first.save_experience(Path(folder))
+            last.load(first.tensors(), first.iteration, Path(folder))
+        _learn_from(last, self._trajectories[-1:])
+        return last
+
+
+def _learn_from(learner: ContextLearner, episodes: list[list[Trajectory]]) -> None:
+    for trajectories in episodes:
+        learner.iterate(partial(_as_it_was, trajectories))
 
 
 def _as_it_was(trajectories: Sequence[Trajectory], params: Params, play: Play) -> list[Trajectory]:

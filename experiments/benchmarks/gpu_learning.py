@@ -7,13 +7,22 @@ import torch
 from experiments.benchmarks.gpu_check import context_config
 from experiments.benchmarks.gpu_part import Job, Tell
 from experiments.benchmarks.gpu_rows import Row
-from ssmrl.config import TrainConfig
+from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.context.stacked_learner import StackedLearner
 from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector, Mode
 
 GOALS = {"ant-vel": {30.0: 25.0, 60.0: 60.0}, "halfcheetah-vel": {-30.0: 45.0}}
-"""Returns, and the wall time from the start of the process until each [s]; rising."""
+"""Returns by task, and the wall time from the start of the process until each [s]; rising."""
+
+VARIANTS: dict[str, tuple[str, dict[str, KnobValue]]] = {
+    "ant-vel": ("ant-vel", {}),
+    "halfcheetah-vel": ("halfcheetah-vel", {}),
+    "ant-vel-halves": ("ant-vel", {"meta.lane_groups": 2}),
+    "ant-vel-tf32": ("ant-vel", {"meta.matmul": "tf32"}),
+    "ant-vel-bfloat16": ("ant-vel", {"meta.matmul": "bfloat16"}),
+}
+"""Task and further knobs of each part."""
 
 NUM_SEEDS = 3
 FIRST_DRAW = 100  # of held-out tasks; searches use 0, final comparisons of sweeps 1
@@ -28,7 +37,11 @@ def measure(job: Job, tell: Tell) -> None:
         job: Which task, where, and for how long.
         tell: Takes a row for each evaluation and each goal.
     """
-    goals, training = GOALS[job.part], _Training(job)
+    task, knobs = VARIANTS[job.part]
+    if knobs.get("meta.matmul") == "tf32" and torch.device(job.device).type != "cuda":
+        tell(Row(job.part, "return by memory", trouble="not on this device"))
+        return
+    goals, training = GOALS[task], _Training(job)
     reached: dict[float, float] = {}
     best, next_at, draw, longest = -float("inf"), job.elapsed, FIRST_DRAW, 0.0
     while len(reached) < len(goals) and job.left > longest and draw - FIRST_DRAW < _most(job):
@@ -74,8 +87,9 @@ class _Training:
 
     def __init__(self, job: Job) -> None:
         num_tasks = 4 if job.quick else NUM_TASKS
-        knobs = {"evaluation.num_tasks": num_tasks, "evaluation.num_episodes": 1}
-        config = context_config(job.part, quick=job.quick, **knobs)
+        task, knobs = VARIANTS[job.part]
+        judged = {"evaluation.num_tasks": num_tasks, "evaluation.num_episodes": 1}
+        config = context_config(task, quick=job.quick, **knobs, **judged)
         self._part, self._configs = job.part, seeds_of(config, NUM_SEEDS)
         self._collect = LocalCollector(config)
         self.learners = StackedLearner(self._configs, torch.device(job.device))

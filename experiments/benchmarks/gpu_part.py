@@ -28,6 +28,9 @@ MODULES = {
     "halfcheetah-vel": "experiments.benchmarks.gpu_learning",
     "shares": "experiments.benchmarks.gpu_shares",
     "promp": "experiments.benchmarks.gpu_promp",
+    "ant-vel-halves": "experiments.benchmarks.gpu_learning",
+    "ant-vel-tf32": "experiments.benchmarks.gpu_learning",
+    "ant-vel-bfloat16": "experiments.benchmarks.gpu_learning",
 }
 """In order of worth; each module has ``measure(job, tell)``."""
 

@@ -17,6 +17,7 @@ from ssmrl.run import LocalEngine
 
 TASKS = ("ant-vel", "halfcheetah-vel")
 MANY, MAX_RATIO = 16, 2.0
+GROUPS = (1, 2)
 
 
 def measure(job: Job, tell: Tell) -> None:
@@ -28,18 +29,15 @@ def measure(job: Job, tell: Tell) -> None:
     """
     for task in TASKS:
         _shares(job, tell, task)
+    for num_groups in GROUPS:
+        _in_groups(job, tell, TASKS[0], num_groups)
     _at_once(job, tell, TASKS[0])
 
 
 def _shares(job: Job, tell: Tell, task: str) -> None:
     device = torch.device(job.device)
     engine = LocalEngine(context_config(task, quick=job.quick), device=device)
-    warm, num = (2, 2) if job.quick else (4, 10)
-    for _ in range(warm):
-        engine.iterate()
-    found = [engine.iterate() for _ in range(num)]
-    sample = statistics.median(each.sample_seconds for each in found)
-    update = statistics.median(each.update_seconds for each in found)
+    sample, update = _seconds(job, engine)
     whole = sample + update
     note = f"{engine.learner.env_steps_per_iteration} env steps, {update:.3g} s of learning"
     tell(Row(job.part, f"{task}: an iteration", whole, "s", note=note))
@@ -64,6 +62,27 @@ def _shares(job: Job, tell: Tell, task: str) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         what = f"{task}: the process's memory"
     tell(Row(job.part, what, memory / 2**20, "MiB", note="at most, since the start of the part"))
+
+
+def _in_groups(job: Job, tell: Tell, task: str, num_groups: int) -> None:
+    """An iteration whose updates are made beside the play of groups of its lanes."""
+    config = context_config(task, quick=job.quick, **{"meta.lane_groups": num_groups})
+    sample, update = _seconds(job, LocalEngine(config, device=torch.device(job.device)))
+    what = f"{task}: an iteration, learning beside play, groups of lanes: {num_groups}"
+    note = f"{sample:.3g} s of play, {update:.3g} s of beginning updates and waiting for them"
+    tell(Row(job.part, what, sample + update, "s", note=note))
+
+
+def _seconds(job: Job, engine: LocalEngine) -> tuple[float, float]:
+    """Medians of what an iteration spends on play and on updates [s]."""
+    warm, num = (2, 2) if job.quick else (4, 10)
+    for _ in range(warm):
+        engine.iterate()
+    found = [engine.iterate() for _ in range(num)]
+    return (
+        statistics.median(each.sample_seconds for each in found),
+        statistics.median(each.update_seconds for each in found),
+    )
 
 
 def _at_once(job: Job, tell: Tell, task: str) -> None:

@@ -28,6 +28,7 @@ from ssmrl.context.graph import Captured, graphs_of
 from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import ContextNetworks, hidden_code
+from ssmrl.context.settings import MATMULS
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.play import LocalCollector, Mode, Play
 from ssmrl.types import Params, Trajectory
@@ -61,6 +62,8 @@ def measure(job: Job, tell: Tell) -> None:
         if name == "recipe":
             wanted = SEED_UPDATES_PER_SECOND if job.has_goals else None
             stacked_rows(job, tell, config, *_prepared(config, experience, device), wanted)
+    for matmul in MATMULS[1:]:
+        _rounded(job, tell, matmul)
     _inference(job, tell, config)
     _whole(job, tell, config, experience)
     name = next(iter(RECIPES))
@@ -130,6 +133,18 @@ def _rates(
     seconds = seconds_of(partial(learner.actor_critic.updates, *drawn), job)
     what = f"{name}: updates, one after another"
     tell(Row(job.part, what, len(drawn[0]) / seconds, "updates/s", note=note))
+
+
+def _rounded(job: Job, tell: Tell, matmul: str) -> None:
+    """Updates of the recipe whose products are less exact."""
+    name = next(iter(RECIPES))
+    knobs = {} if job.quick else RECIPES[name]
+    exact = context_config(TASK, quick=job.quick, **knobs)
+    if matmul == "tf32" and torch.device(job.device).type != "cuda":
+        tell(Row(job.part, f"{name}, {matmul}: updates", trouble="not on this device"))
+        return
+    config, experience = exact.with_knobs({"meta.matmul": matmul}), random_play(exact)
+    _rates(job, tell, f"{name}, {matmul}", config, experience, None)
 
 
 def _floors(

@@ -1,16 +1,34 @@
 """An adaptation that computes elsewhere than the physics beside it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ssmrl.adaptation.adaptation import Adaptation, Decision
+from ssmrl.device import handed_back, handed_over
 from ssmrl.types import Trajectory
 
 
-class OnDevice(Adaptation[Any]):
+@dataclass(frozen=True)
+class Elsewhere:
+    """What is known there, and what it is told next.
+
+    Attributes:
+        state: Of the adaptation there, on its device.
+        untold: Action and reward of the last env step, on the CPU; none before the first one.
+    """
+
+    state: Any
+    untold: tuple[Tensor, ...] = ()
+
+
+class OnDevice(Adaptation[Elsewhere]):
     """Hands everything to an adaptation on its device, and its decisions back to the CPU.
+
+    An env step takes one copy each way: what it gave goes there with the observation after it.
 
     Args:
         inner: Its parameters and its state are on the device.
@@ -20,25 +38,43 @@ class OnDevice(Adaptation[Any]):
     def __init__(self, inner: Adaptation[Any], device: torch.device) -> None:
         self._inner, self._device = inner, device
 
-    def begin(self, num_tasks: int, num_lanes: int) -> Any:
+    def begin(self, num_tasks: int, num_lanes: int) -> Elsewhere:
         """Nothing is known yet."""
-        return self._inner.begin(num_tasks, num_lanes)
+        return Elsewhere(self._inner.begin(num_tasks, num_lanes))
 
     def act(
-        self, observation: Tensor, first: Tensor, noise: Tensor, state: Any
-    ) -> tuple[Decision, Any]:
+        self, observation: Tensor, first: Tensor, noise: Tensor, state: Elsewhere
+    ) -> tuple[Decision, Elsewhere]:
         """Choose there, for an env step here."""
-        device = self._device
-        decision, state = self._inner.act(
-            observation.to(device), first.to(device), noise.to(device), state
-        )
-        return Decision(*(leaf.cpu() for leaf in decision)), state
+        told = (observation, first, noise, *state.untold)
+        observation, first, noise, *step = _parted(handed_over(_joined(told), self._device), told)
+        decision, inner = self._inner.act(observation, first, noise, self._told(state.state, step))
+        here = _parted(handed_back(_joined(decision)), decision)
+        return Decision(*here), Elsewhere(inner)
 
-    def observe(self, action: Tensor, reward: Tensor, state: Any) -> Any:
-        """Take in what an env step gave."""
-        return self._inner.observe(action.to(self._device), reward.to(self._device), state)
+    def observe(self, action: Tensor, reward: Tensor, state: Elsewhere) -> Elsewhere:
+        """Take in what an env step gave, as soon as there is more to say."""
+        return Elsewhere(state.state, (action, reward))
 
-    def end_of_episode(self, trajectory: Trajectory, state: Any) -> Any:
+    def end_of_episode(self, trajectory: Trajectory, state: Elsewhere) -> Elsewhere:
         """Take in a whole episode."""
+        untold = [leaf.to(self._device) for leaf in state.untold]
         there = Trajectory(*(leaf.to(self._device) for leaf in trajectory))
-        return self._inner.end_of_episode(there, state)
+        return Elsewhere(self._inner.end_of_episode(there, self._told(state.state, untold)))
+
+    def _told(self, inner: Any, step: Sequence[Tensor]) -> Any:
+        return self._inner.observe(*step, inner) if step else inner
+
+
+def _joined(leaves: Sequence[Tensor]) -> Tensor:
+    """As columns of one tensor, ``(N, B, W)``."""
+    return torch.cat([leaf if leaf.ndim == 3 else leaf.unsqueeze(-1) for leaf in leaves], -1)
+
+
+def _parted(joined: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse, with the shapes and types that they had."""
+    widths = [leaf.shape[-1] if leaf.ndim == 3 else 1 for leaf in like]
+    return [
+        part.reshape(leaf.shape).to(leaf.dtype).contiguous()
+        for part, leaf in zip(joined.split(widths, -1), like, strict=True)
+    ]

@@ -1,6 +1,7 @@
 """How actor and critics learn from the replay: of one seed, or of several at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from ssmrl.context.graph import Captured, Graphs
 from ssmrl.context.networks import ContextNetworks
 from ssmrl.context.replay import Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
-from ssmrl.device import CPU, adam_options
+from ssmrl.device import CPU, adam_options, handed_over
 
 _GATHERED = 16  # updates whose batches are gathered together: enough to spare calls, not the cache
 _COST_OF_ONE = 10  # of an update on its own, in units of a graph's start: what a remainder costs
@@ -45,6 +46,9 @@ class ActorCriticTraining:
     Attributes:
         sac: Owns the optimisers.
         captured: The updates that are replayed, if any are.
+
+    Raises:
+        ValueError: If the device cannot multiply as ``meta.matmul`` says.
     """
 
     def __init__(
@@ -56,6 +60,10 @@ class ActorCriticTraining:
         graphs: Graphs | None = None,
     ) -> None:
         self._networks, self._take, self._config, self._device = networks, take, config, device
+        self._products = _products(config.meta.matmul, device)
+        if config.meta.matmul == "bfloat16":
+            for part in (networks.actor, networks.critic, networks.target):
+                part.product_dtype = torch.bfloat16
         options = adam_options(device, captured=graphs is not None)
         self.sac = SoftActorCritic(networks, config.meta, **options)
         self.captured: Captured | None = None
@@ -63,17 +71,18 @@ class ActorCriticTraining:
             name = "the updates of actor and critics"
             self.captured = Captured(self._whole_turns, graphs, name)
 
-    def update(
+    def begin(
         self, drawn: Sequence[Drawn], generators: Sequence[torch.Generator]
-    ) -> list[dict[str, float]]:
-        """Make updates.
+    ) -> Callable[[], list[dict[str, float]]]:
+        """Make updates, or have a device make them.
 
         Args:
             drawn: For each seed, without the axis of seeds.
             generators: Of each seed: draws the noise of its actions.
 
         Returns:
-            Of each seed the temperature, and the losses of the last update that moved the actor.
+            What waits for them, and gives of each seed the temperature, and the losses of the last
+            update that moved the actor.
         """
         whole = self._joined(drawn, dim=1)
         if self.captured is not None:
@@ -82,7 +91,7 @@ class ActorCriticTraining:
             losses = None
             for start in range(0, len(whole.places), _GATHERED):
                 part = [value[start : start + _GATHERED] for value in whole]
-                part.append(self._noise(len(part[0]), generators).to(self._device))
+                part.append(handed_over(self._noise(len(part[0]), generators), self._device))
                 found = self.updates(*part, start=start)
                 losses = losses if found is None else found
         values = {"temperature": self._networks.log_temperature.detach().exp()}
@@ -91,8 +100,9 @@ class ActorCriticTraining:
                 f"{name}_loss" if name != "entropy" else name: value
                 for name, value in losses._asdict().items()
             }
-        of_each = zip(*(value.reshape(-1).tolist() for value in values.values()), strict=True)
-        return [dict(zip(values, own, strict=True)) for own in of_each]
+        # A copy: what a graph gives is overwritten by its next replay.
+        found = torch.stack([value.reshape(-1) for value in values.values()], 1)
+        return lambda: [dict(zip(values, own, strict=True)) for own in found.tolist()]
 
     def updates(
         self,
@@ -117,13 +127,14 @@ class ActorCriticTraining:
         """
         batches = self.batches(places, parameters, codes)
         losses: Losses | None = None
-        for offset in range(len(noise)):
-            found = self.sac.update(
-                Batch(*(leaf[offset] for leaf in batches)),
-                noise[offset],
-                moves_actor=(start + offset + 1) % self._config.meta.actor_every == 0,
-            )
-            losses = losses if found is None else found
+        with self._products():
+            for offset in range(len(noise)):
+                found = self.sac.update(
+                    Batch(*(leaf[offset] for leaf in batches)),
+                    noise[offset],
+                    moves_actor=(start + offset + 1) % self._config.meta.actor_every == 0,
+                )
+                losses = losses if found is None else found
         return losses
 
     def batches(
@@ -167,9 +178,10 @@ class ActorCriticTraining:
         return torch.stack(list(values), dim) if is_stacked else values[0]
 
     def _noise(self, num_updates: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """For the actions of some updates, ``(U, 2, *R, M, A)``, on the CPU."""
+        """For the actions of some updates, ``(U, 2, *R, M, A)``, where the generators are."""
         shape = (num_updates, 2, self._config.meta.batch_size, self._networks.action_dim)
-        return self._of_all([torch.randn(shape, generator=each) for each in generators], 2)
+        drawn = [torch.randn(shape, generator=each, device=each.device) for each in generators]
+        return self._of_all(drawn, 2)
 
     def _replayed_updates(
         self, captured: Captured, drawn: Drawn, generators: Sequence[torch.Generator]
@@ -178,7 +190,7 @@ class ActorCriticTraining:
         # Drawn in the same parts as elsewhere: a generator's numbers depend on them.
         sizes = [len(part) for part in drawn.places.split(_GATHERED)]
         noise = torch.cat([self._noise(size, generators) for size in sizes])
-        everything = (*drawn, noise.to(self._device))
+        everything = (*drawn, handed_over(noise, self._device))
         num_updates = len(drawn.places)
         length = cycle_length(num_updates, self._config.meta.actor_every)
         losses: Losses | None = None
@@ -195,6 +207,29 @@ class ActorCriticTraining:
         losses = self.updates(*drawn)
         assert losses is not None, "a graph holds whole turns of the actor"
         return losses
+
+
+def _products(matmul: str, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """What surrounds updates whose products are to be as exact as that."""
+    if matmul != "tf32":
+        return nullcontext
+    if device.type != "cuda":
+        raise ValueError(
+            f"`meta.matmul` is 'tf32', which {device.type} does not have; use 'float32' or "
+            "'bfloat16', or a CUDA device"
+        )
+    return tf32
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Products of float32 on CUDA are of TF32 meanwhile."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def cycle_length(num_updates: int, actor_every: int, most: int = _GATHERED) -> int:

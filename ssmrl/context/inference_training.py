@@ -1,6 +1,6 @@
 """How the inference model learns from meta-episodes whose hidden variables are known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ssmrl.context.prediction import (
     prediction_loss,
     prediction_targets,
 )
-from ssmrl.device import CPU, adam_options
+from ssmrl.device import CPU, adam_options, handed_over
 from ssmrl.meta.maml import MetaMAML
 from ssmrl.meta.masks import masked_mean
 
@@ -98,19 +98,16 @@ class InferenceTraining:
         Raises:
             DivergedError: If a meta-gradient is not finite.
         """
-        if self._maml is not None:
-            size = min(self._config.meta.inference_batch, len(inputs))
-            return self._adapting(self._maml, inputs, code, size, num_updates, generator)
-        return self.plain_updates(inputs, code, num_updates, [generator])[0]
+        return self.begin(inputs, code, num_updates, [generator])()[0]
 
-    def plain_updates(
+    def begin(
         self,
         inputs: Float[Tensor, "M T I"],
         code: Float[Tensor, "M Z"],
         num_updates: int,
         generators: Sequence[torch.Generator],
-    ) -> list[dict[str, float]]:
-        """Make updates without gradient steps inside an episode.
+    ) -> Callable[[], list[dict[str, float]]]:
+        """Make updates, or have a device make them; those with gradient steps are made at once.
 
         Args:
             inputs: Of whole meta-episodes; as many of each seed, one seed after the other.
@@ -119,21 +116,31 @@ class InferenceTraining:
             generators: Of each seed: draws its lanes.
 
         Returns:
-            Of each seed statistics of the last update.
+            What waits for them, and gives of each seed statistics of the last one.
+
+        Raises:
+            DivergedError: If a meta-gradient is not finite.
         """
+        if self._maml is not None:
+            (generator,) = generators
+            size = min(self._config.meta.inference_batch, len(inputs))
+            adapted = self._adapting(self._maml, inputs, code, size, num_updates, generator)
+            return lambda: [adapted]
         num_lanes = len(inputs) // len(generators)
         size = min(self._config.meta.inference_batch, num_lanes)
+        of_each = [
+            _below(num_lanes, (num_updates, size), own) + place * num_lanes
+            for place, own in enumerate(generators)
+        ]
+        is_stacked = isinstance(self._model, StackedInference)
+        chosen = torch.stack(of_each, 1) if is_stacked else of_each[0]
         loss = error = torch.zeros(len(generators))
-        for _ in range(num_updates):
-            drawn = [torch.randint(num_lanes, (size,), generator=each) for each in generators]
-            if isinstance(self._model, StackedInference):
-                chosen = torch.stack([place * num_lanes + own for place, own in enumerate(drawn)])
-            else:
-                (chosen,) = drawn
-            chosen = chosen.to(inputs.device)
-            loss, error = self._once(inputs[chosen], code[chosen])
-        found = zip(loss.reshape(-1).tolist(), error.reshape(-1).tolist(), strict=True)
-        return [{"inference_loss": own, "inference_error": off} for own, off in found]
+        for lanes in handed_over(chosen, inputs.device):
+            loss, error = self._once(inputs[lanes], code[lanes])
+        # A copy: what a graph gives is overwritten by its next replay.
+        found = torch.stack([loss.reshape(-1), error.reshape(-1)], 1)
+        names = ("inference_loss", "inference_error")
+        return lambda: [dict(zip(names, own, strict=True)) for own in found.tolist()]
 
     def plain_update(
         self, lanes: Float[Tensor, "*R M T I"], code: Float[Tensor, "*R M Z"]
@@ -171,8 +178,8 @@ class InferenceTraining:
         moments = torch.tensor((0, *self._steps), device=inputs.device)
         statistics = {"inference_loss": 0.0, "inference_error": 0.0, "rolled_back": 0.0}
         for number in range(num_updates):
-            chosen = torch.randint(len(inputs), (size,), generator=generator).to(inputs.device)
-            chosen_moments = torch.randint(len(moments), (size,), generator=generator)
+            chosen = _below(len(inputs), (size,), generator).to(inputs.device)
+            chosen_moments = _below(len(moments), (size,), generator)
             seen = moments[chosen_moments.to(inputs.device)]
             lanes, wanted = inputs[chosen], code[chosen]
             problem = meta_problem(self._inference, lanes, wanted, seen, self._steps[-1])
@@ -237,6 +244,11 @@ def meta_problem(
             torch.arange(lanes.shape[1], device=seen.device) >= seen.unsqueeze(1),
         ),
     }
+
+
+def _below(number: int, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Whole numbers, drawn where the generator is."""
+    return torch.randint(number, size, generator=generator, device=generator.device)
 
 
 def _support(inference: TaskInference, lanes: Tensor, last: int) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,11 @@
-"""Context-sac on one screen: collect, infer, update, in that order."""
+"""Context-sac on one screen: collect, infer, update; in which order is told in ``turns``."""
 
 import math
-import time
+import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,35 +21,45 @@ from ssmrl.context.inference import inference_inputs, with_rewards
 from ssmrl.context.inference_training import InferenceTraining
 from ssmrl.context.networks import ContextNetworks, hidden_code
 from ssmrl.context.replay import Replay, paid_by
-from ssmrl.device import CPU, on_cpu
+from ssmrl.context.turns import Turns, take_turns
+from ssmrl.device import CPU, generator_on, handed_over, on_cpu
 from ssmrl.envs.families import get_family
 from ssmrl.envs.hidden_code import HiddenCode
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.optimizer_state import load_optimizer_tensors, optimizer_tensors
-from ssmrl.rollout.assignment import train_assignment
+from ssmrl.rollout.assignment import Assignment, train_assignment
 from ssmrl.rollout.play import Collect, Mode, Play
 from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import env_shape
 from ssmrl.seeding import Purpose, stream
-from ssmrl.types import Params
+from ssmrl.types import Params, Trajectory
 
 MAX_TEMPERATURE = 100.0
 
 
-@dataclass(frozen=True)
-class Played:
-    """A meta-episode that was played and kept, and the randomness of what is learnt from it.
+class Played(NamedTuple):
+    """A meta-episode of the lanes of a turn.
 
     Attributes:
-        returns: Mean of each episode.
-        seconds: That it took [s].
-        generator: Draws for all updates of the iteration.
-        rng: Draws other tasks for them.
+        assignment: Their tasks.
+        trajectories: Of each episode.
+        mode: How they were played.
     """
 
-    returns: list[float]
-    seconds: float
+    assignment: Assignment
+    trajectories: list[Trajectory]
+    mode: Mode
+
+
+class Chance(NamedTuple):
+    """The randomness of a turn's updates.
+
+    Attributes:
+        generator: Draws for all of them.
+        rng: Draws other tasks.
+    """
+
     generator: torch.Generator
     rng: np.random.Generator
 
@@ -62,8 +73,8 @@ class ContextLearner(Learner):
     Args:
         config: Of context-sac; its seed decides everything but what is collected.
         networks: Trained in place; fresh ones if left out.
-        device: Where networks and replay are. Random numbers are drawn on the CPU, so that they
-            are the same everywhere.
+        device: Where networks and replay are, and where the indices and the noise of the updates
+            are drawn, if it is a CUDA device: then they are others than on the CPU.
         graphs_of: How a device captures updates, if it does.
         code: What stands for the hidden task in training; the family's own if left out.
         replay: Where experience is kept; a fresh one if left out.
@@ -106,66 +117,84 @@ class ContextLearner(Learner):
         }
         self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
-        self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
-        self.num_inference_updates = round(meta.inference_updates_per_meta_episode * meta.num_lanes)
+        self._env_steps_per_turn = meta.lanes_per_turn * meta.episodes_per_task * config.env.horizon
+        self.env_steps_per_iteration = meta.num_turns * self._env_steps_per_turn
+        self.num_inference_updates = round(
+            meta.inference_updates_per_meta_episode * meta.lanes_per_turn
+        )
         self.num_episodes = self.num_reported_episodes = meta.episodes_per_task
 
     def iterate(self, collect: Collect) -> Metrics:
-        """A meta-episode of new tasks, then updates of the inference model, actor and critics."""
-        played, started = self.play(collect), time.perf_counter()
-        inputs, code = self.newest_lanes(played.rng)
-        statistics = self._inference.update(
-            inputs, code, self.num_inference_updates, played.generator
+        """A meta-episode of new tasks, and updates of the inference model, actor and critics."""
+        turns = take_turns(
+            self._config.meta,
+            self.iteration,
+            acting=self.params,
+            play=partial(self.play, collect),
+            keep=self.keep,
+            learn=self._learn,
         )
-        drawn = self.drawn(played)
-        (of_actor_critic,) = self.actor_critic.update([drawn], [played.generator])
-        update_seconds = time.perf_counter() - started
-        return self.conclude(played, statistics | of_actor_critic, update_seconds)
+        return self.conclude(turns)
 
-    def play(self, collect: Collect) -> Played:
-        """Have a meta-episode of new tasks played, and keep it: an iteration's first part."""
+    def play(self, collect: Collect, turn: int, params: Params) -> Played:
+        """Have a meta-episode of new tasks played by the lanes of a turn; nothing is changed."""
         config, meta = self._config, self._config.meta
-        started = time.perf_counter()
-        played = self.iteration * self.env_steps_per_iteration
-        assignment = train_assignment(config, self.iteration, meta.num_lanes)
-        mode = Mode.RANDOM if played < meta.random_env_steps else Mode.EXPLORE
-        trajectories = collect(self.params(), Play(assignment, 1, meta.episodes_per_task, mode))
-        parameters = np.array([task.parameters for task in assignment.tasks])
-        self.replay.add(trajectories, torch.from_numpy(self._code.encode(parameters)).float())
-        seconds = time.perf_counter() - started
-        if mode is Mode.RANDOM:
+        before = (self.iteration * meta.num_turns + turn) * self._env_steps_per_turn
+        of_all = train_assignment(config, self.iteration, meta.num_lanes)
+        assignment = of_all.split(meta.num_turns)[turn]
+        mode = Mode.RANDOM if before < meta.random_env_steps else Mode.EXPLORE
+        play = Play(assignment, 1, meta.episodes_per_task, mode)
+        return Played(assignment, collect(params, play), mode)
+
+    def keep(self, played: Played) -> None:
+        """Add it to the replay; as long as actions are random, normalise by all that is there."""
+        parameters = np.array([task.parameters for task in played.assignment.tasks])
+        code = torch.from_numpy(self._code.encode(parameters)).float()
+        self.replay.add(played.trajectories, code)
+        if played.mode is Mode.RANDOM:
             self.networks.set_statistics(self.replay.observations())
             self._lanes.clear()
-        words = stream(config.seed, Purpose.UPDATES, self.iteration).generate_state(4)
-        generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-        self.iteration += 1
-        rng = np.random.default_rng(words)
-        returns = [float(episode_return(trajectory).mean()) for trajectory in trajectories]
-        return Played(returns, seconds, generator, rng)
 
-    def conclude(
-        self, played: Played, statistics: dict[str, float], update_seconds: float
-    ) -> Metrics:
+    def chance(self, turn: int) -> Chance:
+        """Of a turn's updates: a function of the seed, the iteration and the turn alone.
+
+        So a checkpoint need not hold the state of a generator. One that goes on elsewhere goes on
+        with what is drawn there.
+        """
+        address = (self.iteration, turn)[: 2 if self._config.meta.lane_groups else 1]
+        words = stream(self._config.seed, Purpose.UPDATES, *address).generate_state(4)
+        generator = generator_on(self._device, int(words[0]) << 31 | int(words[1]) >> 1)
+        return Chance(generator, np.random.default_rng(words))
+
+    def _learn(self, turn: int) -> Callable[[], dict[str, float]]:
+        """Begin a turn's updates."""
+        chance = self.chance(turn)
+        inputs, code = self.newest_lanes(chance.rng)
+        generators = [chance.generator]
+        of_inference = self._inference.begin(inputs, code, self.num_inference_updates, generators)
+        of_actor_critic = self.actor_critic.begin([self.drawn(chance)], generators)
+        return lambda: of_inference()[0] | of_actor_critic()[0]
+
+    def conclude(self, turns: Turns[Played, dict[str, float]]) -> Metrics:
         """What the iteration did: its last part.
-
-        Args:
-            played: At its start.
-            statistics: Of its updates.
-            update_seconds: Spent on these [s].
 
         Raises:
             DivergedError: If a number is not finite.
         """
-        statistics["replay_env_steps"] = float(self.replay.num_env_steps)
-        self._check(statistics)
+        self.iteration += 1
+        found = (turns.statistics or {}) | {"replay_env_steps": float(self.replay.num_env_steps)}
+        self._check(found)
+        returns = [
+            [float(episode_return(each.trajectories[episode]).mean()) for each in turns.played]
+            for episode in (0, -1)
+        ]
         return Metrics(
             self.iteration,
             self.iteration * self.env_steps_per_iteration,
-            played.returns[0],
-            played.returns[-1],
-            played.seconds,
-            update_seconds,
-            statistics,
+            *map(statistics.fmean, returns),
+            turns.sample_seconds,
+            turns.update_seconds,
+            found,
         )
 
     def optimizers(self) -> dict[str, torch.optim.Adam]:
@@ -173,9 +202,9 @@ class ContextLearner(Learner):
         return dict(self._optimizers)
 
     def params(self) -> Params:
-        """What acting needs, on the CPU: all but the critics and the temperature."""
+        """A copy of what acting needs, on the CPU: all but the critics and the temperature."""
         return {
-            name: value.detach().cpu()
+            name: on_cpu(value)
             for name, value in self.networks.state_dict().items()
             if name.startswith(PLAYED)
         }
@@ -191,8 +220,9 @@ class ContextLearner(Learner):
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
         """Every segment of the replay, then networks and moments; all of it or nothing."""
+        wanted = Replay.kept_after(self._config, iteration)
         try:
-            for number in Replay.kept_after(self._config, iteration):
+            for number in wanted:
                 self.replay.restore(number, read_tensors(_segment(folder, number))[0])
         except (FileNotFoundError, CheckpointError) as error:
             self.replay.clear()
@@ -200,7 +230,7 @@ class ContextLearner(Learner):
                 f"the experience that the checkpoint needs is not whole: {error}"
             ) from error
         for path in folder.glob("*.safetensors"):
-            if int(path.stem) >= iteration:  # played after the checkpoint, so it is played again
+            if int(path.stem) >= wanted.stop:  # played after the checkpoint, so it is played again
                 path.unlink()
         self.networks.load_state_dict(
             {name: tensors[f"{NETWORKS}{name}"] for name in self.networks.state_dict()}
@@ -212,11 +242,11 @@ class ContextLearner(Learner):
         self.iteration = iteration
 
     def save_experience(self, folder: Path) -> None:
-        """A segment for each iteration that the replay holds."""
+        """A segment for each turn that the replay holds."""
         for number in self.replay.kept:
             path = _segment(folder, number)
             if not path.exists():
-                write_tensors(path, self.replay.segment(number), {"iteration": str(number)})
+                write_tensors(path, self.replay.segment(number), {"turn": str(number)})
 
     def prune_experience(self, folder: Path) -> None:
         """Delete the segments that left the replay."""
@@ -237,7 +267,7 @@ class ContextLearner(Learner):
             interaction and control", section 3.
         """
         meta = self._config.meta
-        window = max(1, meta.inference_env_steps // self.env_steps_per_iteration)
+        window = max(1, meta.inference_env_steps // self._env_steps_per_turn)
         numbers = self.replay.kept[-window:]
         self._lanes = {
             number: self._lanes[number] if number in self._lanes else self._lane_inputs(number)
@@ -260,32 +290,37 @@ class ContextLearner(Learner):
         )
         return with_rewards(inputs, lanes["reward"]), lanes["code"], lanes["motion"]
 
-    def drawn(self, played: Played) -> Drawn:
-        """Places and other tasks for the iteration's updates of actor and critics."""
+    def drawn(self, chance: Chance) -> Drawn:
+        """Places and other tasks for a turn's updates of actor and critics."""
         meta = self._config.meta
-        num_updates = round(meta.updates_per_env_step * self.env_steps_per_iteration)
+        num_updates = round(meta.updates_per_env_step * self._env_steps_per_turn)
         places = torch.randint(
-            self.replay.num_env_steps, (num_updates, meta.batch_size), generator=played.generator
-        ).to(self._device)
+            self.replay.num_env_steps,
+            (num_updates, meta.batch_size),
+            generator=chance.generator,
+            device=chance.generator.device,
+        )
         num_other = round(meta.relabelled * meta.batch_size) if self._family.reward else 0
-        sampled = self._family.train.sample_array(played.rng, num_updates * num_other)
-        others = torch.from_numpy(sampled).to(self._device)
+        sampled = self._family.train.sample_array(chance.rng, num_updates * num_other)
+        others = torch.from_numpy(sampled)
         parameters = others.float().unflatten(0, (num_updates, num_other))
         codes = self._code.encode(others).float().unflatten(0, (num_updates, num_other))
-        return Drawn(places, parameters, codes)
+        drawn = (places, parameters, codes)
+        return Drawn(*(handed_over(value, self._device) for value in drawn))
 
-    def _check(self, statistics: Mapping[str, float]) -> None:
+    def _check(self, found: Mapping[str, float]) -> None:
         after = f"after {self.iteration * self.env_steps_per_iteration} env steps"
-        broken = [name for name, value in statistics.items() if not math.isfinite(value)]
+        broken = [name for name, value in found.items() if not math.isfinite(value)]
         if broken:
             raise DivergedError(
                 f"{', '.join(broken)} must be finite, but is not {after}; lower "
                 "`meta.learning_rate` or `meta.outer_lr`"
             )
-        if statistics["temperature"] > MAX_TEMPERATURE:
+        temperature = found.get("temperature", 0.0)
+        if temperature > MAX_TEMPERATURE:
             raise DivergedError(
                 f"the temperature must stay below {MAX_TEMPERATURE:g}, but ran away to "
-                f"{statistics['temperature']:.3g} {after}; lower `meta.learning_rate`"
+                f"{temperature:.3g} {after}; lower `meta.learning_rate`"
             )
 
 

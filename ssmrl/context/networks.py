@@ -58,6 +58,8 @@ class ParallelMLP(nn.Module):
 
     Attributes:
         flat: All weights and biases.
+        product_dtype: What is multiplied in ``passed`` and the gradients is rounded to it, and so
+            are the products; None leaves them as they are.
 
     References:
         Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", equation 4; Nauman et al.
@@ -77,6 +79,7 @@ class ParallelMLP(nn.Module):
     ) -> None:
         super().__init__()
         self._num_networks = num_networks
+        self.product_dtype: torch.dtype | None = None
         self._seeds: tuple[int, ...] = ()
         self._shapes: list[tuple[int, ...]] = []
         parts = []
@@ -132,7 +135,7 @@ class ParallelMLP(nn.Module):
         hidden = self._to_each(x)
         way = Passed([hidden], [], [])
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-            row = torch.baddbmm(bias, hidden, weight)
+            row = self._affine(bias, hidden, weight)
             length = torch.linalg.vector_norm(row, dim=-1, keepdim=True)
             share = 1.0 / row.shape[-1]
             factor = torch.addcmul(self._epsilon, length, length, value=share).rsqrt_()
@@ -143,7 +146,7 @@ class ParallelMLP(nn.Module):
         if weights[-2].shape[-1] == 1:  # a product with one column is slower than a sum
             value = torch.linalg.vecdot(hidden, weights[-2].mT).unsqueeze(-1) + weights[-1]
             return self._by_seed(value), way
-        return self._by_seed(torch.baddbmm(weights[-1], hidden, weights[-2])), way
+        return self._by_seed(self._affine(weights[-1], hidden, weights[-2])), way
 
     def weight_gradient(self, way: Passed, upstream: Float[Tensor, "K *R M O"]) -> Tensor:
         """Gradient of ``flat`` from that of the output.
@@ -161,10 +164,10 @@ class ParallelMLP(nn.Module):
             if upstream.shape[-1] == 1:
                 torch.sum(inputs * upstream, dim=1, keepdim=True, out=into.mT)
             else:
-                torch.bmm(inputs.mT, upstream, out=into)
+                self._product(inputs.mT, upstream, out=into)
             torch.sum(upstream, dim=1, keepdim=True, out=parts[2 * layer + 1])
             if layer:
-                upstream = _back(way, layer, upstream, weights[2 * layer])
+                upstream = self._back(way, layer, upstream, weights[2 * layer])
         return gradient
 
     def input_gradient(
@@ -180,8 +183,32 @@ class ParallelMLP(nn.Module):
         weights = self._weights()
         upstream = upstream.flatten(0, -3)
         for layer in reversed(range(1, len(way.inputs))):
-            upstream = _back(way, layer, upstream, weights[2 * layer])
-        return self._by_seed(torch.bmm(upstream, weights[0][:, -num_last:].mT)).sum(0)
+            upstream = self._back(way, layer, upstream, weights[2 * layer])
+        return self._by_seed(self._product(upstream, weights[0][:, -num_last:].mT)).sum(0)
+
+    def _back(
+        self, way: Passed, layer: int, upstream: Tensor, weight: Tensor
+    ) -> Float[Tensor, "KR M H"]:
+        """From the gradient of a layer's sums to that of the hidden layer's below it."""
+        output, row, factor = way.inputs[layer], way.rows[layer - 1], way.factors[layer - 1]
+        is_column = upstream.shape[-1] == 1
+        passed = upstream * weight.mT if is_column else self._product(upstream, weight.mT)
+        passed.mul_(torch.sign(output))  # what was rectified passes nothing
+        # With y = f x, a longer row has a smaller factor: df/dx = -f^2 y / H.
+        pull = torch.linalg.vecdot(passed, output).unsqueeze(-1)
+        return passed.addcmul_(row, pull, value=-1.0 / row.shape[-1]).mul_(factor)
+
+    def _product(self, left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+        dtype = self.product_dtype
+        if dtype is None:
+            return torch.bmm(left, right, out=out)
+        product = torch.bmm(left.to(dtype), right.to(dtype))
+        return product.to(left.dtype) if out is None else out.copy_(product)
+
+    def _affine(self, bias: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+        if self.product_dtype is None:
+            return torch.baddbmm(bias, inputs, weight)
+        return self._product(inputs, weight).add_(bias)
 
     def _to_each(self, x: Float[Tensor, "*R M I"]) -> Float[Tensor, "KR M I"]:
         """Every network's input."""
@@ -210,17 +237,6 @@ class ParallelMLP(nn.Module):
 
 
 _EPSILON = 1e-6
-
-
-def _back(way: Passed, layer: int, upstream: Tensor, weight: Tensor) -> Float[Tensor, "KR M H"]:
-    """From the gradient of a layer's sums to that of the hidden layer's below it."""
-    output, row, factor = way.inputs[layer], way.rows[layer - 1], way.factors[layer - 1]
-    is_column = upstream.shape[-1] == 1
-    passed = upstream * weight.mT if is_column else torch.bmm(upstream, weight.mT)
-    passed.mul_(torch.sign(output))  # what was rectified passes nothing
-    # With y = f x, a longer row has a smaller factor: df/dx = -f^2 y / H.
-    pull = torch.linalg.vecdot(passed, output).unsqueeze(-1)
-    return passed.addcmul_(row, pull, value=-1.0 / row.shape[-1]).mul_(factor)
 
 
 class ContextNetworks(nn.Module):

@@ -39,10 +39,12 @@ class Transitions(NamedTuple):
 
 
 class Replay:
-    """The last env steps, episode by episode; the oldest iteration makes room for the newest.
+    """The last env steps, episode by episode; the oldest turn makes room for the newest.
+
+    A turn is what is played at once: an iteration, or that of a group of its lanes.
 
     Args:
-        config: Of context-sac: how much is kept, and how much comes with an iteration.
+        config: Of context-sac: how much is kept, and how much comes with a turn.
         device: Where it is kept; what is played comes from the CPU.
         tensors: Where it is kept, if others own the memory.
 
@@ -50,7 +52,8 @@ class Replay:
         num_env_steps: What is kept now.
 
     Raises:
-        ValueError: If an iteration does not fit in, or a batch is larger than the replay.
+        ValueError: If an iteration does not fit in, a batch is larger than the replay, or the
+            groups of lanes are not equal.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Replay:
         device: torch.device = CPU,
         tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._group = config.meta.num_lanes * config.meta.episodes_per_task
+        self._group = _episodes_per_turn(config)
         self._horizon = config.env.horizon
         self._tensors = _empty(config, 1, device) if tensors is None else tensors
         self._num_groups = _num_groups(config)
@@ -78,16 +81,17 @@ class Replay:
 
     @property
     def kept(self) -> range:
-        """Numbers of the iterations that are kept, counted from 0."""
+        """Numbers of the turns that are kept, counted from 0."""
         return range(max(0, self._num_added - self._num_groups), self._num_added)
 
     @staticmethod
     def kept_after(config: TrainConfig, num_iterations: int) -> range:
-        """Numbers of the iterations that are kept after so many of them."""
-        return range(max(0, num_iterations - _num_groups(config)), num_iterations)
+        """Numbers of the turns that are kept after so many iterations."""
+        num_turns = num_iterations * config.meta.num_turns
+        return range(max(0, num_turns - _num_groups(config)), num_turns)
 
     def add(self, trajectories: Sequence[Trajectory], code: Tensor) -> None:
-        """Keep an iteration: all episodes of all lanes.
+        """Keep a turn: all episodes of all its lanes.
 
         Args:
             trajectories: ``K`` of them, each of ``N`` tasks and one lane.
@@ -122,18 +126,18 @@ class Replay:
         """All that was seen, ``(M, O)``."""
         return self._tensors["observation"][: self.num_rows].flatten(0, 1)
 
-    def lanes(self, iteration: int, num_episodes: int) -> dict[str, Tensor]:
-        """An iteration as whole meta-episodes.
+    def lanes(self, turn: int, num_episodes: int) -> dict[str, Tensor]:
+        """A turn as whole meta-episodes.
 
         Args:
-            iteration: One of ``kept``.
+            turn: One of ``kept``.
             num_episodes: ``K``; they follow each other in time.
 
         Returns:
             ``observation`` ``(N, K * T, O)``, ``action``, ``reward``, ``first``, ``motion``
             likewise, and ``code`` ``(N, Z)``.
         """
-        rows = self._rows_of(iteration)
+        rows = self._rows_of(turn)
         kept = {name: value[rows] for name, value in self._tensors.items()}
         kept["observation"] = kept["observation"][:, :-1]
         joined = {
@@ -142,24 +146,24 @@ class Replay:
         }
         return joined | {"code": kept["code"][::num_episodes]}
 
-    def segment(self, iteration: int) -> dict[str, Tensor]:
-        """All tensors of an iteration that is kept, on the CPU, to be written to a file."""
-        rows = self._rows_of(iteration)
+    def segment(self, turn: int) -> dict[str, Tensor]:
+        """All tensors of a turn that is kept, on the CPU, to be written to a file."""
+        rows = self._rows_of(turn)
         return {name: value[rows].cpu() for name, value in self._tensors.items()}
 
-    def restore(self, iteration: int, segment: Mapping[str, Tensor]) -> None:
-        """Put an iteration back that was written to a file; in rising order."""
-        rows = self._rows_of(iteration)
+    def restore(self, turn: int, segment: Mapping[str, Tensor]) -> None:
+        """Put a turn back that was written to a file; in rising order."""
+        rows = self._rows_of(turn)
         for name, value in segment.items():
             self._tensors[name][rows] = value
-        self._num_added = iteration + 1
+        self._num_added = turn + 1
 
     def clear(self) -> None:
         """Forget everything."""
         self._num_added = 0
 
-    def _rows_of(self, iteration: int) -> slice:
-        start = iteration % self._num_groups * self._group
+    def _rows_of(self, turn: int) -> slice:
+        start = turn % self._num_groups * self._group
         return slice(start, start + self._group)
 
 
@@ -197,8 +201,7 @@ class StackedReplay:
 
 
 def _empty(config: TrainConfig, num_seeds: int, device: torch.device) -> dict[str, Tensor]:
-    num_rows = num_seeds * _num_groups(config) * config.meta.num_lanes
-    num_rows *= config.meta.episodes_per_task
+    num_rows = num_seeds * _num_groups(config) * _episodes_per_turn(config)
     return {
         name: torch.empty(num_rows, *size, dtype=dtype, device=device)
         for name, (size, dtype) in _row_shapes(config).items()
@@ -239,24 +242,34 @@ def paid_by(motion: Tensor, parameters: Tensor, config: TrainConfig) -> Tensor:
 
 def replay_bytes(config: TrainConfig) -> int:
     """What the replay takes of the memory when it is full [bytes]."""
-    group: int = config.meta.num_lanes * config.meta.episodes_per_task
     row = sum(math.prod(size) * dtype.itemsize for size, dtype in _row_shapes(config).values())
-    return _num_groups(config) * group * row
+    return _num_groups(config) * _episodes_per_turn(config) * row
+
+
+def _episodes_per_turn(config: TrainConfig) -> int:
+    episodes: int = config.meta.lanes_per_turn * config.meta.episodes_per_task
+    return episodes
 
 
 def _num_groups(config: TrainConfig) -> int:
     meta = config.meta
     per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
-    num_groups = int(meta.replay_env_steps // per_iteration)
-    if num_groups < 1:
+    if meta.num_lanes % meta.num_turns:
+        raise ValueError(
+            f"`meta.lane_groups` must divide `meta.num_lanes`, but got {meta.lane_groups} and "
+            f"{meta.num_lanes}: groups are equal; change one of them"
+        )
+    per_turn = per_iteration // meta.num_turns
+    num_groups = int(meta.replay_env_steps // per_turn)
+    if num_groups < meta.num_turns:
         raise ValueError(
             "`meta.replay_env_steps` must hold what an iteration plays, "
             f"{meta.num_lanes} lanes x {meta.episodes_per_task} episodes x {config.env.horizon} = "
             f"{per_iteration} env steps, but is {meta.replay_env_steps}; raise it"
         )
-    if num_groups * per_iteration < meta.batch_size:
+    if num_groups * per_turn < meta.batch_size:
         raise ValueError(
-            f"`meta.replay_env_steps` must hold a batch, but only {num_groups * per_iteration} env "
+            f"`meta.replay_env_steps` must hold a batch, but only {num_groups * per_turn} env "
             f"steps fit in beside `meta.batch_size` {meta.batch_size}; raise it"
         )
     return num_groups

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ssmrl.knobs import check_knob, check_ranges
 
+MATMULS = ("float32", "tf32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class ContextSettings:
@@ -18,6 +20,11 @@ class ContextSettings:
         num_inner_steps: Adaptation steps it is trained for; 0 means that there is no MAML.
         outer_lr: Step size of the inference model's own training.
         num_lanes: Environments that are played side by side.
+        lane_groups: Groups of the lanes that take turns: while one plays, the updates are made that
+            are due for the one before it, and it acts by the weights of before them. A GPU makes
+            them beside the play, a CPU first; the order does not depend on how long anything takes.
+            With 1 all lanes are one group; 2 are halves. 0: nothing is learnt while anything is
+            played.
         episodes_per_task: Episodes of a meta-episode: so long the memory lives with one task.
         random_env_steps: Played at random before the first update [env steps].
         replay_env_steps: What the replay holds [env steps].
@@ -35,6 +42,9 @@ class ContextSettings:
             and worse from one update to the next.
         updates_per_env_step: Updates of actor and critics per env step of experience.
         actor_every: Updates of the critics to one of the actor.
+        matmul: How exactly these updates multiply matrices, one of ``MATMULS``: ``"tf32"`` rounds
+            what is multiplied to 10 bits behind the binary point, which only CUDA can;
+            ``"bfloat16"`` to 7, and the products too. Everything else is of float32 in any case.
         relabelled: Share of a batch whose rewards are those of another task.
         own_estimate: Share of the lanes that act on the memory's estimate; the others are given
             the hidden variable.
@@ -52,13 +62,15 @@ class ContextSettings:
 
     References:
         Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", sections 4 and 5;
-        Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging".
+        Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging"; Petrenko
+        et al. 2020, "Sample Factory", section 3 (double-buffered sampling).
     """
 
     inner_lr: float = 0.05
     num_inner_steps: int = 0
     outer_lr: float = 9e-3
     num_lanes: int = 8
+    lane_groups: int = 0
     episodes_per_task: int = 1
     random_env_steps: int = 1600
     replay_env_steps: int = 1_000_000
@@ -72,6 +84,7 @@ class ContextSettings:
     average_rate: float = 0.005
     updates_per_env_step: float = 0.25
     actor_every: int = 2
+    matmul: str = "float32"
     relabelled: float = 0.5
     own_estimate: float = 0.5
     inference_updates_per_meta_episode: float = 4.0
@@ -107,7 +120,19 @@ class ContextSettings:
                 "init_temperature",
             ),
             shares=("discount", "target_rate", "average_rate", "relabelled", "own_estimate"),
-            not_negative=("num_inner_steps", "random_env_steps"),
+            not_negative=("num_inner_steps", "random_env_steps", "lane_groups"),
         )
+        known = f"one of {list(MATMULS)}"
+        check_knob(self.matmul in MATMULS, "meta.matmul", self.matmul, known)
         is_finite = math.isfinite(self.target_entropy)
         check_knob(is_finite, "meta.target_entropy", self.target_entropy, "finite")
+
+    @property
+    def num_turns(self) -> int:
+        """How often something is played in an iteration."""
+        return max(1, self.lane_groups)
+
+    @property
+    def lanes_per_turn(self) -> int:
+        """Lanes that play at once."""
+        return self.num_lanes // self.num_turns

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -11,11 +12,13 @@ from ssmrl.context.graph import Graphs, graphs_of
 from ssmrl.context.learner import ContextLearner, Played
 from ssmrl.context.replay import StackedReplay
 from ssmrl.context.stack import Stack
+from ssmrl.context.turns import Turns, take_turns
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory
 from ssmrl.learner import Metrics
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Collect
+from ssmrl.types import Params
 
 
 class StackedLearner:
@@ -77,42 +80,72 @@ class StackedLearner:
                 f"`members` must have made the same number of iterations, but got {iterations}; "
                 "let those that are behind catch up first"
             )
+
+        def acting() -> dict[int, Params]:
+            return {place: learner.params() for place, learner in learners.items()}
+
+        def play(turn: int, params: Mapping[int, Params]) -> dict[int, Played]:
+            return {
+                place: learner.play(collect, turn, params[place])
+                for place, learner in learners.items()
+            }
+
+        def keep(played: Mapping[int, Played]) -> None:
+            for place, learner in learners.items():
+                learner.keep(played[place])
+
         cpu_started = time.process_time()
-        played = {place: learner.play(collect) for place, learner in learners.items()}
-        started = time.perf_counter()
-        statistics = self._updated(played)
-        update_share = (time.perf_counter() - started) / len(members)
+        turns = take_turns(
+            self._config.meta,
+            iterations[members[0]],
+            acting=acting,
+            play=play,
+            keep=keep,
+            learn=partial(self._learn, tuple(members)),
+        )
         cpu_share = (time.process_time() - cpu_started) / len(members)
         made: dict[int, Metrics] = {}
         diverged: dict[int, DivergedError] = {}
         for place, learner in learners.items():
+            own = Turns(
+                [played[place] for played in turns.played],
+                turns.statistics and turns.statistics[place],
+                turns.sample_seconds / len(members),
+                turns.update_seconds / len(members),
+            )
             try:
-                metrics = learner.conclude(played[place], statistics[place], update_share)
-                made[place] = replace(metrics, cpu_seconds=cpu_share)
+                made[place] = replace(learner.conclude(own), cpu_seconds=cpu_share)
             except DivergedError as error:
                 diverged[place] = error
         return made, diverged
 
-    def _updated(self, played: Mapping[int, Played]) -> dict[int, dict[str, float]]:
-        """Make the updates of an iteration; the statistics of each."""
-        stack = self._stacked(tuple(played))
-        learners = [self.own[place] for place in played]
-        generators = [each.generator for each in played.values()]
-        newest = [self.own[place].newest_lanes(each.rng) for place, each in played.items()]
+    def _learn(
+        self, members: tuple[int, ...], turn: int
+    ) -> Callable[[], dict[int, dict[str, float]]]:
+        """Begin a turn's updates; the statistics of each are read later."""
+        stack, learners = self._stacked(members), [self.own[place] for place in members]
+        chances = [learner.chance(turn) for learner in learners]
+        generators = [chance.generator for chance in chances]
+        both = list(zip(learners, chances, strict=True))
+        newest = [learner.newest_lanes(chance.rng) for learner, chance in both]
         inputs, codes = (torch.cat(parts) for parts in zip(*newest, strict=True))
         stack.take_up()
-        of_inference = stack.inference.plain_updates(
+        of_inference = stack.inference.begin(
             inputs, codes, learners[0].num_inference_updates, generators
         )
         drawn = []
-        for place, each in played.items():
-            own = self.own[place].drawn(each)
+        for place, (learner, chance) in zip(members, both, strict=True):
+            own = learner.drawn(chance)
             first = place * self._replay.env_steps_of_one
             drawn.append(own._replace(places=own.places + first))
-        of_actor_critic = stack.actor_critic.update(drawn, generators)
+        of_actor_critic = stack.actor_critic.begin(drawn, generators)
         stack.hand_back()
-        found = zip(of_inference, of_actor_critic, strict=True)
-        return dict(zip(played, (first | second for first, second in found), strict=True))
+
+        def read() -> dict[int, dict[str, float]]:
+            found = zip(of_inference(), of_actor_critic(), strict=True)
+            return dict(zip(members, (first | second for first, second in found), strict=True))
+
+        return read
 
     def _stacked(self, members: tuple[int, ...]) -> Stack:
         """Of these learners; made anew where they are others than before."""

@@ -132,6 +132,22 @@ def test_a_runner_that_dies_or_hangs_is_replaced_without_a_trace(
     algorithm.stop()
 
 
+@pytest.mark.parametrize(
+    "num_runners", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))]
+)
+def test_groups_of_lanes_take_turns_the_same_way_on_any_number_of_runners(num_runners: int) -> None:
+    """Three lanes play at once: unequal shares of two runners."""
+    config = context_config(**{"meta.num_lanes": 6, "meta.lane_groups": 2})
+    plain, algorithm = LocalEngine(config), build(config, num_runners)
+    for _ in range(2):
+        metrics, result = plain.iterate(), algorithm.train()
+    assert_equal(algorithm.tensors(), plain.tensors())
+    runners = result["env_runners"]
+    assert runners["num_env_steps_sampled_lifetime"] == metrics.env_steps
+    assert runners["return_after"] == pytest.approx(metrics.return_after, rel=1e-5)
+    algorithm.stop()
+
+
 def test_what_is_kept_and_lost_is_among_the_metrics() -> None:
     config = context_config()
     algorithm, plain = build(config, 0), LocalEngine(config)
@@ -187,6 +203,12 @@ def test_learners_elsewhere_and_runners_without_lanes_are_refused_before_anythin
         build(context_config(), 0, num_learners=1)
     with pytest.raises(ValueError, match=r"exceed `meta.num_lanes`, but got 6 and 5"):
         build(context_config(), 6)
+
+
+def test_runners_without_lanes_of_a_group_are_refused() -> None:
+    config = context_config(**{"meta.num_lanes": 6, "meta.lane_groups": 2})
+    with pytest.raises(ValueError, match=r"must not exceed .* in 2 groups, but got 4 and 3"):
+        build(config, 4)
 
 
 def test_knobs_of_the_other_kind_are_refused() -> None:

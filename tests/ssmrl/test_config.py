@@ -18,7 +18,7 @@ from ssmrl.config import (
     SequenceConfig,
     TrainConfig,
 )
-from ssmrl.context.settings import ContextSettings
+from ssmrl.context.settings import MATMULS, ContextSettings
 from ssmrl.envs.families import FAMILIES
 from ssmrl.format import FormatError
 from ssmrl.meta.algorithms import ALGORITHMS, Algorithm
@@ -56,6 +56,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.first_order": st.booleans(),
     "meta.encoder_lr_scale": positive,
     "meta.num_lanes": count,
+    "meta.lane_groups": st.integers(0, 5),
     "meta.episodes_per_task": count,
     "meta.random_env_steps": st.integers(0, 50),
     "meta.replay_env_steps": count,
@@ -68,6 +69,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "meta.actor_hidden_dim": count,
     "meta.updates_per_env_step": positive,
     "meta.actor_every": count,
+    "meta.matmul": st.sampled_from(MATMULS),
     "meta.relabelled": share,
     "meta.own_estimate": share,
     "meta.inference_updates_per_meta_episode": positive,

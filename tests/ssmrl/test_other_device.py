@@ -4,6 +4,7 @@ Of a ``meta`` tensor no value can be read, and it does not mix with tensors of t
 computes there has all of its tensors there.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssmrl.adaptation import on_device
 from ssmrl.adaptation.on_device import OnDevice
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
+from ssmrl.context.by_memory import MemoryPlayer
 from ssmrl.context.graph import graphs_of
 from ssmrl.context.learner import ContextLearner
-from ssmrl.device import CPU
+from ssmrl.device import CPU, generator_on, handed_back, handed_over
 from ssmrl.device_record import checked_device_of, record_device, settled_device
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.meta.gradient_learner import GradientLearner
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector, Mode, Play
+from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.run import LocalEngine, TrainingRun
 from ssmrl.saved_policy import SavedPolicy
 
@@ -91,6 +95,60 @@ def test_what_is_handed_over_and_back_is_what_is_played_here(config: TrainConfig
         there, held_out_assignment(config), num_episodes=2, num_lanes=2
     )
     assert type(wanted).of(found).task_returns.tolist() == wanted.task_returns.tolist()
+
+
+def test_an_env_step_takes_one_copy_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gave goes with what is seen next; the end of an episode is told all of it."""
+    config, copies = CONFIGS[0], dict[str, int]()
+    for name in ("handed_over", "handed_back"):
+        monkeypatch.setattr(on_device, name, partial(_counted, copies, name))
+    player = MemoryPlayer(config)
+    there = OnDevice(player.adaptation(player.initial_params(), play_of(config)), CPU)
+    worker = RolloutWorker(config.env, 1, keeps_motion=True)
+    worker.meta_episode(there, held_out_assignment(config), num_episodes=2, num_lanes=2)
+    num_steps = 2 * config.env.horizon
+    assert copies == {"handed_over": num_steps, "handed_back": num_steps}
+
+
+def _counted(copies: dict[str, int], name: str, tensor: Tensor, *_: torch.device) -> Tensor:
+    copies[name] = copies.get(name, 0) + 1
+    return tensor.clone()
+
+
+@pytest.mark.parametrize("config", CONFIGS[:2], ids=IDS[:2])
+def test_updates_draw_where_their_generator_is(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator of a device draws there alone, and torch does not find that out by itself."""
+    places: list[tuple[Any, torch.device]] = []
+
+    def asked(draw: Any, *given: Any, **named: Any) -> Tensor:
+        places.append((named.get("device"), named["generator"].device))
+        found: Tensor = draw(*given, **named)
+        return found
+
+    learner, collect = ContextLearner(config), LocalCollector(config, 1)
+    for name in ("randint", "randn"):
+        monkeypatch.setattr(torch, name, partial(asked, getattr(torch, name)))
+    learner.iterate(collect)
+    assert len(places) > 2
+    assert all(device == there for device, there in places)
+
+
+def test_a_generator_is_on_its_device_only_where_that_has_its_own() -> None:
+    for device in (CPU, META):
+        generator = generator_on(device, 5)
+        assert generator.device == CPU
+        wanted = torch.Generator().manual_seed(5)
+        assert torch.equal(torch.randn(9, generator=generator), torch.randn(9, generator=wanted))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_it_is_there_and_draws_the_same_for_one_seed() -> None:
+    there = torch.device("cuda")
+    found = [torch.randn(9, generator=generator_on(there, 5), device=there) for _ in range(2)]
+    assert torch.equal(*found)
+    assert torch.equal(handed_back(handed_over(found[0].cpu(), there)), found[0].cpu())
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=IDS)

@@ -21,11 +21,14 @@ from ssmrl.run import LocalEngine, Row, TrainingRun, checkpoint_path
 from tests.ssmrl.context.small_context import small_context
 from tests.ssmrl.fake_algorithm import LEANING
 
-EVERY = pytest.mark.parametrize("algorithm", ["context-sac", "promp"])
+HALVES = "halves of context-sac's lanes"
+EVERY = pytest.mark.parametrize("algorithm", ["context-sac", HALVES, "promp"])
 
 
 def small(algorithm: str, **knobs: KnobValue) -> TrainConfig:
     """Iterations of 40 env steps with context-sac, of 120 with the others."""
+    if algorithm == HALVES:
+        return small_context(**{"meta.lane_groups": 2} | knobs)
     if algorithm == "context-sac":
         return small_context(**knobs)
     own: dict[str, KnobValue] = {

@@ -106,8 +106,9 @@ def test_where_the_dynamics_differ_too(tmp_path: Path) -> None:
         assert_close(row, single.row)
 
 
-def test_interrupted_and_resumed_is_undisturbed(tmp_path: Path) -> None:
-    of = configs(2)
+@pytest.mark.parametrize("lane_groups", [0, 2])
+def test_interrupted_and_resumed_is_undisturbed(lane_groups: int, tmp_path: Path) -> None:
+    of = [each.with_knobs({"meta.lane_groups": lane_groups}) for each in configs(2)]
     straight = stacked(tmp_path / "straight", of)
     finish(straight)
     for _ in range(4):

@@ -197,9 +197,9 @@ def test_inference_models_learn_together_what_each_learns_alone(method: str) -> 
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(RUNS * 6, 12, 6, generator=generator).double()
     code = torch.rand(RUNS * 6, 2, generator=generator).double()
-    found = together.plain_updates(
+    found = together.begin(
         inputs, code, 3, [torch.Generator().manual_seed(run) for run in range(RUNS)]
-    )
+    )()
     for run, training in enumerate(alone):
         lanes = slice(6 * run, 6 * run + 6)
         wanted = training.update(inputs[lanes], code[lanes], 3, torch.Generator().manual_seed(run))
