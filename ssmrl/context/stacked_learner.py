@@ -55,6 +55,11 @@ class StackedLearner:
             self._members = tuple(range(len(configs)))
             self.stack = self._made(self._members)
 
+    @staticmethod
+    def can_stack(config: TrainConfig) -> bool:
+        """Whether several seeds of it can be stacked: gradient steps inside an episode cannot."""
+        return not config.meta.num_inner_steps
+
     def iterate(
         self, members: Sequence[int], collect: Collect
     ) -> tuple[dict[int, Metrics], dict[int, DivergedError]]:
@@ -77,18 +82,24 @@ class StackedLearner:
                 f"`members` must have made the same number of iterations, but got {iterations}; "
                 "let those that are behind catch up first"
             )
-        cpu_started = time.process_time()
+        cpu_started, play_started = time.process_time(), time.perf_counter()
         played = {place: learner.play(collect) for place, learner in learners.items()}
         started = time.perf_counter()
         statistics = self._updated(played)
-        update_share = (time.perf_counter() - started) / len(members)
-        cpu_share = (time.process_time() - cpu_started) / len(members)
+        num, ended = len(members), time.perf_counter()
+        shares = {
+            "sample_seconds": (started - play_started) / num,
+            "seconds": (ended - play_started) / num,
+            "cpu_seconds": (time.process_time() - cpu_started) / num,
+        }
         made: dict[int, Metrics] = {}
         diverged: dict[int, DivergedError] = {}
         for place, learner in learners.items():
             try:
-                metrics = learner.conclude(played[place], statistics[place], update_share)
-                made[place] = replace(metrics, cpu_seconds=cpu_share)
+                metrics = learner.conclude(
+                    played[place], statistics[place], (ended - started) / num
+                )
+                made[place] = replace(metrics, **shares)
             except DivergedError as error:
                 diverged[place] = error
         return made, diverged
@@ -135,11 +146,6 @@ def _check(configs: Sequence[TrainConfig]) -> None:
     if not configs:
         raise ValueError("`configs` must be at least one, but are none; give one for each seed")
     first = configs[0]
-    if first.algorithm != "context-sac":
-        raise ValueError(
-            f"`algorithm` must be 'context-sac' where several seeds are trained at once, but is "
-            f"{first.algorithm!r}; train them one after another"
-        )
     if any(replace(config, seed=first.seed) != first for config in configs):
         raise ValueError("`configs` must be equal but for their seeds; stack only such ones")
     seeds = [config.seed for config in configs]
