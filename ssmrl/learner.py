@@ -24,8 +24,9 @@ class Metrics:
         sample_seconds: Time spent on experience [s].
         update_seconds: Time spent on learning [s].
         statistics: The learner's own.
-        cpu_seconds: That this process computed for it, where a clock around it cannot tell because
-            other seeds were trained with it: its equal share [CPU s].
+        seconds: That it took, where a clock around it cannot tell because other seeds were trained
+            with it: its equal share [s].
+        cpu_seconds: That this process computed for it, in the same case [CPU s].
     """
 
     iteration: int
@@ -35,6 +36,7 @@ class Metrics:
     sample_seconds: float
     update_seconds: float
     statistics: dict[str, float]
+    seconds: float | None = None
     cpu_seconds: float | None = None
 
 

@@ -218,8 +218,7 @@ class TrainingRun:
         Raises:
             DeviceMemoryError: If the device has no room; to be given up by ``abandon``.
         """
-        started, row = time.monotonic(), self.row
-        metrics = None
+        metrics, row = None, self.row
         try:
             with device_memory(self._config):
                 if not self._is_spent(row):
@@ -232,7 +231,6 @@ class TrainingRun:
             return self.row
         self.row = replace(
             row,
-            seconds=row.seconds + time.monotonic() - started,
             finished=self._is_spent(row),
             metrics=metrics,
         )
@@ -267,15 +265,16 @@ class TrainingRun:
         return Checkpoint(self._config, tensors, progress)
 
     def _iterated(self, row: Row) -> tuple[Metrics, Row]:
-        started = time.process_time()
+        started, cpu_started = time.monotonic(), time.process_time()
         metrics = self._engine.iterate()
-        spent = time.process_time() - started
+        seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
         return metrics, replace(
             row,
             env_steps=metrics.env_steps,
             iterations=metrics.iteration,
+            seconds=row.seconds + (seconds if metrics.seconds is None else metrics.seconds),
             train_cpu_seconds=row.train_cpu_seconds
-            + (spent if metrics.cpu_seconds is None else metrics.cpu_seconds),
+            + (cpu_seconds if metrics.cpu_seconds is None else metrics.cpu_seconds),
         )
 
     def _is_spent(self, row: Row) -> bool:
@@ -298,7 +297,7 @@ class TrainingRun:
         return self._num_due(row.curve[-1][0], row.curve_cpu_seconds[-1]) if row.curve else 0
 
     def _judged(self, row: Row, *, is_last: bool) -> Row:
-        learner = self._engine.learner
+        started, learner = time.monotonic(), self._engine.learner
         scored = learner.num_episodes - 1
         evaluation = self._engine.judge(
             num_episodes=learner.num_reported_episodes if is_last else learner.num_episodes,
@@ -316,6 +315,7 @@ class TrainingRun:
             raise DivergedError(f"the return without adaptation is {without}")
         return replace(
             row,
+            seconds=row.seconds + time.monotonic() - started,
             curve=(*row.curve, (row.env_steps, without, means[scored])),
             curve_cpu_seconds=(*row.curve_cpu_seconds, row.train_cpu_seconds),
             score=means[scored],

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
-from ssmrl.context.stacked_learner import StackedLearner
 from ssmrl.device import CPU
 from ssmrl.learner import Learner, Metrics
+from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.evaluate import Evaluation
-from ssmrl.rollout.play import LocalCollector, Mode
+from ssmrl.rollout.play import Collect, LocalCollector, Mode
 from ssmrl.run import NUM_EVALUATIONS, LocalEngine, Row, TrainingRun
 
 
@@ -24,7 +25,7 @@ class StackedRuns:
     budget is of env steps: of CPU seconds a seed has no more than an equal share.
 
     Args:
-        configs: Of context-sac, equal but for their seeds.
+        configs: Of an algorithm that learns for several seeds at once, equal but for their seeds.
         max_env_steps: The budget of each [env steps].
         folders: Where the checkpoint of each is kept; an existing one is gone on from.
         num_threads: Threads of the physics.
@@ -50,7 +51,9 @@ class StackedRuns:
         device: torch.device = CPU,
     ) -> None:
         self._seeds = [config.seed for config in configs]
-        learners = StackedLearner(configs, device)
+        if not configs:
+            raise ValueError("`configs` must be at least one, but are none; give one for each seed")
+        learners = ALGORITHMS[configs[0].algorithm].stack_type()(configs, device)
         collect = LocalCollector(configs[0], num_threads)
         self._together = _Together(learners, collect)
         self.runs = [
@@ -105,6 +108,19 @@ class StackedRuns:
             run.abandon()
 
 
+@runtime_checkable
+class StackedLearners(Protocol):
+    """What learns for several seeds at once: the ``stack`` of an algorithm."""
+
+    own: Sequence[Learner]
+
+    def iterate(
+        self, members: Sequence[int], collect: Collect
+    ) -> tuple[dict[int, Metrics], dict[int, DivergedError]]:
+        """An iteration of some: by place what each did, and why it diverged where it did."""
+        ...
+
+
 class _Together:
     """Makes an iteration for all as soon as one of them asks for it.
 
@@ -112,7 +128,7 @@ class _Together:
         members: Who goes on.
     """
 
-    def __init__(self, learners: StackedLearner, collect: LocalCollector) -> None:
+    def __init__(self, learners: StackedLearners, collect: LocalCollector) -> None:
         self.learners, self._collect = learners, collect
         self.members: Sequence[int] = ()
         self._made: dict[int, Metrics] = {}

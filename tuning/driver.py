@@ -210,7 +210,7 @@ class RowKeeper(tune.Callback):
         is_new = evaluations > self._evaluations.get(trial.trial_id, 0)
         self._evaluations[trial.trial_id] = evaluations
         score = result[METRIC] if is_new else None
-        self._progress.reported(self._name(trial), result["env_steps"], score)
+        self._progress.reported(self._name(trial), result["all_env_steps"], score)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended by itself, or was stopped."""

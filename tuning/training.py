@@ -15,14 +15,18 @@ from cluster.metrics import RunMetrics, RunName
 from ssmrl.config import TrainConfig
 from ssmrl.device import checked_device
 from ssmrl.device_memory import DeviceMemoryError, release
+from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.run import NUM_EVALUATIONS, Engine, LocalEngine, Row, TrainingRun
+from ssmrl.stacked_runs import StackedRuns
 from tuning.seeds_row import SeedsRow
 
 
 class SeedsTraining:
     """The runs of a trial, which differ in their seeds alone, side by side in one process.
 
-    All make an iteration before any makes the next, so the trial can be judged at every stage.
+    All make an iteration before any makes the next, so the trial can be judged at every stage. They
+    make it as one stack where the algorithm can and all is done in this process, else one after
+    another.
 
     Args:
         config: The first run's; the others have the seeds after its.
@@ -59,45 +63,71 @@ class SeedsTraining:
         self._seeds = tuple(range(config.seed, config.seed + num_seeds))
         self._max_env_steps = max_env_steps
         names = [None if name is None else replace(name, seed=seed) for seed in self._seeds]
-        self._runs = [
-            _run(
-                config.with_knobs({"seed": seed}),
-                own_name,
-                max_env_steps,
-                folder,
-                Resources(
-                    num_env_runners, num_learners, num_physics_threads, device, gpus_per_learner
-                ),
+        configs = [config.with_knobs({"seed": seed}) for seed in self._seeds]
+        resources = Resources(
+            num_env_runners, num_learners, num_physics_threads, device, gpus_per_learner
+        )
+        self._runs: StackedRuns | _RunsApart
+        if _is_stacked(config, num_seeds, resources):
+            self._runs = StackedRuns(
+                configs,
+                max_env_steps=max_env_steps,
+                folders=[folder] * num_seeds,
+                num_threads=num_physics_threads,
+                device=checked_device(device),
             )
-            for seed, own_name in zip(self._seeds, names, strict=True)
-        ]
+        else:
+            self._runs = _RunsApart(
+                [
+                    _run(config, own_name, max_env_steps, folder, resources)
+                    for config, own_name in zip(configs, names, strict=True)
+                ]
+            )
         self._exporters = [
             None if own_name is None else _Exporter(own_name, run.row)
-            for own_name, run in zip(names, self._runs, strict=True)
+            for own_name, run in zip(names, self._runs.runs, strict=True)
         ]
 
     def advance(self) -> SeedsRow:
-        """One iteration of every run that is not at its end.
+        """One iteration of every run that is not at its end, or waits for others to catch up.
 
         Raises:
             DeviceMemoryError: If the device has no room; to be given up by ``abandon``.
         """
-        for run, exporter in zip(self._runs, self._exporters, strict=True):
-            if not run.row.finished:
-                row = run.advance()
-                if exporter is not None:
-                    exporter.tell(row)
-        rows = [run.row for run in self._runs]
+        before = [run.row for run in self._runs.runs]
+        self._runs.advance()
+        rows = [run.row for run in self._runs.runs]
+        for row, earlier, exporter in zip(rows, before, self._exporters, strict=True):
+            if exporter is not None and row is not earlier:
+                exporter.tell(row)
         return SeedsRow.of(rows, self._seeds, self._max_env_steps, NUM_EVALUATIONS)
 
     def close(self) -> None:
         """Save all runs, and give back actors and memory."""
-        for run in self._runs:
-            run.close()
+        self._runs.close()
 
     def abandon(self) -> None:
         """Give back actors and memory; the last checkpoints stay."""
-        for run in self._runs:
+        self._runs.abandon()
+
+
+class _RunsApart:
+    """Runs that make an iteration one after another."""
+
+    def __init__(self, runs: list[TrainingRun]) -> None:
+        self.runs = runs
+
+    def advance(self) -> None:
+        for run in self.runs:
+            if not run.row.finished:
+                run.advance()
+
+    def close(self) -> None:
+        for run in self.runs:
+            run.close()
+
+    def abandon(self) -> None:
+        for run in self.runs:
             run.abandon()
 
 
@@ -109,6 +139,12 @@ class Resources(NamedTuple):
     num_physics_threads: int = 1
     device: str = "cpu"
     gpus_per_learner: float = 0.0
+
+
+def _is_stacked(config: TrainConfig, num_seeds: int, resources: Resources) -> bool:
+    if num_seeds == 1 or resources.num_env_runners or resources.num_learners:
+        return False
+    return ALGORITHMS[config.algorithm].can_stack(config)
 
 
 def _run(

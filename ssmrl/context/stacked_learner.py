@@ -58,6 +58,11 @@ class StackedLearner:
             self._members = tuple(range(len(configs)))
             self.stack = self._made(self._members)
 
+    @staticmethod
+    def can_stack(config: TrainConfig) -> bool:
+        """Whether several seeds of it can be stacked: gradient steps inside an episode cannot."""
+        return not config.meta.num_inner_steps
+
     def iterate(
         self, members: Sequence[int], collect: Collect
     ) -> tuple[dict[int, Metrics], dict[int, DivergedError]]:
@@ -94,7 +99,7 @@ class StackedLearner:
             for place, learner in learners.items():
                 learner.keep(played[place])
 
-        cpu_started = time.process_time()
+        cpu_started, started = time.process_time(), time.perf_counter()
         turns = take_turns(
             self._config.meta,
             iterations[members[0]],
@@ -103,18 +108,22 @@ class StackedLearner:
             keep=keep,
             learn=partial(self._learn, tuple(members)),
         )
-        cpu_share = (time.process_time() - cpu_started) / len(members)
+        num = len(members)
+        shares = {
+            "seconds": (time.perf_counter() - started) / num,
+            "cpu_seconds": (time.process_time() - cpu_started) / num,
+        }
         made: dict[int, Metrics] = {}
         diverged: dict[int, DivergedError] = {}
         for place, learner in learners.items():
             own = Turns(
                 [played[place] for played in turns.played],
                 turns.statistics and turns.statistics[place],
-                turns.sample_seconds / len(members),
-                turns.update_seconds / len(members),
+                turns.sample_seconds / num,
+                turns.update_seconds / num,
             )
             try:
-                made[place] = replace(learner.conclude(own), cpu_seconds=cpu_share)
+                made[place] = replace(learner.conclude(own), **shares)
             except DivergedError as error:
                 diverged[place] = error
         return made, diverged
@@ -168,11 +177,6 @@ def _check(configs: Sequence[TrainConfig]) -> None:
     if not configs:
         raise ValueError("`configs` must be at least one, but are none; give one for each seed")
     first = configs[0]
-    if first.algorithm != "context-sac":
-        raise ValueError(
-            f"`algorithm` must be 'context-sac' where several seeds are trained at once, but is "
-            f"{first.algorithm!r}; train them one after another"
-        )
     if any(replace(config, seed=first.seed) != first for config in configs):
         raise ValueError("`configs` must be equal but for their seeds; stack only such ones")
     seeds = [config.seed for config in configs]

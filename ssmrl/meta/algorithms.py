@@ -23,6 +23,8 @@ class Algorithm:
         outer: Import path of the outer loss and its step; empty where there is no such thing.
         experience: Import path of ``configuration -> bytes``, what the experience takes that is
             kept to be learnt from again; empty where none is kept.
+        stack: Import path of what learns for several seeds at once, from their configurations;
+            empty where each seed learns by itself.
         defaults: Knobs whose default is another one than the task's or the settings' own.
     """
 
@@ -34,6 +36,7 @@ class Algorithm:
     player: str
     outer: str = ""
     experience: str = ""
+    stack: str = ""
     defaults: Mapping[str, KnobValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,6 +94,32 @@ class Algorithm:
         """
         return int(self._part("experience")(config)) if self.experience else 0
 
+    def can_stack(self, config: Any) -> bool:
+        """Whether several seeds of a configuration can learn at once.
+
+        Args:
+            config: A ``TrainConfig`` of this algorithm.
+
+        Raises:
+            ImportError: If there is nothing at the path of the stack; the message names it.
+        """
+        return bool(self.stack) and bool(self._part("stack").can_stack(config))
+
+    def stack_type(self) -> Any:
+        """What learns for several seeds at once, from their configurations.
+
+        Raises:
+            ImportError: If there is nothing at the path; the message names it.
+            ValueError: If the algorithm has none.
+        """
+        if not self.stack:
+            able = " or ".join(repr(each.name) for each in ALGORITHMS.values() if each.stack)
+            raise ValueError(
+                f"`algorithm` must be {able} where several seeds are trained at once, but is "
+                f"{self.name!r}; train them one after another"
+            )
+        return self._part("stack")
+
     def _part(self, part: str) -> Any:
         path: str = getattr(self, part)
         module, _, name = path.partition(":")
@@ -114,6 +143,7 @@ _ALL = (
         "ssmrl.context.learner:ContextLearner",
         "ssmrl.context.by_memory:MemoryPlayer",
         experience="ssmrl.context.replay:replay_bytes",
+        stack="ssmrl.context.stacked_learner:StackedLearner",
         defaults={
             "env.action_scale": 1.0,
             "policy.state_dim": 128,

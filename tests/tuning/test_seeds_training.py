@@ -2,13 +2,16 @@
 
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
 
 import tuning.training as training_module
 from ssmrl.config import TrainConfig
 from ssmrl.run import LocalEngine, Row
+from tuning.driver import RowKeeper
 from tuning.training import SeedsTraining
 
 BASE = TrainConfig.for_task("point", "promp").with_knobs({"seed": 4})
@@ -157,3 +160,15 @@ def test_a_score_counts_as_of_the_share_of_the_budget_that_it_stands_for(
 def test_without_remote_runners_no_algorithm_of_rllib_is_built() -> None:
     engine = training_module._engine(BASE, "", training_module.Resources())
     assert type(engine) is LocalEngine
+
+
+def test_what_is_shown_of_a_running_trial_are_the_env_steps_of_all_its_runs() -> None:
+    """Beside a budget that is that of all of them."""
+    searcher, progress = Mock(number=lambda trial_id: 3), Mock()
+    keeper = RowKeeper(
+        0, Mock(), searcher, progress, Mock(), time_budget_s=1.0, num_rounds=1
+    )
+    training = seeds_training(3)
+    result = training.advance().to_result()
+    keeper.on_trial_result(1, [], SimpleNamespace(trial_id="a"), result)
+    progress.reported.assert_called_once_with("t0003", 3 * STEPS, None)
