@@ -155,10 +155,22 @@ class _Recurrence(torch.autograd.Function):
         return _apply(decay, drive, initial, keep, backwards, algorithm), 0
 
 
-# `torch.compile` leaves this out of its graphs and compiles what is around it: it cannot trace the
-# writes into a complex tensor, and unrolled over time it would compile for minutes.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _apply(
+    decay: Tensor, drive: Tensor, initial: Tensor, keep: Tensor, backwards: bool, algorithm: str
+) -> Tensor:
+    """The recurrence, which ``torch.compile`` leaves out of its graphs.
+
+    It compiles what is around it: it cannot trace the writes into a complex tensor, and unrolled
+    over time it would compile for minutes. As a decorator ``disable`` would load the compiler,
+    which takes seconds, into every process that has a policy.
+    """
+    states_of = _states
+    if torch.compiler.is_compiling():
+        states_of = torch.compiler.disable(_states)
+    return states_of(decay, drive, initial, keep, backwards, algorithm)
+
+
+def _states(
     decay: Tensor, drive: Tensor, initial: Tensor, keep: Tensor, backwards: bool, algorithm: str
 ) -> Tensor:
     states: Tensor = _Recurrence.apply(  # type: ignore[no-untyped-call]

@@ -17,7 +17,9 @@ names = [m.name for m in pkgutil.walk_packages(ssmrl.__path__, "ssmrl.")]
 for name in names:
     importlib.import_module(name)
 top = sorted({name.partition(".")[0] for name in sys.modules})
-print(json.dumps({"own": names, "top": top, "cbwr": os.environ["MKL_CBWR"]}))
+compiler = [name for name in sys.modules if name.startswith("torch._dynamo")]
+found = {"own": names, "top": top, "compiler": compiler, "cbwr": os.environ["MKL_CBWR"]}
+print(json.dumps(found))
 """
 
 
@@ -45,6 +47,11 @@ def test_no_module_of_the_engine_imports_what_belongs_to_other_rooms() -> None:
     assert "ssmrl.__main__" in loaded["own"]
     assert {"torch", "mujoco", "gymnasium"} <= set(loaded["top"])
     assert not set(ELSEWHERE) & set(loaded["top"])
+
+
+def test_the_compiler_is_not_loaded_with_what_may_be_compiled() -> None:
+    """It takes seconds, in every process: each runner of Ray's, each command."""
+    assert in_a_new_process()["compiler"] == []
 
 
 def test_matrix_products_are_made_independent_of_alignment() -> None:
