@@ -106,7 +106,7 @@ class ContextLearner(Learner):
         }
         self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
-        self.env_steps_per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
+        self.env_steps_per_iteration = meta.env_steps_per_iteration(config.env.horizon)
         self.num_inference_updates = round(meta.inference_updates_per_meta_episode * meta.num_lanes)
         self.num_episodes = self.num_reported_episodes = meta.episodes_per_task
 

@@ -111,3 +111,11 @@ class ContextSettings:
         )
         is_finite = math.isfinite(self.target_entropy)
         check_knob(is_finite, "meta.target_entropy", self.target_entropy, "finite")
+
+    def env_steps_per_iteration(self, horizon: int) -> int:
+        """What an iteration plays: a meta-episode in every lane [env steps].
+
+        Args:
+            horizon: Length of an episode [env steps].
+        """
+        return self.num_lanes * self.episodes_per_task * horizon
