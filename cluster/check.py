@@ -13,9 +13,11 @@ from cluster.fault import Fault, placeholders
 from cluster.launch_rules import launch_faults
 from cluster.launch_schema import schema_faults
 from cluster.manifest_rules import manifest_faults
+from cluster.plain_yaml import check_events, loaded
 
 LAUNCH = Path(__file__).parent / "launch"
 _STARTING = re.compile(r"^(cluster_name|apiVersion):", re.MULTILINE)
+_MAX_DEPTH = 50
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -96,9 +98,13 @@ def file_faults(path: Path, text: str, ray_version: str) -> tuple[list[Fault], l
     if path.name.startswith(("Containerfile", "Dockerfile")):
         return containerfile_faults(text), []
     try:
-        documents: list[Any] = [part for part in yaml.safe_load_all(text) if part is not None]
+        check_events(text, max_depth=_MAX_DEPTH, aliases=True)
+        parts = loaded(lambda text: list(yaml.safe_load_all(text)), text)
     except yaml.YAMLError as error:
         return [Fault("", f"is not YAML: {' '.join(str(error).split())}")], []
+    except ValueError as error:
+        return [Fault("", str(error))], []
+    documents: list[Any] = [part for part in parts if part is not None]
     if not documents or not all(isinstance(document, dict) for document in documents):
         return [Fault("", "must hold YAML mappings")], []
     todo = [note for document in documents for note in placeholders(document)]

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from torch import Tensor
 from ssmrl.config import TrainConfig
 from ssmrl.format import FORMAT, FormatError, check_format
 from ssmrl.strict_json import json_object, json_text
+
+_USUAL_WIDTH, _USUAL_LAYERS = 1024, 64
 
 
 class CheckpointError(ValueError):
@@ -54,7 +56,8 @@ class Checkpoint:
         Raises:
             FileNotFoundError: If there is no such file.
             CheckpointError: If the file is damaged, of another kind or of another format, or its
-                configuration is not one of this version.
+                configuration is not one of this version or names sizes that its tensors cannot
+                have, which are refused before memory for them is asked for.
         """
         tensors, metadata = read_tensors(path)
         if not {"config", "progress"} <= metadata.keys():
@@ -67,6 +70,7 @@ class Checkpoint:
             progress = json_object(metadata["progress"], f"the progress in {path}")
         except (ValueError, KeyError, TypeError) as error:  # how configurations say no
             raise CheckpointError(f"{path} cannot be read: {error.args[0]}") from error
+        _check_sizes(path, config, tensors)
         return cls(config, tensors, progress)
 
 
@@ -140,6 +144,24 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str
         )
 
 
+def check_progress(path: Path, progress: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse a checkpoint that whoever wants to go on from it did not write.
+
+    Args:
+        path: Where it comes from, for the message.
+        progress: Of the checkpoint.
+        names: What must be among it.
+
+    Raises:
+        CheckpointError: If something is missing; the message names it.
+    """
+    if missing := [name for name in names if name not in progress]:
+        raise CheckpointError(
+            f"{path} lacks `{missing[0]}`: another program wrote it; move it away, or choose "
+            "another folder of checkpoints"
+        )
+
+
 def read_with_settings(
     path: Path, kind: str, owner: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -162,6 +184,24 @@ def read_with_settings(
         return tensors, json_object(metadata[kind], f"the settings in {path}")
     except ValueError as error:
         raise CheckpointError(str(error)) from error
+
+
+def _check_sizes(path: Path, config: TrainConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a configuration of a model that cannot be the one in the file.
+
+    Widths that a model of its method does not have are not known here, so usual ones pass.
+    """
+    lengths = [length for tensor in tensors.values() if tensor.numel() for length in tensor.shape]
+    widest = max(_USUAL_WIDTH, 2 * max(lengths, default=0))  # a complex mode is two reals
+    for knob, value in config.knobs().items():
+        is_width = knob.startswith(("policy.", "meta.")) and knob.endswith("_dim")
+        most = widest if is_width else max(_USUAL_LAYERS, len(tensors))
+        if (is_width or knob == "policy.num_layers") and int(value) > most:
+            raise CheckpointError(
+                f"{path} must hold the model that it names, but `{knob}` is {value}, and its "
+                f"{len(tensors)} tensors are of at most {max(lengths, default=0)} numbers a "
+                "dimension; give the file that the training wrote"
+            )
 
 
 def _check_own(path: Path, metadata: Mapping[str, str]) -> None:

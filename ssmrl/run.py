@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ssmrl.checkpoint import Checkpoint, CheckpointError, check_tensors
+from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress, check_tensors
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory
@@ -349,8 +349,7 @@ class TrainingRun:
         held = {name: value for name, value in saved.tensors.items() if name in wanted}
         check_tensors(self.path, held, wanted)
         names = (*_COUNTERS, *_JUDGEMENT)
-        if missing := [name for name in names if name not in saved.progress]:
-            raise CheckpointError(f"{self.path} lacks `{missing[0]}`: another program wrote it")
+        check_progress(self.path, saved.progress, names)
         return {name: saved.progress[name] for name in names}
 
 

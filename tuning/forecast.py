@@ -3,11 +3,14 @@
 from ssmrl.config import TrainConfig
 from tuning.comparison import MIN_SEEDS
 from tuning.experience_memory import replay_need
+from tuning.iteration_length import iteration_lengths
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.power import findable_spreads
 from tuning.probe import Rate
 from tuning.space import Int
+
+_LITTLE = 0.1  # of a budget
 
 
 def costliest(plan: SweepPlan) -> TrainConfig:
@@ -49,6 +52,7 @@ def forecast(
         f"{plan.num_fresh_seeds} fresh seeds of the winner and, where it is another point, "
         f"{plan.num_fresh_seeds} of the default",
         _verdict(plan),
+        *_overrun(plan),
         *placement.lines(plan),
     ]
     if rate is None or slowest is None:
@@ -112,6 +116,18 @@ def expected_seconds(plan: SweepPlan, rate: Rate) -> float:
     one = rate.seconds(plan.max_env_steps) * plan.seeds_per_trial
     parts = [*plan.trials_of_rounds(), plan.num_confirmed, 2 * plan.num_verdict_trials]
     return one * sum(-(-part // plan.max_concurrent) for part in parts)
+
+
+def _overrun(plan: SweepPlan) -> list[str]:
+    """How much more experience than others a point may have, where that is not little."""
+    shortest, longest = iteration_lengths(plan.space())
+    if shortest == longest or longest <= _LITTLE * plan.max_env_steps:
+        return []
+    return [
+        f"  experience: a run ends with a whole iteration, here of up to {longest:,} env steps, so "
+        f"a point may have {longest / plan.max_env_steps:.0%} more than another; a larger "
+        "`--max-env-steps` evens that out"
+    ]
 
 
 def _notes(plan: SweepPlan) -> list[str]:

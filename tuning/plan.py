@@ -11,6 +11,7 @@ from ssmrl.format import FORMAT, FormatError, check_format
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.experience_memory import check_replays, replay_need
+from tuning.iteration_length import iteration_lengths
 from tuning.plan_defaults import BY_KIND, TIME_BUDGET_S, PlanDefaults
 from tuning.space import SearchSpace, default_limits, default_space
 from tuning.space_file import SpaceFile, load_space_file
@@ -63,8 +64,9 @@ class SweepPlan:
     Raises:
         KeyError: If task, method, algorithm, searcher or scheduler are not known; the message lists
             those that are.
-        ValueError: If a number is outside its range, or the algorithm has to infer what differs
-            between the tasks of a family in which that cannot be inferred.
+        ValueError: If a number is outside its range, an iteration of a point is longer than the
+            budget, or the algorithm has to infer what differs between the tasks of a family in
+            which that cannot be inferred.
     """
 
     task: str
@@ -117,7 +119,13 @@ class SweepPlan:
             )
         if self.adapts_by_memory:
             _check_inferable(self.base())
-        self.space()
+        shortest, longest = iteration_lengths(self.space())
+        if shortest < longest > self.max_env_steps:
+            raise ValueError(
+                f"`max_env_steps` must hold an iteration of every point, but got "
+                f"{self.max_env_steps}, and they take {shortest} to {longest} env steps: some "
+                "points would have more experience than others; raise it, or search shorter ones"
+            )
         _check_flags_count(self)
 
     def _fill_in(self, defaults: PlanDefaults) -> None:

@@ -33,14 +33,27 @@ def run_folder(storage: Path, name: str) -> Path:
             "`--name` must be letters, digits, `.`, `_` and `-`, starting with a letter or digit, "
             f"but got {name!r}"
         )
-    if _URL.match(str(storage)):
+    check_mounted("--storage", storage)
+    folder = storage / name
+    return folder.absolute() if JOB_VARIABLE in os.environ else folder
+
+
+def check_mounted(flag: str, folder: Path) -> None:
+    """See that a folder is one of this machine.
+
+    Args:
+        flag: Of the command line, that gave it.
+        folder: Need not exist.
+
+    Raises:
+        ValueError: If it is an address.
+    """
+    if _URL.match(str(folder)):
         raise ValueError(
-            f"`--storage` must be a folder that is mounted here, but got {str(storage)!r}, which "
+            f"`{flag}` must be a folder that is mounted here, but got {str(folder)!r}, which "
             "reads like an address: runs are gone on from in place, which object stores do not "
             "allow; copy the finished folder there"
         )
-    folder = storage / name
-    return folder.absolute() if JOB_VARIABLE in os.environ else folder
 
 
 def contents(folder: Path) -> frozenset[str]:

@@ -5,7 +5,9 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from ssmrl.run import NUM_EVALUATIONS
 from tuning.plan import SCHEDULERS
+from tuning.stages import FACTOR
 
 
 def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> TrialScheduler:
@@ -36,8 +38,8 @@ def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> Trial
         metric=metric,
         mode="max",
         max_t=max_steps,
-        grace_period=max(1, max_steps // 4),
-        reduction_factor=2,
+        grace_period=max(1, max_steps // NUM_EVALUATIONS),
+        reduction_factor=FACTOR,
     )
     return Sparing(asha, is_spared=lambda trial: "seed" in trial.config)
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from ssmrl.knobs import KnobValue
 from ssmrl.run import Row
+from tuning.stages import stage
 
 _JUDGEMENT = ("score", "interval", "returns", "seed_scores", "judged_at")
 
@@ -29,8 +30,9 @@ class SeedsRow:
         curve: Means over the runs, as far as all were judged.
         score: Mean over the runs at the last evaluation that all have made; None before the first.
         seed_scores: Of each run there, in the order of ``seeds``.
-        judged_at: Which share of the budget that evaluation stands for [env steps]. Iterations of
-            different length end a little behind it; scores of equal shares compare.
+        judged_at: Which share of the budget that evaluation stands for, as the scheduler compares
+            it [env steps]. Iterations of different length end a little behind it; scores of equal
+            shares compare.
         interval: 95 % interval of the score over tasks; None where there are several runs.
         returns: Mean return by the number of episodes that were played with the task before.
     """
@@ -69,7 +71,6 @@ class SeedsRow:
         num_judged = 0 if diverged else min(len(row.curve) for row in rows)
         judged = [row.curve[:num_judged] for row in rows]
         scores = tuple(points[-1][2] for points in judged if points)
-        shares = num_evaluations * judged[0][-1][0] // max_env_steps if scores else 0
         return cls(
             env_steps=min(row.env_steps for row in rows),
             all_env_steps=sum(row.env_steps for row in rows),
@@ -83,7 +84,9 @@ class SeedsRow:
             curve=tuple(_mean_point(points) for points in zip(*judged, strict=True)),
             score=fmean(scores) if scores else None,
             seed_scores=scores,
-            judged_at=max_env_steps * min(shares, num_evaluations) // num_evaluations,
+            judged_at=max_env_steps
+            * _share(judged[0], max_env_steps, num_evaluations)
+            // num_evaluations,
             interval=rows[0].interval if len(rows) == 1 else None,
             returns=_mean_returns(rows) if scores else {},
         )
@@ -94,6 +97,16 @@ class SeedsRow:
         return {
             one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out
         }
+
+
+def _share(
+    curve: Sequence[tuple[int, float, float]], max_env_steps: int, num_evaluations: int
+) -> int:
+    """Which share of the budget the last evaluation stands for; 0 if there is none."""
+    passed = [
+        min(num_evaluations, num_evaluations * steps // max_env_steps) for steps, *_ in curve[-2:]
+    ]
+    return stage(passed[-1], before=sum(passed[:-1])) if passed else 0
 
 
 def _mean_point(points: Sequence[tuple[int, float, float]]) -> tuple[int, float, float]:

@@ -234,6 +234,8 @@ _NOT_SEARCHED = {
     "env.horizon": "a return is a sum over it, so the score grows with it; set it in the base.",
     "env.action_scale": "what an action costs depends on it, and so does the score; set it in the "
     "base.",
+    "meta.episodes_per_task": "only the last of them scores, so more of them buy "
+    "experience with a task before it counts; set it in the base.",
     "evaluation.*": "it decides how the score is measured, not how good it is; set it in the base.",
     "seed": "it is luck, not a setting; use `--seeds-per-trial` to average it.",
 }

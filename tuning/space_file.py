@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cluster.plain_yaml import check_events, loaded
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
 from tuning.space import Choice, Condition, Float, Int, Range, SearchSpace
@@ -218,41 +219,14 @@ def _read(path: Path) -> str:
 
 def _parse(text: str) -> Mapping[str, Any]:
     try:
-        _check_events(text)
+        check_events(text, max_depth=MAX_DEPTH, aliases=False)
         _check_mappings(yaml.compose(text, Loader=yaml.SafeLoader))
-        return _mapping("the file", _load(text))
+        return _mapping("the file", loaded(yaml.safe_load, text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", "unknown")
         raise ValueError(f"is not YAML{where}: {_short(problem)}; see docs/spaces.") from error
-
-
-def _load(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except ValueError as error:  # what looks like a date, say, but is none
-        raise ValueError(f"holds what is no value: {error}; quote it.") from error
-
-
-def _check_events(text: str) -> None:
-    """Looks at the file flatly first: an alias can stand for a billion values, depth for none."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        line = event.start_mark.line + 1
-        if getattr(event, "tag", None) is not None:  # some raise anything when they are made
-            raise ValueError(
-                f"must not use tags, but line {line} does; write the value as YAML reads it."
-            )
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"must not use aliases, but line {line} does; write the value out.")
-        if depth > MAX_DEPTH:
-            raise ValueError(
-                f"must be at most {MAX_DEPTH} levels deep, but line {line} is deeper; "
-                "see docs/spaces."
-            )
 
 
 def _check_mappings(node: yaml.Node | None) -> None:

@@ -231,7 +231,10 @@ def _forecast(plan: SweepPlan, placement: Placement, *, quiet: bool) -> SweepPla
     rate = rates[0] if rates else None
     if plan.trial_seconds is not None and rate is not None:
         seconds = plan.trial_seconds / plan.seeds_per_trial
-        plan = dataclasses.replace(plan, max_env_steps=rate.env_steps(seconds))
+        try:
+            plan = dataclasses.replace(plan, max_env_steps=rate.env_steps(seconds))
+        except ValueError as error:
+            _refuse(f"`--trial-seconds {plan.trial_seconds:g}` is too short: {error}")
     for line in forecast(plan, rate, rates[-1] if rates else None, placement):
         print(line, file=sys.stderr if quiet else sys.stdout, flush=True)
     return plan

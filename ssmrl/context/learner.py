@@ -117,8 +117,8 @@ class ContextLearner(Learner):
         }
         self._lanes: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.iteration = 0
-        self._env_steps_per_turn = meta.lanes_per_turn * meta.episodes_per_task * config.env.horizon
-        self.env_steps_per_iteration = meta.num_turns * self._env_steps_per_turn
+        self.env_steps_per_iteration = meta.env_steps_per_iteration(config.env.horizon)
+        self._env_steps_per_turn = self.env_steps_per_iteration // meta.num_turns
         self.num_inference_updates = round(
             meta.inference_updates_per_meta_episode * meta.lanes_per_turn
         )

@@ -136,3 +136,11 @@ class ContextSettings:
     def lanes_per_turn(self) -> int:
         """Lanes that play at once."""
         return self.num_lanes // self.num_turns
+
+    def env_steps_per_iteration(self, horizon: int) -> int:
+        """What an iteration plays: a meta-episode in every lane [env steps].
+
+        Args:
+            horizon: Length of an episode [env steps].
+        """
+        return self.num_lanes * self.episodes_per_task * horizon

@@ -42,8 +42,7 @@ class GradientLearner(Learner):
         actor = (initial_actor(config) if actor is None else actor).to(device)
         self._learner = MetaLearner(actor, config)
         self.iteration = 0
-        lanes = meta.num_tasks * meta.num_episodes
-        self.env_steps_per_iteration = lanes * (meta.num_inner_steps + 1) * config.env.horizon
+        self.env_steps_per_iteration = meta.env_steps_per_iteration(config.env.horizon)
         self.num_episodes = meta.num_inner_steps + 1
         self.num_reported_episodes = max(*REPORTED_STEPS, meta.num_inner_steps) + 1
 

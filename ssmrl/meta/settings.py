@@ -41,6 +41,14 @@ class GradientSettings:
             shares=("discount", "gae_lambda"),
         )
 
+    def env_steps_per_iteration(self, horizon: int) -> int:
+        """What an iteration plays: every task's lanes, once more than it adapts [env steps].
+
+        Args:
+            horizon: Length of a lane [env steps].
+        """
+        return self.num_tasks * self.num_episodes * (self.num_inner_steps + 1) * horizon
+
 
 @dataclass(frozen=True)
 class ProMPSettings(GradientSettings):

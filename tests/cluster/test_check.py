@@ -374,3 +374,26 @@ def test_another_installed_ray_is_a_fault(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["--constraints", str(other), containerfile])
     assert result.exit_code == 1
     assert f"ray==9.9.9 is pinned, but {RAY_VERSION} is installed" in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("when: !!timestamp soon", "must not use tags, but line 2 does"),
+        ("count: !!int many", "must not use tags, but line 2 does"),
+        ("bytes: !!binary '%'", "must not use tags, but line 2 does"),
+        ("own: !mine 3", "must not use tags, but line 2 does"),
+        ("when: 2026-13-45", "holds what is no value: month must be in 1..12"),
+        ("deep: " + "[" * 5000, "must be at most 50 levels deep, but line 2 is deeper"),
+        ("loop: &it [*it]", "the alias in line 2 stands for what it is in"),
+    ],
+)
+def test_yaml_that_gives_no_value_is_a_fault_in_a_line(
+    line: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(f"cluster_name: a\n{line}\n")
+    exit_code, output = run(str(path))
+    assert exit_code == 1
+    assert message in output
+    assert len(output.splitlines()) == 1

@@ -114,6 +114,20 @@ FILES: dict[str, tuple[Content, str]] = {
     "other width": (signed(config=KNOBS | {"policy.hidden_dim": 16}), "must hold the same model"),
     "other model": (signed(config=KNOBS | {"policy.method": "gru"}), "must hold the same model"),
     "other algorithm": (signed(config=MEMORY), "must hold the same model"),
+    "huge width": (signed(config=KNOBS | {"policy.hidden_dim": 10**9}), "`policy.hidden_dim` is 1"),
+    "huge memory": (signed(config=KNOBS | {"policy.state_dim": 10**9}), "`policy.state_dim` is 1"),
+    "huge critic": (
+        signed(config=MEMORY | {"meta.critic_hidden_dim": 10**9}),
+        "`meta.critic_hidden_dim` is 1000000000",
+    ),
+    "huge width of nothing": (
+        signed(TENSORS | {"actor.x": torch.zeros(10**9, 0)}, KNOBS | {"policy.hidden_dim": 10**9}),
+        "`policy.hidden_dim` is 1000000000",
+    ),
+    "countless layers": (
+        signed(config=KNOBS | {"policy.num_layers": 10**9}),
+        "`policy.num_layers` is 1000000000",
+    ),
     "progress no JSON": (signed(progress="{"), "must be JSON"),
     "progress list": (signed(progress="[]"), "must be a JSON object"),
     "progress NaN": (signed(progress='{"score": NaN}'), "NaN"),
