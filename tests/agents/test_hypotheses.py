@@ -62,6 +62,27 @@ def test_the_side_meant_is_compared_with_the_rest_of_the_round(
     assert score.trial_ids == tuple(f"t{number:04d}" for number in range(2, 8))
 
 
+@pytest.mark.parametrize(
+    ("others", "p", "verdict"),
+    [
+        ((1.0, 0.5, 2.5), "p = 0.100", Verdict.SUPPORTED),  # 2 of 20 divisions are as extreme
+        ((1.0, 0.5, 3.5), "p = 0.200", Verdict.UNDECIDED),  # 4 of 20
+    ],
+)
+def test_one_of_ten_by_chance_is_enough_and_one_of_five_is_not(
+    others: tuple[float, ...], p: str, verdict: Verdict
+) -> None:
+    points = [(value, score) for value, score in zip((0.1, 0.05, 0.02), others, strict=True)]
+    rows = after((0.2, 2.0), (0.3, 3.0), (0.4, 4.0), *points)
+    for direction, wanted in (
+        ("better", verdict),
+        ("worse", Verdict.REFUTED if verdict is Verdict.SUPPORTED else verdict),
+    ):
+        score = score_hypothesis(finding(direction=direction), BEFORE, rows)
+        assert score.verdict is wanted, direction
+        assert p in score.statistic or direction == "worse"
+
+
 def test_trials_that_were_known_before_decide_nothing() -> None:
     score = score_hypothesis(finding(), HIGH_IS_BETTER, HIGH_IS_BETTER)
     assert score.verdict is Verdict.UNDECIDED

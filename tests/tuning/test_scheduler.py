@@ -35,6 +35,27 @@ def test_it_judges_by_env_steps() -> None:
     assert decide(scheduler, c, 1000, 3.0) == "STOP", "the budget is spent"
 
 
+def test_before_a_quarter_of_the_budget_nobody_is_stopped() -> None:
+    """However much worse: a first iteration says little of the last one."""
+    good, bad = FakeTrial("a"), FakeTrial("b")
+    scheduler = with_trials(good, bad)
+    for env_steps in (1, 2, 10, 100, 200, 249):
+        assert decide(scheduler, good, env_steps, 1.0) == "CONTINUE"
+        assert decide(scheduler, bad, env_steps, -100.0) == "CONTINUE", env_steps
+    assert decide(scheduler, good, 250, 1.0) == "CONTINUE"
+    assert decide(scheduler, bad, 250, -100.0) == "STOP"
+
+
+def test_it_judges_again_at_half_of_the_budget_and_lets_the_better_half_go_on() -> None:
+    trials = [FakeTrial(name) for name in "abcd"]
+    scheduler = with_trials(*trials)
+    for place, trial in enumerate(trials):
+        assert decide(scheduler, trial, 250, float(place)) == "CONTINUE", "each better than before"
+    late = dict(zip("abcd", (5.0, 4.0, 6.0, 4.5), strict=True))
+    told = [decide(scheduler, trial, 500, late[trial.trial_id]) for trial in trials]
+    assert told == ["CONTINUE", "STOP", "CONTINUE", "STOP"]
+
+
 def test_a_repetition_under_a_seed_of_its_own_goes_on_and_stops_nobody() -> None:
     first, again, other = FakeTrial("a"), FakeTrial("b", seed=7), FakeTrial("c")
     scheduler = with_trials(first, again, other)
