@@ -35,10 +35,14 @@ SIZE = [
 ]
 
 
+def arguments(storage: Path, *more: str) -> list[str]:
+    """One process for all trials of a round: they train for moments, and it starts for seconds."""
+    place = ["--storage", str(storage), "--name", "a", "--json", "--max-concurrent", "1"]
+    return [*SIZE, *place, "--space", str(write_space(storage)), *more]
+
+
 def command(storage: Path, *more: str) -> list[str]:
-    place = ["--storage", str(storage), "--name", "a", "--json"]
-    place += ["--space", str(write_space(storage))]
-    return [sys.executable, "-m", "agents.research", *SIZE, *place, *more]
+    return [sys.executable, "-m", "agents.research", *arguments(storage, *more)]
 
 
 def rows(folder: Path) -> tuple[Trial, ...]:
@@ -107,7 +111,7 @@ def test_a_killed_study_resumes_to_its_end_with_its_budget_and_its_trials(tmp_pa
     assert (line["best_trial"], line["score"], best.round) == (best.trial_id, best.score, 2)
     check_what_is_left(folder, best)
 
-    again = run(tmp_path, "--resume")
+    again = CliRunner().invoke(app, arguments(tmp_path, "--resume"))
     assert json.loads(again.stdout.splitlines()[-1]) == line
     assert len(rows(folder)) == 6
 
