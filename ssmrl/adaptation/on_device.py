@@ -63,7 +63,10 @@ class OnDevice(Adaptation[Elsewhere]):
         return Elsewhere(self._inner.end_of_episode(there, self._told(state.state, untold)))
 
     def _told(self, inner: Any, step: Sequence[Tensor]) -> Any:
-        return self._inner.observe(*step, inner) if step else inner
+        if not step:
+            return inner
+        action, reward = step
+        return self._inner.observe(action, reward, inner)
 
 
 def _joined(leaves: Sequence[Tensor]) -> Tensor:

@@ -101,8 +101,8 @@ class ActorCriticTraining:
                 for name, value in losses._asdict().items()
             }
         # A copy: what a graph gives is overwritten by its next replay.
-        found = torch.stack([value.reshape(-1) for value in values.values()], 1)
-        return lambda: [dict(zip(values, own, strict=True)) for own in found.tolist()]
+        of_each = torch.stack([value.reshape(-1) for value in values.values()], 1)
+        return lambda: [dict(zip(values, own, strict=True)) for own in of_each.tolist()]
 
     def updates(
         self,

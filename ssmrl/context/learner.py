@@ -184,14 +184,17 @@ class ContextLearner(Learner):
         self.iteration += 1
         found = (turns.statistics or {}) | {"replay_env_steps": float(self.replay.num_env_steps)}
         self._check(found)
-        returns = [
-            [float(episode_return(each.trajectories[episode]).mean()) for each in turns.played]
+        before, after = (
+            statistics.fmean(
+                float(episode_return(each.trajectories[episode]).mean()) for each in turns.played
+            )
             for episode in (0, -1)
-        ]
+        )
         return Metrics(
             self.iteration,
             self.iteration * self.env_steps_per_iteration,
-            *map(statistics.fmean, returns),
+            before,
+            after,
             turns.sample_seconds,
             turns.update_seconds,
             found,

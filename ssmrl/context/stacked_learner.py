@@ -118,7 +118,7 @@ class StackedLearner:
         for place, learner in learners.items():
             own = Turns(
                 [played[place] for played in turns.played],
-                turns.statistics and turns.statistics[place],
+                None if turns.statistics is None else turns.statistics[place],
                 turns.sample_seconds / num,
                 turns.update_seconds / num,
             )

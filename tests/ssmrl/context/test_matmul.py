@@ -19,7 +19,8 @@ from tests.ssmrl.context.small_context import small_context
 
 
 def config_of(matmul: str, **knobs: Any) -> TrainConfig:
-    return small_context(**{"meta.matmul": matmul, "meta.updates_per_env_step": 0.5} | knobs)
+    own: dict[str, Any] = {"meta.matmul": matmul, "meta.updates_per_env_step": 0.5, **knobs}
+    return small_context(**own)
 
 
 def both_ways(mlp: ParallelMLP) -> list[Tensor]:
@@ -76,7 +77,7 @@ def test_so_do_stacked_seeds() -> None:
 
 def test_who_acts_multiplies_exactly() -> None:
     """A player has networks of its own; what they compute does not depend on how they learnt."""
-    acting = {"meta.random_env_steps": 0}
+    acting: dict[str, Any] = {"meta.random_env_steps": 0}
     configs = [config_of(matmul, **acting) for matmul in ("float32", "bfloat16")]
     learner = ContextLearner(configs[0])
     found = [
@@ -102,9 +103,16 @@ def test_tf32_is_refused_where_it_has_no_effect() -> None:
 def test_tf32_lasts_as_long_as_the_updates() -> None:
     before = torch.get_float32_matmul_precision()
     assert before == "highest", "torch's own default"
-    with pytest.raises(KeyError), tf32():
-        assert torch.get_float32_matmul_precision() == "high"
-        raise KeyError
+    found: list[str] = []
+
+    def interrupted() -> None:
+        with tf32():
+            found.append(torch.get_float32_matmul_precision())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert found == ["high"]
     assert torch.get_float32_matmul_precision() == before
 
 
@@ -122,8 +130,11 @@ def test_the_updates_are_inside_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of("tf32")
     learner = ContextLearner(config)
     update = learner.actor_critic.sac.update
-    monkeypatch.setattr(
-        learner.actor_critic.sac, "update", lambda *a, **k: entered.append("u") or update(*a, **k)
-    )
+
+    def seen(*given: Any, **named: Any) -> Any:
+        entered.append("update")
+        return update(*given, **named)
+
+    monkeypatch.setattr(learner.actor_critic.sac, "update", seen)
     learner.iterate(LocalCollector(config, 1))
-    assert entered == ["in", *["u"] * 16, "out", "in", *["u"] * 4, "out"]
+    assert entered == ["in", *["update"] * 16, "out", "in", *["update"] * 4, "out"]

@@ -25,11 +25,14 @@ from tests.ssmrl.context.small_context import small_context
 
 META = torch.device("meta")
 ITERATIONS = 3
-KNOBS = {"meta.updates_per_env_step": 0.5, "meta.inference_updates_per_meta_episode": 1.0}
+KNOBS: dict[str, Any] = {
+    "meta.updates_per_env_step": 0.5,
+    "meta.inference_updates_per_meta_episode": 1.0,
+}
 
 
-def in_groups(num_groups: int, task: str = "point", **knobs: Any) -> TrainConfig:
-    return small_context(task, **{"meta.lane_groups": num_groups} | KNOBS | knobs)
+def in_groups(num_groups: int, **knobs: Any) -> TrainConfig:
+    return small_context(**{**KNOBS, "meta.lane_groups": num_groups, **knobs})
 
 
 def trained(
@@ -53,15 +56,18 @@ def events(num_groups: int, iteration: int) -> list[str]:
     """What an iteration does, in which order; ``begun`` and ``read`` are its updates."""
     seen: list[str] = []
 
+    def told(event: str, turn: int) -> int:
+        seen.append(f"{event} {turn}")
+        return turn
+
     def learn(turn: int) -> Callable[[], int]:
-        seen.append(f"begun {turn}")
-        return lambda: seen.append(f"read {turn}") or turn
+        return partial(told, "read", told("begun", turn))
 
     turns = take_turns(
-        small_context(**{"meta.lane_groups": num_groups}).meta,
+        in_groups(num_groups).meta,
         iteration,
         acting=lambda: seen.append("weights"),
-        play=lambda turn, weights: seen.append(f"played {turn}") or turn,
+        play=lambda turn, weights: told("played", turn),
         keep=lambda turn: seen.append(f"kept {turn}"),
         learn=learn,
     )
