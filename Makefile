@@ -10,7 +10,7 @@ CANDIDATES := python3.11 python3.12 python3.13 python3 python
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test check lint format bench clean
+.PHONY: help install sweep test check lint format bench mutants clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1|/' \
@@ -40,6 +40,9 @@ format: $(STAMP)  ## ruff: format, and fix what can be fixed
 
 bench: $(BENCH_STAMP)  ## measure speed against peers; more flags: make bench ARGS="--quick" or "--resume"
 	@$(RUN) -m experiments.benchmarks $(ARGS)
+
+mutants: $(STAMP)  ## change the code a little, 300 times, and see which changes no quick test finds
+	@$(RUN) -m experiments.mutants $(ARGS)
 
 clean:  ## remove caches and builds; the environment and the results in runs/ stay
 	rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -195,6 +195,15 @@ def test_seeds_that_chose_the_winner_are_judged_but_give_no_verdict(folder: Fold
     assert "over 0 fresh seeds" in folder.said[2]
 
 
+def test_a_default_that_won_by_the_seeds_that_chose_it_has_no_fresh_ones(folder: Folder) -> None:
+    folder.add(DEFAULT, 9.0, 0, 0)
+    folder.add(BETTER, 1.0, 0, 0)
+    comparison = folder.conclude()["comparison"]
+    assert folder.asked == [(["t0000"], True)]
+    assert comparison["num_seeds"] == 0
+    assert comparison["verdict"].startswith("0 seeds: no verdict; the winner is the default")
+
+
 def test_without_a_complete_trial_there_is_no_winner_and_the_way_on_is_told(
     folder: Folder,
 ) -> None:

@@ -1,0 +1,208 @@
+"""Whether tests find a mutant: they run on a copy of the project, in a fork of a warm process.
+
+The copy alone is changed, so that whatever ends the process leaves no mutant in the project.
+"""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+
+ROOMS = ("ssmrl", "cluster", "tuning", "agents", "experiments", "ssmrl_command")
+_FORK = multiprocessing.get_context("fork")
+
+
+@dataclass
+class Told:
+    """What pytest tells of a run.
+
+    Attributes:
+        seconds: Of each test that passed, with its fixtures [s].
+        failed: The first test, or file, that failed.
+        code: Pytest's exit code.
+        modules: Of other people's, which it imported.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed: str = ""
+    code: int = 0
+    modules: list[str] = field(default_factory=list)
+
+    @property
+    def found(self) -> bool:
+        """Whether a test failed, or could not even be imported."""
+        return self.code in {1, 2} and bool(self.failed)
+
+
+class Workshop:
+    """A copy of the project in which one module at a time is another.
+
+    Args:
+        project: Where the rooms, their tests and documents are.
+        folder: Of the copy, and of what the last run printed.
+    """
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        self._project, self.copy, self._log = project, folder / "copy", folder / "last.log"
+        ignored = shutil.ignore_patterns("__pycache__", "results", "*.png")
+        for name in (*ROOMS, "tests", "docs"):
+            shutil.copytree(project / name, self.copy / name, ignore=ignored, dirs_exist_ok=True)
+        shutil.copy2(project / "pyproject.toml", self.copy)
+
+    @staticmethod
+    def warm(modules: Sequence[str]) -> None:
+        """Import what tests import of others once, and not in every fork again.
+
+        Args:
+            modules: As a run told them; what cannot be imported by itself is left to the forks.
+        """
+        for name in modules:
+            with contextlib.suppress(ImportError, AttributeError):
+                importlib.import_module(name)
+
+    def measured(self, files: Sequence[str], timeout: float) -> Told:
+        """Run the tests of some files with nothing changed, until one fails.
+
+        Args:
+            files: Relative to the project.
+            timeout: After which the run counts as failed [s].
+        """
+        return self._run(files, None, timeout, writes_code=True)
+
+    def tried(self, path: str, source: str, tests: Mapping[str, float], timeout: float) -> Told:
+        """Run tests with a module changed, the quickest first, until one fails.
+
+        Args:
+            path: Of the module.
+            source: Its changed text.
+            tests: Seconds that each takes, by name [s].
+            timeout: After which it counts as failed [s].
+        """
+        files = sorted({name.split("::")[0] for name in tests})
+        place = self.copy / path
+        original, times = place.read_bytes(), place.stat()
+        try:
+            place.write_text(source)
+            # Compiled code is that of a file of the same second and size: this one is of none.
+            os.utime(place, (times.st_atime, times.st_mtime + 3600.0))
+            return self._run(files, tests, timeout)
+        finally:
+            place.write_bytes(original)
+            os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    def last_output(self, num_lines: int = 30) -> str:
+        """The end of what the last run printed."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-num_lines:])
+
+    def _run(
+        self,
+        files: Sequence[str],
+        tests: Mapping[str, float] | None,
+        timeout: float,
+        *,
+        writes_code: bool = False,
+    ) -> Told:
+        ours, theirs = _FORK.Pipe(duplex=False)
+        process = _FORK.Process(target=self._played, args=(theirs, files, tests, writes_code))
+        process.start()
+        theirs.close()
+        told = Told(failed="no answer", code=1)
+        try:
+            if ours.poll(timeout):
+                told = Told(*ours.recv())
+            else:
+                told.failed = f"not finished after {timeout:.0f} s"
+        except EOFError:
+            told.failed = "the process died"
+        finally:
+            _end(process)
+        return told
+
+    def _played(
+        self,
+        answer: Any,
+        files: Sequence[str],
+        tests: Mapping[str, float] | None,
+        writes_code: bool,
+    ) -> None:
+        """In the fork."""
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        with self._log.open("w") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        for name in [name for name in sys.modules if name.split(".")[0] in (*ROOMS, "tests")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        sys.path[:] = [str(self.copy), *(p for p in sys.path if Path(p or ".") != self._project)]
+        sys.dont_write_bytecode = not writes_code
+        os.environ |= {"PYTHONPATH": str(self.copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        os.chdir(self.copy)
+        # To know that a test fails is enough; the smallest example that does is not looked for.
+        quick = settings(phases=(Phase.explicit, Phase.generate), database=None)
+        settings.register_profile("mutants", quick)
+        settings.load_profile("mutants")
+        listener = _Listener(tests)
+        flags = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "--rootdir", "."]
+        listener.told.code = int(pytest.main([*flags, *files], plugins=[listener]))
+        told = listener.told  # whose class is another one by now
+        answer.send((told.seconds, told.failed, told.code, _of_others()))
+        os._exit(0)
+
+
+def _of_others() -> list[str]:
+    """Names of modules that are files of others, in the order of their import."""
+    return [
+        name
+        for name, module in sys.modules.items()
+        if name.split(".")[0] not in {*ROOMS, "tests", "conftest"}
+        and (spec := getattr(module, "__spec__", None)) is not None
+        and spec.name == name
+        and spec.has_location
+    ]
+
+
+def _end(process: Any) -> None:
+    """With all that it started, which has its group."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()  # it has no group yet, or has gone
+    process.join()
+
+
+class _Listener:
+    """A plugin of pytest that chooses tests, and remembers how they went."""
+
+    def __init__(self, tests: Mapping[str, float] | None) -> None:
+        self._tests, self.told = tests, Told()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if (tests := self._tests) is not None:
+            items[:] = sorted(
+                (item for item in items if item.nodeid in tests),
+                key=lambda item: tests[item.nodeid],
+            )
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        seconds = self.told.seconds
+        if report.failed:
+            self.told.failed = self.told.failed or report.nodeid
+        else:
+            seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+        if report.skipped:
+            seconds.pop(report.nodeid, None)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.told.failed = self.told.failed or report.nodeid

@@ -1,0 +1,272 @@
+"""``python -m experiments.mutants``: how many small wrong changes the quick tests find.
+
+A draw from all mutants of the modules in ``TESTED``; what was tried is kept, so that the same
+command goes on after a stop. Not part of ``make check``: it takes an hour.
+
+Libraries that do this were looked at. mutmut 3.8 changes functions alone, and none with a property
+or another decorator, while what decides a comparison is often a constant of a module; it draws no
+sample. cosmic-ray 8.7 changes the project itself, and starts a cold process for each mutant, most
+of whose time would go into importing torch and ray.
+"""
+
+import csv
+import hashlib
+import io
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.mutant_trial import Workshop
+from experiments.mutation import Mutant, drawn, mutants_of
+from ssmrl.files import replace_file
+from ssmrl.strict_json import json_object, json_text
+from tuning.durable import append_line, recover_lines
+
+PROJECT = Path(__file__).resolve().parents[1]
+QUICK = 2.0
+"""Tests that take longer are left out [s]."""
+_BASELINE_TIMEOUT = 1200.0
+
+_ROLLOUT = "tests/ssmrl/rollout"
+TESTED: Mapping[str, tuple[str, ...]] = {
+    "ssmrl/rollout/assignment.py": (
+        f"{_ROLLOUT}/test_assignment.py",
+        f"{_ROLLOUT}/test_sides.py",
+        f"{_ROLLOUT}/test_play.py",
+    ),
+    "ssmrl/rollout/evaluate.py": (
+        f"{_ROLLOUT}/test_evaluate.py",
+        f"{_ROLLOUT}/test_sides.py",
+        f"{_ROLLOUT}/test_report.py",
+    ),
+    "ssmrl/rollout/play.py": (
+        f"{_ROLLOUT}/test_play.py",
+        f"{_ROLLOUT}/test_sides.py",
+        "tests/ssmrl/adaptation/test_of_some_tasks.py",
+    ),
+    "ssmrl/rollout/returns.py": (f"{_ROLLOUT}/test_adaptation.py",),
+    "ssmrl/rollout/adaptation.py": (f"{_ROLLOUT}/test_adaptation.py",),
+    "tuning/comparison.py": ("tests/tuning/test_comparison.py",),
+    "tuning/power.py": ("tests/tuning/test_comparison.py",),
+    "tuning/ranking.py": ("tests/tuning/test_ranking.py",),
+    "tuning/scheduler.py": ("tests/tuning/test_scheduler.py",),
+    "tuning/rounds.py": ("tests/tuning/test_rounds.py", "tests/tuning/test_further_verdict.py"),
+    "tuning/conclusion.py": (
+        "tests/tuning/test_conclusion.py",
+        "tests/tuning/test_further_verdict.py",
+    ),
+    "tuning/fresh_returns.py": ("tests/tuning/test_fresh_returns.py",),
+    "tuning/plan.py": ("tests/tuning/test_plan.py",),
+}
+"""The modules that are changed, each with the files of tests that must find it."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant.
+
+    Attributes:
+        path: Of the module.
+        line: Where it was changed, from 1.
+        kind: Of the change.
+        mutant: A name for the changed module.
+        found_by: The test that failed, or why there was no answer; empty if all passed.
+        tests: Names of the tests' files as they were; of those that were needed to know.
+        seconds: That it took [s].
+    """
+
+    path: str
+    line: int
+    kind: str
+    mutant: str
+    found_by: str
+    tests: Mapping[str, str]
+    seconds: float
+
+
+def name_of(text: str) -> str:
+    """A short name that equal texts share and different ones do not."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def still_holds(outcome: Outcome, files: Mapping[str, str]) -> bool:
+    """Whether an earlier outcome is what trying again would give.
+
+    One that was found is found as long as that test's file is the same; one that was not may be
+    found by whatever has changed.
+
+    Args:
+        outcome: The earlier one.
+        files: Names of the module's files of tests as they are now.
+    """
+    if outcome.found_by:
+        return all(files.get(path) == name for path, name in outcome.tests.items())
+    return dict(outcome.tests) == dict(files)
+
+
+def summary(outcomes: Sequence[Outcome]) -> list[str]:
+    """The score of each module, and of all."""
+    lines = []
+    for path in [*dict.fromkeys(each.path for each in outcomes), "all"]:
+        own = [each for each in outcomes if path in {each.path, "all"}]
+        found = sum(bool(each.found_by) for each in own)
+        lines.append(f"{path:<32} {found:>4} of {len(own):>4} found  {found / len(own):.0%}")
+    return lines
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """As CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "line", "kind", "mutant", "found_by", "seconds"])
+    for each in outcomes:
+        cells = (each.path, each.line, each.kind, each.mutant, each.found_by)
+        writer.writerow([*cells, f"{each.seconds:.2f}"])
+    return text.getvalue()
+
+
+class Run:
+    """A draw of mutants, and what became of them so far.
+
+    Args:
+        storage: Where outcomes, durations of tests and the copy of the project are kept.
+        number: How many mutants are drawn.
+        seed: Of the draw.
+
+    Attributes:
+        mutants: Those of the draw.
+    """
+
+    def __init__(self, storage: Path, number: int, seed: int) -> None:
+        storage.mkdir(parents=True, exist_ok=True)
+        self._storage = storage
+        self.sources = {path: (PROJECT / path).read_text() for path in TESTED}
+        everything = [
+            mutant for path, source in self.sources.items() for mutant in mutants_of(path, source)
+        ]
+        self.num_mutants = len(everything)
+        self.mutants = drawn(everything, number, seed)
+        files = {file for of_module in TESTED.values() for file in of_module}
+        self._files = {file: name_of((PROJECT / file).read_text()) for file in sorted(files)}
+        lines = [json_object(line, "an outcome") for line in recover_lines(self._path)]
+        self._known = {each["mutant"]: Outcome(**each) for each in lines}
+
+    @property
+    def _path(self) -> Path:
+        return self._storage / "outcomes.jsonl"
+
+    def outcome(self, mutant: Mutant) -> Outcome | None:
+        """What became of it; None if it is still to be tried."""
+        known = self._known.get(name_of(mutant.path + mutant.source))
+        holds = known is not None and still_holds(known, self._files_of(mutant.path))
+        return known if holds else None
+
+    def measured(self, workshop: Workshop) -> dict[str, float]:
+        """Seconds of each quick test by name; files that are as they were are not run again.
+
+        Raises:
+            RuntimeError: If a test fails though nothing is changed.
+        """
+        places = {
+            file: self._storage / f"measured-{name}.json" for file, name in self._files.items()
+        }
+        if missing := [file for file, place in places.items() if not place.exists()]:
+            typer.echo(f"measuring the tests of {len(missing)} files")
+            told = workshop.measured(missing, _BASELINE_TIMEOUT)
+            if told.code:
+                raise RuntimeError(
+                    f"{told.failed or 'a test'} fails though nothing is changed:\n"
+                    f"{workshop.last_output()}"
+                )
+            for file in missing:
+                own = {t: s for t, s in told.seconds.items() if t.split("::")[0] == file}
+                text = json_text({"tests": own, "modules": told.modules})
+                replace_file(places[file], text)
+        kept = [json_object(place.read_text(), str(place)) for place in places.values()]
+        workshop.warm(list(dict.fromkeys(name for each in kept for name in each["modules"])))
+        found: dict[str, float] = {}
+        for each in kept:
+            found |= each["tests"]
+        return {test: seconds for test, seconds in found.items() if seconds <= QUICK}
+
+    def tried(self, workshop: Workshop, mutant: Mutant, tests: Mapping[str, float]) -> Outcome:
+        """Try one, and keep what came of it."""
+        files = self._files_of(mutant.path)
+        own = {test: s for test, s in tests.items() if test.split("::")[0] in files}
+        started = time.monotonic()
+        told = workshop.tried(mutant.path, mutant.source, own, 20.0 + 5.0 * sum(own.values()))
+        if told.code and not told.found:
+            raise RuntimeError(f"the tests of {mutant.path} do not run:\n{workshop.last_output()}")
+        failed = told.failed.split("::")[0]
+        outcome = Outcome(
+            mutant.path,
+            mutant.line,
+            mutant.kind,
+            name_of(mutant.path + mutant.source),
+            told.failed if told.found else "",
+            {failed: files[failed]} if told.found and failed in files else files,
+            time.monotonic() - started,
+        )
+        append_line(self._path, json_text(asdict(outcome)))
+        self._known[outcome.mutant] = outcome
+        return outcome
+
+    def _files_of(self, path: str) -> dict[str, str]:
+        return {file: self._files[file] for file in TESTED[path]}
+
+
+@app.command()
+def mutants(
+    number: Annotated[int, typer.Option(min=1, help="Mutants that are drawn.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Begin nothing after this time [s].")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The table.")] = Path(
+        "experiments/results/mutants.csv"
+    ),
+    storage: Annotated[Path, typer.Option(help="Where outcomes are kept.")] = Path("runs/mutants"),
+) -> None:
+    """Try a draw of mutants, and show those that no quick test finds."""
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the fork, too
+    run = Run(storage, number, seed)
+    typer.echo(f"{len(run.mutants)} of {run.num_mutants} mutants, seed {seed}")
+    missing = [mutant for mutant in run.mutants if run.outcome(mutant) is None]
+    try:
+        workshop = Workshop(PROJECT, storage.resolve())
+        tests = run.measured(workshop)
+        begun = time.monotonic()
+        for done, mutant in enumerate(missing, start=1):
+            if seconds is not None and time.monotonic() - started > seconds:
+                break
+            outcome = run.tried(workshop, mutant, tests)
+            left = (len(missing) - done) * (time.monotonic() - begun) / done / 60.0
+            typer.echo(
+                f"{mutant.path}:{mutant.line}, {mutant.kind}: "
+                f"{'found' if outcome.found_by else 'NOT FOUND'} in {outcome.seconds:.1f} s; "
+                f"{len(missing) - done} to go, about {left:.0f} min"
+            )
+    except RuntimeError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    known = [(mutant, run.outcome(mutant)) for mutant in run.mutants]
+    outcomes = [outcome for _, outcome in known if outcome is not None]
+    for mutant, outcome in known:
+        if outcome is not None and not outcome.found_by:
+            typer.echo(f"\n{mutant.diff(run.sources[mutant.path])}")
+    typer.echo("\n" + "\n".join(summary(outcomes)) if outcomes else "nothing tried")
+    replace_file(output, table(outcomes))
+    typer.echo(f"{len(outcomes)} of {len(run.mutants)} tried; table in {output}")
+
+
+if __name__ == "__main__":
+    app()
