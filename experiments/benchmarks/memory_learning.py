@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from experiments.benchmarks.curves import read_curve
-from ssmrl.checkpoint import Checkpoint, CheckpointError
+from experiments.folder_option import mounted
+from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress
 from ssmrl.config import TrainConfig
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import hidden_code
@@ -108,6 +109,7 @@ class MemoryLearningRun:
                 ) from None
             return
         progress = saved.progress
+        check_progress(self._path, progress, ("iterations", "rows", "cpu_seconds", "env_steps"))
         self._engine.load(saved.tensors, progress["iterations"], self._experience)
         self.rows, self.cpu_seconds = list(progress["rows"]), progress["cpu_seconds"]
         self.env_steps = int(progress["env_steps"])
@@ -256,10 +258,11 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     blind: Annotated[
         bool, typer.Option("--blind", help="Keep the hidden variable from the learner.")
     ] = False,
-    output: Annotated[Path, typer.Option(help="Folder of the curve.")] = Path(
-        "experiments/results"
-    ),
-    checkpoints: Annotated[Path, typer.Option()] = Path("runs/memory-learning"),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the curve.", callback=mounted),
+    ] = Path("experiments/results"),
+    checkpoints: Annotated[Path, typer.Option(callback=mounted)] = Path("runs/memory-learning"),
 ) -> None:
     """Train one seed on one core, and write its curve; the same command goes on after a stop."""
     import torch

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from experiments.benchmarks.curves import read_curve
 from experiments.benchmarks.memory_learning import COLUMNS, app, draw, over_seeds
+from ssmrl.checkpoint import Checkpoint
 from ssmrl.context.actor_critic_training import ActorCriticTraining
 from ssmrl.context.sac import Batch
 from tests.tuning.tiny_memory import TINY_KNOBS
@@ -110,3 +111,21 @@ def test_what_seeds_came_to_is_a_mean_with_an_interval_over_them(tmp_path: Path)
         f"60 CPU s, 8,000 env steps, 3 seeds: used 12.00 [{12 - half:.2f}, {12 + half:.2f}], "
         "off 1.00, blind_return 2.00"
     )
+
+
+@pytest.mark.parametrize("missing", ["rows", "cpu_seconds", "env_steps", "iterations"])
+def test_the_checkpoint_of_another_command_is_refused_in_a_line(
+    missing: str, tmp_path: Path
+) -> None:
+    assert run(tmp_path, "--seconds", "0.1", "--every", "0.1").exit_code == 0
+    (path,) = (tmp_path / "checkpoints").glob("*.safetensors")
+    saved = Checkpoint.load(path)
+    others = {name: value for name, value in saved.progress.items() if name != missing}
+    Checkpoint(saved.config, saved.tensors, others).save(path)
+    curve = tmp_path / "results" / "memory-learning-point-default-seed0.csv"
+    before = curve.read_text()
+    refused = run(tmp_path, "--seconds", "0.2", "--every", "0.1")
+    assert refused.exit_code == 2, refused.output
+    (line,) = refused.output.splitlines()
+    assert f"lacks `{missing}`: another program wrote it" in line
+    assert curve.read_text() == before
