@@ -98,21 +98,28 @@ def file_faults(path: Path, text: str, ray_version: str) -> tuple[list[Fault], l
     if path.name.startswith(("Containerfile", "Dockerfile")):
         return containerfile_faults(text), []
     try:
-        check_events(text, max_depth=_MAX_DEPTH, aliases=True)
-        parts = loaded(lambda text: list(yaml.safe_load_all(text)), text)
-    except yaml.YAMLError as error:
-        return [Fault("", f"is not YAML: {' '.join(str(error).split())}")], []
+        documents = _documents(text)
     except ValueError as error:
         return [Fault("", str(error))], []
-    documents: list[Any] = [part for part in parts if part is not None]
-    if not documents or not all(isinstance(document, dict) for document in documents):
-        return [Fault("", "must hold YAML mappings")], []
     todo = [note for document in documents for note in placeholders(document)]
     if any("apiVersion" in document for document in documents):
         return manifest_faults(documents, ray_version), todo
     if len(documents) > 1:
         return [Fault("", f"must hold one document, but holds {len(documents)}")], todo
     return schema_faults(documents[0]) or launch_faults(documents[0], ray_version), todo
+
+
+def _documents(text: str) -> list[dict[Any, Any]]:
+    """Raises ValueError, with what is wrong, if the text is not mappings of plain values."""
+    try:
+        check_events(text, max_depth=_MAX_DEPTH, aliases=True)
+        parts = loaded(lambda text: list(yaml.safe_load_all(text)), text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not YAML: {' '.join(str(error).split())}") from error
+    documents = [part for part in parts if part is not None]
+    if not documents or not all(isinstance(document, dict) for document in documents):
+        raise ValueError("must hold YAML mappings")
+    return documents
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""YAML of plain values: what may stand in a file that a person wrote; not what the file is about."""
+"""YAML of plain values: what may stand in a file that a person wrote; no kind of file."""
 
 from collections.abc import Callable
 from typing import Any

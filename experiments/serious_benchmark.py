@@ -18,6 +18,7 @@ if not __package__:
 import typer
 
 from experiments.benchmark_result import REPORTED_STEPS, TEST_DRAW, BenchmarkResult, estimate
+from experiments.folder_option import mounted
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.device_option import DeviceOption
 from ssmrl.strict_json import json_text, json_value
@@ -106,7 +107,8 @@ def main(
     ] = None,
     device: DeviceOption = None,
     output_dir: Annotated[
-        Path, typer.Option(help="Folder of results, curves and checkpoints.")
+        Path,
+        typer.Option(help="Folder of results, curves and checkpoints.", callback=mounted),
     ] = Path("runs/serious_benchmark"),
     seed: Annotated[
         list[int], typer.Option(min=0, help="Of weights, tasks and rollouts; may be repeated.")

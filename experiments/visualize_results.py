@@ -24,6 +24,7 @@ from experiments.benchmark_result import (
     ResultError,
     estimate,
 )
+from experiments.folder_option import mounted
 from ssmrl.config import METHODS
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_text
@@ -296,11 +297,13 @@ app = typer.Typer(
 @app.command()
 def main(
     *,
-    results_dir: Annotated[Path, typer.Option(help="Where the benchmark left its results.")] = Path(
-        "runs/serious_benchmark"
-    ),
+    results_dir: Annotated[
+        Path,
+        typer.Option(help="Where the benchmark left its results.", callback=mounted),
+    ] = Path("runs/serious_benchmark"),
     output_dir: Annotated[
-        Path | None, typer.Option(help="Folder of figures and summary; that of the results.")
+        Path | None,
+        typer.Option(help="Folder of figures and summary; that of the results.", callback=mounted),
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="Which task, if the folder holds several.")

@@ -1,6 +1,7 @@
 """The leaves of settings by name, and how settings check them; it knows no settings itself."""
 
 import dataclasses
+import numbers
 import operator
 from typing import Any, TypeAlias
 
@@ -53,6 +54,17 @@ def check_knob(holds: bool, knob: str, value: object, invariant: str) -> None:
     """
     if not holds:
         raise ValueError(f"`{knob}` must be {invariant}, but got {value!r}")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuse what is no positive and finite number, or no number.
+
+    Raises:
+        ValueError: If it is none; the message names it.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    holds = is_number and 0.0 < value < float("inf")  # type: ignore[operator]
+    check_knob(holds, name, value, "positive and finite")
 
 
 def whole(name: str, value: object, *, least: int = 1) -> int:

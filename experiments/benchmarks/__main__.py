@@ -13,6 +13,7 @@ import torch
 import typer
 
 from experiments.benchmarks.harness import Measured, Row, Settings, read_rows, table, write_rows
+from experiments.folder_option import mounted
 
 BENCHMARKS = {
     "stepping": "batched step against raw physics, Gymnasium and EnvPool",
@@ -42,7 +43,10 @@ def benchmarks(  # noqa: PLR0917  # one parameter a flag
     num_threads: Annotated[int, typer.Option(min=1, help="Threads, ours and peers'.")] = 2,
     memory_iterations: Annotated[int, typer.Option(min=10, help="For `memory`.")] = 200,
     output: Annotated[
-        Path | None, typer.Option(help=f"By default {RESULTS}, or {QUICK_RESULTS} when quick.")
+        Path | None,
+        typer.Option(
+            help=f"By default {RESULTS}, or {QUICK_RESULTS} when quick.", callback=mounted
+        ),
     ] = None,
 ) -> None:
     """Run benchmarks, each in a process of its own; exit code 1 if one could not be measured.

@@ -89,7 +89,7 @@ def count_flops(config: TrainConfig, networks: ContextNetworks) -> dict[str, flo
         Those of actor and critics, and those of the inference model, by name.
     """
     meta, shape = config.meta, env_shape(config.env)
-    env_steps = meta.num_lanes * meta.episodes_per_task * config.env.horizon
+    env_steps = meta.env_steps_per_iteration(config.env.horizon)
     size, code = meta.batch_size, networks.code_dim
     batch = Batch(
         torch.randn(size, shape.observation_dim),

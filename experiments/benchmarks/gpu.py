@@ -19,6 +19,7 @@ import typer
 
 from experiments.benchmarks.gpu_part import MODULES, PREFIX, Job
 from experiments.benchmarks.gpu_rows import Record, Row, table
+from experiments.folder_option import mounted
 from ssmrl.device import checked_device
 
 RESULTS = Path("experiments/results")
@@ -52,7 +53,10 @@ def gpu(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="See that it works.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help=f"By default {RESULTS}, or {QUICK_RESULTS} when quick.")
+        Path | None,
+        typer.Option(
+            help=f"By default {RESULTS}, or {QUICK_RESULTS} when quick.", callback=mounted
+        ),
     ] = None,
 ) -> None:
     """Check and time context-sac on a device, part by part.

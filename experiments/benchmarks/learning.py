@@ -13,6 +13,7 @@ import typer
 from cluster.session import session
 from experiments.benchmarks.curves import CurveRow, draw_curves
 from experiments.benchmarks.learning_run import LearningRun
+from experiments.folder_option import mounted
 from ssmrl.checkpoint import CheckpointError
 from ssmrl.config import METHODS, PolicyConfig, TrainConfig
 from ssmrl.meta.diverged import DivergedError
@@ -37,12 +38,14 @@ def learning(  # noqa: PLR0917  # one parameter a flag
     shuffled_rewards: Annotated[
         bool, typer.Option("--shuffled-rewards", help="Train the control, not only judge by it.")
     ] = False,
-    output: Annotated[Path, typer.Option(help="Folder of the curves.")] = Path(
-        "experiments/results"
-    ),
-    checkpoints: Annotated[Path, typer.Option(help="Folder of the checkpoints.")] = Path(
-        "runs/learning"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the curves.", callback=mounted),
+    ] = Path("experiments/results"),
+    checkpoints: Annotated[
+        Path,
+        typer.Option(help="Folder of the checkpoints.", callback=mounted),
+    ] = Path("runs/learning"),
     num_threads: Annotated[int, typer.Option(help="Threads of the physics; 0: all cores.")] = 0,
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw the task's curves in the folder; no training.")

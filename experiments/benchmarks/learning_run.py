@@ -13,7 +13,7 @@ from cluster.algorithm import MAML, MAMLConfig
 from cluster.learner import MetaBatch
 from experiments.benchmarks.curves import CurveRow, curve_text
 from experiments.benchmarks.shuffled_rewards import collect_adapting_on_shuffled, held_out_returns
-from ssmrl.checkpoint import Checkpoint
+from ssmrl.checkpoint import Checkpoint, check_progress
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory
@@ -82,7 +82,7 @@ class LearningRun:
 
         Raises:
             FileExistsError: If there is a curve without a checkpoint: it would be overwritten.
-            CheckpointError: If the checkpoint is damaged.
+            CheckpointError: If the checkpoint is damaged, or another command wrote it.
         """
         try:
             self._saved = Checkpoint.load(self._checkpoint)
@@ -93,6 +93,7 @@ class LearningRun:
                     "to go on from; move the curve away or choose another `--output`"
                 ) from None
             return
+        check_progress(self._checkpoint, self._saved.progress, ("rows",))
         self.rows = list(self._saved.progress["rows"])
 
     @contextmanager

@@ -25,7 +25,8 @@ from experiments.benchmarks.memory_returns import (
     summary,
     write_returns,
 )
-from ssmrl.checkpoint import Checkpoint, CheckpointError
+from experiments.folder_option import mounted
+from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress
 from ssmrl.config import TrainConfig
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import hidden_code
@@ -55,6 +56,7 @@ COLUMNS = (
     "blind_return",
     "evaluation_cpu_seconds",
 )
+_PROGRESS = ("iterations", "rows", "returns", "cpu_seconds", "env_steps")
 # The tasks of a run's evaluations: searches use draw 0, and final comparisons of sweeps 1.
 FIRST_DRAW = 100
 
@@ -126,6 +128,7 @@ class MemoryLearningRun:
                 ) from None
             return
         progress = saved.progress
+        check_progress(self._path, progress, _PROGRESS)
         self._engine.load(saved.tensors, progress["iterations"], self._experience)
         self.rows, self.cpu_seconds = list(progress["rows"]), progress["cpu_seconds"]
         self._returns = [np.array(returns) for returns in progress["returns"]]
@@ -293,10 +296,11 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     blind: Annotated[
         bool, typer.Option("--blind", help="Keep the hidden variable from the learner.")
     ] = False,
-    output: Annotated[Path, typer.Option(help="Folder of the curve.")] = Path(
-        "experiments/results"
-    ),
-    checkpoints: Annotated[Path, typer.Option()] = Path("runs/memory-learning"),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the curve.", callback=mounted),
+    ] = Path("experiments/results"),
+    checkpoints: Annotated[Path, typer.Option(callback=mounted)] = Path("runs/memory-learning"),
 ) -> None:
     """Train one seed on one core, and write its curve; the same command goes on after a stop."""
     torch.set_num_threads(1)

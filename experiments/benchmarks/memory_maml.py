@@ -19,7 +19,8 @@ import typer
 from torch import Tensor
 
 from experiments.benchmarks.memory_learning import FIRST_DRAW, parsed_knob
-from ssmrl.checkpoint import Checkpoint, CheckpointError
+from experiments.folder_option import mounted
+from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress
 from ssmrl.config import TrainConfig
 from ssmrl.context.adapting_memory import AdaptingMemory
 from ssmrl.context.by_memory import MemoryPlayer
@@ -184,11 +185,13 @@ def memory_maml(
         list[str] | None,
         typer.Option(help="NAME=VALUE of the runs with a step, for example meta.outer_lr=4e-3."),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder of the table.")] = Path(
-        "experiments/results"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the table.", callback=mounted),
+    ] = Path("experiments/results"),
     checkpoints: Annotated[
-        Path, typer.Option(help="Where `memory_learning` left its runs.")
+        Path,
+        typer.Option(help="Where `memory_learning` left its runs.", callback=mounted),
     ] = Path("runs/memory-learning"),
 ) -> None:
     """Compare runs with one adaptation step of the inference model with runs without any."""
@@ -232,8 +235,7 @@ def _saved(config: TrainConfig, folder: Path, knobs: Sequence[str]) -> Checkpoin
             f"there is no run with seed {config.seed} and {steps} adaptation steps in {folder}; "
             f"make it: python -m experiments.benchmarks.memory_learning {flags}{knob}"
         ) from None
-    if "cpu_seconds" not in saved.progress:
-        raise ValueError(f"{path} must be a run of `memory_learning`, but is of another command")
+    check_progress(path, saved.progress, ("cpu_seconds", "env_steps"))
     return saved
 
 

@@ -16,6 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from experiments.folder_option import mounted
 from ssmrl.config import TrainConfig
 from ssmrl.files import replace_file
 from ssmrl.rollout.evaluate import judge
@@ -126,9 +127,10 @@ def null_comparison(
     num_seeds: Annotated[int, typer.Option("--seeds", min=2 * max(SIZES))] = 60,
     env_steps: Annotated[int, typer.Option(min=1, help="Of each training [env steps].")] = 8000,
     num_draws: Annotated[int, typer.Option("--draws", min=1, help="Pairs of groups.")] = 10_000,
-    output: Annotated[Path, typer.Option(help="The seeds' returns, kept as they come.")] = Path(
-        "experiments/results/null-comparison.csv"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(help="The seeds' returns, kept as they come.", callback=mounted),
+    ] = Path("experiments/results/null-comparison.csv"),
 ) -> None:
     """Train the seeds that are missing, and compare groups of them; exit code 1 if one misses."""
     import torch

@@ -17,6 +17,7 @@ from cluster.algorithm import MAMLConfig
 from cluster.session import session
 from experiments.benchmarks.harness import Row, table
 from experiments.benchmarks.scaling_model import Layout, Measurement, ScalingModel
+from experiments.folder_option import mounted
 from experiments.plots import Curve, log_log_lines
 from ssmrl.config import PolicyConfig, TrainConfig
 from ssmrl.files import replace_file
@@ -46,9 +47,10 @@ def scaling(
     num_episodes: Annotated[int, typer.Option(min=1, help="Of each task.")] = 20,
     method: Annotated[str, typer.Option(help="Sequence model.")] = "mlp",
     hidden_dim: Annotated[int, typer.Option(min=1, help="Its width.")] = 64,
-    output: Annotated[Path, typer.Option(help="Folder of the table and the figure.")] = Path(
-        "experiments/results"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the table and the figure.", callback=mounted),
+    ] = Path("experiments/results"),
 ) -> None:
     """Time meta-iterations with a fixed meta-batch (strong) and with one that grows (weak).
 

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from experiments.benchmarks.point_training import PointTraining
 from experiments.benchmarks.search_ways import WAYS, Problem, final_regret, search
 from experiments.benchmarks.synthetic_problems import make_problems
+from experiments.folder_option import mounted
 from experiments.plots import Band, interval_bars
 from experiments.statistics import median, stratified_interval
 from ssmrl.files import replace_file
@@ -118,12 +119,14 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
         bool, typer.Option("--training", help="Search the meta-training of `point` instead.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    output: Annotated[Path, typer.Option(help="Folder of the table and the figure.")] = Path(
-        "experiments/results"
-    ),
-    storage: Annotated[Path, typer.Option(help="Folder of the finished searches.")] = Path(
-        "runs/search-quality"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the table and the figure.", callback=mounted),
+    ] = Path("experiments/results"),
+    storage: Annotated[
+        Path,
+        typer.Option(help="Folder of the finished searches.", callback=mounted),
+    ] = Path("runs/search-quality"),
 ) -> None:
     """Search eight problems in several ways; searches that are finished are not made again.
 

@@ -16,6 +16,7 @@ import typer
 from cluster.algorithm import MAML, MAMLConfig
 from cluster.session import session
 from experiments.benchmarks.raw_physics import ANT, HALF_CHEETAH, HUMANOID, RawPhysics
+from experiments.folder_option import mounted
 from ssmrl.config import TrainConfig
 
 NUM_RAW_MEASUREMENTS = 5
@@ -32,7 +33,10 @@ def throughput(
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "mlp",
     env_steps: Annotated[int, typer.Option(min=1, help="How long [env steps].")] = 10_000_000,
-    output: Annotated[Path, typer.Option(help="Folder of the CSV.")] = Path("experiments/results"),
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the CSV.", callback=mounted),
+    ] = Path("experiments/results"),
 ) -> None:
     """Train with 40 tasks x 20 episodes x 100 steps; print env steps/s, raw rate and memory."""
     config = TrainConfig.for_task(task, "promp").with_knobs({"policy.method": method})

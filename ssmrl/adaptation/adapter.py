@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ssmrl.checkpoint import CheckpointError, check_tensors, read_with_settings, write_tensors
+from ssmrl.knobs import check_positive, whole
 from ssmrl.meta.diverged import DivergedError
-from ssmrl.meta.supervised import FunctionalModel, LossFn
+from ssmrl.meta.supervised import FunctionalModel, LossFn, check_tensor
 from ssmrl.strict_json import json_text
 from ssmrl.types import Hidden, Params
 
@@ -48,12 +49,11 @@ class AdaptationConfig:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "grad_clip_norm", "trust_region"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(f"`{name}` must be positive and finite, but got {value}")
-        if self.num_steps < 0:
-            raise ValueError(f"`num_steps` must not be negative, but got {self.num_steps}")
-        if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
+            if name == "learning_rate" or getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        whole("num_steps", self.num_steps, least=0)
+        is_number = isinstance(self.ema_decay, int | float) and self.ema_decay is not True
+        if self.ema_decay is not None and not (is_number and 0.0 <= self.ema_decay < 1.0):
             raise ValueError(
                 f"`0 <= ema_decay < 1` must hold, but got {self.ema_decay}; "
                 "with 1 the average would never move"
@@ -147,6 +147,9 @@ class Adapter:
             ValueError: If shapes do not fit.
             DivergedError: If the loss is not finite before any step; then nothing changed.
         """
+        for name, value in (("x", x), ("y", y), ("hidden_state", hidden_state)):
+            if name != "hidden_state" or value is not None:
+                check_tensor(name, value)
         x, y = x.detach().to(self._device), y.detach().to(self._device)
         hidden = None if hidden_state is None else hidden_state.detach().to(self._device)
 
@@ -187,6 +190,9 @@ class Adapter:
         Raises:
             ValueError: If shapes do not fit.
         """
+        check_tensor("x", x)
+        if hidden_state is not None:
+            check_tensor("hidden_state", hidden_state)
         hidden = None if hidden_state is None else hidden_state.to(self._device)
         with torch.no_grad():
             return self._model(self._predicting(), x.to(self._device), hidden)

@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import FlattenObservation
 from torch import Tensor
 
+from ssmrl.envs.action_array import action_array
 from ssmrl.knobs import Whole, whole
 from ssmrl.seeding import Seed, lane_seeds
 
@@ -145,7 +146,7 @@ class Environment:
         self.close()
 
     def _checked(self, action: np.ndarray | Tensor) -> np.ndarray:
-        array = action.detach().cpu().numpy() if isinstance(action, Tensor) else np.asarray(action)
+        array = action_array(action)
         space = self.vector_env.single_action_space
         shape = (self.batch_size, *(space.shape or ()))
         if array.shape != shape:
@@ -173,7 +174,10 @@ def _find_spec(env_name: str) -> gymnasium.envs.registration.EnvSpec:
 
     Raises:
         KeyError: If there is none, or no such module; the message lists the nearest names.
+        TypeError: If it is no text.
     """
+    if not isinstance(env_name, str):
+        raise TypeError(f"`env_name` must be text, but got {env_name!r}")
     module, colon, name = env_name.rpartition(":")
     if colon:
         _import(module, env_name)

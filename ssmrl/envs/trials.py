@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from ssmrl.envs.action_array import action_array
 from ssmrl.envs.batched_env import Camera, Step
 from ssmrl.envs.families import get_family
 from ssmrl.envs.task import TaskDistribution, TaskFamily
@@ -129,8 +130,8 @@ class Trials:
             ValueError: If the action has another shape, or is not real and finite.
         """
         self._check_started("step")
-        array = np.asarray(action)
-        if array.shape != shape or array.dtype.kind not in "fiu":
+        array = action_array(action)
+        if array.shape != shape:
             raise ValueError(
                 f"`action` must be real numbers {shape}, but got {array.dtype} {array.shape}"
             )

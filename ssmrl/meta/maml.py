@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmrl.checkpoint import CheckpointError, check_tensors, read_with_settings, write_tensors
+from ssmrl.knobs import check_positive, whole
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.inner import inner_adapt, task_parts
 from ssmrl.meta.masks import Lengths
@@ -90,9 +91,8 @@ class MetaMAML:
             "grad_clip_norm": grad_clip_norm,
         }
         for name in ("inner_lr", "outer_lr", "grad_clip_norm"):
-            value = self._settings[name]
-            if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(f"`{name}` must be positive and finite, but got {value}")
+            if name != "grad_clip_norm" or grad_clip_norm is not None:
+                check_positive(name, self._settings[name])
         self.optimizer = torch.optim.Adam(self._functional.params().values(), lr=outer_lr)
         self._is_trusted = isinstance(model, SequencePolicy)
 
@@ -388,9 +388,8 @@ class MetaMAML:
 
 
 def _objective(loss_fn: LossFn | None, query_loss_fn: LossFn | None, num_steps: int) -> _Objective:
-    if num_steps < 0:
-        raise ValueError(f"`num_steps` must not be negative, but got {num_steps=}")
-    return _Objective(loss_fn, loss_fn if query_loss_fn is None else query_loss_fn, num_steps)
+    query = loss_fn if query_loss_fn is None else query_loss_fn
+    return _Objective(loss_fn, query, whole("num_steps", num_steps, least=0))
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

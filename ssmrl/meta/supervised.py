@@ -4,7 +4,7 @@ Not an optimiser: steps are taken in ``ssmrl.meta.maml`` and ``ssmrl.adaptation.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeAlias
 
@@ -135,6 +135,7 @@ class FunctionalModel:
             ValueError: If ``x``, ``y``, memory and output do not fit, or the loss is no scalar.
         """
         check_input(x)
+        check_tensor("y", y)
         if y.ndim == 0 or y.shape[0] != x.shape[0]:
             raise ValueError(
                 f"`x` and `y` must have the same batch size, but got {tuple(x.shape)} and "
@@ -172,6 +173,7 @@ class FunctionalModel:
                     "pass one, or give the model a method `init_hidden(batch_size)`"
                 )
             return self._init_hidden(batch_size)
+        check_tensor("hidden_state", hidden_state)
         wanted = self.hidden_shape(batch_size) or (batch_size, *hidden_state.shape[1:])
         if tuple(hidden_state.shape) != wanted:
             raise ValueError(
@@ -181,12 +183,24 @@ class FunctionalModel:
         return hidden_state
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Refuse what is no tensor.
+
+    Raises:
+        TypeError: If it is none; the message names it.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a tensor, but got a {type(value).__name__}: {value!r}")
+
+
 def check_input(x: Tensor) -> None:
     """Refuse what is neither a batch of steps nor a batch of sequences, and empty batches.
 
     Raises:
         ValueError: If ``x`` has neither 2 nor 3 axes, or no elements.
+        TypeError: If ``x`` is no tensor.
     """
+    check_tensor("x", x)
     if x.ndim not in (2, 3) or x.numel() == 0:
         raise ValueError(f"`x` must be (B, I) or (B, T, I), not empty, but got {tuple(x.shape)}")
 
@@ -197,7 +211,10 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
     Raises:
         ValueError: If there are none, one has not four parts, or their shapes differ, or a part is
             empty.
+        TypeError: If something is no task, or a part no tensor.
     """
+    if not isinstance(tasks, Collection):
+        raise TypeError(f"`tasks` must be a list of tasks, but got {tasks!r}")
     if any(isinstance(part, Tensor) for part in tasks):  # of a tensor, its rows
         raise ValueError(
             "`tasks` must be a list of (support_x, support_y, query_x, query_y), one for each "
@@ -206,10 +223,16 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
     if not tasks:
         raise ValueError("`tasks` must hold at least one task, but is empty")
     for index, task in enumerate(tasks):
+        if not isinstance(task, Sequence):
+            raise TypeError(
+                f"each of `tasks` must be ({', '.join(_PARTS)}), but task {index} is {task!r}"
+            )
         if len(task) != len(_PARTS):
             raise ValueError(
                 f"each task must be ({', '.join(_PARTS)}), but task {index} has {len(task)} parts"
             )
+        for name, part in zip(_PARTS, task, strict=True):
+            check_tensor(f"{name}` of task `{index}", part)
     for part, name in enumerate(_PARTS):
         shapes = [tuple(task[part].shape) for task in tasks]
         others = [index for index, shape in enumerate(shapes) if shape != shapes[0]]
@@ -232,6 +255,11 @@ def _check_target(output: Tensor, y: Tensor, *, is_default: bool) -> None:
     """
     if is_default:
         fits = output.shape == y.shape
+        if fits and y.dtype != output.dtype:
+            raise ValueError(
+                f"`y` must be {output.dtype}, as the output is, but is {y.dtype}; convert it with "
+                f"`y.to({output.dtype})`"
+            )
     else:
         fits = not y.is_floating_point() or (
             output.ndim == y.ndim and output.shape[:-1] == y.shape[:-1]

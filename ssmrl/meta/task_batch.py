@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssmrl.meta.masks import Lengths, step_masks
-from ssmrl.meta.supervised import SupervisedTask, stack_tasks
+from ssmrl.meta.supervised import SupervisedTask, check_tensor, stack_tasks
 from ssmrl.types import Hidden
 
 
@@ -78,7 +78,13 @@ def _hidden_of_tasks(
     """The memory, and the axis of its tasks or None if all tasks share it."""
     if hidden is None:
         return None, None
+    if not isinstance(hidden, Tensor | Sequence):
+        raise TypeError(
+            f"`initial_hidden_state` must be a tensor, or one for each task, but got {hidden!r}"
+        )
     if not isinstance(hidden, Tensor):
+        for each in hidden:
+            check_tensor("initial_hidden_state", each)
         shapes = [tuple(each.shape) for each in hidden]
         if len(hidden) != num_tasks or len(set(shapes)) != 1:
             raise ValueError(

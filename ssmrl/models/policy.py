@@ -76,12 +76,18 @@ class SequencePolicy(ABC, nn.Module):
             first: ``(B, T)`` with 3-d inputs, ``(B,)`` with 2-d ones; no reset if left out.
 
         Raises:
-            ValueError: If ``x`` has neither 2 nor 3 axes, or another width than ``input_dim``.
+            ValueError: If ``x`` has neither 2 nor 3 axes, or another width than ``input_dim``,
+                or is of another type than the weights.
         """
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_dim:
             raise ValueError(
                 f"`x` must be (B, {self.input_dim}) or (B, T, {self.input_dim}), "
                 f"but got {tuple(x.shape)}"
+            )
+        if x.dtype != (own := self.head.weight.dtype):
+            raise ValueError(
+                f"`x` must be {own}, as the weights are, but is {x.dtype}; convert it with "
+                f"`x.to({own})`"
             )
         hidden = self.init_hidden(x.shape[0]) if hidden_state is None else hidden_state
         if x.ndim == 2:

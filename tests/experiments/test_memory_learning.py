@@ -16,6 +16,7 @@ from experiments.benchmarks.curves import read_curve
 from experiments.benchmarks.memory_learning import COLUMNS, app, draw, over_seeds
 from experiments.benchmarks.memory_returns import read_returns, returns_path, write_returns
 from experiments.statistics import crossed_interval
+from ssmrl.checkpoint import Checkpoint
 from ssmrl.context.actor_critic_training import ActorCriticTraining
 from ssmrl.context.sac import Batch
 from tests.tuning.tiny_memory import TINY_KNOBS
@@ -140,3 +141,21 @@ def test_with_the_returns_on_each_task_the_interquartile_mean_is_over_seeds_and_
         f"by episode {episodes}"
     )
     assert "interquartile" not in second
+
+
+@pytest.mark.parametrize("missing", ["rows", "returns", "cpu_seconds", "env_steps", "iterations"])
+def test_the_checkpoint_of_another_command_is_refused_in_a_line(
+    missing: str, tmp_path: Path
+) -> None:
+    assert run(tmp_path, "--seconds", "0.1", "--every", "0.1").exit_code == 0
+    (path,) = (tmp_path / "checkpoints").glob("*.safetensors")
+    saved = Checkpoint.load(path)
+    others = {name: value for name, value in saved.progress.items() if name != missing}
+    Checkpoint(saved.config, saved.tensors, others).save(path)
+    curve = tmp_path / "results" / "memory-learning-point-default-seed0.csv"
+    before = curve.read_text()
+    refused = run(tmp_path, "--seconds", "0.2", "--every", "0.1")
+    assert refused.exit_code == 2, refused.output
+    (line,) = refused.output.splitlines()
+    assert f"lacks `{missing}`: another program wrote it" in line
+    assert curve.read_text() == before

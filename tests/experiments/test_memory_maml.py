@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 
 from experiments.benchmarks import memory_learning, memory_maml
 from experiments.benchmarks.memory_maml import Judged, assignments, estimates, summary
+from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
 from ssmrl.context.by_memory import MemoryPlayer
 from ssmrl.context.inference import Estimate
 from ssmrl.rollout.play import LocalCollector, Mode, Play
+from ssmrl.run import checkpoint_path
 
 SMALL = {
     "meta.random_env_steps": 40,
@@ -101,3 +103,20 @@ def test_a_direction_has_no_beyond() -> None:
     result = CliRunner().invoke(memory_maml.app, ["--task", "halfcheetah-dir"])
     assert result.exit_code == 2
     assert "halfcheetah-dir" in result.output
+
+
+@pytest.mark.parametrize("missing", ["cpu_seconds", "env_steps"])
+def test_the_checkpoint_of_another_command_is_refused_in_a_line(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small()
+    monkeypatch.setattr(TrainConfig, "for_task", lambda _: config)
+    progress = {name: 1 for name in ("cpu_seconds", "env_steps") if name != missing}
+    path = checkpoint_path(tmp_path / "runs", config.with_knobs({"seed": 0}))
+    Checkpoint(config, {"weight": torch.zeros(1)}, progress).save(path)
+    flags = ["--output", str(tmp_path / "out"), "--checkpoints", str(tmp_path / "runs")]
+    refused = CliRunner().invoke(memory_maml.app, ["--num-seeds", "1", *flags])
+    assert refused.exit_code == 2, refused.output
+    (line,) = refused.output.splitlines()
+    assert f"lacks `{missing}`: another program wrote it" in line
+    assert not (tmp_path / "out").exists()

@@ -270,7 +270,7 @@ def test_dropout_and_batch_statistics_do_not_disturb_the_comparison() -> None:
     [
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
         ({"learning_rate": float("inf")}, "`learning_rate` must be positive and finite"),
-        ({"num_steps": -1}, "`num_steps` must not be negative, but got -1"),
+        ({"num_steps": -1}, "`num_steps` must be a whole number of at least 0, but got -1"),
         ({"grad_clip_norm": 0.0}, "`grad_clip_norm` must be positive"),
         ({"trust_region": float("nan")}, "`trust_region` must be positive"),
         ({"ema_decay": 1.0}, "0 <= ema_decay < 1"),

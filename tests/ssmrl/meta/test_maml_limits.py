@@ -93,7 +93,10 @@ def test_other_misuse_is_refused() -> None:
         (lambda: maml.meta_update([tasks[0][:3]]), "task 0 has 3 parts"),
         (lambda: maml.meta_update(tasks, [memory] * 2), "one for each task"),
         (lambda: maml.meta_update(tasks, memory), "hidden state must have the shape"),
-        (lambda: maml.meta_update(tasks, num_steps=-1), "must not be negative"),
+        (
+            lambda: maml.meta_update(tasks, num_steps=-1),
+            "`num_steps` must be a whole number of at least 0",
+        ),
         (lambda: maml.meta_update(tasks, loss_fn=lambda p, t: p - t), "must return a scalar"),
         (lambda: MetaMAML(nn.Linear(I, O).double()).adapt_task(*tasks[0][:2], memory), "no memory"),
         (lambda: MetaMAML(make_model(), inner_lr=0.0), "`inner_lr` must be positive"),
