@@ -260,8 +260,8 @@ def mutants(
         raise typer.Exit(2) from error
     known = [(mutant, run.outcome(mutant)) for mutant in run.mutants]
     outcomes = [outcome for _, outcome in known if outcome is not None]
-    for mutant, outcome in known:
-        if outcome is not None and not outcome.found_by:
+    for mutant, found in known:
+        if found is not None and not found.found_by:
             typer.echo(f"\n{mutant.diff(run.sources[mutant.path])}")
     typer.echo("\n" + "\n".join(summary(outcomes)) if outcomes else "nothing tried")
     replace_file(output, table(outcomes))

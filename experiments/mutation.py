@@ -54,9 +54,10 @@ class Mutant:
 
     def diff(self, original: str) -> str:
         """The change as a unified diff without its first two lines."""
-        lines = [text.splitlines() for text in (original, self.source)]
+        before, after = original.splitlines(), self.source.splitlines()
         place = f"{self.path}:{self.line}"
-        return "\n".join(list(difflib.unified_diff(*lines, place, self.kind, lineterm="", n=1)))
+        lines = difflib.unified_diff(before, after, place, self.kind, lineterm="", n=1)
+        return "\n".join(lines)
 
 
 def mutants_of(path: str, source: str) -> list[Mutant]:

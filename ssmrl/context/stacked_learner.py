@@ -109,10 +109,8 @@ class StackedLearner:
             learn=partial(self._learn, tuple(members)),
         )
         num = len(members)
-        shares = {
-            "seconds": (time.perf_counter() - started) / num,
-            "cpu_seconds": (time.process_time() - cpu_started) / num,
-        }
+        seconds = (time.perf_counter() - started) / num
+        cpu_seconds = (time.process_time() - cpu_started) / num
         made: dict[int, Metrics] = {}
         diverged: dict[int, DivergedError] = {}
         for place, learner in learners.items():
@@ -123,7 +121,9 @@ class StackedLearner:
                 turns.update_seconds / num,
             )
             try:
-                made[place] = replace(learner.conclude(own), **shares)
+                made[place] = replace(
+                    learner.conclude(own), seconds=seconds, cpu_seconds=cpu_seconds
+                )
             except DivergedError as error:
                 diverged[place] = error
         return made, diverged

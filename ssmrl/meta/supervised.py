@@ -233,8 +233,8 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
             )
         for name, part in zip(_PARTS, task, strict=True):
             check_tensor(f"{name}` of task `{index}", part)
-    for part, name in enumerate(_PARTS):
-        shapes = [tuple(task[part].shape) for task in tasks]
+    for number, name in enumerate(_PARTS):
+        shapes = [tuple(task[number].shape) for task in tasks]
         others = [index for index, shape in enumerate(shapes) if shape != shapes[0]]
         if others:
             raise ValueError(
