@@ -82,24 +82,20 @@ class StackedLearner:
                 f"`members` must have made the same number of iterations, but got {iterations}; "
                 "let those that are behind catch up first"
             )
-        cpu_started, play_started = time.process_time(), time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         played = {place: learner.play(collect) for place, learner in learners.items()}
-        started = time.perf_counter()
+        sample_share = (time.perf_counter() - started) / len(members)
         statistics = self._updated(played)
-        num, ended = len(members), time.perf_counter()
-        shares = {
-            "sample_seconds": (started - play_started) / num,
-            "seconds": (ended - play_started) / num,
-            "cpu_seconds": (time.process_time() - cpu_started) / num,
-        }
+        share = (time.perf_counter() - started) / len(members)
+        cpu_share = (time.process_time() - cpu_started) / len(members)
         made: dict[int, Metrics] = {}
         diverged: dict[int, DivergedError] = {}
         for place, learner in learners.items():
             try:
-                metrics = learner.conclude(
-                    played[place], statistics[place], (ended - started) / num
+                metrics = learner.conclude(played[place], statistics[place], share - sample_share)
+                made[place] = replace(
+                    metrics, sample_seconds=sample_share, seconds=share, cpu_seconds=cpu_share
                 )
-                made[place] = replace(metrics, **shares)
             except DivergedError as error:
                 diverged[place] = error
         return made, diverged

@@ -165,9 +165,7 @@ def test_without_remote_runners_no_algorithm_of_rllib_is_built() -> None:
 def test_what_is_shown_of_a_running_trial_are_the_env_steps_of_all_its_runs() -> None:
     """Beside a budget that is that of all of them."""
     searcher, progress = Mock(number=lambda trial_id: 3), Mock()
-    keeper = RowKeeper(
-        0, Mock(), searcher, progress, Mock(), time_budget_s=1.0, num_rounds=1
-    )
+    keeper = RowKeeper(0, Mock(), searcher, progress, Mock(), time_budget_s=1.0, num_rounds=1)
     training = seeds_training(3)
     result = training.advance().to_result()
     keeper.on_trial_result(1, [], SimpleNamespace(trial_id="a"), result)
