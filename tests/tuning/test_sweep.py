@@ -41,6 +41,10 @@ SIZE = [
 ]
 
 
+# Of one trial: another process starts meanwhile, which takes the time in which this one trains.
+ENDLESS = ["--max-env-steps", "2000000", "--max-concurrent", "1"]
+
+
 def command(storage: Path, name: str, *more: str, space: Path | None = None) -> list[str]:
     place = ["--storage", str(storage), "--name", name]
     place += ["--space", str(space)] if space is not None else []
@@ -249,14 +253,14 @@ def test_ctrl_c_stops_within_five_seconds_and_says_how_to_go_on(
     log = tmp_path / "stderr"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [*command(tmp_path, "c", space=space), "--max-env-steps", "2000000"],
+            [*command(tmp_path, "c", space=space), *ENDLESS],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             text=True,
         )
     try:
         wait_for_lines(log, 1, process, containing="t0000 started")
-        time.sleep(5.0)  # into training
+        time.sleep(1.0)  # into training
         pressed = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
