@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
+from experiments.benchmarks.memory_returns import interquartile, read_returns
 from ssmrl.envs.families import get_family
 from tuning.power import findable_spreads
 
@@ -73,6 +74,16 @@ def _by_memory(task: str) -> Claim:
             fmean(_memory(task, "blind_return", 4)),
         ],
     )
+
+
+def _interquartile(task: str) -> Claim:
+    files = f"memory-returns-{task}-default-seed*.csv"
+
+    def ends() -> list[float]:
+        middle, interval = interquartile([read_returns(p)[4] for p in sorted(RESULTS.glob(files))])
+        return [middle, *(interval or ())]
+
+    return Claim("README.md", f"{task} {{:.1f}} [{{:.1f}}, {{:.1f}}]", files, ends)
 
 
 def _by_blind_twin(task: str) -> Claim:
@@ -217,6 +228,7 @@ def _of_readme() -> Iterator[Claim]:
     )
     for task in _TASKS:
         yield _by_memory(task)
+        yield _interquartile(task)
     for task in _TASKS[:2]:
         yield _by_blind_twin(task)
     yield claim(

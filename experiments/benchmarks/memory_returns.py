@@ -52,6 +52,12 @@ def read_returns(path: Path) -> dict[int, Returns]:
     return tables
 
 
+def interquartile(seeds: Sequence[Returns]) -> tuple[float, tuple[float, float] | None]:
+    """Interquartile mean over seeds and tasks, each a mean over episodes, and its interval."""
+    scores = np.stack(seeds).mean(1)
+    return float(trimmed_mean(scores.ravel(), QUARTER)), crossed_interval(scores, trim=QUARTER)
+
+
 def summary(seeds: Sequence[Returns]) -> str:
     """An evaluation of all seeds on the same tasks.
 
@@ -60,8 +66,7 @@ def summary(seeds: Sequence[Returns]) -> str:
         played for several episodes, also the mean of each.
     """
     by_episode = np.stack(seeds)
-    scores = by_episode.mean(1)
-    middle, interval = float(trimmed_mean(scores.ravel(), QUARTER)), crossed_interval(scores)
+    middle, interval = interquartile(seeds)
     ends = "" if interval is None else " [{:.2f}, {:.2f}]".format(*interval)
     line = f"interquartile mean {middle:.2f}{ends} over seeds and tasks"
     if by_episode.shape[1] > 1:
