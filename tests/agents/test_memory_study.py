@@ -1,13 +1,13 @@
 """A study of what adapts by memory: who owns its knobs, and that it comes to its end offline."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from agents.findings import _SECTIONS
+from agents.research import app
 from ssmrl.config import TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
 from tests.tuning.tiny_memory import ENV_STEPS, write_space
@@ -30,14 +30,8 @@ def test_an_offline_study_runs_to_its_end(tmp_path: Path) -> None:
     size = ["--rounds", "2", "--budget-trials", "6", "--max-env-steps", str(ENV_STEPS)]
     size += ["--max-concurrent", "1"]
     place = ["--storage", str(tmp_path), "--name", "a", "--space", str(write_space(tmp_path))]
-    done = subprocess.run(
-        [sys.executable, "-m", "agents.research", "--task", "point", *size, *place, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=880,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["--task", "point", *size, *place, "--json"])
+    assert done.exit_code == 0, done.output
     summary = json.loads(done.stdout.splitlines()[-1])
     rows = TrialTable(tmp_path / "a" / "trials.jsonl").rows
     assert all(row.state is TrialState.COMPLETE for row in rows)

@@ -1,6 +1,7 @@
 """A training that takes a fraction of a second per iteration, for the tests of what runs it."""
 
 import os
+import time
 from collections.abc import Mapping
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from cluster.algorithms import config_type
 from cluster.meta_algorithm import MetaAlgorithm
 from ssmrl.config import TrainConfig
+from tests.cluster.private_ray import is_alive
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -68,6 +70,23 @@ def trained(
 def pids_of_runners(algorithm: MetaAlgorithm) -> list[int]:
     group = algorithm.env_runner_group
     return list(group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False))
+
+
+def wait_for_runners(algorithm: MetaAlgorithm, number: int) -> None:
+    """Until so many are alive; RLlib takes up those that Ray has started anew."""
+    deadline = time.monotonic() + 60.0
+    while algorithm.env_runner_group.num_healthy_remote_workers() < number:
+        assert time.monotonic() < deadline, "a lost runner was not replaced"
+        algorithm.restore_env_runners(algorithm.env_runner_group)
+        time.sleep(0.1)
+
+
+def wait_for_end(pid: int) -> None:
+    """Ray asks a process to end for some seconds, then it kills it."""
+    deadline = time.monotonic() + 60.0
+    while is_alive(pid):
+        assert time.monotonic() < deadline, "the lost runner was not ended"
+        time.sleep(0.1)
 
 
 def assert_equal(one: Tensors, other: Tensors) -> None:

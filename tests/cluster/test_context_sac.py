@@ -2,10 +2,9 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,12 +14,12 @@ from cluster.algorithm import MAMLConfig
 from cluster.context_sac import ContextSAC, ContextSACConfig
 from cluster.divided_play import NUM_LOST_PARTS
 from cluster.held_out import held_out
+from cluster.meta_algorithm import MetaAlgorithm
 from cluster.session import session
 from ssmrl.config import TrainConfig
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Mode
 from ssmrl.run import LocalEngine
-from tests.cluster.private_ray import is_alive
 from tests.cluster.small_training import (
     Tensors,
     assert_equal,
@@ -28,6 +27,8 @@ from tests.cluster.small_training import (
     pids_of_runners,
     small_config,
     trained,
+    wait_for_end,
+    wait_for_runners,
 )
 
 NUM_ITERATIONS = 4
@@ -65,33 +66,28 @@ def test_in_process_equals_plain_training(expected: Tensors) -> None:
     assert_equal(trained(context_config(), 0, num_iterations=NUM_ITERATIONS), expected)
 
 
-class ByTwo(NamedTuple):
-    """What two runners did.
+class Pair(NamedTuple):
+    """An algorithm with two runners, and its twin without Ray: what one does the other does.
 
-    Attributes:
-        played: In the first iteration, by process id [env steps].
-        played_here: In this process [env steps].
-        tensors: After all iterations.
+    They go on from test to test, since a runner takes long to start.
     """
 
-    played: dict[int, int]
-    played_here: int
-    tensors: Tensors
+    algorithm: MetaAlgorithm
+    twin: LocalEngine
+
+    def iterate(self, num_iterations: int) -> dict[str, Any]:
+        """Returns what the algorithm reported last."""
+        for _ in range(num_iterations):
+            self.twin.iterate()
+            result = self.algorithm.train()
+        return dict(result["env_runners"])
 
 
 @pytest.fixture(scope="module")
-def by_two() -> ByTwo:
-    algorithm = build(context_config(), 2)
-    algorithm.train()
-    group = algorithm.env_runner_group
-    played = group.foreach_env_runner(
-        lambda runner: (os.getpid(), runner.env_steps), local_env_runner=False
-    )
-    for _ in range(NUM_ITERATIONS - 1):
-        algorithm.train()
-    found = ByTwo(dict(played), group.local_env_runner.env_steps, algorithm.tensors())
-    algorithm.stop()
-    return found
+def pair() -> Iterator[Pair]:
+    made = Pair(build(context_config(), 2, patience_s=5.0), LocalEngine(context_config()))
+    yield made
+    made.algorithm.stop()
 
 
 @pytest.mark.slow
@@ -100,36 +96,45 @@ def test_one_runner_gives_the_same_networks(expected: Tensors) -> None:
 
 
 @pytest.mark.slow
-def test_two_runners_give_the_same_networks(by_two: ByTwo, expected: Tensors) -> None:
-    assert_equal(by_two.tensors, expected)
+def test_two_runners_give_the_same_networks(pair: Pair) -> None:
+    pair.iterate(NUM_ITERATIONS)
+    assert_equal(pair.algorithm.tensors(), pair.twin.tensors())
 
 
 @pytest.mark.slow
-def test_the_lanes_are_played_in_processes_of_their_own(by_two: ByTwo) -> None:
-    horizon = context_config().env.horizon
-    assert len(by_two.played.keys() - {os.getpid()}) == 2
-    assert sorted(by_two.played.values()) == [lanes * horizon for lanes in (2, 3)]
-    assert by_two.played_here == 0
+def test_the_lanes_are_played_in_processes_of_their_own(pair: Pair) -> None:
+    group, horizon = pair.algorithm.env_runner_group, context_config().env.horizon
+
+    def played() -> dict[int, int]:
+        pids_and_env_steps = group.foreach_env_runner(
+            lambda runner: (os.getpid(), runner.env_steps), local_env_runner=False
+        )
+        return dict(pids_and_env_steps)
+
+    before = played()
+    pair.iterate(1)
+    assert len(before.keys() - {os.getpid()}) == 2
+    added = [env_steps - before[pid] for pid, env_steps in played().items()]
+    assert sorted(added) == [lanes * horizon for lanes in (2, 3)]
+    assert group.local_env_runner.env_steps == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_runner_that_dies_or_hangs_is_replaced_without_a_trace(
-    how: signal.Signals, expected: Tensors
+    how: signal.Signals, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    algorithm = build(context_config(), 2, patience_s=600.0 if how == signal.SIGKILL else 5.0)
-    algorithm.train()
-    lost, _ = pids_of_runners(algorithm)
+    lost_before = pair.iterate(1).get(NUM_LOST_PARTS, 0)
+    if how == signal.SIGKILL:  # which is noticed at once, not for want of patience
+        collector = pair.algorithm._divided_play._collector
+        monkeypatch.setattr(collector, "_max_patience_s", 600.0)
+    lost, _ = pids_of_runners(pair.algorithm)
     os.kill(lost, how)
-    for _ in range(NUM_ITERATIONS - 1):
-        result = algorithm.train()
-    assert result["env_runners"][NUM_LOST_PARTS] >= 1
-    assert_equal(algorithm.tensors(), expected)
-    deadline = time.monotonic() + 60.0
-    while is_alive(lost):
-        assert time.monotonic() < deadline, "the hung runner was not ended"
-        time.sleep(0.1)
-    algorithm.stop()
+    assert pair.iterate(NUM_ITERATIONS - 1)[NUM_LOST_PARTS] > lost_before
+    assert_equal(pair.algorithm.tensors(), pair.twin.tensors())
+    wait_for_end(lost)
+    wait_for_runners(pair.algorithm, 2)
+    assert lost not in pids_of_runners(pair.algorithm)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from ssmrl.checkpoint import Checkpoint
 from tests.tuning.tiny_memory import ENV_STEPS, write_space
 from tuning.plan import SweepPlan
+from tuning.sweep import app
 from tuning.trial import Trial, TrialTable
 
 KEYS = {
@@ -20,10 +22,13 @@ KEYS = {
 }
 
 
+def place(folder: Path) -> list[str]:
+    return ["--storage", str(folder), "--name", "a", "--json", "--task", "point"]
+
+
 def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    place = ["--storage", str(folder), "--name", "a", "--json", "--task", "point"]
     return subprocess.run(
-        [sys.executable, "-m", "tuning.sweep", *place, *more],
+        [sys.executable, "-m", "tuning.sweep", *place(folder), *more],
         capture_output=True,
         text=True,
         timeout=580,
@@ -38,12 +43,12 @@ def rows(folder: Path) -> list[Trial]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
     """The folder of a sweep, the last line of its stdout, and what it said on the way."""
-    place = tmp_path_factory.mktemp("place")
+    storage = tmp_path_factory.mktemp("place")
     size = ["--num-samples", "9", "--num-fresh-seeds", "3", "--max-env-steps", str(ENV_STEPS)]
     one_process = ["--max-concurrent", "1"]  # for all trials of a round: they train for moments
-    done = run(place, *size, *one_process, "--space", str(write_space(place)))
+    done = run(storage, *size, *one_process, "--space", str(write_space(storage)))
     assert done.returncode == 0, done.stderr
-    return place / "a", json.loads(done.stdout.splitlines()[-1]), done.stderr
+    return storage / "a", json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 @pytest.mark.slow
@@ -111,15 +116,15 @@ def test_best_holds_what_acting_needs_and_no_more(
 @pytest.mark.slow
 def test_the_seconds_of_a_trial_become_env_steps_once(tmp_path: Path) -> None:
     space = ["--space", str(write_space(tmp_path)), "--num-samples", "1"]
-    done = run(tmp_path, *space, "--trial-seconds", "2")
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, [*place(tmp_path), *space, "--trial-seconds", "2"])
+    assert done.exit_code == 0, done.output
     plan = json.loads((tmp_path / "a" / "config.json").read_text())
     assert plan["trial_seconds"] == 2.0
     assert plan["max_env_steps"] % 80 == 0
     assert f"1 trials of {plan['max_env_steps']:,} env steps" in done.stderr
     (row,) = rows(tmp_path / "a")
     assert row.env_steps == plan["max_env_steps"]
-    again = run(tmp_path, "--resume")
-    assert again.returncode == 0, again.stderr
+    again = CliRunner().invoke(app, [*place(tmp_path), "--resume"])
+    assert again.exit_code == 0, again.output
     assert json.loads((tmp_path / "a" / "config.json").read_text()) == plan
     assert "0 seeds: no verdict" in again.stderr

@@ -296,11 +296,11 @@ def test_a_trial_that_diverges_is_never_best_and_never_left_running(
 @pytest.mark.slow
 def test_a_trial_can_sample_on_remote_runners(tmp_path: Path) -> None:
     """The trial's placement has room for its runners, and the row is like any other."""
+    from tuning.sweep import app
+
     few = ["--num-samples", "1", "--max-env-steps", "3000", "--num-env-runners", "1"]
-    done = subprocess.run(
-        command(tmp_path, "f", *few), capture_output=True, text=True, check=False, timeout=280
-    )
-    assert done.returncode == 0, done.stderr
+    result = CliRunner().invoke(app, [*SIZE, "--storage", str(tmp_path), "--name", "f", *few])
+    assert result.exit_code == 0, result.output
     (row,) = rows(tmp_path / "f")
     assert row.state is TrialState.COMPLETE
     assert row.env_steps >= 3000
