@@ -231,10 +231,10 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
             raise ValueError(
                 f"each task must be ({', '.join(_PARTS)}), but task {index} has {len(task)} parts"
             )
-        for name, part in zip(_PARTS, task, strict=True):
-            check_tensor(f"{name}` of task `{index}", part)
-    for number, name in enumerate(_PARTS):
-        shapes = [tuple(task[number].shape) for task in tasks]
+        for name, tensor in zip(_PARTS, task, strict=True):
+            check_tensor(f"{name}` of task `{index}", tensor)
+    for part, name in enumerate(_PARTS):
+        shapes = [tuple(task[part].shape) for task in tasks]
         others = [index for index, shape in enumerate(shapes) if shape != shapes[0]]
         if others:
             raise ValueError(

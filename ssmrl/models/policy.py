@@ -77,19 +77,21 @@ class SequencePolicy(ABC, nn.Module):
 
         Raises:
             ValueError: If ``x`` has neither 2 nor 3 axes, or another width than ``input_dim``,
-                or is of another type than the weights.
+                or it or the memory is of another type than the weights.
         """
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_dim:
             raise ValueError(
                 f"`x` must be (B, {self.input_dim}) or (B, T, {self.input_dim}), "
                 f"but got {tuple(x.shape)}"
             )
-        if x.dtype != (own := self.head.weight.dtype):
-            raise ValueError(
-                f"`x` must be {own}, as the weights are, but is {x.dtype}; convert it with "
-                f"`x.to({own})`"
-            )
         hidden = self.init_hidden(x.shape[0]) if hidden_state is None else hidden_state
+        own = self.head.weight.dtype
+        for name, value in (("x", x), ("hidden_state", hidden)):
+            if value.dtype != own:
+                raise ValueError(
+                    f"`{name}` must be {own}, as the weights are, but is {value.dtype}; convert it "
+                    f"with `{name}.to({own})`"
+                )
         if x.ndim == 2:
             return self.step(x, hidden if first is None else reset_hidden(hidden, first))
         return self.scan(x, hidden, x.new_zeros(x.shape[:2]).bool() if first is None else first)

@@ -104,7 +104,10 @@ def is_same(model: torch.nn.Module, before: list[Tensor]) -> bool:
     return all(map(torch.equal, model.state_dict().values(), before))
 
 
-MODELS = {"ssm": lambda: SSM(4, 3, 2, hidden_dim=4), "mlp": lambda: MLP(3, 2, hidden_dim=4)}
+MODELS: dict[str, Callable[[], torch.nn.Module]] = {
+    "ssm": lambda: SSM(4, 3, 2, hidden_dim=4),
+    "mlp": lambda: MLP(3, 2, hidden_dim=4),
+}
 PARTS = ("support_x", "support_y", "query_x", "query_y", "`x`", "`y`", "tasks")
 
 

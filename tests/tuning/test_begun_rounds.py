@@ -13,6 +13,7 @@ from tuning import engine
 from tuning.engine import Sweep
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
+from tuning.rounds import next_round
 from tuning.search import row_name
 from tuning.trial import Trial, TrialState
 
@@ -47,17 +48,20 @@ def fill(sweep: Sweep, this: Any) -> None:
 
 def test_only_the_round_for_the_verdict_is_called_judging(tmp_path: Path) -> None:
     said: list[str] = []
-    sweep, lines = Sweep(PLAN, tmp_path, say=said.append), []
-    while (this := sweep.begin_round(engine.next_round)) is not None:
+    sweep = Sweep(PLAN, tmp_path, say=said.append)
+    lines: list[tuple[int, list[str]]] = []
+    num_trials = 0
+    while (this := sweep.begin_round(next_round)) is not None:
         lines.append((this.number, list(said)))
         said.clear()
         fill(sweep, this)
+        num_trials = this.num_trials
         if this.number > PLAN.rounds:
             break
     assert [number for number, _ in lines] == [0, 1, 2]
     (_, search), (_, confirming), (_, verdict) = lines
     assert search == confirming == []
-    assert verdict == [f"judging: {this.num_trials} trials with seeds that chose nothing"]
+    assert verdict == [f"judging: {num_trials} trials with seeds that chose nothing"]
 
 
 def test_a_sweep_whose_time_is_up_begins_no_other_round(

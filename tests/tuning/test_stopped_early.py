@@ -52,7 +52,7 @@ class Sweep:
     def __init__(self, folder: Path) -> None:
         points = [PlannedPoint(knobs) for knobs in KNOBS]
         self.search: StudySearcher = searcher(folder, initial_points=points)
-        self.scheduler = make_scheduler("asha", max_steps=BUDGET)
+        self.scheduler: Any = make_scheduler("asha", max_steps=BUDGET)
         self.rows: list[Trial] = []
 
     def make(self, iteration: int, scores: Mapping[int, float]) -> Trial:

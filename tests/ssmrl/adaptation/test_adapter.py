@@ -323,3 +323,14 @@ def test_a_wrong_file_is_refused_and_changes_nothing(tmp_path: Path) -> None:
             adapter.load(tmp_path / name)
     assert torch.equal(flat(adapter.params()), before)
     assert adapter.config == AdaptationConfig(0.05)
+
+
+@pytest.mark.parametrize("name", ["x", "y", "hidden_state"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int64, torch.complex64])
+def test_data_of_another_type_than_the_weights_is_named(name: str, dtype: torch.dtype) -> None:
+    model = make_model()
+    x, y = make_batch()
+    hidden = model.init_hidden(len(x))  # type: ignore[operator]
+    batch = {"x": x, "y": y, "hidden_state": hidden}
+    with pytest.raises(ValueError, match=rf"`{name}` must be {hidden.dtype}.*{dtype}"):
+        Adapter(model).update_step(**batch | {name: batch[name].to(dtype)})
