@@ -102,7 +102,7 @@ def starts_and_noise(
     [
         *(memory_config(task) for task in ("point", "halfcheetah-vel", "hopper-vel")),
         gradient_config("point"),
-        gradient_config("halfcheetah-vel"),
+        gradient_config("halfcheetah-vel", **{"env.horizon": 40}),
         gradient_config("point", **{"policy.rl2_inputs": True}),
     ],
     ids=lambda config: f"{config.algorithm}-{config.env.task}",
