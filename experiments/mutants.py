@@ -175,26 +175,22 @@ class Run:
         Raises:
             RuntimeError: If a test fails though nothing is changed.
         """
-        places = {
-            file: self._storage / f"measured-{name}.json" for file, name in self._files.items()
-        }
-        if missing := [file for file, place in places.items() if not place.exists()]:
-            typer.echo(f"measuring the tests of {len(missing)} files")
-            told = workshop.measured(missing, _BASELINE_TIMEOUT)
-            if told.code:
-                raise RuntimeError(
-                    f"{told.failed or 'a test'} fails though nothing is changed:\n"
-                    f"{workshop.last_output()}"
-                )
-            for file in missing:
-                own = {t: s for t, s in told.seconds.items() if t.split("::")[0] == file}
-                text = json_text({"tests": own, "modules": told.modules})
-                replace_file(places[file], text)
-        kept = [json_object(place.read_text(), str(place)) for place in places.values()]
-        workshop.warm(list(dict.fromkeys(name for each in kept for name in each["modules"])))
         found: dict[str, float] = {}
-        for each in kept:
-            found |= each["tests"]
+        for file, name in self._files.items():
+            place = self._storage / f"measured-{name}.json"
+            if not place.exists():
+                typer.echo(f"measuring {file}")
+                told = workshop.measured([file], _BASELINE_TIMEOUT)
+                if told.code:
+                    raise RuntimeError(
+                        f"{told.failed or file} fails though nothing is changed:\n"
+                        f"{workshop.last_output()}"
+                    )
+                text = json_text({"tests": told.seconds, "modules": told.modules})
+                replace_file(place, text)
+            kept = json_object(place.read_text(), str(place))
+            found |= kept["tests"]
+            workshop.warm(kept["modules"])
         return {test: seconds for test, seconds in found.items() if seconds <= QUICK}
 
     def tried(self, workshop: Workshop, mutant: Mutant, tests: Mapping[str, float]) -> Outcome:

@@ -65,9 +65,11 @@ def test_rewards_are_those_that_were_paid_whatever_the_adaptation_is_told(algori
 def test_other_rewards_change_what_is_adapted_to(algorithm: str) -> None:
     """In the second episode at the latest; before anything was observed all is the same."""
     config = configured(algorithm)
-    own, other = (played(config, mode) for mode in (Mode.USED, Mode.OTHER_REWARDS))
+    modes = (Mode.USED, Mode.OTHER_REWARDS, Mode.OFF)
+    own, other, off = (played(config, mode) for mode in modes)
     assert torch.equal(own[0].action[:, :, 0], other[0].action[:, :, 0])
     assert not torch.equal(own[1].action, other[1].action)
+    assert not torch.equal(off[1].action, other[1].action), "it does adapt, to something else"
 
 
 @EVERY

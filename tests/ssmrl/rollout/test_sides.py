@@ -62,6 +62,10 @@ def test_each_assignment_is_drawn_from_its_own_law(goals: Goals) -> None:
     assert all(task.parameters[0] > 0.0 for task in trained)
     assert all(task.parameters[0] < 0.0 for task in tested)
     assert len(set(trained)) == len(set(tested)) == 20
+    both = [train_assignment(config, i) for i in range(5)]
+    both += [held_out_assignment(config, draw) for draw in range(5)]
+    words = {int(stream.generate_state(1)[0]) for each in both for stream in each.streams}
+    assert len(words) == 40, "nor is any of their randomness the same"
 
 
 @EVERY
