@@ -255,9 +255,9 @@ def test_what_only_the_coordinator_may_say_is_refused_from_others(
 
 def test_ten_megabytes_are_refused_at_once(board: Board) -> None:
     raw = '{"hypothesis": "' + "x" * 10_000_000
-    started = time.perf_counter()
+    started = time.process_time()
     assert examine(raw, Author.COORDINATOR, board).startswith("the reply must have at most 65536")
-    assert time.perf_counter() - started < MAX_SECONDS
+    assert time.process_time() - started < MAX_SECONDS
 
 
 def test_a_reason_repeats_little_of_the_reply(board: Board) -> None:
@@ -348,9 +348,9 @@ def test_a_reply_that_is_made_to_take_long_does_not(board: Board, raw: str) -> N
     assert len(raw) <= MAX_REPLY_LENGTH
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         assert examine(raw, Author.COORDINATOR, board)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     assert min(seconds) < MAX_SECONDS
 
 
@@ -367,8 +367,8 @@ def test_many_options_are_refused_before_any_is_tried() -> None:
     board = Board(space, space, space, (make_trial(0, 1.0, {"policy.window": 32}),), 1, 8)
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         reason = examine(json.dumps(fields), Author.STATE_MODELING, board)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
         assert "inside of its limits" in reason
     assert min(seconds) < MAX_SECONDS
