@@ -1,12 +1,8 @@
 """Meta-training works: on the toy family whose best return is known, in seconds."""
 
 import itertools
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,6 +18,7 @@ from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.returns import episode_return
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.train import evaluate, train
+from tests.ssmrl.unchecked_types import unchecked_types
 
 NUM_ITERATIONS = 15
 LONGER = {("lstm", "promp"): 25, ("mlp", "maml-trpo"): 25}
@@ -38,12 +35,12 @@ class Trained(NamedTuple):
     actor: GaussianActor
 
 
-def meta_trained(method: str, algorithm: str) -> tuple[TrainConfig, dict[str, np.ndarray]]:
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def trained(request: pytest.FixtureRequest) -> Trained:
     """A policy meta-trained on one thread, for so long that it adapts well."""
-    torch.set_num_threads(1)
-    config = TrainConfig.for_task("point", algorithm).with_knobs(
+    config = TrainConfig.for_task("point", request.param[1]).with_knobs(
         {
-            "policy.method": method,
+            "policy.method": request.param[0],
             "policy.hidden_dim": 32,
             "policy.state_dim": 8,
             "policy.init_std": 0.3,
@@ -53,24 +50,10 @@ def meta_trained(method: str, algorithm: str) -> tuple[TrainConfig, dict[str, np
     if "meta.outer_lr" in config.knobs():
         config = config.with_knobs({"meta.outer_lr": 0.005})
     actor = initial_actor(config)
-    num_iterations = LONGER.get((method, algorithm), NUM_ITERATIONS)
-    for _ in itertools.islice(train(config, actor), num_iterations):
-        pass
-    return config, {name: value.numpy() for name, value in actor.state_dict().items()}
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[ProcessPoolExecutor]:
-    """A process in which the types are not checked at every call, a third of the time here."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
-def trained(request: pytest.FixtureRequest, elsewhere: ProcessPoolExecutor) -> Trained:
-    config, values = elsewhere.submit(meta_trained, *request.param).result()
-    actor = initial_actor(config)
-    actor.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
+    num_iterations = LONGER.get(request.param, NUM_ITERATIONS)
+    with unchecked_types():
+        for _ in itertools.islice(train(config, actor), num_iterations):
+            pass
     return Trained(config, actor)
 
 

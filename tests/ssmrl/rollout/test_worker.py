@@ -21,6 +21,7 @@ from tests.ssmrl.rollout.collecting import (
     fields_that_differ,
     small_config,
 )
+from tests.ssmrl.unchecked_types import unchecked_types
 
 every_method = pytest.mark.parametrize("method", METHODS)
 TASKS = ("point", "ant-vel")
@@ -39,6 +40,7 @@ def ants(request: pytest.FixtureRequest) -> Trajectory:
 @pytest.mark.parametrize("sizes", SIZES, ids=["wide", "narrow"])
 @pytest.mark.parametrize("task", TASKS)
 @every_method
+@unchecked_types()
 def test_any_split_and_any_number_of_threads_give_the_same_bits(
     method: str, task: str, sizes: dict[str, int]
 ) -> None:
@@ -60,6 +62,7 @@ def test_any_split_and_any_number_of_threads_give_the_same_bits(
 
 @pytest.mark.parametrize("task", TASKS)
 @every_method
+@unchecked_types()
 def test_two_torch_threads_give_the_same_bits_as_one(method: str, task: str) -> None:
     """In one process torch takes all cores; a worker elsewhere may have a single one."""
     config = small_config(task, method)
