@@ -10,6 +10,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +139,7 @@ class Workshop:
     ) -> None:
         """In the fork."""
         os.setsid()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         with self._log.open("w") as log:
             os.dup2(log.fileno(), 1)
@@ -170,6 +173,14 @@ def _of_others() -> list[str]:
         and spec.name == name
         and spec.has_location
     ]
+
+
+def _end_with_parent() -> None:
+    """A fork whose parent was killed has nobody to end it, were its mutant to loop."""
+    parent = multiprocessing.parent_process()
+    while parent is not None and os.getppid() == parent.pid:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _end(process: Any) -> None:

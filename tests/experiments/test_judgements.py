@@ -236,6 +236,28 @@ def test_each_evaluation_of_stacked_seeds_has_tasks_of_its_own(
     assert not set(draws) & OF_SEARCHES
 
 
+def test_stacked_seeds_are_judged_each_by_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, Params, int, Mode, int]] = []
+
+    def judge(
+        config: str, params: Params, collect: None, *, num_episodes: int, mode: Mode, draw: int
+    ) -> Evaluation:
+        asked.append((config, params, num_episodes, mode, draw))
+        return Evaluation(np.array([[float(len(asked))]]), 0)
+
+    monkeypatch.setattr(gpu_learning, "judge", judge)
+    params = [{"weight": torch.full((1,), float(seed))} for seed in range(3)]
+    own = [SimpleNamespace(params=lambda each=each: each) for each in params]
+    training: Any = object.__new__(gpu_learning._Training)
+    training.learners, training.going = SimpleNamespace(own=own), [0, 2]
+    training._configs, training._collect = ["first", "second", "third"], None
+    assert training.returns(104) == [1.0, 2.0]
+    assert asked == [
+        ("first", params[0], 1, Mode.USED, 104),
+        ("third", params[2], 1, Mode.USED, 104),
+    ]
+
+
 # ------------------------------------------------------------------------------- regret
 
 

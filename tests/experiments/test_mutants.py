@@ -1,8 +1,10 @@
 """Mutants are small, whole and of the code alone; what finds them runs beside the project."""
 
 import ast
+import multiprocessing
 import signal
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from experiments import mutants
 from experiments.mutant_trial import ROOMS, Workshop
 from experiments.mutants import PROJECT, TESTED, Outcome, Run, name_of, still_holds, summary
 from experiments.mutation import Mutant, drawn, mutants_of
+from tests.cluster.private_ray import is_alive
 
 
 def changed(source: str) -> set[str]:
@@ -170,6 +173,24 @@ def test_a_mutant_is_found_in_a_copy_and_the_project_stays_as_it_is(
     assert endless.failed == "not finished after 1 s"
     assert (project / MODULE).read_text() == source
     assert (workshop.copy / MODULE).read_text() == source
+
+
+def test_a_killed_run_leaves_no_fork_behind(project: Path, tmp_path: Path) -> None:
+    """One in an endless loop would keep a core, and whatever lock the run was started under."""
+    workshop = Workshop(project, tmp_path)
+    source = "import os\nopen('pid', 'w').write(f'{os.getpid()} ')\nwhile True: pass\n"
+    arguments = (MODULE, source, {f"{TEST}::test_half": 0.1}, 60.0)
+    process = multiprocessing.get_context("fork").Process(target=workshop.tried, args=arguments)
+    process.start()
+    pid, deadline = workshop.copy / "pid", time.monotonic() + 30.0
+    while not pid.exists() or not pid.read_text():
+        assert time.monotonic() < deadline, "the fork did not come to the mutant"
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    while is_alive(int(pid.read_text())):
+        assert time.monotonic() < deadline, "the fork goes on alone"
+        time.sleep(0.05)
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_is_missing(

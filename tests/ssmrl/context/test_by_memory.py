@@ -199,6 +199,16 @@ def test_the_share_of_lanes_that_act_on_their_own_estimate(share: float) -> None
     assert torch.equal(torch.cat(parts), own)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_training_tells_all_but_the_lanes_that_the_configuration_leaves_alone(share: float) -> None:
+    config = small_context(**{"meta.own_estimate": share})
+    play = Play(train_assignment(config, 0, 4), 2, 1, Mode.EXPLORE)
+    is_given = MemoryPlayer(config).adaptation(random_params(config)[1], play)._is_given
+    assert is_given is not None
+    assert is_given.sum() == round(4 * (1.0 - share)) * 2
+    assert torch.equal(is_given, acts_on_own_estimate(play, share).logical_not())
+
+
 @torch.no_grad()
 def test_only_the_other_lanes_are_told_in_training() -> None:
     networks, _ = random_params(small_context())
