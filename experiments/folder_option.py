@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from tuning.run_folder import check_mounted
+from ssmrl.files import check_mounted
 
 
 def mounted(parameter: typer.CallbackParam, folder: Path | None) -> Path | None:

@@ -1,8 +1,11 @@
-"""Whole files, replaced so that no reader finds a part of one."""
+"""Whole files, replaced so that no reader finds a part of one; folders of this machine alone."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # a Path has left one of the slashes
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -22,3 +25,21 @@ def replace_file(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def check_mounted(flag: str, folder: Path) -> None:
+    """See that a folder is one of this machine.
+
+    Args:
+        flag: Of the command line, that gave it.
+        folder: Need not exist.
+
+    Raises:
+        ValueError: If it is an address.
+    """
+    if _URL.match(str(folder)):
+        raise ValueError(
+            f"`{flag}` must be a folder that is mounted here, but got {str(folder)!r}, which "
+            "reads like an address: runs are gone on from in place, which object stores do not "
+            "allow; copy the finished folder there"
+        )

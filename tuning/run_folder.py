@@ -5,11 +5,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from ssmrl.files import check_mounted
+
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the processes of a job that was handed in."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # a Path has left one of the slashes
 _STARTED = ("config.json", "device.json", "ledger.jsonl", ".lock")
 
 
@@ -36,24 +37,6 @@ def run_folder(storage: Path, name: str) -> Path:
     check_mounted("--storage", storage)
     folder = storage / name
     return folder.absolute() if JOB_VARIABLE in os.environ else folder
-
-
-def check_mounted(flag: str, folder: Path) -> None:
-    """See that a folder is one of this machine.
-
-    Args:
-        flag: Of the command line, that gave it.
-        folder: Need not exist.
-
-    Raises:
-        ValueError: If it is an address.
-    """
-    if _URL.match(str(folder)):
-        raise ValueError(
-            f"`{flag}` must be a folder that is mounted here, but got {str(folder)!r}, which "
-            "reads like an address: runs are gone on from in place, which object stores do not "
-            "allow; copy the finished folder there"
-        )
 
 
 def contents(folder: Path) -> frozenset[str]:

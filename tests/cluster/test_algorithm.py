@@ -147,7 +147,7 @@ def test_a_runner_that_hangs_is_replaced_and_leaves_no_trace(
     os.kill(pids[0], signal.SIGSTOP)
     started = time.monotonic()
     result = by_two.train()
-    assert time.monotonic() - started < 15.0
+    assert time.monotonic() - started < 60.0  # not the ten minutes of a part without a past
     assert lost_parts(result) == lost_before + 1
     for _ in range(NUM_ITERATIONS - 2):
         by_two.train()

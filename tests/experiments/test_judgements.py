@@ -173,7 +173,9 @@ def test_each_evaluation_of_a_memory_has_tasks_of_its_own_in_every_way(
     goals = two_sides(monkeypatch)
     knobs = {"meta.episodes_per_task": 2, "meta.replay_env_steps": 160}
     config = small_context(NAME, **knobs)
-    run = MemoryLearningRun(config, tmp_path / "curve.csv", tmp_path / "checkpoints")
+    run = MemoryLearningRun(
+        config, tmp_path / "curve.csv", tmp_path / "returns.csv", tmp_path / "checkpoints"
+    )
     draws: list[int] = []
     plays: list[Play] = []
 

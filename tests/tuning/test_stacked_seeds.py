@@ -204,7 +204,7 @@ def test_a_stack_without_room_fails_with_the_reason(
     def full(*arguments: Any) -> None:
         raise torch.OutOfMemoryError(FULL)
 
-    monkeypatch.setattr(StackedLearner, "_updated", full)
+    monkeypatch.setattr(StackedLearner, "_learn", full)
     results.append(training.step())
     assert [result["failed"] for result in results] == [False] * num_iterations + [True]
     assert "2.50 GiB more were wanted" in results[-1]["reason"]

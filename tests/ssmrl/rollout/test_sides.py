@@ -117,11 +117,12 @@ def test_neither_the_replay_nor_what_is_paid_anew_knows_a_held_out_task(goals: G
         learner.iterate(collect)
     kept = learner.replay.take(torch.arange(learner.replay.num_env_steps)).code
     assert (kept[:, 0] > 0.0).all()
-    played = learner.play(collect)
-    _, codes = learner.newest_lanes(played.rng)
+    learner.keep(learner.play(collect, 0, learner.params()))
+    chance = learner.chance(0)
+    _, codes = learner.newest_lanes(chance.rng)
     assert len(codes) == 2 * 3 * config.meta.num_lanes, "each lane, and again paid by another task"
     assert (codes[:, 0] > 0.0).all()
-    drawn = learner.drawn(played)
+    drawn = learner.drawn(chance)
     assert drawn.codes.numel()
     assert (drawn.codes[..., 0] > 0.0).all()
     assert (drawn.parameters[..., 0] > 0.0).all()
