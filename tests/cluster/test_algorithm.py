@@ -106,7 +106,8 @@ def test_learners_share_a_step_in_the_trust_region() -> None:
 @pytest.fixture(scope="module")
 def by_two() -> Iterator[MetaAlgorithm]:
     """Two runners, which own nothing that matters and take long to start."""
-    algorithm = build(small_config(), 2, patience_s=3.0)
+    # So patient that a runner on a busy machine is not taken for one that hangs.
+    algorithm = build(small_config(), 2, patience_s=10.0)
     yield algorithm
     algorithm.stop()
 
@@ -147,7 +148,7 @@ def test_a_runner_that_hangs_is_replaced_and_leaves_no_trace(
     os.kill(pids[0], signal.SIGSTOP)
     started = time.monotonic()
     result = by_two.train()
-    assert time.monotonic() - started < 60.0  # not the ten minutes of a part without a past
+    assert time.monotonic() - started < 90.0  # its patience, and what a busy machine needs
     assert lost_parts(result) == lost_before + 1
     for _ in range(NUM_ITERATIONS - 2):
         by_two.train()
