@@ -137,3 +137,11 @@ def test_what_is_played_are_held_out_tasks_and_the_blind_return_is_theirs(
     family = get_family(NAME)
     wanted = family.blind_return(sorted(set(goals)), config.env.horizon)
     assert blind_return(config) == pytest.approx(wanted)
+
+
+def test_who_names_no_draw_is_not_given_the_tasks_of_the_final_comparison() -> None:
+    """A search names none: it would choose by what it is judged by."""
+    config = config_of("promp", episodes=2)
+    chosen_by = held_out_assignment(config).tasks
+    assert chosen_by == held_out_assignment(config, SEARCH_DRAW).tasks
+    assert not set(chosen_by) & set(held_out_assignment(config, module.FRESH_DRAW).tasks)
