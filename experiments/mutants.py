@@ -22,6 +22,7 @@ from typing import Annotated
 
 import typer
 
+from experiments.folder_option import mounted
 from experiments.mutant_trial import Workshop
 from experiments.mutation import Mutant, drawn, mutants_of
 from ssmrl.files import replace_file
@@ -226,10 +227,12 @@ def mutants(
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Begin nothing after this time [s].")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The table.")] = Path(
+    output: Annotated[Path, typer.Option(help="The table.", callback=mounted)] = Path(
         "experiments/results/mutants.csv"
     ),
-    storage: Annotated[Path, typer.Option(help="Where outcomes are kept.")] = Path("runs/mutants"),
+    storage: Annotated[
+        Path, typer.Option(help="Where outcomes are kept.", callback=mounted)
+    ] = Path("runs/mutants"),
 ) -> None:
     """Try a draw of mutants, and show those that no quick test finds."""
     started = time.monotonic()

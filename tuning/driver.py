@@ -25,7 +25,7 @@ from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round
 from tuning.rounds import is_confirmation
-from tuning.scheduler import make_scheduler
+from tuning.scheduler import make_scheduler, trains_again
 from tuning.search import StudySearcher, row_name
 from tuning.training import MetaTraining
 from tuning.trial import Trial, TrialState, TrialTable
@@ -223,11 +223,12 @@ class RowKeeper(tune.Callback):
     def close(self) -> None:
         """Close the trials that Tune stopped without a word, as it does when time is up.
 
-        Those that were evaluated get a row; the others stay without one, to be resumed.
+        Those that were evaluated get a row; the others stay without one, to be resumed. So do those
+        that judge: what a part of their training earns says nothing of the point.
         """
         for trial_id, trial in list(self._open.items()):
             self._searcher.on_trial_complete(trial_id, trial.last_result)
-            if METRIC in (trial.last_result or {}):
+            if METRIC in (trial.last_result or {}) and not trains_again(trial):
                 self._end(trial, error=False)
 
     def _name(self, trial: Any) -> str:

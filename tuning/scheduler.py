@@ -41,7 +41,12 @@ def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> Trial
         grace_period=max(1, max_steps // NUM_EVALUATIONS),
         reduction_factor=FACTOR,
     )
-    return Sparing(asha, is_spared=lambda trial: "seed" in trial.config)
+    return Sparing(asha, is_spared=trains_again)
+
+
+def trains_again(trial: Any) -> bool:
+    """Whether a trial of Tune trains a known point again, with a seed of its own, to judge it."""
+    return "seed" in trial.config
 
 
 class Sparing(TrialScheduler):

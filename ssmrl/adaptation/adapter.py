@@ -147,9 +147,10 @@ class Adapter:
             ValueError: If shapes do not fit.
             DivergedError: If the loss is not finite before any step; then nothing changed.
         """
-        for name, value in (("x", x), ("y", y), ("hidden_state", hidden_state)):
-            if name != "hidden_state" or value is not None:
-                check_tensor(name, value)
+        check_tensor("x", x)
+        check_tensor("y", y)
+        if hidden_state is not None:
+            check_tensor("hidden_state", hidden_state)
         x, y = x.detach().to(self._device), y.detach().to(self._device)
         hidden = None if hidden_state is None else hidden_state.detach().to(self._device)
 

@@ -253,7 +253,7 @@ def _episodes_per_turn(config: TrainConfig) -> int:
 
 def _num_groups(config: TrainConfig) -> int:
     meta = config.meta
-    per_iteration = meta.num_lanes * meta.episodes_per_task * config.env.horizon
+    per_iteration = meta.env_steps_per_iteration(config.env.horizon)
     if meta.num_lanes % meta.num_turns:
         raise ValueError(
             f"`meta.lane_groups` must divide `meta.num_lanes`, but got {meta.lane_groups} and "

@@ -16,6 +16,7 @@ FLAGS = {
     "experiments.benchmarks.scaling": ["--output"],
     "experiments.benchmarks.search_quality": ["--output", "--storage"],
     "experiments.benchmarks.throughput": ["--output"],
+    "experiments.mutants": ["--output", "--storage"],
     "experiments.serious_benchmark": ["--output-dir"],
     "experiments.visualize_results": ["--results-dir", "--output-dir"],
 }
