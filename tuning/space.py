@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from ssmrl.config import KnobValue, TrainConfig
+from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.strict_json import json_object, json_text
 from tuning.ranges import Choice, Float, Int, Range, range_fields, range_from
 
@@ -96,7 +97,7 @@ class SearchSpace:
         known = self.base.knobs()
         for knob, a_range in self.ranges.items():
             self.base.check_known(knob)
-            _check_searchable(knob)
+            _check_searchable(knob, self.base)
             _check_fit(knob, a_range, type(known[knob]))
             _check_ends(knob, a_range, self.base)
         for knob, condition in self.conditions.items():
@@ -228,6 +229,8 @@ _WHEN = "when"
 _MOST_STEPS = 5
 _MOST_STEPS_OF_A_MEMORY = 1  # one episode tells most tasks, so more steps only take time
 
+_STEPS = "meta.num_inner_steps"
+
 _NOT_SEARCHED = {
     "algorithm": "each algorithm has knobs of its own; make one sweep for each.",
     "env.task": "returns on two tasks do not compare; make one sweep for each.",
@@ -240,6 +243,12 @@ _NOT_SEARCHED = {
     "seed": "it is luck, not a setting; use `--seeds-per-trial` to average it.",
 }
 """Knobs that define the score, each with why."""
+
+_NOT_SEARCHED_BY_GRADIENT = {
+    _STEPS: "each step plays more episodes with a task before the one that scores, so more of them "
+    "buy experience; set it in the base.",
+}
+"""Those of an algorithm that adapts by gradient; a memory steps within the episode that scores."""
 
 
 def default_space(base: TrainConfig) -> SearchSpace:
@@ -255,8 +264,10 @@ def default_space(base: TrainConfig) -> SearchSpace:
         "meta.inner_lr": Float(0.01, 1.0, log=True),
         "meta.outer_lr": Float(3e-4, 1e-2, log=True),
         "meta.max_kl": Float(1e-3, 1e-1, log=True),
-        "meta.num_inner_steps": Int(1, 3),
+        _STEPS: Int(1, 3),
     }
+    if _adapts_by_gradient(base):
+        del ranges[_STEPS]
     if base.policy.method != "ssm":
         del ranges["policy.state_dim"]
     return _of_base(ranges, base)
@@ -270,7 +281,7 @@ def default_limits(base: TrainConfig) -> SearchSpace:
         "meta.inner_lr": Float(1e-4, 10.0, log=True),
         "meta.outer_lr": Float(1e-5, 1e-1, log=True),
         "meta.max_kl": Float(1e-4, 1.0, log=True),
-        "meta.num_inner_steps": Int(1, _MOST_STEPS),
+        _STEPS: Int(1, _MOST_STEPS),
     }
     return _of_base({knob: ranges[knob] for knob in default_space(base).ranges}, base)
 
@@ -280,19 +291,25 @@ def _of_base(ranges: Mapping[str, Range], base: TrainConfig) -> SearchSpace:
 
     Where the base makes no adaptation steps there may be none, and then they have no size.
     """
-    steps, size = "meta.num_inner_steps", "meta.inner_lr"
+    size = "meta.inner_lr"
     known = base.knobs()
     kept = {knob: a_range for knob, a_range in ranges.items() if knob in known}
     conditions: dict[str, Condition] = {}
-    if known.get(steps) == 0:
-        kept[steps] = Int(0, _MOST_STEPS_OF_A_MEMORY)
-        conditions[size] = Condition(steps, tuple(range(1, _MOST_STEPS_OF_A_MEMORY + 1)))
+    if known.get(_STEPS) == 0:
+        kept[_STEPS] = Int(0, _MOST_STEPS_OF_A_MEMORY)
+        conditions[size] = Condition(_STEPS, tuple(range(1, _MOST_STEPS_OF_A_MEMORY + 1)))
     return SearchSpace(kept, base, conditions)
 
 
-def _check_searchable(knob: str) -> None:
+def _adapts_by_gradient(base: TrainConfig) -> bool:
+    return ALGORITHMS[base.algorithm].kind == "gradient"
+
+
+def _check_searchable(knob: str, base: TrainConfig) -> None:
     """What defines the score would be chosen to raise it, and nothing were learnt."""
     reason = _NOT_SEARCHED.get(knob) or _NOT_SEARCHED.get(f"{knob.partition('.')[0]}.*")
+    if _adapts_by_gradient(base):
+        reason = reason or _NOT_SEARCHED_BY_GRADIENT.get(knob)
     if reason is not None:
         raise ValueError(f"`{knob}` must not be searched: {reason}")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.gradient import Distribution, Sample
-from ssmrl.meta.inner import task_parts
+from ssmrl.meta.task_parts import task_parts
 from ssmrl.models.actor import GaussianActor
 from ssmrl.types import Params, Trajectory
 
@@ -50,6 +50,7 @@ class MetaBatch:
         played: The query as it was played, on the device of the meta-parameters.
         num_tasks: Of the whole meta-batch.
         sum_over_learners: Adds up a vector over the learners; None if there is one.
+        rows_at_once: Steps of sequences that should be in memory together.
     """
 
     actor: GaussianActor
@@ -58,6 +59,7 @@ class MetaBatch:
     played: Trajectory
     num_tasks: int
     sum_over_learners: Callable[[Tensor], Tensor] | None
+    rows_at_once: int
 
     def params(self) -> Params:
         """The meta-parameters, detached."""
@@ -66,7 +68,7 @@ class MetaBatch:
     def parts(self) -> Iterator[Part]:
         """The tasks that are here, as many at a time as should be in memory together."""
         num_here, num_lanes, num_steps = self.query.first.shape
-        for tasks in task_parts(num_here, num_lanes * num_steps):
+        for tasks in task_parts(num_here, num_lanes * num_steps, self.rows_at_once):
             yield Part(
                 tasks,
                 (tasks.stop - tasks.start) / self.num_tasks,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssmrl.meta.inner import inner_step, tasks_at_once
+from ssmrl.meta.inner import inner_step
 from ssmrl.meta.objectives import (
     discounted_sum,
     gae,
@@ -18,6 +18,7 @@ from ssmrl.meta.objectives import (
     normalise_per_task,
 )
 from ssmrl.meta.settings import GradientSettings
+from ssmrl.meta.task_parts import tasks_at_once
 from ssmrl.models.actor import GaussianActor, divergence, log_density
 from ssmrl.types import Params, Trajectory
 
@@ -70,7 +71,11 @@ def make_sample(trajectory: Trajectory, settings: GradientSettings) -> Sample:
 
 
 def adapt(
-    actor: GaussianActor, params: Params, support: Sample, settings: GradientSettings
+    actor: GaussianActor,
+    params: Params,
+    support: Sample,
+    settings: GradientSettings,
+    rows_at_once: int | None = None,
 ) -> Params:
     """One adaptation step of every task on its own experience.
 
@@ -79,6 +84,7 @@ def adapt(
         params: Of each task, every leaf ``(N, ...)``.
         support: Experience of these parameters.
         settings: Inner learning rate and order.
+        rows_at_once: Steps of sequences that should be in memory together; by default a CPU's.
 
     Returns:
         Adapted parameters, every leaf ``(N, ...)``.
@@ -88,7 +94,7 @@ def adapt(
         return adapt_task(actor, settings, params, support)[0]
 
     _, num_lanes, num_steps = support.first.shape
-    chunk_size = tasks_at_once(num_lanes * num_steps)
+    chunk_size = tasks_at_once(num_lanes * num_steps, rows_at_once)
     adapted: Params = torch.func.vmap(of_task, chunk_size=chunk_size)(params, support)
     return adapted
 

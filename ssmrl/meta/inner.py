@@ -1,6 +1,6 @@
 """The inner loop of MAML: functional gradient steps that carry their graph."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -71,32 +71,3 @@ def inner_step(
 def stack_params(params: Params, num_tasks: int) -> Params:
     """The same parameters for each of ``num_tasks`` tasks: every leaf gets a leading ``N``."""
     return {name: value.expand(num_tasks, *value.shape) for name, value in params.items()}
-
-
-ROWS_AT_ONCE = 8_000
-"""Steps of sequences whose graph is held in memory together: more fall out of a CPU's cache."""
-
-
-def tasks_at_once(rows_per_task: int) -> int:
-    """How many tasks should be in memory together, at least one.
-
-    Args:
-        rows_per_task: Steps of all sequences of a task, ``B * T``.
-    """
-    return max(1, ROWS_AT_ONCE // rows_per_task)
-
-
-def task_parts(num_tasks: int, rows_per_task: int) -> Iterator[slice]:
-    """Cut a meta-batch into parts whose graphs are small, each of at least one task.
-
-    Args:
-        num_tasks: ``N``.
-        rows_per_task: Steps of all sequences of a task, ``B * T``.
-
-    Example:
-        >>> [(part.start, part.stop) for part in task_parts(5, ROWS_AT_ONCE // 2)]
-        [(0, 2), (2, 4), (4, 5)]
-    """
-    size = tasks_at_once(rows_per_task)
-    for low in range(0, num_tasks, size):
-        yield slice(low, min(low + size, num_tasks))

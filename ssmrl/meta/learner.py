@@ -12,6 +12,7 @@ from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.meta.batch import MetaBatch
 from ssmrl.meta.gradient import Sample, adapt, make_sample
 from ssmrl.meta.settings import GradientSettings
+from ssmrl.meta.task_parts import rows_at_once
 from ssmrl.models.actor import GaussianActor
 from ssmrl.optimizer_state import moment_on
 from ssmrl.types import Params, Trajectory
@@ -64,6 +65,7 @@ class MetaLearner:
         self._settings: GradientSettings = config.meta
         self._step: OuterStep = algorithm.outer_type()(actor, config.meta)
         self.optimizer = self._step.optimizer
+        self._rows_at_once = rows_at_once(actor, config.meta.num_inner_steps)
 
     def params(self) -> Params:
         """The meta-parameters, detached."""
@@ -96,7 +98,8 @@ class MetaLearner:
 
     def adapt(self, params: Params, support: Trajectory) -> Params:
         """One adaptation step of every task; leaves ``(N, ...)`` in and out."""
-        return adapt(self._actor, params, self._sample(support), self._settings)
+        sample = self._sample(support)
+        return adapt(self._actor, params, sample, self._settings, self._rows_at_once)
 
     def loss(self, supports: Sequence[Trajectory], query: Trajectory) -> Tensor:
         """The outer loss of a meta-batch at the present meta-parameters, which do not change."""
@@ -144,6 +147,7 @@ class MetaLearner:
             self._on_device(query),
             num_tasks or len(query.reward),
             sum_over_learners,
+            self._rows_at_once,
         )
 
     def _sample(self, trajectory: Trajectory) -> Sample:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssmrl.checkpoint import CheckpointError, check_tensors, read_with_settings, write_tensors
 from ssmrl.knobs import check_positive, whole
 from ssmrl.meta.diverged import DivergedError
-from ssmrl.meta.inner import inner_adapt, task_parts
+from ssmrl.meta.inner import inner_adapt
 from ssmrl.meta.masks import Lengths
 from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask
 from ssmrl.meta.task_batch import TaskBatch, make_batch

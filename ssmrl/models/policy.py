@@ -25,12 +25,14 @@ class SequencePolicy(ABC, nn.Module):
         input_dim: ``I``.
         output_dim: ``O``.
         state_dim: ``S``, the reals of memory; 0 for a model without.
+        num_scores: Scores of attention that a step of a scan makes at most; 0 for a model without.
         head: The linear output layer; all else is the sequence encoder.
     """
 
     input_dim: int
     output_dim: int
     state_dim: int
+    num_scores: int = 0
     head: nn.Linear
 
     def init_hidden(self, batch_size: int) -> Float[Tensor, "B S"]:

@@ -15,13 +15,13 @@ RANGES: dict[str, Range] = {
     "policy.state_dim": Int(8, 128, step=8),
     "policy.gated": Choice((False, True)),
     "meta.inner_lr": Float(0.01, 1.0, log=True),
-    "meta.num_inner_steps": Int(1, 3),
+    "meta.num_epochs": Int(1, 3),
 }
 LIMITS: dict[str, Range] = {
     "policy.state_dim": Int(2, 512, step=2),
     "policy.gated": Choice((False, True)),
     "meta.inner_lr": Float(1e-4, 10.0, log=True),
-    "meta.num_inner_steps": Int(1, 5),
+    "meta.num_epochs": Int(1, 5),
 }
 
 
@@ -50,7 +50,7 @@ def make_board(num_rows: int = 12, **changes: Any) -> Board:
             "policy.state_dim": int(8 * rng.integers(1, 17)),
             "policy.gated": bool(rng.integers(2)),
             "meta.inner_lr": float(10.0 ** rng.uniform(-2.0, 0.0)),
-            "meta.num_inner_steps": int(rng.integers(1, 4)),
+            "meta.num_epochs": int(rng.integers(1, 4)),
         }
         rate = float(point["meta.inner_lr"])
         score = None if rate > 0.8 else float(-abs(math.log(rate / 0.1)))

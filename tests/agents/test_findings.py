@@ -293,7 +293,7 @@ def test_the_schema_offers_what_the_author_may_change() -> None:
         for author in Author
     }
     assert offered[Author.STATE_MODELING] == ["policy.state_dim", "policy.gated"]
-    assert offered[Author.META_LEARNING] == ["meta.inner_lr", "meta.num_inner_steps"]
+    assert offered[Author.META_LEARNING] == ["meta.inner_lr", "meta.num_epochs"]
     assert offered[Author.COORDINATOR] == list(SPACE.ranges)
     assert set(finding_schema("coordinator", SPACE)["required"]) == set(coordinator())
     assert set(finding_schema("meta-learning", SPACE)["required"]) == set(reply())

@@ -106,8 +106,7 @@ def test_learners_share_a_step_in_the_trust_region() -> None:
 @pytest.fixture(scope="module")
 def by_two() -> Iterator[MetaAlgorithm]:
     """Two runners, which own nothing that matters and take long to start."""
-    # So patient that a runner on a busy machine is not taken for one that hangs.
-    algorithm = build(small_config(), 2, patience_s=10.0)
+    algorithm = build(small_config(), 2, patience_s=3.0)
     yield algorithm
     algorithm.stop()
 
@@ -148,7 +147,7 @@ def test_a_runner_that_hangs_is_replaced_and_leaves_no_trace(
     os.kill(pids[0], signal.SIGSTOP)
     started = time.monotonic()
     result = by_two.train()
-    assert time.monotonic() - started < 90.0  # its patience, and what a busy machine needs
+    assert time.monotonic() - started < 15.0
     assert lost_parts(result) == lost_before + 1
     for _ in range(NUM_ITERATIONS - 2):
         by_two.train()

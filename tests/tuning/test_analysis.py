@@ -27,7 +27,7 @@ from tuning.trial import Trial, TrialState
 
 LR, STEPS, METHOD, DIM = (
     "meta.inner_lr",
-    "meta.num_inner_steps",
+    "meta.num_epochs",
     "policy.method",
     "policy.state_dim",
 )

@@ -15,7 +15,7 @@ from tests.tuning.tiny_memory import write_space as write_memory_space
 from tuning.forecast import forecast
 from tuning.iteration_length import iteration_lengths
 from tuning.plan import SweepPlan
-from tuning.space import Choice, Int, Range, SearchSpace
+from tuning.space import Choice, Int, Range, SearchSpace, default_space
 from tuning.space_file import load_space_file
 
 BUDGETS = {"promp": 2400, "context-sac": 560}
@@ -72,6 +72,27 @@ def test_more_episodes_with_a_task_before_the_one_that_scores_cannot_be_searched
     SearchSpace({"meta.num_lanes": Int(2, 8)}, base)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_only_adaptation_steps_that_play_no_more_episodes_can_be_searched(algorithm: str) -> None:
+    """A memory adapts within the episode that scores; by gradient each step needs one before it."""
+    space = {"meta.num_inner_steps": Int(1, 3)}
+    base = TrainConfig.for_task("point", algorithm).with_knobs({"meta.num_inner_steps": 1})
+    lengths = {
+        ALGORITHMS[algorithm]
+        .learner_type()(base.with_knobs({"meta.num_inner_steps": steps}))
+        .num_episodes
+        for steps in (1, 2)
+    }
+    if len(lengths) == 1:
+        assert "meta.num_inner_steps" in SearchSpace(space, base).ranges
+    else:
+        assert "meta.num_inner_steps" not in default_space(base).ranges
+        with pytest.raises(
+            ValueError, match=r"`meta.num_inner_steps` must not be .*buy experience"
+        ):
+            SearchSpace(space, base)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "knob", "value"),
     [
@@ -124,18 +145,19 @@ def test_the_shortest_and_the_longest_iteration_of_a_space() -> None:
     ranges: dict[str, Range] = {
         "meta.num_tasks": Int(1, 6),
         "meta.num_episodes": Choice((4, 2, 8)),
-        "meta.num_inner_steps": Int(1, 3),
         "meta.first_order": Choice((False, True)),
     }
     horizon = base.env.horizon
     lengths = iteration_lengths(SearchSpace(ranges, base))
-    assert lengths == (1 * 2 * 2 * horizon, 6 * 8 * 4 * horizon)
+    assert lengths == (1 * 2 * 2 * horizon, 6 * 8 * 2 * horizon)
     flat = SearchSpace({"policy.hidden_dim": Int(8, 16)}, base)
     assert iteration_lengths(flat) == (3 * 2 * 2 * horizon,) * 2
 
 
 def test_iterations_longer_than_the_budget_are_refused_and_long_ones_told(tmp_path: Path) -> None:
-    plan = SweepPlan("point", algorithm="promp", max_env_steps=4000)
+    unequal = tmp_path / "unequal.yaml"
+    unequal.write_text("format: 2\nknobs:\n  meta.num_tasks: {kind: int, low: 5, high: 20}\n")
+    plan = SweepPlan("point", algorithm="promp", max_env_steps=4000).within(unequal)
     shortest, longest = iteration_lengths(plan.space())
     told = "\n".join(forecast(plan, None, None))
     assert f"of up to {longest:,} env steps" in told
@@ -143,6 +165,8 @@ def test_iterations_longer_than_the_budget_are_refused_and_long_ones_told(tmp_pa
     message = rf"`max_env_steps`.*{longest - 1}.*{shortest} to {longest}"
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(plan, max_env_steps=longest - 1)
-    assert "experience:" not in "\n".join(forecast(SweepPlan("ant-vel"), None, None))
+    for algorithm in ALGORITHMS:
+        by_default = SweepPlan("ant-vel", algorithm=algorithm)
+        assert "experience:" not in "\n".join(forecast(by_default, None, None))
     equal = SweepPlan("point").within(write_memory_space(tmp_path))
     assert dataclasses.replace(equal, max_env_steps=10).max_env_steps == 10, "all have one"

@@ -20,7 +20,7 @@ from tuning.trial import Trial, TrialState
 LR, CLIP, STEPS, METHOD, DIM = (
     "meta.inner_lr",
     "meta.outer_lr",
-    "meta.num_inner_steps",
+    "meta.num_epochs",
     "policy.method",
     "policy.state_dim",
 )

@@ -147,7 +147,7 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     assert "Trials: none" in make(tmp_path / "empty", [])
 
 
-LR, STEPS, METHOD = "meta.inner_lr", "meta.num_inner_steps", "policy.method"
+LR, STEPS, METHOD = "meta.inner_lr", "meta.num_epochs", "policy.method"
 
 
 def two_rounds() -> tuple[Round, Round]:

@@ -16,7 +16,7 @@ from tuning.round_log import Round, RoundLog
 from tuning.space import SearchSpace
 
 BASE = TrainConfig(algorithm="promp")
-LR, STEPS = "meta.inner_lr", "meta.num_inner_steps"
+LR, STEPS = "meta.inner_lr", "meta.num_epochs"
 FIRST = SearchSpace({LR: Float(0.01, 1.0, log=True), STEPS: Int(1, 3)}, BASE)
 
 

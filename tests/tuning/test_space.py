@@ -169,7 +169,7 @@ def test_the_default_space_holds_the_default_point(method: str, outer_lr: float)
     point = default_space(base).default_point()
     assert default_space(base).configure(point) == base
     assert ("policy.state_dim" in point) == (method == "ssm")
-    assert {"policy.hidden_dim", "meta.inner_lr", "meta.num_inner_steps"} <= point.keys()
+    assert {"policy.hidden_dim", "meta.inner_lr", "meta.outer_lr"} <= point.keys()
 
 
 NESTED = SearchSpace(

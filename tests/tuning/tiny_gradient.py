@@ -9,7 +9,7 @@ knobs:
   policy.hidden_dim: {kind: int, low: 16, high: 128, step: 16, limits: [8, 512]}
   meta.inner_lr: {kind: float, low: 0.01, high: 1, log: true, limits: [1e-4, 10]}
   meta.outer_lr: {kind: float, low: 3e-4, high: 0.01, log: true, limits: [1e-5, 0.1]}
-  meta.num_inner_steps: {kind: int, low: 1, high: 3, limits: [1, 5]}
+  meta.num_epochs: {kind: int, low: 1, high: 3, limits: [1, 5]}
 base:
   meta.num_tasks: 4
   meta.num_episodes: 5

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmrl.meta import inner
+from ssmrl.meta import task_parts
 from ssmrl.meta.maml import MetaMAML
 from ssmrl.meta.masks import Lengths, masked_mean
 from ssmrl.meta.supervised import SupervisedTask
@@ -89,7 +89,7 @@ def test_the_query_has_a_loss_of_its_own() -> None:
 def test_parts_of_a_meta_batch_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     maml, tasks = MetaMAML(make_model(), inner_lr=0.3), make_tasks()
     value, gradient = maml.meta_gradient(tasks, lengths=LENGTHS)
-    monkeypatch.setattr(inner, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(task_parts, "ROWS_AT_ONCE", 1)
     in_parts, same = maml.meta_gradient(tasks, lengths=LENGTHS)
     assert in_parts == pytest.approx(value, rel=1e-12)
     for name in gradient:
