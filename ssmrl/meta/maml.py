@@ -17,6 +17,7 @@ from ssmrl.meta.inner import inner_adapt
 from ssmrl.meta.masks import Lengths
 from ssmrl.meta.supervised import FunctionalModel, LossFn, SupervisedTask
 from ssmrl.meta.task_batch import TaskBatch, make_batch
+from ssmrl.meta.task_parts import task_parts
 from ssmrl.meta.vmap_check import check_vmap
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.strict_json import json_text
