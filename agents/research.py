@@ -81,6 +81,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         ),
     ] = None,
     seeds_per_trial: Annotated[int, typer.Option(help="Runs that a score is the mean of.")] = 1,
+    retries: Annotated[int, typer.Option(help="How often a trial that died is begun again.")] = 2,
     num_confirmed: Annotated[
         int | None, typer.Option(help="Best configurations to train again at the end.")
     ] = None,
@@ -156,6 +157,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
             seed=seed,
             rounds=rounds,
             seeds_per_trial=seeds_per_trial,
+            retries=retries,
             num_env_runners=num_env_runners,
             num_learners=num_learners,
             **settings,
@@ -222,7 +224,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         raise
     if as_json:
         print(json_text(summary), flush=True)
-    raise typer.Exit(0 if summary["best_trial"] is not None else 1)
+    raise typer.Exit(summary["exit_code"])
 
 
 def _run(

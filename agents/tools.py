@@ -19,7 +19,7 @@ from ssmrl.strict_json import json_text
 from tuning.analysis import cost, edge_hits, failure_map, importance
 from tuning.ranges import range_fields
 from tuning.ranking import ranking
-from tuning.trial import Trial, TrialState
+from tuning.trial import FAILURES, Trial, TrialState
 
 MAX_ANSWER_LENGTH = 4000
 _NUM_BEST = 5
@@ -129,9 +129,7 @@ def _edge_hits(board: Board, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _failure_map(board: Board, arguments: Mapping[str, Any]) -> dict[str, Any]:
     cells = [cell for cell in failure_map(_rows(board), board.space) if cell.num_failed]
     return {
-        "num_failed": sum(
-            row.state in (TrialState.DIVERGED, TrialState.FAILED) for row in _rows(board)
-        ),
+        "num_failed": sum(row.state in FAILURES for row in _rows(board)),
         "parts": [
             {
                 "knob": cell.knob,

@@ -11,7 +11,7 @@ from cluster.part import Part, Played
 
 _MAX_LOSSES = 10
 _REVIVAL_SECONDS = 60.0
-# A runner is taken for lost after so many times the longest that one has ever needed.
+# A runner is taken for lost after so many times the longest that one has needed, by what it plays.
 _PATIENCE = 5.0
 _LEAST_PATIENCE_SECONDS = 30.0
 
@@ -41,7 +41,7 @@ class Collector:
         self._runners = runners
         self._restore, self._report_lost = restore, report_lost
         self._max_patience_s = max_patience_s
-        self._longest_s = 0.0
+        self._slowest = 0.0  # [s per episode]
 
     def play(self, parts: Mapping[int, Part], settings: Mapping[str, Any]) -> dict[int, Played]:
         """Have all parts played.
@@ -85,26 +85,30 @@ class Collector:
         ids = self._runners.healthy_env_runner_ids()[: len(waiting)]
         if not ids:
             return [], 0
+        parts = list(waiting.values())[: len(ids)]
+        most = max(part.num_episodes for part in parts)
         began = time.monotonic()
         results: list[Played] = self._runners.foreach_env_runner(
             ["sample"] * len(ids),
-            kwargs=[{"part": part, **settings} for part in list(waiting.values())[: len(ids)]],
+            kwargs=[{"part": part, **settings} for part in parts],
             local_env_runner=False,
             remote_worker_ids=ids,
-            timeout_seconds=self._patience_s(),
+            timeout_seconds=self._patience_s(most),
         )
         came = {played.number for played in results}
         if len(results) == len(ids):
-            self._longest_s = max(self._longest_s, time.monotonic() - began)
+            self._slowest = max(self._slowest, (time.monotonic() - began) / most)
         else:
-            asked = zip(ids, list(waiting), strict=False)
-            self._end_silent([runner for runner, number in asked if number not in came])
+            asked = zip(ids, parts, strict=True)
+            self._end_silent([runner for runner, part in asked if part.number not in came])
         return results, len(ids) - len(results)
 
-    def _patience_s(self) -> float:
-        if not self._longest_s:
+    def _patience_s(self, num_episodes: int) -> float:
+        """How long to wait for parts of so many episodes: an evaluation may be far more of them."""
+        if not self._slowest:
             return self._max_patience_s
-        return min(self._max_patience_s, max(_LEAST_PATIENCE_SECONDS, _PATIENCE * self._longest_s))
+        wanted = _PATIENCE * self._slowest * num_episodes
+        return min(self._max_patience_s, max(_LEAST_PATIENCE_SECONDS, wanted))
 
     def _end_silent(self, ids: list[int]) -> None:
         """End the runners that are not dead but do not answer: they would keep their CPUs."""

@@ -40,6 +40,12 @@ class Part:
     tasks: slice
     shares: Mapping[int, int]
 
+    @property
+    def num_episodes(self) -> int:
+        """Of all its lanes."""
+        num_tasks: int = self.tasks.stop - self.tasks.start
+        return num_tasks * self.play.num_lanes * self.play.num_episodes
+
 
 @dataclass(frozen=True)
 class Piece:

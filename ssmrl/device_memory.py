@@ -20,9 +20,10 @@ _SIZE_KNOBS = (
     "meta.actor_hidden_dim",
     "meta.critic_hidden_dim",
 )
-_IS_FULL = re.compile(r"^CUDA error: out of memory|_STATUS_ALLOC_FAILED")
+_IS_HOST = re.compile(r"DefaultCPUAllocator: can't allocate|^Unable to allocate")
+_IS_FULL = re.compile(rf"^CUDA error: out of memory|_STATUS_ALLOC_FAILED|{_IS_HOST.pattern}")
 _AMOUNT = r"([\d.]+ [KMGT]?i?B|[\d.]+ bytes)"
-_WANTED = re.compile(rf"[Tt]ried to allocate {_AMOUNT}")
+_WANTED = re.compile(rf"(?:[Tt]ried to|Unable to) allocate {_AMOUNT}")
 _TOTAL = re.compile(rf"total capacity of {_AMOUNT}")
 _FREE = re.compile(rf"of which {_AMOUNT} is free")
 
@@ -33,21 +34,22 @@ class DeviceMemoryError(RuntimeError):
 
 @contextmanager
 def device_memory(config: TrainConfig) -> Iterator[None]:
-    """Say in one line that the device has no room for a training.
+    """Say in one line that the device, or this machine, has no room for a training.
 
     Args:
         config: What is trained; its knobs are named.
 
     Raises:
-        DeviceMemoryError: In place of torch's own error.
+        DeviceMemoryError: In place of torch's, NumPy's or Python's own error.
     """
     try:
         yield
     except DeviceMemoryError:
         raise
-    except RuntimeError as error:  # torch's own kind of it, or one that a library of CUDA's reports
+    except (MemoryError, RuntimeError) as error:  # torch's own, or one that a library reports
         text = str(error)
-        if not isinstance(error, torch.OutOfMemoryError) and not _IS_FULL.search(text):
+        is_own = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not is_own and not _IS_FULL.search(text):
             raise
         raise DeviceMemoryError(memory_message(text, config)) from error
 
@@ -71,7 +73,7 @@ def memory_message(text: str, config: TrainConfig) -> str:
         for found in (pattern.search(text) for pattern in (_WANTED, _TOTAL, _FREE))
     )
     if wanted is None:
-        what = " ".join(text.split()).partition(". ")[0]
+        what = " ".join(text.split()).partition(". ")[0] or "an allocation was refused"
     elif total is None:
         what = f"{wanted} more were wanted"
     else:
@@ -79,9 +81,11 @@ def memory_message(text: str, config: TrainConfig) -> str:
         what = f"{wanted} more were wanted, but of {total} {left}"
     known = config.knobs()
     knobs = [f"`{knob}`" for knob in _SIZE_KNOBS if knob in known]
+    is_host = bool(_IS_HOST.search(text)) or not text
+    where = "" if is_host else " on the device"
     return (
-        f"out of memory on the device: {what}; lower {', '.join(knobs[:-1])} or {knobs[-1]}, or "
-        "have less at work on the device"
+        f"out of memory{where}: {what}; lower {', '.join(knobs[:-1])} or {knobs[-1]}, or have less "
+        f"at work{' at once' if is_host else where}"
     )
 
 

@@ -13,7 +13,7 @@ from tuning.importance import Importance, importance
 from tuning.ranges import Choice, Float, Int, Range
 from tuning.ranking import Ranked, elite, ranking
 from tuning.space import SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.trial import FAILURES, Trial, TrialState
 
 __all__ = [
     "Analysis",
@@ -34,7 +34,6 @@ __all__ = [
 EDGE = 0.05  # of the width of a range
 MIN_TRIALS_OF_CELL = 3
 _NUM_PARTS = 4
-_FAILURES = (TrialState.DIVERGED, TrialState.FAILED)
 
 
 @dataclass(frozen=True)
@@ -325,7 +324,7 @@ def _cells_by_part(knob: str, ends: Sequence[float], rows: Sequence[Trial]) -> l
 def _cell(
     knob: str, ends: tuple[KnobValue, KnobValue], is_inside: bool, rows: Sequence[Trial]
 ) -> FailureCell:
-    failed = [row for row in rows if row.state in _FAILURES]
+    failed = [row for row in rows if row.state in FAILURES]
     return FailureCell(
         knob=knob,
         low=ends[0],

@@ -11,12 +11,20 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.student import LEVEL
 from tuning.comparison import LATER_LEVEL, Comparison, compare
+from tuning.ending import ending, lost_lines
 from tuning.fresh_returns import NUM_FRESH_TASKS, blind_return, fresh_returns, saved_run
 from tuning.plan import SweepPlan
 from tuning.report import write_report
 from tuning.round_log import Round
-from tuning.rounds import fresh_rows, further_verdict, next_round, num_verdicts, winner
-from tuning.trial import Trial, TrialTable
+from tuning.rounds import (
+    fresh_rows,
+    further_verdict,
+    is_unconfirmed,
+    next_round,
+    num_verdicts,
+    winner,
+)
+from tuning.trial import LOST, Trial, TrialTable
 
 
 def conclude(
@@ -40,7 +48,8 @@ def conclude(
 
     Returns:
         The best trial that searched; the trial that is named, its score, knobs, folder, comparison
-        and bound, ready for JSON; ``held_out_score`` is its return on tasks that chose nothing.
+        and bound, the trials that were lost and the exit code, ready for JSON; ``held_out_score``
+        is its return on tasks that chose nothing.
     """
     table.write_csv(folder / "trials.csv")
     best = winner(table.rows, plan)
@@ -67,6 +76,10 @@ def conclude(
     if best is not None and comparison is not None:
         for line in _verdict_lines(plan, best, comparison):
             say(line)
+    confirmed = best is None or not is_unconfirmed(table.rows, plan, best)
+    how = {"has_winner": best is not None, "is_confirmed": confirmed}
+    for line in lost_lines(table.rows, **how):
+        say(line)
     searched = table.best(plan.rounds)
     return {
         "best_searched": {"trial": searched.trial_id, "score": searched.score}
@@ -79,6 +92,8 @@ def conclude(
         "path": str(folder),
         "comparison": dataclasses.asdict(comparison) if comparison else None,
         "no_adaptation_bound": bound,
+        "lost": [row.trial_id for row in table.rows if row.state in LOST],
+        "exit_code": int(ending(table.rows, **how)),
     }
 
 

@@ -2,9 +2,6 @@
 
 import logging
 import os
-import time
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +22,16 @@ from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round
 from tuning.rounds import is_confirmation
-from tuning.scheduler import make_scheduler, trains_again
+from tuning.row_keeper import RowKeeper
+from tuning.scheduler import make_scheduler
 from tuning.search import StudySearcher, row_name
 from tuning.training import MetaTraining
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.trial import TrialTable
+from tuning.watch import Watch
 
-METRIC = "score"
+# A trial whose runners or learners are elsewhere is silent while it waits for them; of runners that
+# hang it takes care itself. On a GPU an update is compiled before it is captured.
+_FLOOR_ELSEWHERE_S, _FLOOR_ON_GPU_S = 1200.0, 120.0
 
 
 def run_trials(
@@ -44,7 +45,7 @@ def run_trials(
     time_budget_s: float,
     num_physics_threads: int,
     placement: Placement,
-) -> None:
+) -> bool:
     """Make the trials of a round that the table still lacks; Ray must be running.
 
     Args:
@@ -57,8 +58,12 @@ def run_trials(
         time_budget_s: Train no longer than this [s].
         num_physics_threads: MuJoCo's threads in each trial.
         placement: Where trials learn.
+
+    Returns:
+        Whether trials are left only because Ray ended one for want of memory, which ends Tune.
     """
     num_made = sum(row.round == this.number for row in table.rows)
+    pulses = (folder / "tune" / "pulses").resolve()
     trainable = tune.with_resources(
         tune.with_parameters(
             MetaTraining,
@@ -67,6 +72,7 @@ def run_trials(
             num_seeds=plan.seeds_per_trial,
             max_env_steps=plan.max_env_steps,
             folder=(folder / "checkpoints").resolve(),  # workers have other working directories
+            pulses=pulses,
             num_env_runners=plan.num_env_runners,
             num_learners=plan.num_learners,
             num_physics_threads=num_physics_threads,
@@ -86,6 +92,9 @@ def run_trials(
         SweepMetrics(folder.name),
         time_budget_s=time_budget_s,
         num_rounds=plan.rounds,
+        retries=plan.retries,
+        pulses=pulses,
+        watch=_watch(plan, placement),
     )
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     tuner = tune.Tuner(
@@ -103,15 +112,27 @@ def run_trials(
             name=f"tune-{this.number}-{os.getpid()}",
             storage_path=str((folder / "tune").resolve()),
             callbacks=[keeper],
-            failure_config=FailureConfig(max_failures=2),
+            failure_config=FailureConfig(max_failures=plan.retries),
             verbose=0,
         ),
     )
     # They warn that the loggers, which are off, left no files, and of choices that are meant.
     for name in ("ray.tune", "ray.rllib", "ray._common.deprecation"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    tuner.fit()
+    try:
+        tuner.fit()
+    except RuntimeError as error:
+        if not keeper.lost_to_memory_monitor(error):
+            raise
+        return True
     keeper.close()
+    return False
+
+
+def _watch(plan: SweepPlan, placement: Placement) -> Watch:
+    if plan.cpus_per_trial() > 1:
+        return Watch(floor_s=_FLOOR_ELSEWHERE_S)
+    return Watch(floor_s=_FLOOR_ON_GPU_S) if placement.on_gpu else Watch()
 
 
 def bundles(plan: SweepPlan, placement: Placement) -> list[dict[str, float]]:
@@ -153,141 +174,3 @@ class RowNames:
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune keeps it with every trial for a way of resuming that is not used here."""
         return {}
-
-
-class RowKeeper(tune.Callback):
-    """Turns what Tune says of a trial into progress, and its end into a row of the table.
-
-    Args:
-        number: Of the round.
-        table: Gets the rows.
-        searcher: Knows the trials' numbers.
-        progress: Is told what happens.
-        metrics: Is told how many trials are in which state.
-        time_budget_s: When time is up [s].
-    """
-
-    def __init__(
-        self,
-        number: int,
-        table: TrialTable,
-        searcher: StudySearcher,
-        progress: Progress,
-        metrics: SweepMetrics,
-        *,
-        time_budget_s: float,
-        num_rounds: int,
-    ) -> None:
-        self._round, self._time_budget_s, self._num_rounds = number, time_budget_s, num_rounds
-        self._table, self._searcher, self._progress = table, searcher, progress
-        self._metrics = metrics
-        self._started = time.monotonic()
-        self._evaluations: dict[str, int] = {}
-        self._open: dict[str, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps its callbacks for a way of resuming that is not used here."""
-        return {}
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune looked around once more."""
-        ended = Counter(row.state for row in self._table.rows)
-        self._metrics.trials(
-            {"RUNNING": len(self._open), **{state.value: ended[state] for state in TrialState}}
-        )
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial began, or began again."""
-        if trial.trial_id not in self._open:
-            self._open[trial.trial_id] = trial
-            self._progress.started(self._name(trial), _searched(trial))
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """A trial made an iteration."""
-        evaluations = len(result["curve"])
-        is_new = evaluations > self._evaluations.get(trial.trial_id, 0)
-        self._evaluations[trial.trial_id] = evaluations
-        score = result[METRIC] if is_new else None
-        self._progress.reported(self._name(trial), result["all_env_steps"], score)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended by itself, or was stopped."""
-        self._end(trial, error=False)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed more often than it may."""
-        self._end(trial, error=True)
-
-    def close(self) -> None:
-        """Close the trials that Tune stopped without a word, as it does when time is up.
-
-        Those that were evaluated get a row; the others stay without one, to be resumed. So do those
-        that judge: what a part of their training earns says nothing of the point.
-        """
-        for trial_id, trial in list(self._open.items()):
-            self._searcher.on_trial_complete(trial_id, trial.last_result)
-            if METRIC in (trial.last_result or {}) and not trains_again(trial):
-                self._end(trial, error=False)
-
-    def _name(self, trial: Any) -> str:
-        return row_name(self._searcher.number(trial.trial_id))
-
-    def _end(self, trial: Any, *, error: bool) -> None:
-        if self._open.pop(trial.trial_id, None) is None:
-            return
-        row = self._row(trial, error=error)
-        self._table.append(row)
-        self._progress.finished(row, self._table.best(self._num_rounds))
-
-    def _row(self, trial: Any, *, error: bool) -> Trial:
-        result: Mapping[str, Any] = trial.last_result or {}
-        state, reason = self._outcome(trial, result, error)
-        has_score = state in (TrialState.COMPLETE, TrialState.PRUNED)
-        interval = result.get("interval") if has_score else None
-        return Trial(
-            trial_id=self._name(trial),
-            number=self._searcher.number(trial.trial_id),
-            state=state,
-            score=result.get(METRIC) if has_score else None,
-            knobs=_searched(trial),
-            config=result.get("received", {}),
-            env_steps=result.get("all_env_steps", 0),
-            seconds=result.get("seconds", 0.0),
-            iterations=result.get("iterations", 0),
-            returns=result.get("returns", {}),
-            interval=None if interval is None else tuple(interval),
-            curve=tuple(tuple(point) for point in result.get("curve", ())),
-            reason=reason,
-            round=self._round,
-            seeds=tuple(result.get("seeds", ())),
-            seed_scores=tuple(result.get("seed_scores", ())) if has_score else (),
-            judged_at=result.get("judged_at", 0) if has_score else 0,
-        )
-
-    def _outcome(
-        self, trial: Any, result: Mapping[str, Any], error: bool
-    ) -> tuple[TrialState, str]:
-        if error:
-            return TrialState.FAILED, _last_line(trial.error_file)
-        if result.get("failed"):
-            return TrialState.FAILED, result["reason"]
-        if result.get("diverged"):
-            return TrialState.DIVERGED, result["reason"]
-        if result.get("finished"):
-            return TrialState.COMPLETE, ""
-        if time.monotonic() - self._started >= self._time_budget_s:
-            return TrialState.PRUNED, "the time budget ended"
-        return TrialState.PRUNED, "stopped by the scheduler"
-
-
-def _searched(trial: Any) -> dict[str, Any]:
-    """The searched knobs of a trial; a seed of its own is not one of them."""
-    return {knob: value for knob, value in trial.config.items() if knob != "seed"}
-
-
-def _last_line(error_file: str | None) -> str:
-    """What went wrong, from the end of a traceback."""
-    lines = Path(error_file).read_text().strip().splitlines() if error_file else []
-    return lines[-1] if lines else "the worker died"

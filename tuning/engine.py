@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from cluster.session import num_gpus, session
 from cluster.shared_folder import check_shared
 from tuning.conclusion import conclude, next_until_shown
-from tuning.driver import METRIC, run_trials
+from tuning.driver import run_trials
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.planned_points import planned_points
@@ -17,6 +17,7 @@ from tuning.progress import Progress
 from tuning.ranges import range_text
 from tuning.round_log import Round, RoundLog
 from tuning.rounds import first_number, is_verdict, next_round
+from tuning.row_keeper import METRIC
 from tuning.search import StudySearcher, repair_journal
 from tuning.trial import Trial, TrialTable
 
@@ -206,10 +207,8 @@ class Sweep:
     def run_round(self, this: Round, *, num_cpus: int, placement: Placement, quiet: bool) -> None:
         """Make the trials of a round that are missing; Ray must be running."""
         plan = self._plan
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:
+        if (left_s := self._deadline - time.monotonic()) <= 0:
             return
-        searcher = self.searcher(this)
         threads = max(1, num_cpus // (plan.max_concurrent * plan.cpus_per_trial()))
         with Progress(
             num_trials=max(plan.num_samples, first_number(self.table.rows, this) + this.num_trials),
@@ -219,17 +218,18 @@ class Sweep:
             time_budget_s=left_s,
             quiet_stdout=quiet,
         ) as progress:
-            run_trials(
+            while run_trials(
                 plan,
                 this,
                 self._folder,
                 self.table,
-                searcher,
+                self.searcher(this),
                 progress,
                 time_budget_s=left_s,
                 num_physics_threads=threads,
                 placement=placement,
-            )
+            ):
+                left_s = max(1.0, self._deadline - time.monotonic())
 
     def searcher(self, this: Round) -> StudySearcher:
         """Who chooses the points of a round; it goes on where an earlier process stopped."""

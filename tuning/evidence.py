@@ -15,7 +15,7 @@ from ssmrl.config import KnobValue
 from tuning.ranges import Choice, Float, Int
 from tuning.ranking import Ranked, elite, ranking
 from tuning.space import SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.trial import FAILURES, Trial
 
 CORNER = 0.25  # of the width of a range
 MIN_TRIALS = 5  # of a corner or of a level, before anything is said about it
@@ -24,8 +24,6 @@ MIN_FAILED = 0.6
 SIGNIFICANCE = 0.05
 
 SIDES = ("low", "high")
-
-_FAILURES = (TrialState.DIVERGED, TrialState.FAILED)
 
 _Row = TypeVar("_Row", Trial, Ranked)
 
@@ -105,7 +103,7 @@ def failing_corners(space: SearchSpace, rows: Sequence[Trial]) -> Corners:
             corner, rest = _split(knob, a_range, side, ordered)
             if len(corner) < MIN_TRIALS:
                 continue
-            failed, failed_rest = (sum(t.state in _FAILURES for t in p) for p in (corner, rest))
+            failed, failed_rest = (sum(t.state in FAILURES for t in p) for p in (corner, rest))
             counts = [[failed, len(corner) - failed], [failed_rest, len(rest) - failed_rest]]
             p_value = float(stats.fisher_exact(counts, alternative="greater").pvalue)
             statistic = (

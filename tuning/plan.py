@@ -53,6 +53,8 @@ class SweepPlan:
             seeds, before one of them is named.
         num_fresh_seeds: Seeds that were used for nothing else, with which the winner and the
             default are each trained at the very end, to be compared by these alone.
+        retries: How often a trial is begun again whose process dies, from its last checkpoint and
+            without having come further in between; what shows no sign of life, once.
         space_file: Where to search, and how far the space may move; by default around the task's
             defaults.
         space_path: Where the space file was read.
@@ -86,6 +88,7 @@ class SweepPlan:
     seeds_per_trial: int = 1
     num_confirmed: int = _BY_KIND
     num_fresh_seeds: int = _BY_KIND
+    retries: int = 2
     space_file: SpaceFile | None = None
     space_path: str = ""
     sweep_id: str = ""
@@ -99,7 +102,14 @@ class SweepPlan:
         for name in ("num_samples", "max_env_steps", "max_concurrent", "rounds", "seeds_per_trial"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {getattr(self, name)}")
-        for name in ("num_env_runners", "num_learners", "seed", "num_confirmed", "num_fresh_seeds"):
+        for name in (
+            "num_env_runners",
+            "num_learners",
+            "seed",
+            "num_confirmed",
+            "num_fresh_seeds",
+            "retries",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, but got {getattr(self, name)}")
         for name in ("time_budget_s", "trial_seconds"):

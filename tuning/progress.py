@@ -13,15 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmrl.config import KnobValue
-from tuning.trial import Trial, TrialState
+from tuning.trial import FAILURES, Trial, TrialState
 
 MAX_ROWS = 20
-_STYLES = {
+_STYLES: dict[str, str] = {
     "RUNNING": "cyan",
     TrialState.COMPLETE: "green",
     TrialState.PRUNED: "yellow",
-    TrialState.DIVERGED: "red",
-    TrialState.FAILED: "red",
+    **{state.value: "red" for state in FAILURES},
 }
 
 
@@ -117,6 +116,13 @@ class Progress:
         score = "no score" if trial.score is None else f"score {trial.score:.4g}"
         reason = f" ({trial.reason})" if trial.reason else ""
         self._say(f"{trial.trial_id} {trial.state}: {score}{reason} | {self._headline()}")
+
+    def note(self, line: str) -> None:
+        """Something happened that is no trial's end."""
+        if self._live is None:
+            print(line, file=self._stream, flush=True)
+        else:
+            self._live.console.print(line, markup=False, highlight=False)
 
     def close(self) -> None:
         """Leaves the last view on the screen and gives the terminal back; may be called twice."""

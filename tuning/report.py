@@ -21,6 +21,8 @@ _MARKERS = {
     TrialState.PRUNED: ("v", "tab:orange"),
     TrialState.DIVERGED: ("x", "tab:red"),
     TrialState.FAILED: ("X", "tab:red"),
+    TrialState.OOM: ("s", "tab:red"),
+    TrialState.HUNG: ("D", "tab:red"),
 }
 
 _STYLE = """

@@ -141,6 +141,12 @@ def fresh_rows(
     return sorted(own, key=lambda row: row.number)
 
 
+def is_unconfirmed(rows: Sequence[Trial], plan: SweepPlan, best: Trial) -> bool:
+    """Whether the winner was trained for the verdict, and no such training completed."""
+    judged = [row for row in rows if row.round > plan.rounds and row.knobs == best.knobs]
+    return bool(judged) and not any(row.state is TrialState.COMPLETE for row in judged)
+
+
 def searched_rows(plan: SweepPlan, rows: Sequence[Trial]) -> list[Trial]:
     """Rows of the plan's own rounds, without those that only confirm or judge."""
     return [row for row in rows if row.round < plan.rounds]

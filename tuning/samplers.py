@@ -17,7 +17,7 @@ from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue
 from tuning.space import Choice, Float, Int, Range, SearchSpace
-from tuning.study import IMPORTED, OUTSIDE, PLANNED, RESUMES, ROW, distribution, row_name
+from tuning.study import IMPORTED, OUTSIDE, PLANNED, RESUMES, ROW, distribution
 
 # Optuna waits for 10 random trials before it models anything, more than a short sweep has.
 NUM_STARTUP_TRIALS = 5
@@ -201,14 +201,15 @@ def _solutions(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
     A trial whose driver died says nothing; the one that repeats it does.
     """
-    repeated = {row_name(t.user_attrs[RESUMES]) for t in trials if RESUMES in t.user_attrs}
+    last = {trial.user_attrs.get(ROW): trial.number for trial in trials}
     solutions = [
         (trial.datetime_complete, trial.number, trial)
         for trial in trials
         if trial.state.is_finished()
         and trial.user_attrs.keys().isdisjoint((IMPORTED, OUTSIDE))
         and (PLANNED not in trial.user_attrs or RESUMES in trial.user_attrs)
-        and trial.user_attrs.get(ROW) not in {None, *repeated}  # None: not even its point was known
+        and trial.user_attrs.get(ROW) is not None  # else not even its point was known
+        and last[trial.user_attrs[ROW]] == trial.number
     ]
     return [trial for *_, trial in sorted(solutions, key=lambda entry: entry[:2])]
 

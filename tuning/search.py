@@ -35,6 +35,7 @@ from tuning.study import (
     own_trials,
     repair_journal,
     row_name,
+    row_numbers,
     storage_key,
 )
 from tuning.trial import Trial
@@ -120,7 +121,7 @@ class StudySearcher(Searcher):
         self._study = open_study(storage, study_name, space, resume=resume)
         self._requeued = self._begin(initial_points, imports, recorded)
         num_own = len(own_trials(self._study))
-        self._num_imported = len(self._study.get_trials(deepcopy=False)) - num_own
+        self._rows: dict[int, int] = {}
         self._optuna_search = OptunaSearch(
             partial(suggest_point, space),
             metric=metric,
@@ -156,7 +157,7 @@ class StudySearcher(Searcher):
 
         Args:
             point: A point of the space.
-            resumes: The number of the row that it repeats, if it does.
+            resumes: The number of the row of which it is another attempt, if it is one.
             outside: The point may lie outside of the ranges. It is then tried like any other, but
                 the sampler does not learn from it.
             seed: Of its training, if it is not the sweep's own.
@@ -229,7 +230,7 @@ class StudySearcher(Searcher):
             RuntimeError: If the journal did not take it.
         """
         result = result or {}
-        is_lost = error or result.get("diverged") or result.get("failed")
+        is_lost = error or result.get("diverged") or result.get("out_of_memory")
         failed = is_lost or not _is_finite(result.get(self.metric))
         if failed or self._is_outside(trial_id):
             self._optuna_search.on_trial_complete(trial_id, None, error=True)
@@ -299,7 +300,9 @@ class StudySearcher(Searcher):
             )
 
     def _row_number(self, number: int) -> int:
-        return self._first_number + number - self._num_imported
+        if number not in self._rows:  # trials are only ever added
+            self._rows = row_numbers(self._study, self._first_number)
+        return self._rows[number]
 
     def _point(self, trial_id: str) -> dict[str, KnobValue]:
         trial = self._trial(trial_id)

@@ -23,8 +23,8 @@ class SeedsRow:
         seconds: Of all runs [s].
         finished: Whether all have spent their budgets.
         diverged: Whether one of them did.
-        failed: Whether the device had no room for them.
-        reason: Why it diverged or failed, and of which seed.
+        out_of_memory: Whether there was no room for them.
+        reason: Why it diverged, and of which seed, or for what there was no room.
         received: The knobs that the first run received.
         seeds: Of the runs.
         curve: Means over the runs, as far as all were judged.
@@ -43,7 +43,7 @@ class SeedsRow:
     seconds: float = 0.0
     finished: bool = False
     diverged: bool = False
-    failed: bool = False
+    out_of_memory: bool = False
     reason: str = ""
     received: Mapping[str, KnobValue] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()

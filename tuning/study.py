@@ -141,6 +141,23 @@ def own_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in trials if IMPORTED not in trial.user_attrs]
 
 
+def row_numbers(study: optuna.Study, first_number: int) -> dict[int, int]:
+    """The numbers of the rows of a study's own trials, by the numbers of the trials.
+
+    What repeats a trial that was interrupted has the number of that one.
+
+    Args:
+        study: The study.
+        first_number: The number of the row of its first own trial.
+    """
+    numbers: dict[int, int] = {}
+    following = first_number
+    for trial in own_trials(study):
+        numbers[trial.number] = trial.user_attrs.get(RESUMES, following)
+        following += RESUMES not in trial.user_attrs
+    return numbers
+
+
 def fail_stale(
     storage: BaseStorage, study_name: str, rows: Sequence[Trial], *, first_number: int = 0
 ) -> tuple[Interrupted, ...]:
@@ -156,18 +173,20 @@ def fail_stale(
         first_number: The number of the row of the study's first own trial.
 
     Returns:
-        The trials without a row that no later trial repeats, by number.
+        The trials without a row that none repeats that is still to come, by number.
     """
     study = optuna.load_study(study_name=study_name, storage=storage)
     row_of = {row.number: row for row in rows}
-    trials = own_trials(study)
-    repeated = {trial.user_attrs.get(RESUMES) for trial in trials}
-    lost: list[Interrupted] = []
-    for number, trial in enumerate(trials, start=first_number):
-        row = row_of.get(number)
+    numbers = row_numbers(study, first_number)
+    last: dict[int, FrozenTrial] = {}
+    for trial in own_trials(study):
+        number = numbers[trial.number]
         if trial.state is StudyState.RUNNING:
-            _close(storage, study, trial, row)
-        if trial.state is StudyState.WAITING or row is not None or number in repeated:
+            _close(storage, study, trial, row_of.get(number))
+        last[number] = trial
+    lost: list[Interrupted] = []
+    for number, trial in last.items():
+        if trial.state is StudyState.WAITING or number in row_of:
             continue
         # The params of a trial whose driver died while it was suggested are not yet complete.
         knobs = trial.user_attrs.get(PLANNED, trial.params)

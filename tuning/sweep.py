@@ -102,6 +102,13 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
     ] = False,
+    retries: Annotated[
+        int,
+        typer.Option(
+            help="How often a trial is begun again whose process died, from its last checkpoint; "
+            "one that shows no sign of life is, once."
+        ),
+    ] = 2,
     confirm: Annotated[
         bool,
         typer.Option(
@@ -150,6 +157,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             seed=seed,
             rounds=rounds,
             seeds_per_trial=seeds_per_trial,
+            retries=retries,
             **settings,
         )
         if space is not None:
@@ -209,7 +217,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
         raise
     if as_json:
         print(json_text(summary), flush=True)
-    raise typer.Exit(0 if summary["best_trial"] is not None else 1)
+    raise typer.Exit(summary["exit_code"])
 
 
 def _forecast(plan: SweepPlan, placement: Placement, *, quiet: bool) -> SweepPlan:

@@ -18,6 +18,8 @@ from ssmrl.device_memory import DeviceMemoryError, release
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.run import NUM_EVALUATIONS, Engine, LocalEngine, Row, TrainingRun
 from ssmrl.stacked_runs import StackedRuns
+from tuning.memory_use import forget_peak, peak_bytes
+from tuning.pulse import Pulse
 from tuning.seeds_row import SeedsRow
 
 
@@ -226,9 +228,12 @@ class MetaTraining(tune.Trainable):
         Args:
             config: The searched knobs.
             settings: ``sweep``, the name of the sweep, ``base``, the configuration that the point
-                changes, and what ``SeedsTraining`` takes.
+                changes, ``pulses``, the folder where a trial shows that it lives, if it shall, and
+                what ``SeedsTraining`` takes.
         """
         self._sweep: str = settings.pop("sweep")
+        self._pulses: Path | None = settings.pop("pulses", None)
+        self._pulse: Pulse | None = None
         self._settings = {"device": "cpu"} | settings
         self._begin(config)
 
@@ -238,11 +243,12 @@ class MetaTraining(tune.Trainable):
             try:
                 self._row = self._training.advance()
             except DeviceMemoryError as error:
-                self._row = replace(self._row, failed=True, reason=str(error))
-        if self._row.failed:
+                self._row = replace(self._row, out_of_memory=True, reason=str(error))
+        if self._row.out_of_memory:
             self._give_up()
         row = self._row
-        return row.to_result() | {"done": row.finished or row.diverged or row.failed}
+        is_over = row.finished or row.diverged or row.out_of_memory
+        return row.to_result() | {"done": is_over, "peak_bytes": peak_bytes()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over another trial in the same process, which saves its start-up time."""
@@ -255,6 +261,9 @@ class MetaTraining(tune.Trainable):
         if self._training is not None:
             self._training.close()
             self._training = None
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
         release(torch.device(self._settings["device"]))
 
     def _give_up(self) -> None:
@@ -270,10 +279,13 @@ class MetaTraining(tune.Trainable):
         print(f"trial {name.trial} of {name.sweep} begins", flush=True)  # in the actor's log
         self._training = None
         self._row = SeedsRow(received=config.knobs())
+        forget_peak()
+        if self._pulses is not None:
+            self._pulse = Pulse(self._pulses / name.trial)
         try:
             self._training = SeedsTraining(config, name=name, **arguments)
         except DeviceMemoryError as error:
-            self._row = replace(self._row, failed=True, reason=str(error))
+            self._row = replace(self._row, out_of_memory=True, reason=str(error))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to add to the trial's own file."""

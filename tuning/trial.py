@@ -38,7 +38,16 @@ class TrialState(StrEnum):
     COMPLETE = "COMPLETE"  # spent its whole budget of env steps
     PRUNED = "PRUNED"  # stopped early by the scheduler or the time budget
     DIVERGED = "DIVERGED"  # a number was not finite
-    FAILED = "FAILED"  # raised an error
+    FAILED = "FAILED"  # raised an error, or its process died
+    OOM = "OOM"  # there was no memory left for it
+    HUNG = "HUNG"  # showed no sign of life
+
+
+LOST = (TrialState.FAILED, TrialState.OOM, TrialState.HUNG)
+"""How a trial ends that is no result: what was asked of it is not known."""
+
+FAILURES = (TrialState.DIVERGED, *LOST)
+"""How a trial ends that has no score."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,7 @@ class Trial:
         seeds: The seeds of its runs, which differ in nothing else.
         seed_scores: The score of each run, in the same order; their mean is ``score``.
         judged_at: Which share of the budget the score stands for; 0 if there is none [env steps].
+        peak_bytes: The most memory that its process held; 0 if that is not known [bytes].
 
     Raises:
         ValueError: If the fields contradict each other. Among them: training received another value
@@ -87,6 +97,7 @@ class Trial:
     seeds: tuple[int, ...] = ()
     seed_scores: tuple[float, ...] = ()
     judged_at: int = 0
+    peak_bytes: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", TrialState(self.state))
@@ -251,11 +262,12 @@ _TYPES = {
     "seeds": list_of(WHOLE),
     "seed_scores": list_of(NUMBER),
     "judged_at": COUNT,
+    "peak_bytes": COUNT,
 }
 
 _FIRST = ("trial_id", "number", "round", "state", "score", "interval_low", "interval_high")
 _SEEDS = ("score_std", "seeds")
-_LAST = ("env_steps", "seconds", "iterations", "reason")
+_LAST = ("env_steps", "seconds", "iterations", "peak_bytes", "reason")
 
 
 def _record(trial: Trial) -> dict[str, Any]:
@@ -275,6 +287,7 @@ def _record(trial: Trial) -> dict[str, Any]:
         "env_steps": trial.env_steps,
         "seconds": trial.seconds,
         "iterations": trial.iterations,
+        "peak_bytes": trial.peak_bytes,
         "reason": trial.reason,
     }
 
@@ -299,7 +312,7 @@ def _check_outcome(trial: Trial) -> None:
         )
     if state not in (TrialState.COMPLETE, TrialState.PRUNED) and score is not None:
         raise ValueError(f"{trial.trial_id}: a {state} trial has no score, but got {score=}.")
-    if state in (TrialState.DIVERGED, TrialState.FAILED) and not trial.reason:
+    if state in FAILURES and not trial.reason:
         raise ValueError(f"{trial.trial_id}: a {state} trial must say why; give a `reason`.")
     if score is not None and not math.isfinite(score):
         raise ValueError(

@@ -14,6 +14,7 @@ from ssmrl.context.networks import ContextNetworks
 from ssmrl.context.replay import Transitions, paid_by
 from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.device import CPU, adam_options, handed_over
+from ssmrl.heartbeat import beat
 
 _GATHERED = 16  # updates whose batches are gathered together: enough to spare calls, not the cache
 _COST_OF_ONE = 10  # of an update on its own, in units of a graph's start: what a remainder costs
@@ -90,6 +91,7 @@ class ActorCriticTraining:
         else:
             losses = None
             for start in range(0, len(whole.places), _GATHERED):
+                beat()
                 part = [value[start : start + _GATHERED] for value in whole]
                 part.append(handed_over(self._noise(len(part[0]), generators), self._device))
                 found = self.updates(*part, start=start)
@@ -195,6 +197,7 @@ class ActorCriticTraining:
         length = cycle_length(num_updates, self._config.meta.actor_every)
         losses: Losses | None = None
         for start in range(0, num_updates, length):
+            beat()
             part = [value[start : start + length] for value in everything]
             if len(part[0]) == length:
                 losses = Losses(*captured(*part))

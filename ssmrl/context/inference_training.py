@@ -17,6 +17,7 @@ from ssmrl.context.prediction import (
     prediction_targets,
 )
 from ssmrl.device import CPU, adam_options, handed_over
+from ssmrl.heartbeat import beat
 from ssmrl.meta.maml import MetaMAML
 from ssmrl.meta.masks import masked_mean
 
@@ -178,6 +179,7 @@ class InferenceTraining:
         moments = torch.tensor((0, *self._steps), device=inputs.device)
         statistics = {"inference_loss": 0.0, "inference_error": 0.0, "rolled_back": 0.0}
         for number in range(num_updates):
+            beat()
             chosen = _below(len(inputs), (size,), generator).to(inputs.device)
             chosen_moments = _below(len(moments), (size,), generator)
             seen = moments[chosen_moments.to(inputs.device)]

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from ssmrl.heartbeat import beat
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.gradient import Distribution, Sample
 from ssmrl.meta.task_parts import task_parts
@@ -69,6 +70,7 @@ class MetaBatch:
         """The tasks that are here, as many at a time as should be in memory together."""
         num_here, num_lanes, num_steps = self.query.first.shape
         for tasks in task_parts(num_here, num_lanes * num_steps, self.rows_at_once):
+            beat()
             yield Part(
                 tasks,
                 (tasks.stop - tasks.start) / self.num_tasks,

@@ -10,6 +10,7 @@ from ssmrl.adaptation.adaptation import Adaptation, Decision
 from ssmrl.config import EnvConfig
 from ssmrl.envs.batched_env import BatchedEnv, Step
 from ssmrl.envs.families import get_family
+from ssmrl.heartbeat import beat
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.seeding import episode_generators
 from ssmrl.types import Trajectory
@@ -126,6 +127,7 @@ class RolloutWorker:
         ended = np.ones(env.num_envs, dtype=np.bool_)
         seen = env.reset(ended, generators)
         for t in range(horizon):
+            beat()
             observation, first = record.see(t, seen, ended)
             decision, state = adaptation.act(observation, first, noise[:, :, t], state)
             step = env.step(decision.action.flatten(0, 1).double().numpy())

@@ -48,7 +48,7 @@ def test_a_trial_without_room_is_over_and_leaves_the_process_to_the_next(
     results = [training.step() for _ in range(num_iterations + 1)]
     last = results[-1]
     assert [result["done"] for result in results] == [False] * num_iterations + [True]
-    assert last["failed"]
+    assert last["out_of_memory"]
     assert "2.50 GiB more were wanted, but of 79.11 GiB only 1.20 GiB are free" in last["reason"]
     assert "score" not in last
     assert (last["iterations"], last["received"][WIDTH]) == (num_iterations, width)
@@ -95,7 +95,7 @@ def test_its_siblings_go_on_and_its_row_says_why(
     assert full
     assert len(full) < 6
     for row in rows:
-        assert row.state is (TrialState.FAILED if row in full else TrialState.COMPLETE)
+        assert row.state is (TrialState.OOM if row in full else TrialState.COMPLETE)
         assert ("out of memory on the device: 2.50 GiB" in row.reason) == (row in full)
         assert "\n" not in row.reason
 

@@ -2,18 +2,14 @@
 
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 from typing import Any, ClassVar
-from unittest.mock import Mock
 
 import pytest
 
 import tuning.training as training_module
 from ssmrl.config import TrainConfig
 from ssmrl.run import LocalEngine, Row
-from tuning.driver import RowKeeper
 from tuning.training import SeedsTraining
-from tuning.trial import TrialState
 
 BASE = TrainConfig.for_task("point", "promp").with_knobs({"seed": 4})
 NUM_ITERATIONS = 4
@@ -161,32 +157,3 @@ def test_a_score_counts_as_of_the_share_of_the_budget_that_it_stands_for(
 def test_without_remote_runners_no_algorithm_of_rllib_is_built() -> None:
     engine = training_module._engine(BASE, "", training_module.Resources())
     assert type(engine) is LocalEngine
-
-
-def test_what_is_shown_of_a_running_trial_are_the_env_steps_of_all_its_runs() -> None:
-    """Beside a budget that is that of all of them."""
-    searcher, progress = Mock(number=lambda trial_id: 3), Mock()
-    keeper = RowKeeper(0, Mock(), searcher, progress, Mock(), time_budget_s=1.0, num_rounds=1)
-    training = seeds_training(3)
-    result = training.advance().to_result()
-    keeper.on_trial_result(1, [], SimpleNamespace(trial_id="a"), result)
-    progress.reported.assert_called_once_with("t0003", 3 * STEPS, None)
-
-
-def test_when_time_is_up_a_trial_that_judges_gets_no_row_and_one_that_searches_does() -> None:
-    """Half a training is a result of a search; for a verdict it has to be made whole."""
-    numbers = {"searches": 3, "judges": 4}
-    searcher, table = Mock(number=numbers.get), Mock(rows=[])
-    keeper = RowKeeper(0, table, searcher, Mock(), Mock(), time_budget_s=0.0, num_rounds=1)
-    training = seeds_training(1)
-    training.advance()
-    result = training.advance().to_result()
-    assert "score" in result
-    for name, config in (("searches", {}), ("judges", {"seed": 7})):
-        keeper.on_trial_start(1, [], SimpleNamespace(trial_id=name, config=config))
-        keeper._open[name].last_result = result
-    keeper.close()
-    (row,) = (call.args[0] for call in table.append.call_args_list)
-    assert (row.trial_id, row.state) == ("t0003", TrialState.PRUNED)
-    ended = [call.args[0] for call in searcher.on_trial_complete.call_args_list]
-    assert ended == ["searches", "judges"], "no trial stays RUNNING in the study"

@@ -206,7 +206,7 @@ def test_a_stack_without_room_fails_with_the_reason(
 
     monkeypatch.setattr(StackedLearner, "_learn", full)
     results.append(training.step())
-    assert [result["failed"] for result in results] == [False] * num_iterations + [True]
+    assert [result["out_of_memory"] for result in results] == [False] * num_iterations + [True]
     assert "2.50 GiB more were wanted" in results[-1]["reason"]
     assert results[-1]["done"]
     assert not list(tmp_path.rglob("*.safetensors")), "what it had in hand is not kept"

@@ -1,0 +1,80 @@
+"""The signs of life of a trial, in a file of its own that its driver reads on any machine."""
+
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from ssmrl.heartbeat import listen
+
+_SECONDS_BETWEEN = 0.5
+_WIDTH = 20  # of the count, so that it is written in one go and in place
+
+
+class Sign(NamedTuple):
+    """What a pulse says.
+
+    Attributes:
+        beats: Grows with each sign of life; 0 before the first.
+        pid: The trial's process.
+        host: Where that is.
+    """
+
+    beats: int
+    pid: int
+    host: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """What a pulse said last; None where there is none, or it is just being written."""
+        try:
+            beats, pid, host = path.read_text().split()
+            return cls(int(beats), int(pid), host)
+        except (OSError, ValueError):
+            return None
+
+    def cpu_seconds(self) -> float | None:
+        """What the process has computed so far; None if it is elsewhere or gone [CPU s]."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Pulse:
+    """Writes down that this process lives, at most twice a second.
+
+    Args:
+        path: A file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._count, self._written = path, 0, -_SECONDS_BETWEEN
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._tail = f" {os.getpid()} {socket.gethostname()}\n"
+        self._write()
+        self._stop = listen(self.beat)
+
+    def beat(self) -> None:
+        """A sign of life."""
+        self._count += 1
+        now = time.monotonic()
+        if now - self._written >= _SECONDS_BETWEEN:
+            self._written = now
+            self._write()
+
+    def _write(self) -> None:
+        with suppress(OSError):  # a full disk is no reason to stop
+            os.pwrite(self._file, f"{self._count:{_WIDTH}d}{self._tail}".encode(), 0)
+
+    def close(self) -> None:
+        """End it; the file goes."""
+        self._stop()
+        os.close(self._file)
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,287 @@
+"""What becomes of each trial: it is looked after, and leaves one row however it ends."""
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from cluster.metrics import SweepMetrics
+from tuning.memory_use import num_memory_kills
+from tuning.progress import Progress
+from tuning.pulse import Sign
+from tuning.scheduler import trains_again
+from tuning.search import StudySearcher, row_name
+from tuning.trial import Trial, TrialState, TrialTable
+from tuning.watch import Watch
+
+METRIC = "score"
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_RETRIES_OF_A_HANG = 1
+_BUSY = 0.5  # of one CPU, from which on a silent process computes
+
+
+class RowKeeper(tune.Callback):
+    """Turns what Tune says of a trial into progress, and its end into a row of the table.
+
+    A trial whose process dies is begun again by Tune, from its last checkpoint, as often as
+    ``retries`` says without having come further in between. One that shows no sign of life is ended
+    here, and begun again once.
+
+    Args:
+        number: Of the round.
+        table: Gets the rows.
+        searcher: Knows the trials' numbers.
+        progress: Is told what happens.
+        metrics: Is told how many trials are in which state.
+        time_budget_s: When time is up [s].
+        num_rounds: Of the plan.
+        retries: How often a trial is begun again.
+        pulses: Where trials show that they live.
+        watch: Knows for how long they may be silent.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        table: TrialTable,
+        searcher: StudySearcher,
+        progress: Progress,
+        metrics: SweepMetrics,
+        *,
+        time_budget_s: float,
+        num_rounds: int,
+        retries: int,
+        pulses: Path,
+        watch: Watch,
+    ) -> None:
+        self._round, self._time_budget_s, self._num_rounds = number, time_budget_s, num_rounds
+        self._table, self._searcher, self._progress = table, searcher, progress
+        self._metrics, self._retries = metrics, retries
+        self._pulses, self._watch = pulses, watch
+        self._started = self._looked = time.monotonic()
+        self._evaluations: dict[str, int] = {}
+        self._open: dict[str, Any] = {}
+        self._ended: set[str] = set()
+        self._failed_at: dict[str, int] = {}
+        self._hung: dict[str, str] = {}
+        self._num_hangs: Counter[str] = Counter()
+        self._cpu_seconds: dict[str, float | None] = {}
+        self._memory_kills = num_memory_kills()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps its callbacks for a way of resuming that is not used here."""
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune looked around once more."""
+        ended = Counter(row.state for row in self._table.rows)
+        self._metrics.trials(
+            {"RUNNING": len(self._open), **{state.value: ended[state] for state in TrialState}}
+        )
+        if time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
+            self._looked = time.monotonic()
+            for trial in trials:
+                if trial.trial_id not in self._ended:
+                    self._look_after(trial)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial began, or began again."""
+        if trial.trial_id not in self._open:
+            self._open[trial.trial_id] = trial
+            self._progress.started(self._name(trial), _searched(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial made an iteration."""
+        evaluations = len(result["curve"])
+        is_new = evaluations > self._evaluations.get(trial.trial_id, 0)
+        self._evaluations[trial.trial_id] = evaluations
+        score = result.get(METRIC) if is_new else None
+        self._progress.reported(self._name(trial), result["all_env_steps"], score)
+        if result["all_env_steps"] > self._failed_at.get(trial.trial_id, result["all_env_steps"]):
+            del self._failed_at[trial.trial_id]
+            self._num_hangs.pop(trial.trial_id, None)
+            trial.run_metadata.num_failures = 0
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed, and will be begun again."""
+        result = trial.last_result or {}
+        state, reason = self._loss(trial)
+        self._failed_at[trial.trial_id] = result.get("all_env_steps", 0)
+        self._forget_pulse(trial)
+        self._progress.note(f"{self._name(trial)} is begun again: {state}, {reason}")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ended by itself, or was stopped."""
+        if trial.trial_id in self._open:
+            self._end(trial, *self._outcome(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed more often than it may, perhaps before it began."""
+        self._end(trial, *self._loss(trial))
+
+    def lost_to_memory_monitor(self, error: BaseException) -> bool:
+        """Ray's memory monitor ended a trial, which Tune does not expect: it ends at once.
+
+        The trial gets its row. Its siblings have none yet, so they are begun again from their
+        checkpoints with whatever is left to do.
+
+        Args:
+            error: What Tune raised.
+
+        Returns:
+            Whether it was that, and a trial of these.
+        """
+        killed = error.__cause__
+        if not isinstance(killed, ray.exceptions.OutOfMemoryError):
+            return False
+        for trial in list(self._open.values()):
+            actor = trial.temporary_state.ray_actor
+            if actor is not None and actor._actor_id.hex() in str(killed):
+                self._searcher.on_trial_complete(trial.trial_id, error=True)
+                self._end(trial, TrialState.OOM, _first_sentence(str(killed)))
+                return True
+        return False
+
+    def close(self) -> None:
+        """Close the trials that Tune stopped without a word, as it does when time is up.
+
+        Those that were evaluated get a row; the others stay without one, to be resumed. So do those
+        that judge: what a part of their training earns says nothing of the point.
+        """
+        for trial_id, trial in list(self._open.items()):
+            self._searcher.on_trial_complete(trial_id, trial.last_result)
+            if METRIC in (trial.last_result or {}) and not trains_again(trial):
+                self._end(trial, *self._outcome(trial))
+
+    def _name(self, trial: Any) -> str:
+        return row_name(self._searcher.number(trial.trial_id))
+
+    def _end(self, trial: Any, state: TrialState, reason: str) -> None:
+        self._open.pop(trial.trial_id, None)
+        if trial.trial_id in self._ended:
+            return
+        self._ended.add(trial.trial_id)
+        self._forget_pulse(trial)
+        try:
+            row = self._row(trial, trial.last_result or {}, state, reason)
+        except ValueError as error:  # what it reported contradicts itself
+            row = self._row(
+                trial, {}, TrialState.FAILED, f"what it reported cannot be kept: {error}"
+            )
+        self._table.append(row)
+        self._progress.finished(row, self._table.best(self._num_rounds))
+
+    def _row(self, trial: Any, result: Mapping[str, Any], state: TrialState, reason: str) -> Trial:
+        has_score = state in (TrialState.COMPLETE, TrialState.PRUNED)
+        interval = result.get("interval") if has_score else None
+        return Trial(
+            trial_id=self._name(trial),
+            number=self._searcher.number(trial.trial_id),
+            state=state,
+            score=result.get(METRIC) if has_score else None,
+            knobs=_searched(trial),
+            config=result.get("received", {}),
+            env_steps=result.get("all_env_steps", 0),
+            seconds=result.get("seconds", 0.0),
+            iterations=result.get("iterations", 0),
+            returns=result.get("returns", {}),
+            interval=None if interval is None else tuple(interval),
+            curve=tuple(tuple(point) for point in result.get("curve", ())),
+            reason=reason,
+            round=self._round,
+            seeds=tuple(result.get("seeds", ())),
+            seed_scores=tuple(result.get("seed_scores", ())) if has_score else (),
+            judged_at=result.get("judged_at", 0) if has_score else 0,
+            peak_bytes=result.get("peak_bytes", 0),
+        )
+
+    def _outcome(self, trial: Any) -> tuple[TrialState, str]:
+        """How a trial ended that did not fail."""
+        result: Mapping[str, Any] = trial.last_result or {}
+        if result.get("out_of_memory"):
+            return TrialState.OOM, result["reason"]
+        if result.get("diverged"):
+            return TrialState.DIVERGED, result["reason"]
+        if result.get("finished"):
+            return TrialState.COMPLETE, ""
+        if time.monotonic() - self._started >= self._time_budget_s:
+            return TrialState.PRUNED, "the time budget ended"
+        return TrialState.PRUNED, "stopped by the scheduler"
+
+    def _loss(self, trial: Any) -> tuple[TrialState, str]:
+        """Why a trial failed."""
+        if (silence := self._hung.pop(trial.trial_id, None)) is not None:
+            return TrialState.HUNG, silence
+        words = _last_line(trial.error_file)
+        kills, self._memory_kills = self._memory_kills, num_memory_kills()
+        if self._memory_kills > kills:
+            return TrialState.OOM, f"the kernel killed a process for want of memory; {words}"
+        return TrialState.FAILED, words
+
+    def _look_after(self, trial: Any) -> None:
+        """End a trial that has been silent for too long."""
+        name = self._name(trial)
+        sign = Sign.read(self._pulses / name)
+        if sign is None and trial.trial_id not in self._open:
+            return  # it waits for its turn
+        if self._watch.hear(name, 0 if sign is None else sign.beats):
+            self._cpu_seconds[name] = None if sign is None else sign.cpu_seconds()
+        silence = self._watch.silence(name)
+        if silence is None:
+            return
+        self._hung[trial.trial_id] = f"no sign of life for {silence:.0f} s" + _doing(
+            sign, self._cpu_seconds[name], silence
+        )
+        self._num_hangs[trial.trial_id] += 1
+        if self._num_hangs[trial.trial_id] > min(_RETRIES_OF_A_HANG, self._retries):
+            trial.max_failures = trial.run_metadata.num_failures  # the next failure is the last one
+        self._forget_pulse(trial)
+        _kill(trial, sign)
+
+    def _forget_pulse(self, trial: Any) -> None:
+        name = self._name(trial)
+        self._watch.forget(name)
+        (self._pulses / name).unlink(missing_ok=True)
+
+
+def _searched(trial: Any) -> dict[str, Any]:
+    """The searched knobs of a trial; a seed of its own is not one of them."""
+    return {knob: value for knob, value in trial.config.items() if knob != "seed"}
+
+
+def _last_line(error_file: str | None) -> str:
+    """What went wrong, from the end of a traceback."""
+    lines = Path(error_file).read_text().strip().splitlines() if error_file else []
+    return lines[-1] if lines else "the worker died"
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).partition(". ")[0]
+
+
+def _doing(sign: Sign | None, before: float | None, silence: float) -> str:
+    """Whether a silent process computes or sleeps, in a clause; empty if that is not known."""
+    now = None if sign is None else sign.cpu_seconds()
+    if now is None or before is None:
+        return ""
+    return ", though it computes" if now - before > _BUSY * silence else ", it sleeps"
+
+
+def _kill(trial: Any, sign: Sign | None) -> None:
+    """End the process of a trial, whatever it is doing."""
+    if (actor := trial.temporary_state.ray_actor) is not None:
+        ray.kill(actor)
+    elif sign is not None and sign.host == socket.gethostname():  # it has not come to its end yet
+        with suppress(ProcessLookupError):
+            os.kill(sign.pid, signal.SIGKILL)
