@@ -23,7 +23,7 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
 from tuning.given_flags import ignored_line
-from tuning.interruption import FolderError, exclusive, interruptible
+from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import (
@@ -216,14 +216,14 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 quiet=as_json,
                 command=shlex.join([*_MODULE, *_flags(plan, budget), *words]),
             )
+            if as_json:
+                print(json_text(summary), flush=True)
     except FolderError as error:
         _refuse(str(error))
     except typer.Exit:
         if not resume:
             forget_start(folder, before)
         raise
-    if as_json:
-        print(json_text(summary), flush=True)
     raise typer.Exit(summary["exit_code"])
 
 
@@ -395,4 +395,5 @@ def _refuse(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    quiet_start()
     app()

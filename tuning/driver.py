@@ -62,7 +62,7 @@ def run_trials(
     Returns:
         Whether trials are left only because Ray ended one for want of memory, which ends Tune.
     """
-    num_made = sum(row.round == this.number for row in table.rows)
+    earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -101,8 +101,8 @@ def run_trials(
         trainable,
         tune_config=TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(scheduler, max_steps=plan.max_env_steps),
-            num_samples=this.num_trials - num_made,
+            scheduler=make_scheduler(scheduler, max_steps=plan.max_env_steps, earlier=earlier),
+            num_samples=this.num_trials - len(earlier),
             max_concurrent_trials=plan.max_concurrent,
             time_budget_s=time_budget_s,
             reuse_actors=True,

@@ -10,6 +10,7 @@ from cluster.session import num_gpus, session
 from cluster.shared_folder import check_shared
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
+from tuning.interruption import hear_signals
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.planned_points import planned_points
@@ -209,6 +210,7 @@ class Sweep:
         plan = self._plan
         if (left_s := self._deadline - time.monotonic()) <= 0:
             return
+        hear_signals()
         threads = max(1, num_cpus // (plan.max_concurrent * plan.cpus_per_trial()))
         with Progress(
             num_trials=max(plan.num_samples, first_number(self.table.rows, this) + this.num_trials),
@@ -250,4 +252,5 @@ class Sweep:
         )
 
     def _study_name(self, this: Round) -> str:
-        return f"{self._folder.name}-r{this.number}" if this.number else self._folder.name
+        """By the sweep's own id: its folder may be copied or have another name tomorrow."""
+        return f"{self._plan.sweep_id or self._folder.name}-r{this.number}"

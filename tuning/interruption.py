@@ -1,14 +1,15 @@
 """What a long run owes to others: one process at a time, and an orderly end when it is stopped."""
 
 import fcntl
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 class FolderError(RuntimeError):
@@ -41,23 +42,105 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def interruptible(command: str, folder: Path) -> Iterator[None]:
-    """On Ctrl-C or SIGTERM: say how to go on, stop Ray, and leave with 130 or 143."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_handlers: dict[signal.Signals, Any] = {}
+
+
+def quiet_start() -> None:
+    """Before there is anything to go on with, Ctrl-C ends the process with 130 and one line."""
 
     def stop(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _tell("\nstopped before it began\n")
+        os._exit(128 + number)
+
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+@contextmanager
+def interruptible(command: str, folder: Path) -> Iterator[None]:
+    """At a signal that asks for the end: say how to go on, stop Ray, leave with 128 and its number.
+
+    These are Ctrl-C, SIGTERM and, unless it was started with ``nohup``, a terminal that is closed.
+    Meanwhile a reader of the output that goes away stops nothing.
+    """
+
+    def stop(number: int, frame: Any) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         _tell(f"\nstopped; finished trials are kept in {folder}. Go on with:\n  {command}\n")
         _stop_ray()
         os._exit(128 + number)
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    _handlers.update(
+        (number, stop)
+        for number in _SIGNALS
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    )
+    previous = {number: signal.signal(number, stop) for number in _handlers}
     try:
-        yield
+        with redirect_stdout(_Lasting(sys.stdout)), redirect_stderr(_Lasting(sys.stderr)):
+            yield
     finally:
+        _handlers.clear()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def hear_signals() -> None:
+    """Take the signals of ``interruptible`` back from Ray, which takes some when it starts."""
+    for number, handler in _handlers.items():
+        signal.signal(number, handler)
+
+
+class _Lasting(io.TextIOBase):
+    """A stream that outlives its reader: what nobody reads any more is dropped.
+
+    Args:
+        stream: Where to write.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if anybody reads."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written, if anybody reads."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Send this and all that follows nowhere; what was buffered, too."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with suppress(OSError):
+            os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def fileno(self) -> int:
+        """Of the stream itself."""
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        """Whether the stream itself is a terminal."""
+        return self._stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the stream itself."""
+        return self._stream.encoding
 
 
 def _tell(text: str) -> None:

@@ -1,6 +1,7 @@
 """Which trials Tune stops early; not which ones it starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -8,9 +9,12 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ssmrl.run import NUM_EVALUATIONS
 from tuning.plan import SCHEDULERS
 from tuning.stages import FACTOR
+from tuning.trial import Trial
 
 
-def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> TrialScheduler:
+def make_scheduler(
+    name: str, *, max_steps: int, metric: str = "score", earlier: Sequence[Trial] = ()
+) -> TrialScheduler:
     """The scheduler that stops trials which fall behind.
 
     ``asha`` judges at a quarter, half and all of ``max_steps``, and lets the better half go on. It
@@ -22,6 +26,7 @@ def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> Trial
         name: One of ``SCHEDULERS``.
         max_steps: Budget of a trial [env steps], the result's key ``env_steps``.
         metric: The key of the score in a result; higher is better.
+        earlier: Rows of the same round, made before this process: they are compared with, too.
 
     Raises:
         KeyError: If ``name`` is not known.
@@ -41,7 +46,10 @@ def make_scheduler(name: str, *, max_steps: int, metric: str = "score") -> Trial
         grace_period=max(1, max_steps // NUM_EVALUATIONS),
         reduction_factor=FACTOR,
     )
-    return Sparing(asha, is_spared=trains_again)
+    sparing = Sparing(asha, is_spared=trains_again, metric=metric)
+    for row in earlier:
+        sparing.remember(row.trial_id, row.curve)
+    return sparing
 
 
 def trains_again(trial: Any) -> bool:
@@ -52,14 +60,34 @@ def trains_again(trial: Any) -> bool:
 class Sparing(TrialScheduler):
     """Another scheduler that neither sees nor stops some of the trials.
 
+    It is told of each evaluation of a trial, also of those that the trial made before its driver
+    died: so a sweep that goes on stops what an undisturbed one would have stopped.
+
     Args:
         scheduler: Decides about all others.
         is_spared: Which trials of Tune go on to their end.
+        metric: The key of the score in a result.
     """
 
-    def __init__(self, scheduler: TrialScheduler, is_spared: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, scheduler: TrialScheduler, is_spared: Callable[[Any], bool], *, metric: str = "score"
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._scheduler, self._is_spared = scheduler, is_spared
+        self._scheduler, self._is_spared, self._metric = scheduler, is_spared, metric
+        self._num_told: dict[str, int] = {}
+
+    def remember(self, trial_id: str, curve: Sequence[tuple[int, float, float]]) -> None:
+        """Compare with a trial that has ended.
+
+        Args:
+            trial_id: No trial of this process is called so.
+            curve: At each evaluation the env steps, the return without adaptation and with it.
+        """
+        ended: Any = SimpleNamespace(trial_id=trial_id)
+        self._scheduler.on_trial_add(None, ended)  # type: ignore[arg-type]  # it reads the id alone
+        for env_steps, _, score in curve:
+            result = {"env_steps": env_steps, self._metric: score}
+            self._scheduler.on_trial_result(None, ended, result)  # type: ignore[arg-type]
 
     def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
         """Pass on what is searched for."""
@@ -79,6 +107,11 @@ class Sparing(TrialScheduler):
         """Go on, or stop."""
         if self._is_spared(trial):
             return TrialScheduler.CONTINUE
+        curve = result.get("curve", ())
+        for env_steps, _, score in curve[self._num_told.get(trial.trial_id, 0) : -1]:
+            before = result | {"env_steps": env_steps, self._metric: score}
+            self._scheduler.on_trial_result(tune_controller, trial, before)
+        self._num_told[trial.trial_id] = max(len(curve), self._num_told.get(trial.trial_id, 0))
         return str(self._scheduler.on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
 from tuning.given_flags import ignored_line
-from tuning.interruption import FolderError, exclusive, interruptible
+from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
 from tuning.placement import GpuError, Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, usable_cpus
@@ -209,14 +209,14 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
                 confirm=confirm,
                 quiet=as_json,
             )
+            if as_json:
+                print(json_text(summary), flush=True)
     except FolderError as error:
         _refuse(str(error))
     except typer.Exit:
         if not resume:
             forget_start(folder, before)
         raise
-    if as_json:
-        print(json_text(summary), flush=True)
     raise typer.Exit(summary["exit_code"])
 
 
@@ -308,4 +308,5 @@ def _refuse(message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    quiet_start()
     app()

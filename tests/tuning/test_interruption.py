@@ -1,5 +1,6 @@
 """How a long run is stopped, and that only one works on a folder; in processes of their own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def stopped(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int
     return process.returncode, said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_it_with_its_own_code_and_the_way_on(
     number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
@@ -61,6 +64,77 @@ def test_an_interruption_while_ray_is_still_being_imported_is_orderly(tmp_path: 
     returned, said = stopped(start(tmp_path, before=half), signal.SIGINT)
     assert returned == 130
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_does_not_break_off_the_end(second: signal.Signals, tmp_path: Path) -> None:
+    slow = (
+        "import types; ray = sys.modules['ray'] = types.ModuleType('ray')\n"
+        "ray.shutdown = lambda: ((Path(sys.argv[1]) / 'begun').touch(), time.sleep(0.5), "
+        "(Path(sys.argv[1]) / 'shut').touch())"
+    )
+    process = start(tmp_path, before=slow)
+    process.send_signal(signal.SIGTERM)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    returned, said = stopped(process, second)
+    assert returned == 143
+    assert (tmp_path / "shut").exists()
+    assert said.count("again --resume") == 1
+
+
+def test_what_was_started_to_outlive_its_terminal_does(tmp_path: Path) -> None:
+    """As ``nohup`` starts it."""
+    process = start(tmp_path, before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1.0)
+    assert stopped(process, signal.SIGTERM)[0] == 143
+
+
+def test_a_signal_that_ray_took_is_taken_back(tmp_path: Path) -> None:
+    taken = (
+        "import signal; from tuning.interruption import hear_signals; "
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); hear_signals(); time.sleep(60)"
+    )
+    returned, said = stopped(start(tmp_path, during=taken), signal.SIGTERM)
+    assert (returned, "again --resume" in said) == (143, True)
+
+
+def test_a_start_that_is_broken_off_is_one_line(tmp_path: Path) -> None:
+    code = "from tuning.interruption import quiet_start; quiet_start(); print(flush=True); "
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code} import time; time.sleep(60)"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert stopped(process, signal.SIGINT) == (130, "\nstopped before it began\n")
+
+
+def test_a_reader_that_goes_away_stops_nothing(tmp_path: Path) -> None:
+    """Of ``... | head -1``: what nobody reads is dropped, what is done goes on, in good order."""
+    work = (
+        "[print('line', n, flush=True) for n in range(20_000)]; "
+        "(folder / 'done').touch(); print('at the end')"
+    )
+    code = WAITING.format(before="", during=work)
+    script = tmp_path / "work.py"
+    script.write_text(code)
+    done = subprocess.run(
+        check=False,
+        args=["bash", "-c", f"set -o pipefail; {sys.executable} {script} {tmp_path} | head -1"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("line 0\n", "", 0)
+    assert (tmp_path / "done").exists()
 
 
 def test_ray_is_ended_but_not_waited_for_longer_than_three_seconds(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tuning.scheduler import make_scheduler
+from tuning.trial import Trial, TrialState
 
 
 class FakeTrial:
@@ -65,6 +66,55 @@ def test_a_repetition_under_a_seed_of_its_own_goes_on_and_stops_nobody() -> None
     assert decide(scheduler, other, 250, 0.0) == "STOP"
     scheduler.on_trial_complete(None, again, {"env_steps": 1000, "score": 1.0})
     scheduler.on_trial_complete(None, first, {"env_steps": 1000, "score": 1.0})
+
+
+RETURNS = {"a": (1.0, 5.0), "b": (2.0, 4.0), "c": (3.0, 6.0), "d": (0.5, 9.0), "e": (4.0, 4.5)}
+
+
+def told(result: list[tuple[int, float]]) -> dict[str, Any]:
+    """What a trial reports after so many evaluations."""
+    curve = tuple((env_steps, 0.0, score) for env_steps, score in result)
+    return {"env_steps": result[-1][0], "score": result[-1][1], "curve": curve}
+
+
+def ended(name: str, curve: list[tuple[int, float]]) -> Trial:
+    """The row of a trial that stopped there."""
+    points = tuple((env_steps, 0.0, score) for env_steps, score in curve)
+    return Trial(name, 0, TrialState.PRUNED, curve[-1][1], {}, curve=points)
+
+
+def one_after_another(died_in: tuple[str, int] | None) -> dict[str, int]:
+    """At which of two evaluations each trial was stopped, one at a time; 3 if at none.
+
+    Args:
+        died_in: In which trial, and after how many of its evaluations, the driver was killed.
+    """
+    scheduler, rows, stopped = with_trials(), list[Trial](), dict[str, int]()
+    for name, returns in RETURNS.items():
+        curve = [(250, returns[0]), (500, returns[1])]
+        trial = FakeTrial(name)
+        scheduler.on_trial_add(None, trial)
+        stopped[name] = 3
+        for number in (1, 2):
+            if died_in == (name, number - 1):
+                scheduler = make_scheduler("asha", max_steps=1000, earlier=rows)
+                scheduler.on_trial_add(None, trial)
+            result = told(curve[:number])
+            if scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
+                stopped[name] = number
+                break
+        rows.append(ended(name, curve[: min(2, stopped[name])]))
+    return stopped
+
+
+@pytest.mark.parametrize("name", RETURNS)
+@pytest.mark.parametrize("num_evaluations", [0, 1])
+def test_a_sweep_that_goes_on_stops_what_an_undisturbed_one_stops(
+    name: str, num_evaluations: int
+) -> None:
+    undisturbed = one_after_another(None)
+    assert undisturbed == {"a": 3, "b": 2, "c": 3, "d": 1, "e": 2}
+    assert one_after_another((name, num_evaluations)) == undisturbed
 
 
 def test_bad_input_is_refused() -> None:

@@ -76,8 +76,8 @@ def num_to_confirm(folder: Path) -> int:
 
 def study_of(folder: Path, round: int = 0) -> optuna.Study:
     storage = open_storage(folder / "optuna.journal")
-    name = f"{folder.name}-r{round}" if round else folder.name
-    return optuna.load_study(study_name=name, storage=storage)
+    sweep = json.loads((folder / "config.json").read_text())["sweep_id"]
+    return optuna.load_study(study_name=f"{sweep}-r{round}", storage=storage)
 
 
 def wait_for_lines(
