@@ -16,6 +16,7 @@ from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress, check_
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory
+from ssmrl.disk_room import clear_parts, with_room
 from ssmrl.knobs import KnobValue
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.algorithms import ALGORITHMS
@@ -204,6 +205,7 @@ class TrainingRun:
         self._engine: Engine = LocalEngine(config, num_threads) if engine is None else engine
         self.row = Row(received=config.knobs())
         self._saved = time.monotonic()
+        clear_parts(self.path)
         with device_memory(config):
             self._restore()
 
@@ -240,8 +242,10 @@ class TrainingRun:
 
     def save(self) -> None:
         """Keep the state: first what was played, then the checkpoint that needs it."""
-        if self.row.diverged:
-            return
+        if not self.row.diverged:
+            with_room(self._save, self.path)
+
+    def _save(self) -> None:
         learner = self._engine.learner
         learner.save_experience(self.experience)
         progress = {name: getattr(self.row, name) for name in (*_COUNTERS, *_JUDGEMENT)}

@@ -16,13 +16,14 @@ from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from cluster.metrics import SweepMetrics
+from ssmrl.disk_room import is_full, wait_for_room
 from tuning.experience_memory import replay_need
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
 from tuning.round_log import Round
 from tuning.rounds import is_confirmation
-from tuning.row_keeper import RowKeeper
+from tuning.row_keeper import ENOUGH_ROOM, RowKeeper
 from tuning.scheduler import make_scheduler
 from tuning.search import StudySearcher, row_name
 from tuning.training import MetaTraining
@@ -60,7 +61,8 @@ def run_trials(
         placement: Where trials learn.
 
     Returns:
-        Whether trials are left only because Ray ended one for want of memory, which ends Tune.
+        Whether trials are left only because Tune ended, which it does where Ray ends a trial for
+        want of memory, or the disk is full.
     """
     earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
@@ -121,8 +123,10 @@ def run_trials(
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         tuner.fit()
-    except RuntimeError as error:
-        if not keeper.lost_to_memory_monitor(error):
+    except (OSError, RuntimeError) as error:
+        if is_full(error):  # Tune, too, writes down what it does
+            wait_for_room(folder, ENOUGH_ROOM)
+        elif not keeper.lost_to_memory_monitor(error):
             raise
         return True
     keeper.close()

@@ -1,9 +1,13 @@
 """Files of JSON lines that outlive a killed process: what was appended is there, and whole."""
 
+import errno
 import json
 import os
 import warnings
+from functools import partial
 from pathlib import Path
+
+from ssmrl.disk_room import with_room
 
 
 def append_line(path: Path, line: str) -> None:
@@ -12,15 +16,22 @@ def append_line(path: Path, line: str) -> None:
     The line is written in one call. If that fails half-way (a full disk), the half is taken back,
     so that a later line does not run into it.
 
+    Where the disk is full, room is waited for.
+
     Raises:
         OSError: If the file cannot be written; it is then as it was before.
     """
+    with_room(partial(_append, path, line), path)
+
+
+def _append(path: Path, line: str) -> None:
     with path.open("ab", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         data = f"{line}\n".encode()
         try:
             if (written := file.write(data)) != len(data):
-                raise OSError(f"only {written} of {len(data)} bytes could be added to {path}")
+                only = f"only {written} of {len(data)} bytes could be added to {path}"
+                raise OSError(errno.ENOSPC, only)
             os.fsync(file.fileno())
         except OSError:
             os.ftruncate(file.fileno(), size)

@@ -14,6 +14,7 @@ import ray
 from ray import tune
 
 from cluster.metrics import SweepMetrics
+from ssmrl.disk_room import PATIENCE_S, free_room, no_room
 from tuning.memory_use import num_memory_kills
 from tuning.progress import Progress
 from tuning.pulse import Sign
@@ -23,6 +24,9 @@ from tuning.trial import Trial, TrialState, TrialTable
 from tuning.watch import Watch
 
 METRIC = "score"
+
+ENOUGH_ROOM = 8 * 2**20
+"""With less of it free on the disk the user is told that trials may have to wait [bytes]."""
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _RETRIES_OF_A_HANG = 1
@@ -76,6 +80,7 @@ class RowKeeper(tune.Callback):
         self._num_hangs: Counter[str] = Counter()
         self._cpu_seconds: dict[str, float | None] = {}
         self._memory_kills = num_memory_kills()
+        self._is_full = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune keeps its callbacks for a way of resuming that is not used here."""
@@ -89,6 +94,7 @@ class RowKeeper(tune.Callback):
         )
         if time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
             self._looked = time.monotonic()
+            self._look_at_the_disk()
             for trial in trials:
                 if trial.trial_id not in self._ended:
                     self._look_after(trial)
@@ -228,6 +234,13 @@ class RowKeeper(tune.Callback):
         if self._memory_kills > kills:
             return TrialState.OOM, f"the kernel killed a process for want of memory; {words}"
         return TrialState.FAILED, words
+
+    def _look_at_the_disk(self) -> None:
+        """Say once that it is full: what waits for room elsewhere is heard by nobody."""
+        is_full = free_room(self._pulses) < ENOUGH_ROOM
+        if is_full and not self._is_full:
+            self._progress.note(no_room(self._pulses.parent.parent, PATIENCE_S))
+        self._is_full = is_full
 
     def _look_after(self, trial: Any) -> None:
         """End a trial that has been silent for too long."""

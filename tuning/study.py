@@ -3,10 +3,12 @@
 It does not choose points; ``tuning.samplers`` does.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import optuna
 from optuna.distributions import (
@@ -16,11 +18,12 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue
+from ssmrl.disk_room import with_room
 from tuning.durable import recover_lines
 from tuning.space import Choice, Float, Int, Range, SearchSpace
 from tuning.trial import Trial, TrialState
@@ -74,7 +77,34 @@ def open_storage(path: Path | None) -> BaseStorage:
         return InMemoryStorage()
     # The lock beside the journal is a link to this path: a relative one would dangle, and Optuna
     # would wait for a dead driver's dangling lock for ever.
-    return JournalStorage(JournalFileBackend(str(path.resolve())))
+    return JournalStorage(_LastingJournal(path.resolve()))
+
+
+class _LastingJournal(BaseJournalBackend):
+    """Optuna's file, which waits for room on the disk, and holds no half of a record.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._journal = path, JournalFileBackend(str(path))
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """The records from this number on."""
+        return self._journal.read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add records."""
+        with_room(partial(self._append, logs), self._path)
+
+    def _append(self, logs: list[dict[str, Any]]) -> None:
+        size = self._path.stat().st_size
+        try:
+            self._journal.append_logs(logs)
+        except OSError:
+            os.truncate(self._path, size)
+            raise
 
 
 def repair_journal(path: Path) -> None:
