@@ -12,6 +12,7 @@ from rich.table import Table
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
 from ssmrl.knobs import typed
+from ssmrl.printable import printable
 from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.analysis import Analysis, analyse
 from tuning.ranges import Choice, Range
@@ -45,7 +46,7 @@ def analyze(
     except (OSError, ValueError, KeyError) as error:
         _refuse(_one_line(error))
     for warning in caught:
-        typer.echo(f"warning: {_printable(str(warning.message))}", err=True)
+        typer.echo(f"warning: {printable(str(warning.message))}", err=True)
     analysis = analyse(rows, rounds[-1].space if rounds else space, seed=seed)
     if as_json:
         typer.echo(json_text(_as_json(folder, rows, analysis, rounds)))
@@ -156,8 +157,8 @@ def _ranking_table(ranked: Sequence[Ranked]) -> Table | str:
             _number(this.spread),
             "" if this.interval is None else _interval(this.interval),
             f"{len(this.scores)} runs" if this.interval_over == "runs" else this.interval_over,
-            ", ".join(map(_printable, this.trial_ids)),
-            ", ".join(f"{_printable(k)}={_number(v)}" for k, v in this.knobs.items()),
+            ", ".join(map(printable, this.trial_ids)),
+            ", ".join(f"{printable(k)}={_number(v)}" for k, v in this.knobs.items()),
         )
     return table
 
@@ -167,7 +168,7 @@ def _importance_table(analysis: Analysis) -> Table:
     for this in analysis.importance:
         share = this.reason if this.share is None else f"{this.share:.2f}"
         interval = "" if this.interval is None else _interval(this.interval, ".2f")
-        table.add_row(_printable(this.knob), share, interval)
+        table.add_row(printable(this.knob), share, interval)
     return table
 
 
@@ -176,7 +177,7 @@ def _edge_table(analysis: Analysis) -> Table:
     for this in analysis.edge_hits:
         share = this.reason if this.share is None else f"{this.share:.0%}"
         hits = f"{this.num_hits} of {this.num_elite}"
-        table.add_row(_printable(this.knob), this.side, hits, share, f"{this.chance:.0%}")
+        table.add_row(printable(this.knob), this.side, hits, share, f"{this.chance:.0%}")
     return table
 
 
@@ -191,8 +192,8 @@ def _failure_table(analysis: Analysis) -> Table | str:
         part += "" if cell.is_inside else " (outside now)"
         share = "too few trials" if cell.share is None else f"{cell.share:.0%}"
         failed = f"{cell.num_failed} of {cell.num_trials}"
-        names = ", ".join(map(_printable, cell.trial_ids))
-        table.add_row(_printable(cell.knob), part, failed, share, names)
+        names = ", ".join(map(printable, cell.trial_ids))
+        table.add_row(printable(cell.knob), part, failed, share, names)
     return table if table.row_count else "Failures: none."
 
 
@@ -224,14 +225,12 @@ def _box_table(rounds: Sequence[Round]) -> Table | str:
         "How the box moved", "round", "by", "knob", "move", "from", "to", "why", "trials"
     )
     for this in rounds:
-        head = (str(this.number), _printable(this.author))
+        head = (str(this.number), printable(this.author))
         if not this.moves:
             table.add_row(*head, "", "none", "", "", "", "")
         for move in this.moves:
             words = (move.knob, move.kind, _range(move.old), _range(move.new), move.statistic)
-            table.add_row(
-                *head, *map(_printable, words), ", ".join(map(_printable, move.trial_ids))
-            )
+            table.add_row(*head, *map(printable, words), ", ".join(map(printable, move.trial_ids)))
     return table
 
 
@@ -252,18 +251,13 @@ def _interval(interval: tuple[float, float], style: str = ".4g") -> str:
 def _number(value: KnobValue | None) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else _printable(str(value))
-
-
-def _printable(text: str) -> str:
-    """The text without what could steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "" if value is None else printable(str(value))
 
 
 def _one_line(error: Exception) -> str:
     """What an error says; a KeyError would say it in quotes."""
     is_lookup = isinstance(error, KeyError) and bool(error.args)
-    return _printable(str(error.args[0] if is_lookup else error))
+    return " ".join(printable(str(error.args[0] if is_lookup else error)).split("\n"))
 
 
 def _refuse(message: str) -> NoReturn:

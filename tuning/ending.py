@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from enum import IntEnum
 
+from ssmrl.printable import printable
 from tuning.trial import LOST, Trial
 
 
@@ -38,7 +39,7 @@ def lost_lines(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -
         is_confirmed: As for ``ending``.
     """
     lost = [row for row in rows if row.state in LOST]
-    lines = [f"lost: {row.trial_id} {row.state} ({row.reason})" for row in lost]
+    lines = [printable(f"lost: {row.trial_id} {row.state} ({row.reason})") for row in lost]
     if lost:
         lines.append(
             "a row that is written stays; mend the cause, then search under another `--name`"

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmrl.config import KnobValue
+from ssmrl.printable import printable
 from tuning.trial import FAILURES, Trial, TrialState
 
 MAX_ROWS = 20
@@ -120,9 +121,9 @@ class Progress:
     def note(self, line: str) -> None:
         """Something happened that is no trial's end."""
         if self._live is None:
-            print(line, file=self._stream, flush=True)
+            print(printable(line), file=self._stream, flush=True)
         else:
-            self._live.console.print(line, markup=False, highlight=False)
+            self._live.console.print(printable(line), markup=False, highlight=False)
 
     def close(self) -> None:
         """Leaves the last view on the screen and gives the terminal back; may be called twice."""
@@ -132,7 +133,7 @@ class Progress:
 
     def _say(self, line: str) -> None:
         if self._live is None:
-            print(line, file=self._stream, flush=True)
+            print(printable(line), file=self._stream, flush=True)
 
     def _headline(self) -> str:
         rows = list(self._rows.values())
@@ -173,7 +174,7 @@ class Progress:
         for row in rows[:MAX_ROWS]:
             is_best = self._best is not None and row.trial_id == self._best.trial_id
             table.add_row(
-                row.trial_id + (" *" if is_best else ""),
+                Text(printable(row.trial_id) + (" *" if is_best else "")),
                 Text(row.state, style=_STYLES.get(row.state, "")),
                 self._steps(row),
                 "" if row.score is None else f"{row.score:.4g}",

@@ -11,6 +11,7 @@ JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the processes of a job that was handed in."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
 _STARTED = ("config.json", "device.json", "ledger.jsonl", ".lock")
 
 
@@ -33,6 +34,11 @@ def run_folder(storage: Path, name: str) -> Path:
         raise ValueError(
             "`--name` must be letters, digits, `.`, `_` and `-`, starting with a letter or digit, "
             f"but got {name!r}"
+        )
+    if _OF_WINDOWS.fullmatch(name):
+        raise ValueError(
+            "`--name` must be one that every system can hold, but Windows cannot hold a folder "
+            f"{name!r}; choose another"
         )
     check_mounted("--storage", storage)
     folder = storage / name

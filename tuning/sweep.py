@@ -14,6 +14,7 @@ from cluster.address import check_address
 from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
@@ -303,7 +304,7 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
 
 
 def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {printable(message)}", err=True)
     raise typer.Exit(2)
 
 

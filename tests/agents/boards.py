@@ -10,7 +10,7 @@ from ssmrl.config import KnobValue, TrainConfig
 from tuning.space import Choice, Float, Int, Range, SearchSpace
 from tuning.trial import Trial, TrialState
 
-BASE = TrainConfig.for_task("point", "promp")
+BASE = TrainConfig.for_task("point", "promp").with_knobs({"meta.num_epochs": 1})
 RANGES: dict[str, Range] = {
     "policy.state_dim": Int(8, 128, step=8),
     "policy.gated": Choice((False, True)),

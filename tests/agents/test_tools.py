@@ -71,7 +71,7 @@ def test_no_answer_grows_with_the_table_nor_repeats_what_others_wrote(name: str)
 def test_a_list_that_is_cut_says_how_much_is_missing() -> None:
     knobs = BASE.knobs()
     varied = [k for k, v in knobs.items() if type(v) is float and k.startswith(("meta", "policy"))]
-    counts = [f"meta.num_{what}" for what in ("tasks", "episodes", "epochs", "inner_steps")]
+    counts = [f"meta.num_{what}" for what in ("tasks", "episodes", "epochs")]
     counts += [f"policy.{what}" for what in ("hidden_dim", "num_layers", "num_heads", "window")]
     ranges = {k: Float(1e-6, 1.0, log=True) for k in varied} | {k: Int(1, 99) for k in counts}
     space = SearchSpace(ranges, BASE)

@@ -13,6 +13,11 @@ WIDTH = "policy.hidden_dim"
 FINE, IN_SETUP, RAISES, DIES_ONCE, DIES, SLEEPS, SPINS, NO_MEMORY, NAN = range(16, 160, 16)
 """By the width of the policy what goes wrong, from the second iteration on."""
 
+GREEDY = 160
+"""Holds ever more memory, up to ``MOST_BYTES``."""
+
+MOST_BYTES = 4 * 2**30
+
 
 class FaultyTraining(MetaTraining):
     """Goes wrong by the width of the policy."""
@@ -47,6 +52,12 @@ class FaultyTraining(MetaTraining):
             time.sleep(1.0)
         while width == SPINS:
             pass
+        if width == GREEDY:
+            held = []
+            for _ in range(MOST_BYTES >> 27):
+                held.append(bytearray(b"x") * 2**27)
+                time.sleep(0.1)
+            time.sleep(5.0)
         if width == NAN and "score" in result:
             result |= {"curve": ((100, float("nan"), -3.0),)}
         return result

@@ -1,12 +1,14 @@
 """Real trials that go wrong, each its own way: one row each, and no other trial suffers."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.session import session
-from ssmrl.config import KnobValue
+from cluster.stop import psutil
 from tests.tuning import faulty_training as faults
 from tests.tuning.tiny_gradient import TINY
 from tuning.ending import Ending, ending
@@ -32,37 +34,37 @@ EXPECTED = {
 }
 
 
+def made(folder: Path, widths: Sequence[int], **changes: Any) -> tuple[Sweep, Round]:
+    """A sweep with a trial of each width."""
+    space = folder / "wide.yaml"
+    space.write_text(TINY.replace("high: 128, step: 16", "high: 160, step: 16"))
+    settings = {"num_confirmed": 0, "scheduler": "none", "max_concurrent": 2, "retries": 1}
+    plan = SweepPlan(
+        "point", algorithm="promp", num_samples=len(widths), max_env_steps=12_000, **settings
+    ).within(space)
+    (folder / "a").mkdir()
+    sweep = Sweep(plan, folder / "a", say=lambda line: None)
+    return sweep, Round(0, FIRST, plan.space(), (), len(widths))
+
+
+def run(sweep: Sweep, this: Round, widths: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuning.driver.MetaTraining", faults.FaultyTraining)
+    default = this.space.default_point()
+    points = [PlannedPoint(default | {faults.WIDTH: width}) for width in widths]
+    monkeypatch.setattr("tuning.engine.planned_points", lambda *_: points)
+    with session(num_cpus=2):
+        sweep.run_round(this, num_cpus=2, placement=Placement(), quiet=True)
+    states = {trial.state.name for trial in sweep.searcher(this).study.trials}
+    assert "RUNNING" not in states
+
+
 @pytest.mark.slow
 def test_each_fault_is_one_row_that_says_what_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.driver.MetaTraining", faults.FaultyTraining)
-    monkeypatch.setattr("tuning.driver.Watch", partial(Watch, floor_s=4.0))
-    space = tmp_path / "wide.yaml"
-    space.write_text(TINY.replace("high: 128, step: 16", "high: 144, step: 16"))
-    plan = SweepPlan(
-        "point",
-        algorithm="promp",
-        num_samples=len(EXPECTED),
-        num_confirmed=0,
-        max_env_steps=12_000,
-        scheduler="none",
-        max_concurrent=2,
-        retries=1,
-    ).within(space)
-    default = plan.space().default_point()
-
-    def planned(*_: object) -> list[PlannedPoint]:
-        points: list[dict[str, KnobValue]] = [default | {faults.WIDTH: width} for width in EXPECTED]
-        return [PlannedPoint(point) for point in points]
-
-    monkeypatch.setattr("tuning.engine.planned_points", planned)
-    folder = tmp_path / "a"
-    folder.mkdir()
-    sweep = Sweep(plan, folder, say=lambda line: None)
-    with session(num_cpus=2):
-        this = Round(0, FIRST, plan.space(), (), len(EXPECTED))
-        sweep.run_round(this, num_cpus=2, placement=Placement(), quiet=True)
+    monkeypatch.setattr("tuning.driver.Watch", partial(Watch, floor_s=6.0))
+    sweep, this = made(tmp_path, tuple(EXPECTED))
+    run(sweep, this, tuple(EXPECTED), monkeypatch)
     rows = {int(row.knobs[faults.WIDTH]): row for row in sweep.table.rows}
     assert len(sweep.table.rows) == len(rows) == len(EXPECTED)
     for width, (state, reason) in EXPECTED.items():
@@ -71,8 +73,23 @@ def test_each_fault_is_one_row_that_says_what_it_was(
         assert (row.score is None) is (state is not TrialState.COMPLETE)
         assert "\n" not in row.reason
         assert (row.peak_bytes > 0) is (width != faults.IN_SETUP)
-    code = ending(sweep.table.rows, has_winner=True, is_confirmed=True)
-    assert code is Ending.LOST
-    states = {trial.state.name for trial in sweep.searcher(this).study.trials}
-    assert "RUNNING" not in states
-    assert not list((folder / "tune" / "pulses").iterdir())
+    assert ending(sweep.table.rows, has_winner=True, is_confirmed=True) is Ending.LOST
+    assert not list((tmp_path / "a" / "tune" / "pulses").iterdir())
+
+
+@pytest.mark.slow
+def test_whom_rays_memory_monitor_ends_costs_its_sibling_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its threshold is set where two gigabytes more are too much: the machine is never filled."""
+    used = psutil.virtual_memory().percent / 100.0 + 2 * 2**30 / psutil.virtual_memory().total
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{used:.3f}")
+    widths = (faults.GREEDY, faults.FINE, faults.DIES_ONCE)
+    sweep, this = made(tmp_path, widths)
+    run(sweep, this, widths, monkeypatch)
+    rows = {int(row.knobs[faults.WIDTH]): row for row in sweep.table.rows}
+    greedy = rows.pop(faults.GREEDY)
+    assert greedy.state is TrialState.OOM
+    assert "running low on memory" in greedy.reason
+    assert sorted(row.number for row in rows.values()) == [1, 2]
+    assert {row.state for row in rows.values()} == {TrialState.COMPLETE}

@@ -98,7 +98,10 @@ def test_more_learners_than_tasks_are_refused() -> None:
         SweepPlan("point", algorithm="promp", num_learners=11)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 200])
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "a/b", "", ".", "..", ".hidden", "a\nb", "x" * 200, "CON", "nul.txt", "Com1", "a."],
+)
 def test_names_cannot_leave_the_storage_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--name"):
         run_folder(tmp_path, name)
@@ -233,7 +236,7 @@ def test_the_flags_make_the_plan_again() -> None:
     assert set(flags[::2]) <= options
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     assert given["--seeds-per-trial"] == "2"
-    assert len(given) == len(flags) // 2 == 16
+    assert len(given) == len(flags) // 2 == 17
 
 
 @PROPERTY

@@ -158,15 +158,17 @@ def test_journal_and_table_agree_on_every_trial(
 ) -> None:
     folder = finished.folder
     for round in (0, 1):
-        trials = {trial.user_attrs[ROW]: trial for trial in own_trials(study_of(folder, round))}
+        attempts = own_trials(study_of(folder, round))
+        trials = {trial.user_attrs[ROW]: trial for trial in attempts}
         own = {row.trial_id: row for row in rows(folder) if row.round == round}
-        assert own.keys() <= trials.keys()
-        # At most two were at work when the sweep was killed: they failed, and are there once more.
-        interrupted = [trials[name] for name in trials.keys() - own.keys()]
+        assert own.keys() == trials.keys()
+        # At most two were at work when the sweep was killed: they failed, and are there once more,
+        # under the same number.
+        interrupted = [each for each in attempts if each is not trials[each.user_attrs[ROW]]]
         assert len(interrupted) <= (2 if round == 0 else 0)
         for trial in interrupted:
             assert trial.state.name == "FAIL"
-            assert trial.params in [row.knobs for row in own.values()]
+            assert trial.params == own[trial.user_attrs[ROW]].knobs
         for trial_id, row in own.items():
             assert trials[trial_id].state.name == row.state
             assert trials[trial_id].value == row.score

@@ -11,6 +11,7 @@ knobs:
   meta.outer_lr: {kind: float, low: 3e-4, high: 0.01, log: true, limits: [1e-5, 0.1]}
   meta.num_epochs: {kind: int, low: 1, high: 3, limits: [1, 5]}
 base:
+  meta.num_epochs: 2
   meta.num_tasks: 4
   meta.num_episodes: 5
   evaluation.num_tasks: 5
