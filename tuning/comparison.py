@@ -37,6 +37,8 @@ class Comparison:
         blind_return: Best return without adaptation on exactly these tasks; None if not known.
         switched_off_mean: Mean return of the winner when it must not adapt.
         num_seeds: Fresh seeds; of the one that has fewer, if there are two.
+        num_best_seeds: Fresh seeds of the winner.
+        num_default_seeds: Fresh seeds of the default; 0 where that is not compared with.
         level: Of the difference's interval.
         findable: A true difference that so many seeds, with the spread that these have, find in 8
             of 10 cases; None if a spread is not known.
@@ -54,6 +56,8 @@ class Comparison:
     blind_return: float | None
     switched_off_mean: float | None
     num_seeds: int
+    num_best_seeds: int
+    num_default_seeds: int
     level: float
     findable: float | None
 
@@ -104,9 +108,9 @@ def compare(
             f"returns must be finite and of at least 1 seed, but got {best=}, {default=} and "
             f"{switched_off=}; leave out seeds that diverged"
         )
-    num_fresh = len(best) if num_seeds is None else num_seeds
+    num_best = num_fresh = len(best) if num_seeds is None else num_seeds
     if default is not None:
-        num_fresh = min(num_fresh, len(default))
+        num_fresh = min(num_best, len(default))
     difference = fmean(best) - fmean(default) if default else None
     best_low, best_high = _interval(fmean(best), _error([best]), LEVEL)
     error = _error([best, default]) if default else None
@@ -124,6 +128,8 @@ def compare(
         blind_return=blind_return,
         switched_off_mean=fmean(switched_off) if switched_off else None,
         num_seeds=num_fresh,
+        num_best_seeds=num_best,
+        num_default_seeds=len(default or ()),
         level=level,
         findable=None if not default or error is None else _findable(best, default, level),
     )

@@ -156,7 +156,7 @@ def _judge(
 
 def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]:
     """The last lines of a sweep."""
-    seeds = f"{found.num_seeds} fresh {'seed' if found.num_seeds == 1 else 'seeds'}"
+    seeds = _count(found.num_best_seeds)
     knobs = " ".join(f"{knob}={_short(value)}" for knob, value in best.knobs.items())
     lines = [
         f"winner {knobs} (trial {best.trial_id})",
@@ -175,8 +175,10 @@ def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]
     if plan.adapts_by_memory:
         lines.append("training was told the hidden variable of its tasks; these tests were not")
     if found.difference is not None:
+        is_equal = found.num_default_seeds == found.num_best_seeds
+        others = "" if is_equal else f", over {_count(found.num_default_seeds)}"
         lines.append(
-            f"the default: {found.default_mean:.2f}, difference {found.difference:+.2f}"
+            f"the default: {found.default_mean:.2f}{others}, difference {found.difference:+.2f}"
             f"{_interval(found.low, found.high, '+')}"
             + ("" if found.level == LEVEL else f" at {found.level:.0%}, since it was asked again")
         )
@@ -186,6 +188,10 @@ def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]
             "--confirm` trains more"
         )
     return [*lines, found.verdict]
+
+
+def _count(num_seeds: int) -> str:
+    return f"{num_seeds} fresh {'seed' if num_seeds == 1 else 'seeds'}"
 
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:

@@ -11,6 +11,7 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # the row says why, the traceback is in tune/
 
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
@@ -120,7 +121,7 @@ def run_trials(
     )
     # They warn that the loggers, which are off, left no files, and of choices that are meant.
     for name in ("ray.tune", "ray.rllib", "ray._common.deprecation"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         tuner.fit()
     except (OSError, RuntimeError) as error:

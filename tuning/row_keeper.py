@@ -1,6 +1,7 @@
 """What becomes of each trial: it is looked after, and leaves one row however it ends."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -28,9 +29,12 @@ METRIC = "score"
 ENOUGH_ROOM = 8 * 2**20
 """With less of it free on the disk the user is told that trials may have to wait [bytes]."""
 
+# As Ray 2.56 says whom its memory monitor has ended, and what they held [GB].
+_KILLED = re.compile(r"Selected to kill: .*?pid=(\d+), actual memory used=([\d.]+)GB")
+
 _SECONDS_BETWEEN_LOOKS = 1.0
 _RETRIES_OF_A_HANG = 1
-_BUSY = 0.5  # of one CPU, from which on a silent process computes
+_BUSY = 0.1  # of one CPU, from which on a silent process computes: it may have to share
 
 
 class RowKeeper(tune.Callback):
@@ -137,10 +141,10 @@ class RowKeeper(tune.Callback):
         self._end(trial, *self._loss(trial))
 
     def lost_to_memory_monitor(self, error: BaseException) -> bool:
-        """Ray's memory monitor ended a trial, which Tune does not expect: it ends at once.
+        """Ray's memory monitor ended trials, which Tune does not expect: it ends at once.
 
-        The trial gets its row. Its siblings have none yet, so they are begun again from their
-        checkpoints with whatever is left to do.
+        The largest of them gets its row. Its siblings have none yet, so they are begun again from
+        their checkpoints with whatever is left to do.
 
         Args:
             error: What Tune raised.
@@ -151,13 +155,24 @@ class RowKeeper(tune.Callback):
         killed = error.__cause__
         if not isinstance(killed, ray.exceptions.OutOfMemoryError):
             return False
-        for trial in list(self._open.values()):
-            actor = trial.temporary_state.ray_actor
-            if actor is not None and actor._actor_id.hex() in str(killed):
-                self._searcher.on_trial_complete(trial.trial_id, error=True)
-                self._end(trial, TrialState.OOM, _first_sentence(str(killed)))
-                return True
-        return False
+        held = {int(pid): float(size) for pid, size in _KILLED.findall(str(killed))}
+        signs = {
+            trial_id: Sign.read(self._pulses / self._name(trial))
+            for trial_id, trial in self._open.items()
+        }
+        own = {
+            trial_id: held[sign.pid]
+            for trial_id, sign in signs.items()
+            if sign is not None and sign.pid in held
+        }
+        if not own:
+            return False
+        largest = max(own, key=lambda trial_id: own[trial_id])
+        trial = self._open[largest]
+        self._searcher.on_trial_complete(largest, error=True)
+        peak = {"peak_bytes": int(own[largest] * 1e9)}
+        self._end(trial, TrialState.OOM, _first_sentence(str(killed)), **peak)
+        return True
 
     def close(self) -> None:
         """Close the trials that Tune stopped without a word, as it does when time is up.
@@ -173,18 +188,19 @@ class RowKeeper(tune.Callback):
     def _name(self, trial: Any) -> str:
         return row_name(self._searcher.number(trial.trial_id))
 
-    def _end(self, trial: Any, state: TrialState, reason: str) -> None:
+    def _end(self, trial: Any, state: TrialState, reason: str, **known: Any) -> None:
+        """Write the row; what is known better than by the trial's last result takes its place."""
         self._open.pop(trial.trial_id, None)
         if trial.trial_id in self._ended:
             return
         self._ended.add(trial.trial_id)
         self._forget_pulse(trial)
         try:
-            row = self._row(trial, trial.last_result or {}, state, reason)
+            row = self._row(trial, {**(trial.last_result or {}), **known}, state, reason)
         except ValueError as error:  # what it reported contradicts itself
-            row = self._row(
-                trial, {}, TrialState.FAILED, f"what it reported cannot be kept: {error}"
-            )
+            reason = f"what it reported cannot be kept: {error}"
+            kept = {"peak_bytes": (trial.last_result or {}).get("peak_bytes", 0)}
+            row = self._row(trial, kept, TrialState.FAILED, reason)
         self._table.append(row)
         self._progress.finished(row, self._table.best(self._num_rounds))
 

@@ -65,5 +65,6 @@ class FaultyTraining(MetaTraining):
     def _is_first(self) -> bool:
         seen: Path = self._settings["folder"] / "died"
         is_first = not seen.exists()
+        seen.parent.mkdir(parents=True, exist_ok=True)
         seen.touch()
         return is_first

@@ -179,35 +179,45 @@ def test_who_was_killed_by_the_kernel_for_want_of_memory_is_told_apart(
     assert "the worker died" in tuned.row.reason
 
 
-def monitor(trial: Any) -> RuntimeError:
-    """What Tune raises when Ray's memory monitor has ended a trial."""
+def monitor(**held: float) -> RuntimeError:
+    """What Tune raises when Ray's memory monitor has ended processes, which held so much [GB]."""
     error = RuntimeError("Caught unexpected exception")
+    selected = "\n".join(
+        f"Selected to kill: (Actor(0a): job ID=01, task name=MetaTraining.train, required "
+        f"resources={{CPU: 1}}, pid={pid.removeprefix('pid')}, actual memory used={size}GB, "
+        "worker ID=0b)"
+        for pid, size in held.items()
+    )
     error.__cause__ = ray.exceptions.OutOfMemoryError(
-        "Task was killed due to the node running low on memory.\nMemory on the node where the task "
-        f"(actor ID: {trial.temporary_state.ray_actor._actor_id.hex()}, pid=7) was running was "
-        "95 %. It is the largest."
+        f"{len(held)} worker(s) were killed due to the node running low on memory. Memory on the "
+        f"node was 4.70GB used.\nConsidered workers: [\n{selected}\n]\nTop 10 memory users: ..."
     )
     return error
 
 
-def actor(name: str) -> Any:
-    return SimpleNamespace(ray_actor=Mock(_actor_id=Mock(hex=lambda: name)))
+@pytest.fixture
+def three(tuned: Tuned) -> Tuned:
+    """Trials at work, with the processes 11, 12 and 13."""
+    for number, name in enumerate("abc"):
+        tuned.begun(name)
+        (tuned.folder / "pulses" / f"t000{number}").write_text(f"5 1{number + 1} here\n")
+    return tuned
 
 
-def test_whom_rays_memory_monitor_ended_has_a_row_and_its_siblings_have_none(tuned: Tuned) -> None:
-    trials = [tuned.begun(name, temporary_state=actor(f"actor-{name}")) for name in "abc"]
-    assert tuned.keeper.lost_to_memory_monitor(monitor(trials[1]))
-    assert (tuned.row.trial_id, tuned.row.state) == ("t0001", TrialState.OOM)
-    assert tuned.row.reason == "Task was killed due to the node running low on memory"
-    tuned.searcher.on_trial_complete.assert_called_once_with("b", error=True)
+def test_the_largest_that_rays_memory_monitor_ended_has_a_row_and_its_siblings_have_none(
+    three: Tuned,
+) -> None:
+    assert three.keeper.lost_to_memory_monitor(monitor(pid11=0.33, pid12=1.37, pid99=9.0))
+    assert (three.row.trial_id, three.row.state) == ("t0001", TrialState.OOM)
+    assert three.row.reason == "3 worker(s) were killed due to the node running low on memory"
+    assert three.row.peak_bytes == 1_370_000_000
+    three.searcher.on_trial_complete.assert_called_once_with("b", error=True)
 
 
-def test_any_other_error_of_tunes_goes_on(tuned: Tuned) -> None:
-    tuned.begun("a", temporary_state=actor("actor-a"))
-    assert not tuned.keeper.lost_to_memory_monitor(RuntimeError("something else"))
-    stranger = tuned.trial("z", temporary_state=actor("stranger"))
-    assert not tuned.keeper.lost_to_memory_monitor(monitor(stranger))
-    assert not tuned.table.rows
+def test_any_other_error_of_tunes_goes_on(three: Tuned) -> None:
+    assert not three.keeper.lost_to_memory_monitor(RuntimeError("something else"))
+    assert not three.keeper.lost_to_memory_monitor(monitor(pid99=9.0)), "somebody else's"
+    assert not three.table.rows
 
 
 # ------------------------------------------------------------------------------- hangs
