@@ -150,7 +150,7 @@ def test_flags_that_do_not_count_when_going_on_are_named(
 
     def carry_out(plan: SweepPlan, *_: Any, **__: Any) -> dict[str, Any]:
         done.append(plan)
-        return {"best_trial": "t0000"}
+        return {"best_trial": "t0000", "exit_code": 0}
 
     monkeypatch.setattr(command, "_carry_out", carry_out)
     place = ["--storage", tmp_path, "--name", "e", "--resume", "--time-budget-s", "7"]
