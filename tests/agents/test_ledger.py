@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.ledger import KINDS, Budget, BudgetError, Event, EventKind, Ledger
+from ssmrl import disk_room
 from ssmrl.format import FormatError
 from tests.contracts.property_settings import PROPERTY
 from tuning.record import sealed
@@ -238,6 +239,7 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
+        patched.setattr(disk_room, "PATIENCE_S", 0.0)
         with pytest.raises(OSError, match="No space left"):
             ledger.reserve("calls", 1)
     assert (tmp_path / "ledger.jsonl").read_bytes() == before
