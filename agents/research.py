@@ -25,11 +25,10 @@ from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
-from tuning.placement import GpuError, Placement, settled_placement
+from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import (
     SweepPlan,
-    TooFewCpusError,
     kept_plan,
     usable_cpus,
 )
@@ -246,11 +245,9 @@ def _run(
     from agents.earlier import earlier_findings
     from agents.study import Study
     from agents.study_report import conclude_study
-    from cluster.auth_token import TokenError
     from cluster.session import session
-    from cluster.shared_folder import NotSharedError
     from ssmrl.device_record import record_device
-    from tuning.engine import DamagedError, on_cluster, ready
+    from tuning.engine import START_ERRORS, DamagedError, on_cluster, ready
 
     replace_file(folder / "config.json", plan.to_json())
     record_device(folder, placement.device)
@@ -295,7 +292,7 @@ def _run(
                 cpus = ready(plan, folder, address=address, found_cpus=found, say=note)
                 placement = on_cluster(plan, placement, say=note)
                 study.run(num_cpus=cpus, placement=placement, quiet=quiet)
-    except (ConnectionError, GpuError, NotSharedError, TokenError, TooFewCpusError) as error:
+    except START_ERRORS as error:
         _refuse(str(error))
     return conclude_study(
         plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show

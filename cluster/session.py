@@ -31,8 +31,21 @@ import ray
 from ray._private import ray_constants
 
 LOOPBACK = "127.0.0.1"
+
+
+class StartError(RuntimeError):
+    """A private Ray did not start; the message says why, in a line."""
+
+
 _CONNECT_SECONDS = 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_SET_HERE = (
+    "RAY_USAGE_STATS_ENABLED",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
+    "RAY_AUTH_MODE",
+    "RAY_AIR_NEW_OUTPUT",
+    "RAY_CLIENT_MODE",
+)
 
 
 @contextmanager
@@ -63,6 +76,7 @@ def session(
     Raises:
         ConnectionError: If there is no cluster at ``address``.
         ValueError: If that is no address.
+        StartError: If a private one does not start.
         TokenError: If other machines could reach the private session's dashboard without a token,
             or there is no token to ask for.
     """
@@ -170,6 +184,21 @@ def _showing(gpus: Sequence[int] | None) -> Iterator[None]:
             os.environ[_VISIBLE] = before
 
 
+@contextmanager
+def _start_errors() -> Iterator[None]:
+    """Say in a line what Ray says in a traceback, and which of its variables are set here."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        given = sorted(n for n in os.environ if n.startswith("RAY_") and n not in _SET_HERE)
+        raise StartError(
+            f"Ray did not start: {words}; its files and logs are in "
+            f"{os.path.join(os.environ.get('RAY_TMPDIR', '/tmp'), 'ray')}"
+            + (f", and what this environment sets for it is {', '.join(given)}" if given else "")
+        ) from error
+
+
 def _start_private(
     num_cpus: int | None, dashboard: bool, dashboard_host: str, gpus: Sequence[int] | None
 ) -> Any:
@@ -184,7 +213,7 @@ def _start_private(
         ensure_token()
     # It warns that it asks for a token, and says how it would not.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    with _on_loopback_alone():
+    with _on_loopback_alone(), _start_errors():
         context: Any = ray.init(
             address="local",
             num_cpus=num_cpus,

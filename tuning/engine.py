@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cluster.session import num_gpus, session
-from cluster.shared_folder import check_shared
+from cluster.auth_token import TokenError
+from cluster.session import StartError, num_gpus, session
+from cluster.shared_folder import NotSharedError, check_shared
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
 from tuning.interruption import hear_signals
-from tuning.placement import Placement
-from tuning.plan import SweepPlan
+from tuning.placement import GpuError, Placement
+from tuning.plan import SweepPlan, TooFewCpusError
 from tuning.planned_points import planned_points
 from tuning.progress import Progress
 from tuning.ranges import range_text
@@ -24,6 +25,17 @@ from tuning.trial import Trial, TrialTable
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
 """Makes the round after those so far, with all their rows in the table; None if there is none."""
+
+
+START_ERRORS = (
+    ConnectionError,
+    GpuError,
+    NotSharedError,
+    StartError,
+    TokenError,
+    TooFewCpusError,
+)
+"""What is found out only when Ray is started or joined; each says in a line what to do."""
 
 
 class DamagedError(ValueError):

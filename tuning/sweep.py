@@ -18,9 +18,9 @@ from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
-from tuning.placement import GpuError, Placement, settled_placement
+from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
-from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, usable_cpus
+from tuning.plan import SweepPlan, kept_plan, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
 from tuning.run_folder import contents, forget_start, run_folder
 
@@ -261,10 +261,8 @@ def _carry_out(
 ) -> dict[str, Any]:
     """Write the plan down and run it; what only Ray can find out is refused here."""
     # Everything that starts slowly is imported from here on.
-    from cluster.auth_token import TokenError
-    from cluster.shared_folder import NotSharedError
     from ssmrl.device_record import record_device
-    from tuning.engine import DamagedError, run_sweep
+    from tuning.engine import START_ERRORS, DamagedError, run_sweep
 
     replace_file(folder / "config.json", plan.to_json())
     record_device(folder, placement.device)
@@ -283,14 +281,7 @@ def _carry_out(
             confirm=confirm,
             say=say,
         )
-    except (
-        ConnectionError,
-        DamagedError,
-        GpuError,
-        NotSharedError,
-        TokenError,
-        TooFewCpusError,
-    ) as error:
+    except (DamagedError, *START_ERRORS) as error:
         _refuse(str(error))
 
 

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from cluster.auth_token import TokenError, ensure_token, protect_token
-from cluster.session import directions, session
+from cluster.session import StartError, directions, session
 from tests.cluster.private_ray import (
     ROOT,
     head_node,
@@ -54,6 +54,33 @@ def test_private_session_ignores_a_cluster_in_the_environment_and_listens_here_a
         # Ray's own way to say so, `_node_ip_address`, makes it listen on all interfaces.
         assert listening_addresses(os.getpid()) == {"127.0.0.1"}
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "No such file or directory", "/proc/nowhere"),
+        OSError("AF_UNIX path length cannot exceed 107 bytes"),
+        RuntimeError("The current node timed out during startup.\nThis could happen because ..."),
+        json.JSONDecodeError("Expecting property name", "{bad", 1),
+    ],
+)
+def test_a_ray_that_does_not_start_says_why_in_a_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    with pytest.raises(StartError, match=r"^Ray did not start: ") as caught, session(num_cpus=1):
+        pass
+    said = str(caught.value)
+    assert str(error).split("\n", maxsplit=1)[0] in said
+    assert "/proc/nowhere/ray" in said
+    assert "RAY_TMPDIR" in said.rpartition(";")[2] + said.rpartition(",")[2]
+    assert "\n" not in said
 
 
 def test_an_unreachable_cluster_is_an_error() -> None:
