@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssmrl.config import TrainConfig
 from ssmrl.format import FORMAT, FormatError, check_format
+from ssmrl.provenance import provenance
 from ssmrl.strict_json import json_object, json_text
 
 _USUAL_WIDTH, _USUAL_LAYERS = 1024, 64
@@ -40,13 +41,19 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the file in one move: readers see the old one or the new one, never half.
 
+        Beside the configuration stands what made it: commit, versions and machine.
+
         Args:
             path: A ``.safetensors`` file; its folder is made if missing.
 
         Raises:
             ValueError: If a number of the progress is not finite; then nothing is written.
         """
-        metadata = {"config": self.config.to_json(), "progress": json_text(dict(self.progress))}
+        metadata = {
+            "config": self.config.to_json(),
+            "progress": json_text(dict(self.progress)),
+            "made_with": json_text(provenance()),
+        }
         write_tensors(path, self.tensors, metadata)
 
     @classmethod

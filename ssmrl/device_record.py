@@ -1,4 +1,4 @@
-"""``device.json``: on which device the results beside it were made; no part of what names them."""
+"""``device.json``: where and with what the results beside it were made; no part of their names."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import torch
 
 from ssmrl.device import checked_device
 from ssmrl.files import replace_file
+from ssmrl.provenance import provenance
 from ssmrl.strict_json import json_object, json_text
 
 _FILE = "device.json"
@@ -57,7 +58,12 @@ def record_device(folder: Path, name: str) -> None:
         folder: Theirs.
         name: Of the device; one of a cluster need not be here.
     """
-    content = {"device": name, "gpu": gpu_name(name), "torch": torch.__version__}
+    content = {
+        "device": name,
+        "gpu": gpu_name(name),
+        "torch": torch.__version__,
+        "made_with": provenance(),
+    }
     replace_file(folder / _FILE, json_text(content, indent=2) + "\n")
 
 
