@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes:
         config: What is being trained.
         tensors: Weights and optimiser state by name.
-        progress: Anything that JSON can hold: counters, curves, the code's commit.
+        progress: Anything that JSON can hold: counters and curves.
     """
 
     config: TrainConfig

@@ -170,10 +170,19 @@ class Sweep:
         try:
             self.table = TrialTable(folder / "trials.jsonl", plan.sweep_id)
             self._log = RoundLog(folder / "rounds.jsonl", plan.base(), plan.sweep_id)
-            repair_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
         except ValueError as error:
             raise DamagedError(str(error)) from error
+        self._mend_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
         self._deadline = time.monotonic() + plan.time_budget_s
+
+    def _mend_journal(self, path: Path) -> None:
+        """A journal holds nothing that rows do not: one that is damaged is made anew of them."""
+        try:
+            repair_journal(path)
+        except ValueError as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            self._say(f"{error} It is in {aside.name} now, and made anew from the rows.")
 
     @property
     def rounds(self) -> tuple[Round, ...]:

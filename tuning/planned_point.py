@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ssmrl.config import KnobValue
+from tuning.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,7 @@ class PlannedPoint:
     knobs: Mapping[str, KnobValue]
     seed: int | None = None
     outside: bool = False
+
+    def made(self, row: Trial) -> bool:
+        """Whether a row is of this point, and of this seed."""
+        return row.knobs == self.knobs and self.seed in {None, *row.seeds[:1]}

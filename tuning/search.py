@@ -33,6 +33,7 @@ from tuning.study import (
     open_storage,
     open_study,
     own_trials,
+    rebuild,
     repair_journal,
     row_name,
     row_numbers,
@@ -275,8 +276,10 @@ class StudySearcher(Searcher):
                 f"`first_number` must stay what it was when the study began, with row {first}, "
                 f"but got {self._first_number}."
             )
+        is_lost = not own and bool(recorded)
         if not own:
             import_rows(self._study, self._space, imports)
+            rebuild(self._study, self._space, recorded)
         requeued = fail_stale(
             self._storage, self._study.study_name, recorded, first_number=self._first_number
         )
@@ -285,6 +288,8 @@ class StudySearcher(Searcher):
                 self.enqueue(
                     stale.knobs, resumes=stale.number, outside=stale.outside, seed=stale.seed
                 )
+        if is_lost:  # with it went which of the planned points were still to come
+            initial_points = [p for p in initial_points if not any(map(p.made, recorded))]
         if all(trial.state is StudyState.WAITING for trial in own):
             for planned in initial_points[len(own) :]:
                 self.enqueue(planned.knobs, outside=planned.outside, seed=planned.seed)

@@ -66,6 +66,11 @@ def row_name(number: int) -> str:
     return f"t{number:04d}"
 
 
+def row_number(name: str) -> int:
+    """The inverse of ``row_name``."""
+    return int(name[1:])
+
+
 def open_storage(path: Path | None) -> BaseStorage:
     """The journal at ``path``, made if there is none; optuna-dashboard reads it too.
 
@@ -162,7 +167,24 @@ def import_rows(study: optuna.Study, space: SearchSpace, rows: Sequence[Trial]) 
     known = {trial.user_attrs.get(IMPORTED) for trial in study.get_trials(deepcopy=False)}
     for row in rows:
         if row.trial_id not in known and space.contains(row.knobs):
-            study.add_trial(_finished(row, space))
+            study.add_trial(_finished(row, space, {IMPORTED: row.trial_id}))
+
+
+def rebuild(study: optuna.Study, space: SearchSpace, rows: Sequence[Trial]) -> None:
+    """Fills a study whose journal was lost with the rows that its trials left.
+
+    Args:
+        study: Without trials of its own.
+        space: Its space.
+        rows: Of its round.
+    """
+    for row in sorted(rows, key=lambda row: row.number):
+        if space.contains(row.knobs):
+            study.add_trial(_finished(row, space, {ROW: row.trial_id}))
+        else:
+            attributes = {ROW: row.trial_id, OUTSIDE: True, PLANNED: dict(row.knobs)}
+            failed = optuna.trial.create_trial(state=StudyState.FAIL, user_attrs=attributes)
+            study.add_trial(failed)
 
 
 def own_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -183,8 +205,11 @@ def row_numbers(study: optuna.Study, first_number: int) -> dict[int, int]:
     numbers: dict[int, int] = {}
     following = first_number
     for trial in own_trials(study):
-        numbers[trial.number] = trial.user_attrs.get(RESUMES, following)
-        following += RESUMES not in trial.user_attrs
+        known = trial.user_attrs.get(RESUMES)
+        if known is None and ROW in trial.user_attrs:
+            known = row_number(trial.user_attrs[ROW])
+        numbers[trial.number] = following if known is None else known
+        following = max(following, numbers[trial.number] + 1)
     return numbers
 
 
@@ -242,8 +267,7 @@ def storage_key(storage: BaseStorage, study_name: str, number: int) -> int:
     return storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
-def _finished(row: Trial, space: SearchSpace) -> FrozenTrial:
-    attributes = {IMPORTED: row.trial_id}
+def _finished(row: Trial, space: SearchSpace, attributes: dict[str, str]) -> FrozenTrial:
     distributions = {knob: distribution(space.ranges[knob]) for knob in row.knobs}
     params = dict(row.knobs)
     if row.state is TrialState.COMPLETE:

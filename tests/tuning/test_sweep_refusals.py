@@ -124,7 +124,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir()), "a refused sweep leaves nothing behind"
 
 
-@pytest.mark.parametrize("name", ["trials.jsonl", "rounds.jsonl", "optuna.journal", "config.json"])
+@pytest.mark.parametrize("name", ["trials.jsonl", "rounds.jsonl", "config.json"])
 def test_a_damaged_file_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
     from tuning.sweep import app
 
