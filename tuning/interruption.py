@@ -4,8 +4,10 @@ import fcntl
 import io
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -31,15 +33,32 @@ def exclusive(folder: Path) -> Iterator[None]:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FolderError(f"{folder} cannot be written; change its mode, or copy it elsewhere")
     try:
-        lock = (folder / ".lock").open("w")
+        lock = (folder / ".lock").open("a+")
     except OSError as error:
         raise FolderError(f"{folder} cannot be written: {error}") from error
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise BusyError(f"another process is working on the sweep in {folder}") from error
+            owner = _owner(folder / ".lock")
+            raise BusyError(
+                f"another process is working on the sweep in {folder}" + (owner and f": {owner}")
+            ) from error
+        with suppress(OSError):  # on a full disk nobody can be named
+            file.truncate(0)
+            file.write(f"{os.getpid()} {time.time():.0f} {socket.gethostname()}\n")
+            file.flush()
         yield
+
+
+def _owner(lock: Path) -> str:
+    """Who holds a folder, as that process wrote it down; empty if it has not yet."""
+    try:
+        pid, since, host = lock.read_text().split()
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(since)))
+    except (OSError, ValueError, OverflowError):
+        return ""
+    return f"process {pid} on {host}, since {began}"
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
