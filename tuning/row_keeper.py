@@ -118,6 +118,7 @@ class RowKeeper(tune.Callback):
         self._evaluations[trial.trial_id] = evaluations
         score = result.get(METRIC) if is_new else None
         self._progress.reported(self._name(trial), result["all_env_steps"], score)
+        self._watch.report(self._name(trial))
         if result["all_env_steps"] > self._failed_at.get(trial.trial_id, result["all_env_steps"]):
             del self._failed_at[trial.trial_id]
             self._num_hangs.pop(trial.trial_id, None)

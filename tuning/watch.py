@@ -8,7 +8,7 @@ FLOOR_S = 20.0
 """So long any trial may be silent [s]."""
 
 START_S = 180.0
-"""So long until its first sign of life, for which a model has to be built [s]."""
+"""So long until its first report: a model is built, and much is loaded when first used [s]."""
 
 _FACTOR = 3.0  # times the longest silence after which it went on
 
@@ -18,6 +18,7 @@ class _Watched:
     count: int
     heard: float
     longest: float = 0.0
+    has_reported: bool = False
 
 
 class Watch:
@@ -25,13 +26,15 @@ class Watch:
 
     Args:
         floor_s: Never call a shorter silence a hang [s].
-        start_s: Nor a shorter one before the first sign of life [s].
+        start_s: Nor a shorter one before its first report [s].
         clock: Seconds that only grow [s].
 
     Example:
         >>> now = [0.0]
         >>> watch = Watch(clock=lambda: now[0])
         >>> watch.hear("t0000", 1)
+        True
+        >>> watch.report("t0000")
         >>> now[0] = 19.0
         >>> watch.silence("t0000")
         >>> now[0] = 21.0
@@ -65,17 +68,23 @@ class Watch:
             return True
         if count == known.count:
             return False
-        if known.count:
+        if known.has_reported:
             known.longest = max(known.longest, now - known.heard)
         known.count, known.heard = count, now
         return True
+
+    def report(self, trial: str) -> None:
+        """A trial has made an iteration: from now on it is expected to keep its pace."""
+        if trial in self._watched:
+            self._watched[trial].has_reported = True
 
     def silence(self, trial: str) -> float | None:
         """For how long a trial has been silent, if that is too long [s]."""
         if (known := self._watched.get(trial)) is None:
             return None
         silent = self._clock() - known.heard
-        most = max(self._floor_s, _FACTOR * known.longest) if known.count else self._start_s
+        usual = max(self._floor_s, _FACTOR * known.longest)
+        most = usual if known.has_reported else max(usual, self._start_s)
         return silent if silent > most else None
 
     def forget(self, trial: str) -> None:

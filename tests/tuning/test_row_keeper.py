@@ -252,11 +252,13 @@ def test_a_trial_that_waits_for_its_turn_is_not_watched(tuned: Tuned, killed: li
     assert not killed
 
 
-def test_a_trial_that_hangs_before_its_first_sign_of_life_is_ended_too(
-    tuned: Tuned, killed: list[Any]
+@pytest.mark.parametrize("beats", [0, 7])
+def test_a_trial_that_hangs_before_its_first_report_is_ended_too(
+    beats: int, tuned: Tuned, killed: list[Any]
 ) -> None:
+    """Later than others: what is used for the first time may have to be loaded from a slow disk."""
     trial = tuned.begun("a")
-    tuned.look(trial, seconds=1.0, beats=0)
+    tuned.look(trial, seconds=1.0, beats=beats)
     tuned.look(trial, seconds=170.0)
     assert not killed
     tuned.look(trial, seconds=20.0)
@@ -285,6 +287,7 @@ def beating(seconds: Callable[[int], float], num_beats: int) -> list[float | Non
         now += seconds(beat)
         said.append(watch.silence("t0000"))
         watch.hear("t0000", beat)
+        watch.report("t0000")
     return said
 
 
