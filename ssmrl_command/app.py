@@ -123,6 +123,19 @@ def evaluate_command(
     evaluate(path, draw, num_tasks, num_episodes, device, as_json)
 
 
+@app.command("doctor")
+def doctor_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of the sweep or study.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set damaged records aside, keep every good one.")
+    ] = False,
+) -> None:
+    """Look through all files of a sweep that nobody works on, and name what is damaged."""
+    from tuning.doctor import doctor
+
+    doctor(folder, repair)
+
+
 def _refuse(message: str) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(2)

@@ -1,0 +1,176 @@
+"""What the doctor finds in the folder of a sweep, and that mending keeps every good record."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from ssmrl.checkpoint import Checkpoint
+from ssmrl.config import TrainConfig
+from ssmrl.files import replace_file
+from ssmrl.run import checkpoint_path
+from ssmrl_command.app import app as ssmrl_app
+from tuning.doctor import app, read_rows
+from tuning.engine import Sweep
+from tuning.interruption import exclusive
+from tuning.plan import SweepPlan
+from tuning.rounds import next_round
+from tuning.trial import Trial, TrialState, TrialTable
+
+
+def saved(folder: Path, row: Trial) -> Path:
+    config = TrainConfig.of_knobs(row.config)
+    path = checkpoint_path(folder / "checkpoints", config)
+    Checkpoint(config, {"x": torch.ones(3)}, {}).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a sweep with three trials, as it leaves it."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    plan = SweepPlan("point", algorithm="promp").begun()
+    replace_file(folder / "config.json", plan.to_json())
+    sweep = Sweep(plan, folder, say=lambda line: None)
+    this = sweep.begin_round(next_round)
+    assert this is not None
+    search = sweep.searcher(this)
+    for number, name in enumerate("abc"):
+        point = search.suggest(name)
+        search.on_trial_complete(name, {"score": 1.0, "finished": True})
+        knobs = plan.base().with_knobs({**point, "seed": number}).knobs()
+        row = Trial(
+            f"t{number:04d}",
+            number,
+            TrialState.COMPLETE,
+            float(number),
+            point,
+            knobs,
+            seeds=(number,),
+            seed_scores=(float(number),),
+        )
+        sweep.table.append(row)
+        saved(folder, row)
+    sweep.table.write_csv(folder / "trials.csv")
+    return folder
+
+
+def look(folder: Path, *flags: str) -> Result:
+    return CliRunner().invoke(app, [str(folder), *flags])
+
+
+def test_a_sound_sweep_is_said_to_be_and_not_changed(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    result = look(folder)
+    assert result.exit_code == 0, result.output
+    assert "3 trials" in result.output
+    assert "1,000 such trials take" in result.output
+    assert "all is sound" in result.output
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    after.pop(folder / ".lock", None)
+    assert after == before
+    assert CliRunner().invoke(ssmrl_app, ["doctor", str(folder)]).output == result.output
+
+
+def lines(folder: Path) -> list[bytes]:
+    return (folder / "trials.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def flipped(data: bytes, place: int, bit: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
+
+
+def test_every_flipped_bit_of_a_row_is_found_and_the_line_named(folder: Path) -> None:
+    path, rng = folder / "trials.jsonl", random.Random(0)
+    first, second, third = lines(folder)
+    for _ in range(1000):
+        place = rng.randrange(len(second) - 1)
+        path.write_bytes(first + flipped(second, place, rng.randrange(8)) + third)
+        rows, troubles = read_rows(path, "")
+        assert {row.trial_id for row in rows} == {"t0000", "t0002"}
+        assert troubles
+        assert troubles[0].where == "trials.jsonl, line 2"
+
+
+DAMAGES: dict[str, tuple[Callable[[list[bytes]], bytes], str]] = {
+    "doubled": (lambda rows: b"".join([*rows, rows[1]]), "line 4: is a second row of t0001"),
+    "torn": (lambda rows: b"".join(rows)[:-40], "line 3: "),
+    "without its end": (lambda rows: b"".join(rows)[:-1], "line 3: was not written to its end"),
+    "deep": (lambda rows: b"".join([rows[0], b"[" * 10_000 + b"\n", *rows[1:]]), "line 2: "),
+    "no text": (lambda rows: b"".join([rows[0], b"\xff\xfe\n", *rows[1:]]), "line 2: "),
+    "emptied": (lambda rows: b"".join([rows[0], b"\n", rows[2]]), "line 2: "),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_rows_are_named_and_set_aside_and_the_good_ones_stay(
+    how: str, folder: Path
+) -> None:
+    damage, said = DAMAGES[how]
+    path, rows = folder / "trials.jsonl", lines(folder)
+    path.write_bytes(damage(rows))
+    damaged = path.read_bytes()
+    result = look(folder)
+    assert (result.exit_code, said in result.output) == (3, True), result.output
+    assert path.read_bytes() == damaged, "looking changes nothing"
+    result = look(folder, "--repair")
+    assert "mended: " in result.output
+    assert path.with_name("trials.jsonl.damaged").read_bytes() == damaged
+    kept = path.read_bytes().splitlines(keepends=True)
+    good = {"doubled": rows, "deep": rows, "no text": rows, "emptied": [rows[0], rows[2]]}
+    assert kept == good.get(how, rows[:2])
+    assert len(TrialTable(path).rows) == len(kept)
+    assert f"t000{len(kept) - 1}" in (folder / "trials.csv").read_text() or how == "emptied"
+
+
+def test_a_row_that_is_gone_is_named(folder: Path) -> None:
+    rows = lines(folder)
+    (folder / "trials.jsonl").write_bytes(rows[0] + rows[2])
+    result = look(folder)
+    assert (result.exit_code, "there is no row of trial 1" in result.output) == (3, True)
+
+
+def test_a_damaged_journal_is_set_aside(folder: Path) -> None:
+    path = folder / "optuna.journal"
+    path.write_bytes(path.read_bytes().replace(b"{", b"", 1))
+    result = look(folder)
+    assert (result.exit_code, "optuna.journal: " in result.output) == (3, True)
+    assert look(folder, "--repair").exit_code == 0
+    assert not path.exists()
+    assert look(folder).exit_code == 0
+
+
+def test_checkpoints_that_are_gone_or_damaged_are_named_with_their_trial(folder: Path) -> None:
+    rows = TrialTable(folder / "trials.jsonl").rows
+    saved(folder, rows[0]).unlink()
+    path = saved(folder, rows[1])
+    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 3, 2))
+    result = look(folder)
+    assert result.exit_code == 3
+    assert "checkpoint of t0000, seed 0: there is no checkpoint" in result.output
+    assert "checkpoint of t0001, seed 1: " in result.output
+    assert "its row stays" in result.output
+
+
+def test_records_of_rounds_and_configuration_are_looked_at_too(folder: Path) -> None:
+    path = folder / "rounds.jsonl"
+    path.write_bytes(flipped(path.read_bytes(), 60, 1))
+    (folder / "config.json").write_text("{")
+    (folder / "checkpoints" / ".a.1.part").write_text("half")
+    result = look(folder)
+    assert result.exit_code == 3
+    for said in ("rounds.jsonl, line 1: ", "config.json: cannot be read", ".a.1.part: was left"):
+        assert said in result.output
+
+
+def test_a_sweep_at_work_is_left_alone_and_its_owner_named(folder: Path) -> None:
+    with exclusive(folder):
+        result = look(folder, "--repair")
+    assert result.exit_code == 2
+    assert "another process is working on the sweep" in result.stderr
+    assert look(folder / "b").exit_code == 2

@@ -1,0 +1,249 @@
+"""``python -m tuning.doctor``: what is damaged in the folder of a sweep, and what can be mended."""
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from ssmrl.checkpoint import CheckpointError, read_tensors
+from ssmrl.config import TrainConfig
+from ssmrl.files import replace_file
+from ssmrl.printable import printable
+from ssmrl.run import checkpoint_path
+from tuning.ending import Ending
+from tuning.interruption import FolderError, exclusive
+from tuning.plan import SweepPlan
+from tuning.record import opened
+from tuning.study import repair_journal
+from tuning.trial import Trial, TrialState, TrialTable
+
+_ROWS, _JOURNAL, _TABLE = "trials.jsonl", "optuna.journal", "trials.csv"
+_RECORDS = ("rounds.jsonl", "ledger.jsonl")
+_BY_RESUME = "`--resume` makes it anew from the rows"
+_MANY = 1000
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is not as the sweep wrote it.
+
+    Attributes:
+        where: The file, with the line where there is one.
+        what: What is wrong with it.
+        remedy: What becomes of it, or what can be done.
+        is_mended: Whether ``--repair`` mends it.
+    """
+
+    where: str
+    what: str
+    remedy: str
+    is_mended: bool = False
+
+
+@app.command()
+def doctor(
+    folder: Annotated[Path, typer.Argument(help="Folder of the sweep or study.")],
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Set damaged records aside, keep every good one."),
+    ] = False,
+) -> None:
+    """Look through all files of a sweep that nobody works on, and name what is damaged.
+
+    Ends with 0 if all is sound or mended, 3 if something is damaged, 2 if it cannot be looked at.
+    """
+    if not folder.is_dir():
+        _refuse(f"there is no folder {folder}")
+    try:
+        with exclusive(folder):
+            found = list(examine(folder))
+            mended = mend(folder, found) if repair else []
+    except FolderError as error:
+        _refuse(str(error))
+    for trouble in found:
+        done = "mended: " if trouble in mended else ""
+        typer.echo(printable(f"{trouble.where}: {trouble.what}; {done}{trouble.remedy}"))
+    left = [trouble for trouble in found if trouble not in mended]
+    typer.echo(printable(summary(folder, len(left))))
+    raise typer.Exit(Ending.LOST if left else Ending.DONE)
+
+
+def examine(folder: Path) -> Iterator[Trouble]:
+    """What is damaged, file by file; nothing is changed.
+
+    Args:
+        folder: Of a sweep or study.
+    """
+    plan: SweepPlan | None = None
+    try:
+        plan = SweepPlan.from_json((folder / "config.json").read_text(), "it")
+    except (OSError, ValueError) as error:
+        yield Trouble(
+            "config.json", f"cannot be read: {_line(error)}", "restore it, or search anew"
+        )
+    sweep = plan.sweep_id if plan else ""
+    rows, troubles = read_rows(folder / _ROWS, sweep)
+    yield from troubles
+    yield from _missing(rows)
+    for name in _RECORDS:
+        yield from _records(folder / name, sweep)
+    yield from _journal(folder / _JOURNAL)
+    yield from _checkpoints(folder, rows)
+    if rows and not (folder / _TABLE).exists():
+        yield Trouble(_TABLE, "is not there", _BY_RESUME, is_mended=True)
+    for part in sorted(folder.rglob("*.part")):
+        where = str(part.relative_to(folder))
+        yield Trouble(where, "was left half written", "nobody needs it", is_mended=True)
+
+
+def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
+    """Set damaged rows and a damaged journal aside, and write the table anew.
+
+    Args:
+        folder: Of a sweep or study.
+        found: What ``examine`` has found.
+
+    Returns:
+        What of it is mended.
+    """
+    able = [trouble for trouble in found if trouble.is_mended]
+    if any(trouble.where.startswith(_ROWS) for trouble in able):
+        path = folder / _ROWS
+        shutil.copyfile(path, path.with_name(f"{_ROWS}.damaged"))
+        bad = {trouble.where for trouble in able}
+        lines = path.read_bytes().split(b"\n")
+        good = [
+            line.decode()
+            for number, line in enumerate(lines, start=1)
+            if line and _where(number) not in bad
+        ]
+        replace_file(path, "".join(f"{line}\n" for line in good))
+    if any(trouble.where == _JOURNAL for trouble in able):
+        (folder / _JOURNAL).replace(folder / f"{_JOURNAL}.damaged")
+    for trouble in able:
+        if trouble.where.endswith(".part"):
+            (folder / trouble.where).unlink(missing_ok=True)
+    if (folder / _ROWS).exists():
+        TrialTable(folder / _ROWS).write_csv(folder / _TABLE)
+    return able
+
+
+def read_rows(path: Path, sweep: str) -> tuple[list[Trial], list[Trouble]]:
+    """The good rows of a table, and what is wrong with each other line.
+
+    Args:
+        path: A file of JSON lines; it need not exist.
+        sweep: The id that every row must have; empty for any.
+    """
+    rows: dict[str, Trial] = {}
+    troubles: list[Trouble] = []
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate(lines, start=1):
+        if not line and number == len(lines):
+            break
+        aside = "`--repair` sets it aside, and `--resume` makes the trial again"
+        try:
+            row = Trial.from_json(line.decode(), "it", sweep)
+            if row.trial_id in rows:
+                what = f"is a second row of {row.trial_id}"
+                troubles.append(Trouble(_where(number), what, "`--repair` sets it aside", True))
+            elif number == len(lines):
+                troubles.append(Trouble(_where(number), "was not written to its end", aside, True))
+            rows.setdefault(row.trial_id, row)
+        except (ValueError, RecursionError) as error:
+            troubles.append(Trouble(_where(number), _line(error), aside, True))
+    return list(rows.values()), troubles
+
+
+def summary(folder: Path, num_left: int) -> str:
+    """The last line: how it stands, and what so many trials take of the disk."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    rows, _ = read_rows(folder / _ROWS, "")
+    state = "all is sound" if not num_left else f"{num_left} of its files or records are damaged"
+    takes = ""
+    if rows:
+        many = size / len(rows) * _MANY / 1e9
+        takes = f", {size / 1e6:,.0f} MB; {_MANY:,} such trials take {many:,.1f} GB"
+    return f"{folder}: {len(rows)} trials{takes}; {state}"
+
+
+def _missing(rows: list[Trial]) -> Iterator[Trouble]:
+    numbers = {row.number for row in rows}
+    for number in sorted(set(range(max(numbers, default=-1))) - numbers):
+        yield Trouble(
+            _ROWS, f"there is no row of trial {number}", "`--resume` makes it, or has dropped it"
+        )
+
+
+def _records(path: Path, sweep: str) -> Iterator[Trouble]:
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line and number == len(lines):
+            break
+        where = f"{path.name}, line {number}"
+        try:
+            opened(line.decode(), "it", sweep)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                remedy = "a killed process did not write it to its end; `--resume` sets it aside"
+            else:
+                remedy = "restore the file, or search anew"
+            yield Trouble(where, _line(error), remedy)
+
+
+def _journal(path: Path) -> Iterator[Trouble]:
+    if not path.exists():
+        return
+    copy = path.with_name(f"{path.name}.looked-at")
+    shutil.copyfile(path, copy)
+    try:
+        with warnings.catch_warnings():  # a last line that was torn is no damage
+            warnings.simplefilter("ignore")
+            repair_journal(copy)
+    except ValueError as error:
+        yield Trouble(_JOURNAL, _line(error).replace(str(copy), "it"), _BY_RESUME, True)
+    finally:
+        for name in (copy.name, f"{copy.name}.torn"):
+            copy.with_name(name).unlink(missing_ok=True)
+
+
+def _checkpoints(folder: Path, rows: list[Trial]) -> Iterator[Trouble]:
+    for row in rows:
+        if row.state is not TrialState.COMPLETE or not row.config:
+            continue
+        for seed in row.seeds:
+            try:
+                config = TrainConfig.of_knobs(row.config).with_knobs({"seed": seed})
+                read_tensors(checkpoint_path(folder / "checkpoints", config))
+            except (OSError, CheckpointError) as error:
+                where = f"checkpoint of {row.trial_id}, seed {seed}"
+                yield Trouble(where, _line(error), "its row stays, but it cannot be played again")
+            except (KeyError, ValueError, TypeError) as error:
+                yield Trouble(row.trial_id, _line(error), "another version made it")
+
+
+def _where(number: int) -> str:
+    return f"{_ROWS}, line {number}"
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, in one line; a KeyError would say it in quotes."""
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(said).split()) or type(error).__name__
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {printable(message)}", err=True)
+    raise typer.Exit(Ending.REFUSED)
+
+
+if __name__ == "__main__":
+    app()
