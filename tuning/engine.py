@@ -88,11 +88,37 @@ def run_sweep(
         ) as found_cpus:
             cpus = ready(plan, folder, address=address, found_cpus=found_cpus, say=say)
             placement = on_cluster(plan, placement, say=say)
+            began, num_before = time.monotonic(), len(sweep.table.rows)
             while (this := sweep.begin_round(decide)) is not None:
                 sweep.run_round(this, num_cpus=cpus, placement=placement, quiet=quiet)
                 if not (sweep.is_complete(this) and sweep.has_time):
                     break
+            if rows := sweep.table.rows[num_before:]:
+                say(frame_line(rows, time.monotonic() - began, plan.max_concurrent))
     return conclude(plan, folder, sweep.table, rounds=sweep.rounds, command=command, say=say)
+
+
+def frame_line(rows: Sequence[Trial], seconds: float, at_once: int) -> str:
+    """What a sweep took beside training and judging: starts, choices, waiting for the last trial.
+
+    Args:
+        rows: The trials that were made.
+        seconds: What all of it took [s].
+        at_once: So many trials at once.
+
+    Example:
+        >>> from tuning.trial import TrialState
+        >>> rows = [Trial(f"t{n}", n, TrialState.PRUNED, 1.0, {}, seconds=9.0) for n in range(4)]
+        >>> frame_line(rows, 20.0, 2)
+        '4 trials in 20 s, 36 s of training and evaluation, 2 at once: 1.00 s a trial beside that'
+    """
+    trained = sum(row.seconds for row in rows)
+    beside = max(0.0, seconds * min(at_once, len(rows)) - trained) / len(rows)
+    trials = f"{len(rows)} {'trial' if len(rows) == 1 else 'trials'}"
+    return (
+        f"{trials} in {seconds:,.0f} s, {trained:,.0f} s of training and evaluation, {at_once} at "
+        f"once: {beside:.2f} s a trial beside that"
+    )
 
 
 def ready(
