@@ -175,7 +175,7 @@ def test_the_file_is_json_and_numbers_without_gaps(path: Path) -> None:
     length = int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8 : 8 + length])
     metadata = header.pop("__metadata__")
-    assert metadata.keys() == {"config", "format", "progress", "sha256"}
+    assert metadata.keys() == {"config", "format", "made_with", "progress", "sha256"}
     assert metadata["format"] == "2"
     assert json.loads(metadata["config"]) == {"format": 2} | CONFIG.knobs()
     assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "BOOL"}

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from ssmrl.config import TrainConfig
 from ssmrl.context.stacked_learner import StackedLearner
 from ssmrl.meta.gradient_learner import GradientLearner
+from ssmrl.provenance import provenance
 from ssmrl_command.app import app
 from tests.ssmrl.context.small_context import small_context
 from tests.tuning.full_device import FULL
@@ -36,6 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_device_is_written_beside_the_results_and_names_none(finished: Path) -> None:
     kept = json.loads((finished / "device.json").read_text())
+    assert kept.pop("made_with") == provenance()
     assert kept == {"device": "cpu", "gpu": None, "torch": torch.__version__}
     assert "device" not in (finished / "config.json").read_text()
 

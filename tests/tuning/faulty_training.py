@@ -16,7 +16,7 @@ FINE, IN_SETUP, RAISES, DIES_ONCE, DIES, SLEEPS, SPINS, NO_MEMORY, NAN = range(1
 GREEDY = 160
 """Holds ever more memory, up to ``MOST_BYTES``."""
 
-MOST_BYTES = 4 * 2**30
+MOST_BYTES = 7 * 2**30
 
 
 class FaultyTraining(MetaTraining):

@@ -18,7 +18,7 @@ from tuning.trial import Trial, TrialTable
 KEYS = {
     *("best_mean", "default_mean", "difference", "low", "high", "num_tasks", "verdict"),
     *("best_low", "best_high", "blind_return", "switched_off_mean", "num_seeds"),
-    *("level", "findable"),
+    *("level", "findable", "num_best_seeds", "num_default_seeds"),
 }
 
 
