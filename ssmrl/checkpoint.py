@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ssmrl.config import TrainConfig
+from ssmrl.files import part_path
 from ssmrl.format import FORMAT, FormatError, check_format
 from ssmrl.provenance import provenance
 from ssmrl.strict_json import json_object, json_text
@@ -94,7 +95,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     marked = dict(metadata) | {"format": str(FORMAT)}
     signed = marked | {"sha256": _digest(marked, values)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_path(path)
     try:
         with part.open("wb") as file:
             file.write(save(values, signed))

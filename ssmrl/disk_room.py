@@ -90,11 +90,3 @@ def no_room(path: Path, patience_s: float) -> str:
         f"no room on the disk for {path}: {free_room(path):,} bytes are free; it goes on when "
         f"there is more, and gives up after {patience_s:.0f} s"
     )
-
-
-def clear_parts(path: Path) -> None:
-    """Remove what processes that died left half written of a file."""
-    own = f".{path.name}.{os.getpid()}.part"
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        if part.name != own:
-            part.unlink(missing_ok=True)

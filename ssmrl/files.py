@@ -43,3 +43,24 @@ def check_mounted(flag: str, folder: Path) -> None:
             "reads like an address: runs are gone on from in place, which object stores do not "
             "allow; copy the finished folder there"
         )
+
+
+def part_path(path: Path) -> Path:
+    """Where this process writes a file until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def clear_parts(path: Path) -> None:
+    """Remove what processes of this machine that are dead left half written of a file."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            part.unlink(missing_ok=True)
+
+
+def aside(path: Path) -> Path:
+    """A name beside a damaged file under which nothing is kept yet."""
+    number = 1
+    while (found := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return found

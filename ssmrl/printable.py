@@ -11,3 +11,14 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() or character == "\n" else "?" for character in text
     )
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one printable line; a KeyError would say it in quotes.
+
+    Example:
+        >>> one_line(KeyError("unknown knob"))
+        'unknown knob'
+    """
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return printable(" ".join(str(said).split())) or type(error).__name__

@@ -16,7 +16,7 @@ def provenance() -> dict[str, str | int | dict[str, str] | None]:
     """As JSON holds it; of packages those that are installed, a commit where the code is in git."""
     return {
         "ssmrl": _version("ssmrl"),
-        "commit": _commit(Path(__file__).parent),
+        "commit": _commit(Path(__file__)),
         "python": platform.python_version(),
         "packages": {name: own for name in _PACKAGES if (own := _version(name))},
         "system": platform.platform(),
@@ -32,20 +32,25 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit(folder: Path) -> str | None:
-    """The commit that is checked out, with ``-dirty`` where something was changed since."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=10.0,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+def _commit(file: Path) -> str | None:
+    """The commit in which a file is checked out, with ``-dirty`` where something was changed since.
+
+    None where it is in no repository, or lies in one that does not know it: an installed package in
+    an environment inside of somebody's own project.
+    """
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
-    return found.stdout.strip() or None
+    return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10.0
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def _processor() -> str:

@@ -16,7 +16,8 @@ from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress, check_
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory
-from ssmrl.disk_room import clear_parts, with_room
+from ssmrl.disk_room import with_room
+from ssmrl.files import clear_parts
 from ssmrl.knobs import KnobValue
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.algorithms import ALGORITHMS

@@ -12,7 +12,7 @@ from rich.table import Table
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
 from ssmrl.knobs import typed
-from ssmrl.printable import printable
+from ssmrl.printable import one_line, printable
 from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.analysis import Analysis, analyse
 from tuning.ranges import Choice, Range
@@ -44,7 +44,7 @@ def analyze(
             warnings.simplefilter("always")
             space, rows, rounds = read_sweep(folder)
     except (OSError, ValueError, KeyError) as error:
-        _refuse(_one_line(error))
+        _refuse(one_line(error))
     for warning in caught:
         typer.echo(f"warning: {printable(str(warning.message))}", err=True)
     analysis = analyse(rows, rounds[-1].space if rounds else space, seed=seed)
@@ -75,7 +75,7 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
     except FormatError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{config} cannot be read: {_one_line(error)}") from error
+        raise ValueError(f"{config} cannot be read: {one_line(error)}") from error
     sweep = str(content.get("sweep_id", ""))
     rows = _read_rows(folder / "trials.jsonl", sweep, base)
     if not rows:
@@ -101,7 +101,7 @@ def _read_rows(path: Path, sweep: str, base: TrainConfig) -> tuple[Trial, ...]:
         except FormatError:
             raise
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"line {number} of {path} is damaged: {_one_line(error)}") from error
+            raise ValueError(f"line {number} of {path} is damaged: {one_line(error)}") from error
         if row.trial_id in rows:
             raise ValueError(f"line {number} of {path} is damaged: a second {row.trial_id!r}")
         rows[row.trial_id] = row
@@ -252,12 +252,6 @@ def _number(value: KnobValue | None) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "" if value is None else printable(str(value))
-
-
-def _one_line(error: Exception) -> str:
-    """What an error says; a KeyError would say it in quotes."""
-    is_lookup = isinstance(error, KeyError) and bool(error.args)
-    return " ".join(printable(str(error.args[0] if is_lookup else error)).split("\n"))
 
 
 def _refuse(message: str) -> NoReturn:

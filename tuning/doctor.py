@@ -11,8 +11,8 @@ import typer
 
 from ssmrl.checkpoint import CheckpointError, read_tensors
 from ssmrl.config import TrainConfig
-from ssmrl.files import replace_file
-from ssmrl.printable import printable
+from ssmrl.files import aside, replace_file
+from ssmrl.printable import one_line, printable
 from ssmrl.run import checkpoint_path
 from tuning.ending import Ending
 from tuning.interruption import FolderError, exclusive
@@ -58,8 +58,8 @@ def doctor(
 
     Ends with 0 if all is sound or mended, 3 if something is damaged, 2 if it cannot be looked at.
     """
-    if not folder.is_dir():
-        _refuse(f"there is no folder {folder}")
+    if not any((folder / name).exists() for name in ("config.json", _ROWS)):
+        _refuse(f"there is no sweep in {folder}")
     try:
         with exclusive(folder):
             found = list(examine(folder))
@@ -85,7 +85,7 @@ def examine(folder: Path) -> Iterator[Trouble]:
         plan = SweepPlan.from_json((folder / "config.json").read_text(), "it")
     except (OSError, ValueError) as error:
         yield Trouble(
-            "config.json", f"cannot be read: {_line(error)}", "restore it, or search anew"
+            "config.json", f"cannot be read: {one_line(error)}", "restore it, or search anew"
         )
     sweep = plan.sweep_id if plan else ""
     rows, troubles = read_rows(folder / _ROWS, sweep)
@@ -115,7 +115,7 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
     able = [trouble for trouble in found if trouble.is_mended]
     if any(trouble.where.startswith(_ROWS) for trouble in able):
         path = folder / _ROWS
-        shutil.copyfile(path, path.with_name(f"{_ROWS}.damaged"))
+        shutil.copyfile(path, aside(path))
         bad = {trouble.where for trouble in able}
         lines = path.read_bytes().split(b"\n")
         good = [
@@ -125,7 +125,7 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
         ]
         replace_file(path, "".join(f"{line}\n" for line in good))
     if any(trouble.where == _JOURNAL for trouble in able):
-        (folder / _JOURNAL).replace(folder / f"{_JOURNAL}.damaged")
+        (folder / _JOURNAL).replace(aside(folder / _JOURNAL))
     for trouble in able:
         if trouble.where.endswith(".part"):
             (folder / trouble.where).unlink(missing_ok=True)
@@ -147,17 +147,17 @@ def read_rows(path: Path, sweep: str) -> tuple[list[Trial], list[Trouble]]:
     for number, line in enumerate(lines, start=1):
         if not line and number == len(lines):
             break
-        aside = "`--repair` sets it aside, and `--resume` makes the trial again"
+        remedy = "`--repair` sets it aside, and `--resume` makes the trial again"
         try:
             row = Trial.from_json(line.decode(), "it", sweep)
             if row.trial_id in rows:
                 what = f"is a second row of {row.trial_id}"
                 troubles.append(Trouble(_where(number), what, "`--repair` sets it aside", True))
             elif number == len(lines):
-                troubles.append(Trouble(_where(number), "was not written to its end", aside, True))
+                troubles.append(Trouble(_where(number), "was not written to its end", remedy, True))
             rows.setdefault(row.trial_id, row)
         except (ValueError, RecursionError) as error:
-            troubles.append(Trouble(_where(number), _line(error), aside, True))
+            troubles.append(Trouble(_where(number), one_line(error), remedy, True))
     return list(rows.values()), troubles
 
 
@@ -196,7 +196,7 @@ def _records(path: Path, sweep: str) -> Iterator[Trouble]:
                 remedy = "a killed process did not write it to its end; `--resume` sets it aside"
             else:
                 remedy = "restore the file, or search anew"
-            yield Trouble(where, _line(error), remedy)
+            yield Trouble(where, one_line(error), remedy)
 
 
 def _journal(path: Path) -> Iterator[Trouble]:
@@ -209,7 +209,7 @@ def _journal(path: Path) -> Iterator[Trouble]:
             warnings.simplefilter("ignore")
             repair_journal(copy)
     except ValueError as error:
-        yield Trouble(_JOURNAL, _line(error).replace(str(copy), "it"), _BY_RESUME, True)
+        yield Trouble(_JOURNAL, one_line(error).replace(str(copy), "it"), _BY_RESUME, True)
     finally:
         for name in (copy.name, f"{copy.name}.torn"):
             copy.with_name(name).unlink(missing_ok=True)
@@ -225,19 +225,15 @@ def _checkpoints(folder: Path, rows: list[Trial]) -> Iterator[Trouble]:
                 read_tensors(checkpoint_path(folder / "checkpoints", config))
             except (OSError, CheckpointError) as error:
                 where = f"checkpoint of {row.trial_id}, seed {seed}"
-                yield Trouble(where, _line(error), "its row stays, but it cannot be played again")
+                yield Trouble(
+                    where, one_line(error), "its row stays, but it cannot be played again"
+                )
             except (KeyError, ValueError, TypeError) as error:
-                yield Trouble(row.trial_id, _line(error), "another version made it")
+                yield Trouble(row.trial_id, one_line(error), "another version made it")
 
 
 def _where(number: int) -> str:
     return f"{_ROWS}, line {number}"
-
-
-def _line(error: BaseException) -> str:
-    """What an error says, in one line; a KeyError would say it in quotes."""
-    said = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return " ".join(str(said).split()) or type(error).__name__
 
 
 def _refuse(message: str) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from cluster.auth_token import TokenError
 from cluster.session import StartError, num_gpus, session
 from cluster.shared_folder import NotSharedError, check_shared
+from ssmrl.files import aside
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
 from tuning.interruption import hear_signals
@@ -206,9 +207,8 @@ class Sweep:
         try:
             repair_journal(path)
         except ValueError as error:
-            aside = path.with_name(f"{path.name}.damaged")
-            path.replace(aside)
-            self._say(f"{error} It is in {aside.name} now, and made anew from the rows.")
+            kept = path.replace(aside(path))
+            self._say(f"{error} It is in {kept.name} now, and made anew from the rows.")
 
     @property
     def rounds(self) -> tuple[Round, ...]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from ssmrl.disk_room import with_room
 from ssmrl.heartbeat import listen
 
 _SECONDS_BETWEEN = 0.5
@@ -56,7 +57,8 @@ class Pulse:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._count, self._written = path, 0, -_SECONDS_BETWEEN
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        self._file = with_room(lambda: os.open(path, flags, 0o644), path)
         self._tail = f" {os.getpid()} {socket.gethostname()}\n"
         self._write()
         self._stop = listen(self.beat)

@@ -1,6 +1,7 @@
 """A full disk is waited for, said in one line, and leaves nothing half written."""
 
 import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,7 +84,7 @@ def test_a_checkpoint_that_found_no_room_leaves_no_part_and_the_old_one(
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"x": torch.ones(3)}, {})
     before = path.read_bytes()
-    system = SimpleNamespace(getpid=lambda: 1, fsync=lambda _: full([1]))
+    system = SimpleNamespace(fsync=lambda _: full([1]))
     monkeypatch.setattr(checkpoint, "os", system)
     with pytest.raises(OSError, match="No space left"):
         write_tensors(path, {"x": torch.zeros(3)}, {})
@@ -96,11 +97,12 @@ def test_a_run_waits_with_its_checkpoint_and_clears_what_the_dead_left(
 ) -> None:
     config = TrainConfig.for_task("point", "promp").with_knobs({"meta.num_tasks": 2})
     path, left = checkpoint_path(tmp_path, config), [3]
-    (tmp_path / f".{path.name}.1.part").write_text("half")
-    (tmp_path / ".other.safetensors.1.part").write_text("somebody else's")
+    at_work, dead = os.getpid(), 2**22 + 1  # Linux gives no number as high
+    for name, pid in ((path.name, dead), (path.name, at_work), ("other.safetensors", dead)):
+        (tmp_path / f".{name}.{pid}.part").write_text("half")
     run = TrainingRun(config, max_env_steps=10**6, folder=tmp_path)
-    system = SimpleNamespace(getpid=lambda: 2, fsync=lambda _: full(left))
+    system = SimpleNamespace(fsync=lambda _: full(left))
     monkeypatch.setattr(checkpoint, "os", system)
     run.save()
     assert clock.now == 3.0
-    assert files(tmp_path) == {path.name, ".other.safetensors.1.part"}
+    assert files(tmp_path) == {path.name, f".other.safetensors.{dead}.part"}

@@ -37,16 +37,18 @@ def test_it_names_versions_and_the_machine() -> None:
 
 
 def test_a_commit_says_whether_something_was_changed_since(tmp_path: Path) -> None:
-    assert module._commit(tmp_path) is None
+    assert module._commit(tmp_path / "a") is None
     git(tmp_path, "init", "-q")
     (tmp_path / "a").write_text("1")
     git(tmp_path, "add", "a")
     git(tmp_path, "commit", "-qm", "first")
     git(tmp_path, "tag", "v1")
     commit = git(tmp_path, "rev-parse", "HEAD")
-    assert module._commit(tmp_path) == commit
+    assert module._commit(tmp_path / "a") == commit
     (tmp_path / "a").write_text("2")
-    assert module._commit(tmp_path) == f"{commit}-dirty"
+    assert module._commit(tmp_path / "a") == f"{commit}-dirty"
+    (tmp_path / "installed.py").touch()
+    assert module._commit(tmp_path / "installed.py") is None, "somebody else's repository"
 
 
 def test_a_checkpoint_and_a_folder_of_results_carry_it(tmp_path: Path) -> None:

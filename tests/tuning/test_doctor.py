@@ -120,7 +120,7 @@ def test_damaged_rows_are_named_and_set_aside_and_the_good_ones_stay(
     assert path.read_bytes() == damaged, "looking changes nothing"
     result = look(folder, "--repair")
     assert "mended: " in result.output
-    assert path.with_name("trials.jsonl.damaged").read_bytes() == damaged
+    assert path.with_name("trials.jsonl.damaged-1").read_bytes() == damaged
     kept = path.read_bytes().splitlines(keepends=True)
     good = {"doubled": rows, "deep": rows, "no text": rows, "emptied": [rows[0], rows[2]]}
     assert kept == good.get(how, rows[:2])
@@ -174,3 +174,19 @@ def test_a_sweep_at_work_is_left_alone_and_its_owner_named(folder: Path) -> None
     assert result.exit_code == 2
     assert "another process is working on the sweep" in result.stderr
     assert look(folder / "b").exit_code == 2
+
+
+def test_a_folder_that_is_no_sweep_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    result = look(tmp_path)
+    assert (result.exit_code, result.stderr) == (2, f"error: there is no sweep in {tmp_path}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_set_aside_before_stays(folder: Path) -> None:
+    path = folder / "trials.jsonl"
+    for number in (1, 2):
+        path.write_bytes(path.read_bytes() + b"damage %d\n" % number)
+        assert look(folder, "--repair").exit_code == 0
+    for number in (1, 2):
+        kept = path.with_name(f"trials.jsonl.damaged-{number}").read_bytes()
+        assert kept.endswith(b"damage %d\n" % number)

@@ -83,7 +83,7 @@ def test_a_journal_that_is_lost_is_made_anew_of_the_rows(how: str, tmp_path: Pat
     assert [search.number(name) for name in "xy"] == [3, 4]
     assert not any(point in (points[0], points[2]) for point in new)
     is_damaged = how in {"broken", "cut off at the head"}
-    assert (tmp_path / "optuna.journal.damaged").exists() is is_damaged
+    assert (tmp_path / "optuna.journal.damaged-1").exists() is is_damaged
     assert len(said) == is_damaged
     again = Sweep(plan, tmp_path, say=said.append).searcher(this)
     assert [stale.number for stale in again.requeued] == [3, 4]
