@@ -23,6 +23,7 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
+from tuning.ending import Ending, LostError
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
 from tuning.placement import Placement, settled_placement
@@ -292,11 +293,13 @@ def _run(
                 cpus = ready(plan, folder, address=address, found_cpus=found, say=note)
                 placement = on_cluster(plan, placement, say=note)
                 study.run(num_cpus=cpus, placement=placement, quiet=quiet)
+        return conclude_study(
+            plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show
+        )
     except START_ERRORS as error:
         _refuse(str(error))
-    return conclude_study(
-        plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show
-    )
+    except LostError as error:
+        _refuse(str(error), Ending.LOST)
 
 
 def _recorder(ledger: Any, show: Any) -> Any:
@@ -387,9 +390,9 @@ def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
     return flags
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(message: str, code: Ending = Ending.REFUSED) -> NoReturn:
     typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from cluster.metrics import SweepMetrics
 from ssmrl.disk_room import is_full, wait_for_room
+from tuning.ending import LostError
 from tuning.experience_memory import replay_need
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
@@ -64,6 +65,9 @@ def run_trials(
     Returns:
         Whether trials are left only because Tune ended, which it does where Ray ends a trial for
         want of memory, or the disk is full.
+
+    Raises:
+        LostError: If the disk stays full.
     """
     earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
@@ -100,6 +104,9 @@ def run_trials(
         watch=_watch(plan, placement),
     )
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
+    # They warn that the loggers, which are off, left no files, and of choices that are meant.
+    for name in ("ray.tune", "ray.rllib", "ray._common.deprecation"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     tuner = tune.Tuner(
         trainable,
         tune_config=TuneConfig(
@@ -119,19 +126,29 @@ def run_trials(
             verbose=0,
         ),
     )
-    # They warn that the loggers, which are off, left no files, and of choices that are meant.
-    for name in ("ray.tune", "ray.rllib", "ray._common.deprecation"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return _is_cut_short(tuner, keeper, folder)
+
+
+def _is_cut_short(tuner: tune.Tuner, keeper: RowKeeper, folder: Path) -> bool:
+    """Make the trials; whether Tune ended before they did, and can be begun again."""
     try:
         tuner.fit()
     except (OSError, RuntimeError) as error:
         if is_full(error):  # Tune, too, writes down what it does
-            wait_for_room(folder, ENOUGH_ROOM)
+            _wait_for_room(folder)
         elif not keeper.lost_to_memory_monitor(error):
             raise
         return True
     keeper.close()
     return False
+
+
+def _wait_for_room(folder: Path) -> None:
+    try:
+        wait_for_room(folder, ENOUGH_ROOM)
+    except OSError as error:
+        message = f"the disk of {folder} stayed full: {error}; make room, then `--resume`"
+        raise LostError(message) from error
 
 
 def _watch(plan: SweepPlan, placement: Placement) -> Watch:

@@ -16,6 +16,10 @@ class Ending(IntEnum):
     LOST = 3  # it is not known what a trial was worth, or the winner could not be confirmed
 
 
+class LostError(RuntimeError):
+    """What a sweep needs to go on or to judge is gone; the message says what, and what to do."""
+
+
 def ending(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -> Ending:
     """How a sweep ended.
 

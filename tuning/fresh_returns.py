@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssmrl.checkpoint import Checkpoint
+from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.meta.algorithms import ALGORITHMS
@@ -12,6 +12,7 @@ from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector, Mode
 from ssmrl.run import checkpoint_path
+from tuning.ending import LostError
 from tuning.trial import Trial
 
 # Draw 0 chose the winner.
@@ -66,10 +67,19 @@ def saved_run(folder: Path, trial: Trial, seed: int | None = None) -> Checkpoint
         folder: The sweep's.
         trial: The trial.
         seed: Of the run; by default the trial's first.
+
+    Raises:
+        LostError: If it is damaged or gone.
     """
     config = TrainConfig.of_knobs(trial.config)
     config = config if seed is None else config.with_knobs({"seed": seed})
-    return Checkpoint.load(checkpoint_path(folder / "checkpoints", config))
+    try:
+        return Checkpoint.load(checkpoint_path(folder / "checkpoints", config))
+    except (FileNotFoundError, CheckpointError) as error:
+        raise LostError(
+            f"{trial.trial_id} cannot be played any more: {error}; `ssmrl doctor {folder}` says "
+            "what else is missing"
+        ) from error
 
 
 def _asked(config: TrainConfig) -> TrainConfig:

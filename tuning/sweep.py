@@ -16,6 +16,7 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
+from tuning.ending import Ending, LostError
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
 from tuning.placement import Placement, settled_placement
@@ -283,6 +284,8 @@ def _carry_out(
         )
     except (DamagedError, *START_ERRORS) as error:
         _refuse(str(error))
+    except LostError as error:
+        _refuse(str(error), Ending.LOST)
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
@@ -294,9 +297,9 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
     return dataclasses.replace(kept, time_budget_s=plan.time_budget_s)
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(message: str, code: Ending = Ending.REFUSED) -> NoReturn:
     typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ssmrl.types import Params
 from tests.ssmrl.context.small_context import small_context
 from tests.ssmrl.two_sides import NAME, only, two_sides
 from tuning import fresh_returns as module
+from tuning.ending import LostError
 from tuning.fresh_returns import blind_return, fresh_returns, saved_run
 from tuning.trial import Trial, TrialState
 
@@ -145,3 +146,18 @@ def test_who_names_no_draw_is_not_given_the_tasks_of_the_final_comparison() -> N
     chosen_by = held_out_assignment(config).tasks
     assert chosen_by == held_out_assignment(config, SEARCH_DRAW).tasks
     assert not set(chosen_by) & set(held_out_assignment(config, module.FRESH_DRAW).tasks)
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_checkpoint_that_is_gone_or_damaged_is_named_with_its_trial_and_what_to_do(
+    is_gone: bool, tmp_path: Path
+) -> None:
+    config = config_of("promp", 2)
+    trial = trained(config, tmp_path, 3, (5,))
+    path = checkpoint_path(tmp_path / "checkpoints", config.with_knobs({"seed": 5}))
+    if is_gone:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(LostError, match=rf"t0003 cannot be .*`ssmrl doctor {tmp_path}`"):
+        fresh_returns(tmp_path, [trial])

@@ -4,12 +4,15 @@ import errno
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from ssmrl import disk_room
+from tuning import driver
 from tuning.durable import append_line, recover_lines
+from tuning.ending import LostError
 from tuning.study import open_storage
 
 
@@ -55,3 +58,25 @@ def test_a_journal_waits_for_room_and_holds_no_half_of_a_record(
     assert left == [0]
     assert len(recover_lines(path)) == 2
     assert open_storage(path).get_study_user_attrs(study) == {"x": 1}
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_where_tune_ends_for_want_of_room_it_is_begun_again_as_soon_as_there_is_some(
+    has_room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write_bytes(path: Path, data: bytes) -> int:
+        if has_room:
+            return len(data)
+        raise full
+
+    tuner, keeper = Mock(fit=Mock(side_effect=full)), Mock()
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    monkeypatch.setattr(disk_room, "PATIENCE_S", 0.0)
+    if has_room:
+        assert driver._is_cut_short(tuner, keeper, tmp_path)
+    else:
+        with pytest.raises(LostError, match=r"stayed full: .*; make room, then `--resume`"):
+            driver._is_cut_short(tuner, keeper, tmp_path)
+    keeper.close.assert_not_called()

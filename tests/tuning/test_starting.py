@@ -164,3 +164,18 @@ def test_flags_that_do_not_count_when_going_on_are_named(
     assert done[0].time_budget_s == 7.0
     assert done[0].num_samples != 99
     assert sweep(*place).stderr == ""
+
+
+def test_what_is_lost_on_the_way_is_one_line_and_exit_code_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tuning.engine as engine_module
+    from tuning.ending import LostError
+
+    def run_sweep(*_: Any, **__: Any) -> dict[str, Any]:
+        raise LostError("t0003 cannot be played any more")
+
+    monkeypatch.setattr(engine_module, "run_sweep", run_sweep)
+    kept(tmp_path / "e", seed=3)
+    result = sweep("--storage", tmp_path, "--name", "e", "--resume")
+    assert (result.exit_code, result.stderr) == (3, "error: t0003 cannot be played any more\n")
