@@ -133,8 +133,11 @@ class LocalCollector:
                 f"{len(own.assignment.tasks)} of {num_tasks}; play them in one place"
             )
         adaptation = self._player.adaptation(params, play)
-        if adaptation.mixes_tasks and self._device == CPU:
-            return self._played(OfSomeTasks(adaptation, tasks, num_tasks), own)
+        if self._device == CPU:
+            if adaptation.mixes_tasks:
+                return self._played(OfSomeTasks(adaptation, tasks, num_tasks), own)
+            if len(own.assignment.tasks) == 1:  # not a batch of products: summed in another order
+                return self._played(OfSomeTasks(adaptation, slice(0, 1), 2), own)
         return self(params, own)
 
     def _played(self, adaptation: Adaptation[Any], play: Play) -> list[Trajectory]:
