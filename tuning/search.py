@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ssmrl.config import KnobValue
+from ssmrl.unknown_name import UnknownNameError
 from tuning.plan import SEARCHERS
 from tuning.planned_point import PlannedPoint
 from tuning.samplers import make_sampler, suggest_point
@@ -109,7 +110,9 @@ class StudySearcher(Searcher):
     ) -> None:
         super().__init__(metric=metric, mode="max")
         if name not in SEARCHERS:
-            raise KeyError(f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}")
+            raise UnknownNameError(
+                f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}"
+            )
         if first_number < 0:
             raise ValueError(f"`first_number` must be at least 0, but got {first_number}")
         for planned in initial_points:
