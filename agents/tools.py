@@ -13,8 +13,8 @@ from typing import Any
 
 from agents.board import Board
 from agents.findings import next_space, parse_changes
-from agents.model_size import SIZES, model_size
 from agents.strict_json import RefusedError, clean_text, quote, read_object
+from ssmrl.model_size import SIZES, model_size
 from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.analysis import cost, edge_hits, failure_map, importance

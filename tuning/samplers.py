@@ -5,7 +5,7 @@ A sampler is asked for the active knobs of a point alone, a knob after what it h
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -75,6 +75,18 @@ def suggest_point(space: SearchSpace, trial: optuna.Trial) -> dict[str, KnobValu
         for knob in waiting:
             point[knob] = _suggest(trial, knob, space.ranges[knob])
     return point
+
+
+def even_draws(space: SearchSpace, seed: int) -> Iterator[dict[str, KnobValue]]:
+    """Points of a space, drawn evenly without end.
+
+    Args:
+        space: The space.
+        seed: Of the draws.
+    """
+    study = optuna.create_study(sampler=RandomSampler(seed=seed))
+    while True:
+        yield suggest_point(space, study.ask())
 
 
 class SobolSampler(BaseSampler):
