@@ -263,8 +263,8 @@ class RowKeeper(tune.Callback):
         """End a trial that has been silent for too long."""
         name = self._name(trial)
         sign = Sign.read(self._pulses / name)
-        if sign is None and trial.trial_id not in self._open:
-            return  # it waits for its turn
+        if sign is None and trial.status != tune.experiment.Trial.RUNNING:
+            return  # it waits for its turn, or for a process to be begun again in
         if self._watch.hear(name, 0 if sign is None else sign.beats):
             self._cpu_seconds[name] = None if sign is None else sign.cpu_seconds()
         silence = self._watch.silence(name)

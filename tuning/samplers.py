@@ -5,7 +5,8 @@ A sampler is asked for the active knobs of a point alone, a knob after what it h
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,15 +18,13 @@ from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue
 from tuning.space import Choice, Float, Int, Range, SearchSpace
-from tuning.study import IMPORTED, OUTSIDE, PLANNED, RESUMES, ROW, distribution
+from tuning.study import AVOIDED, IMPORTED, OUTSIDE, PLANNED, RESUMES, ROW, distribution, row_number
 
 # Optuna waits for 10 random trials before it models anything, more than a short sweep has.
 NUM_STARTUP_TRIALS = 5
 
 
-def make_sampler(
-    name: str, space: SearchSpace, *, seed: int, first_number: int, num_known: int
-) -> BaseSampler:
+def make_sampler(name: str, space: SearchSpace, *, seed: int, first_number: int) -> BaseSampler:
     """The sampler of this name; what it cannot model itself, it leaves to a simpler one.
 
     ``gp`` and ``cmaes`` draw knobs that only some points have by TPE, ``cmaes`` choices too.
@@ -35,35 +34,40 @@ def make_sampler(
         space: The space to sample.
         seed: Of the whole search.
         first_number: The number of the study's first row.
-        num_known: Trials that the study has; a resumed sampler must not draw again what it drew.
     """
-    fresh = _seed(seed, first_number + num_known)
-    random = RandomSampler(seed=fresh)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        tpe = TPESampler(
-            seed=fresh, n_startup_trials=NUM_STARTUP_TRIALS, group=bool(space.conditions)
-        )
-        if name == "random":
-            return random
-        if name == "tpe":
-            return tpe
-        if name == "gp":
-            # It would tell the terminal that it could be a seventh faster with another package.
-            logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
-            return GPSampler(
-                seed=fresh,
-                n_startup_trials=NUM_STARTUP_TRIALS,
-                independent_sampler=tpe,
-                warn_independent_sampling=False,
-            )
-        if name == "cmaes":
-            return CmaEsSampler(space, seed=fresh, independent=tpe)
+    if name == "qmc":
         # The sequence's position is kept in the study under its seed, which therefore stays; but
         # another study must not begin the same sequence again.
         # Optuna knows 32 bits of a seed; those below it are kept, and with them their sequences.
         is_first = first_number == 0 and seed < 2**32
-        return SobolSampler(space, seed=seed if is_first else _seed(seed, first_number))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return SobolSampler(space, seed=seed if is_first else _seed(seed, first_number))
+    # It would tell the terminal that it could be a seventh faster with another package.
+    logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
+    return SamplerByTrial(partial(_drawing, name, space, seed), first_number)
+
+
+def _drawing(
+    name: str, space: SearchSpace, seed: int, number: int, num_avoided: int
+) -> BaseSampler:
+    """The sampler of the trial of this number, with a stream of its own for each draw."""
+    own = _seed(seed, number, *([num_avoided] if num_avoided else []))
+    if name == "random":
+        return RandomSampler(seed=own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        tpe = TPESampler(
+            seed=own, n_startup_trials=NUM_STARTUP_TRIALS, group=bool(space.conditions)
+        )
+        if name == "gp":
+            return GPSampler(
+                seed=own,
+                n_startup_trials=NUM_STARTUP_TRIALS,
+                independent_sampler=tpe,
+                warn_independent_sampling=False,
+            )
+    return CmaEsSampler(space, seed=own, independent=tpe) if name == "cmaes" else tpe
 
 
 def suggest_point(space: SearchSpace, trial: optuna.Trial) -> dict[str, KnobValue]:
@@ -87,6 +91,45 @@ def even_draws(space: SearchSpace, seed: int) -> Iterator[dict[str, KnobValue]]:
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     while True:
         yield suggest_point(space, study.ask())
+
+
+class SamplerByTrial(BaseSampler):
+    """A sampler that is made anew for each trial, so that its draws depend on the study alone.
+
+    One that draws from one stream for all of them cannot go on after its process died: the position
+    in the stream died with it.
+
+    Args:
+        make: Makes it for the trial whose row has this number, after so many draws that were not
+            tried.
+        first_number: The number of the study's first row.
+    """
+
+    def __init__(self, make: Callable[[int, int], BaseSampler], first_number: int) -> None:
+        self._make, self._first_number = make, first_number
+        self._sampler = make(first_number, 0)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """What the sampler of this trial draws at once."""
+        known = [earlier.user_attrs for earlier in study.get_trials(deepcopy=False)]
+        rows = [row_number(attributes[ROW]) for attributes in known if ROW in attributes]
+        number = 1 + max(rows, default=self._first_number - 1)
+        self._sampler = self._make(number, sum(AVOIDED in attributes for attributes in known))
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Its draw."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
+    ) -> Any:
+        """A knob by itself."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 class SobolSampler(BaseSampler):
@@ -138,7 +181,7 @@ class CmaEsSampler(BaseSampler):
 
     Args:
         space: The space.
-        seed: Of the draws, together with the number of the trial.
+        seed: Of the draws of one trial.
         independent: Draws all other knobs.
 
     References:
@@ -174,7 +217,7 @@ class CmaEsSampler(BaseSampler):
             mean=self._mean(trials),
             sigma=0.3,
             bounds=np.array([[0.0, 1.0]] * len(self._ranges)),
-            seed=_seed(self._seed, trial.number),
+            seed=self._seed,
         )
         solutions = _solutions(trials)
         size = optimizer.population_size
@@ -211,16 +254,21 @@ class CmaEsSampler(BaseSampler):
 def _solutions(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that say how good a draw was, by their end: what was planned is no draw.
 
-    A trial whose driver died says nothing; the one that repeats it does.
+    A trial whose driver died says nothing; the one that repeats it does, if that was a draw.
     """
+    planned = {
+        trial.user_attrs.get(ROW)
+        for trial in trials
+        if PLANNED in trial.user_attrs and RESUMES not in trial.user_attrs
+    }
     last = {trial.user_attrs.get(ROW): trial.number for trial in trials}
     solutions = [
         (trial.datetime_complete, trial.number, trial)
         for trial in trials
         if trial.state.is_finished()
         and trial.user_attrs.keys().isdisjoint((IMPORTED, OUTSIDE))
-        and (PLANNED not in trial.user_attrs or RESUMES in trial.user_attrs)
         and trial.user_attrs.get(ROW) is not None  # else not even its point was known
+        and trial.user_attrs[ROW] not in planned
         and last[trial.user_attrs[ROW]] == trial.number
     ]
     return [trial for *_, trial in sorted(solutions, key=lambda entry: entry[:2])]

@@ -136,15 +136,12 @@ class StudySearcher(Searcher):
         storage = self._storage = open_storage(storage_path)
         self._study = open_study(storage, study_name, space, resume=resume)
         self._requeued = self._begin(initial_points, imports, recorded)
-        num_own = len(own_trials(self._study))
         self._rows: dict[int, int] = {}
         self._optuna_search = OptunaSearch(
             partial(suggest_point, space),
             metric=metric,
             mode="max",
-            sampler=make_sampler(
-                name, space, seed=seed, first_number=first_number, num_known=num_own
-            ),
+            sampler=make_sampler(name, space, seed=seed, first_number=first_number),
             study_name=study_name,
             storage=storage,
         )

@@ -197,7 +197,8 @@ def own_trials(study: optuna.Study) -> list[FrozenTrial]:
 def row_numbers(study: optuna.Study, first_number: int) -> dict[int, int]:
     """The numbers of the rows of a study's own trials, by the numbers of the trials.
 
-    What repeats a trial that was interrupted has the number of that one.
+    What repeats a trial that was interrupted has the number of that one. A trial whose driver died
+    before it named its row has left none, so it takes no number from those that follow.
 
     Args:
         study: The study.
@@ -210,7 +211,8 @@ def row_numbers(study: optuna.Study, first_number: int) -> dict[int, int]:
         if known is None and ROW in trial.user_attrs:
             known = row_number(trial.user_attrs[ROW])
         numbers[trial.number] = following if known is None else known
-        following = max(following, numbers[trial.number] + 1)
+        if known is not None or not trial.state.is_finished():
+            following = max(following, numbers[trial.number] + 1)
     return numbers
 
 

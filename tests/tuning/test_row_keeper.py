@@ -51,6 +51,7 @@ class Tuned:
         self.numbers[name] = len(self.numbers)
         usual = {
             "trial_id": name,
+            "status": "PENDING",
             "config": {"meta.inner_lr": 0.1},
             "last_result": None,
             "error_file": None,
@@ -63,6 +64,7 @@ class Tuned:
     def begun(self, name: str, **settings: Any) -> Any:
         trial = self.trial(name, **settings)
         self.keeper.on_trial_start(1, [], trial)
+        trial.status = "RUNNING"
         return trial
 
     def reports(self, trial: Any, env_steps: int) -> None:
@@ -250,6 +252,21 @@ def test_a_trial_that_waits_for_its_turn_is_not_watched(tuned: Tuned, killed: li
     for _ in range(10):
         tuned.look(waiting, seconds=100.0)
     assert not killed
+
+
+def test_a_trial_that_waits_for_a_process_to_be_begun_again_in_is_not_watched(
+    tuned: Tuned, killed: list[Any]
+) -> None:
+    """On a busy machine, or a cluster that has to grow first, that takes minutes."""
+    trial = tuned.begun("a")
+    tuned.look(trial, seconds=1.0, beats=3)
+    trial.status = "PENDING"
+    tuned.keeper.on_trial_recover(1, [], trial)
+    for _ in range(10):
+        tuned.look(trial, seconds=100.0)
+    assert not killed
+    tuned.keeper.on_trial_error(1, [], trial)
+    assert tuned.row.state is TrialState.FAILED
 
 
 @pytest.mark.parametrize("beats", [0, 7])

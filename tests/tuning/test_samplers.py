@@ -194,11 +194,7 @@ def test_cmaes_does_not_take_the_death_of_a_driver_for_a_failure(
     (population,) = populations(0)
     assert len(population) == 7
     for num_deaths in (1, 2):
-        (after,) = populations(num_deaths)
-        # Later draws differ, as they have other numbers; the repeated one is there, and only once.
-        points = [x for x, _ in after]
-        assert len([x for x, _ in population if x in points]) >= 4
-        assert len({str(x) for x in points}) == 7
+        assert populations(num_deaths) == [population]
 
 
 @pytest.mark.parametrize("num_knobs", [0, 1])

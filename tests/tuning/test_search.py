@@ -93,6 +93,42 @@ def test_one_seed_gives_one_sequence_and_a_resumed_one_goes_on(tmp_path: Path, n
     assert not set(first) & set(later), "a resumed searcher drew the same points again"
 
 
+@pytest.mark.parametrize("name", SEARCHERS)
+def test_a_sweep_whose_driver_dies_over_every_trial_tries_the_same_points(
+    tmp_path: Path, name: str
+) -> None:
+    def drawn(folder: Path, *, dies: bool) -> list[tuple[int, str]]:
+        folder.mkdir()
+        search, rows, told = searcher(folder, name=name), list[Trial](), list[tuple[int, str]]()
+        for i in range(8):
+            point = search.suggest(f"a{i}")
+            if dies:
+                search = searcher(folder, name=name, resume=True, recorded=rows)
+                assert search.suggest(f"b{i}") == point
+            trial = f"b{i}" if dies else f"a{i}"
+            score = -float(point["meta.inner_lr"])
+            search.on_trial_complete(trial, result(score, finished=True))
+            rows.append(row(search.number(trial), TrialState.COMPLETE, score, point))
+            told.append((search.number(trial), str(point)))
+        return told
+
+    assert drawn(tmp_path / "dies", dies=True) == drawn(tmp_path / "lives", dies=False)
+
+
+def test_a_driver_that_dies_while_it_chooses_leaves_no_gap_in_the_numbers(tmp_path: Path) -> None:
+    dead = searcher(tmp_path)
+    point = dead.suggest("a")
+    dead.on_trial_complete("a", result(1.0, finished=True))
+    dead.study.ask()  # which has no knob yet, and no name
+    alive = searcher(tmp_path, resume=True, recorded=[row(0, TrialState.COMPLETE, 1.0, point)])
+    (tmp_path / "undisturbed").mkdir()
+    other = searcher(tmp_path / "undisturbed")
+    other.suggest("a")
+    other.on_trial_complete("a", result(1.0, finished=True))
+    assert [alive.suggest(name) for name in "bc"] == [other.suggest(name) for name in "bc"]
+    assert [alive.number(name) for name in "bc"] == [1, 2]
+
+
 def test_journal_and_table_agree(tmp_path: Path) -> None:
     search, table = searcher(tmp_path), TrialTable(tmp_path / "trials.jsonl")
     points = {name: search.suggest(name) for name in "abcdef"}

@@ -117,22 +117,22 @@ def test_a_sampler_learns_from_imported_rows(name: str) -> None:
 
 
 def test_a_point_outside_is_tried_exactly_and_not_learnt(tmp_path: Path) -> None:
-    def drive(search: StudySearcher, outside: bool) -> list[Point]:
+    def drive(search: StudySearcher, score: float) -> list[Point]:
         points = []
         for i in range(9):
-            if outside and i == 6:
+            if i == 6:
                 search.enqueue(OUTSIDE, outside=True)
                 assert search.suggest("outside") == OUTSIDE == search.suggest("outside")
                 assert search.number("outside") == 7 + i
-                search.on_trial_result("outside", result(1e9))
-                search.on_trial_complete("outside", result(1e9, 2))
+                search.on_trial_result("outside", result(score))
+                search.on_trial_complete("outside", result(score, 2))
             points.append(search.suggest(str(i)))
             search.on_trial_result(str(i), result(1.0))
             search.on_trial_complete(str(i), result(float(i), 2))
         return points
 
-    plain = second_round(tmp_path, storage_path=tmp_path / "plain.log")
-    assert drive(second_round(tmp_path), True) == drive(plain, False)
+    other = second_round(tmp_path, storage_path=tmp_path / "other.log")
+    assert drive(second_round(tmp_path), 1e9) == drive(other, -1e9)
     (trial,) = [t for t in reopened(tmp_path).trials if "outside" in t.user_attrs]
     assert trial.state is StudyState.FAIL
     assert (trial.params, trial.intermediate_values) == ({}, {})

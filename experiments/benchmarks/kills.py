@@ -1,0 +1,130 @@
+"""``python -m experiments.benchmarks.kills``: a sweep killed at 30 moments ends as one left alone.
+
+Trials are killed at ten moments, the driver at twenty, one in each sweep; each is held against the
+same sweep undisturbed, row for row.
+"""
+
+import csv
+import io
+import shutil
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from experiments.faults.kills import DRIVER, WORKER, Killed, Moment, finish, killed, make, start
+from experiments.folder_option import mounted
+from ssmrl.files import replace_file
+from ssmrl.strict_json import json_object, json_text
+from tuning.durable import append_line, recover_lines
+from tuning.plan import SweepPlan
+from tuning.trial import TrialTable
+
+GONE_WITHIN_S = 10.0
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def moments(seed: int, num_trials: int, *, quick: bool = False) -> list[Moment]:
+    """When to kill: all over a sweep, from Ray's start to its last lines.
+
+    Args:
+        seed: Of the delays.
+        num_trials: Of the sweep.
+        quick: One moment of each kind.
+    """
+    rng = np.random.default_rng(seed)
+
+    def at(what: str, rows: int, longest_s: float) -> Moment:
+        return Moment(what, rows, round(float(rng.uniform(0.0, longest_s)), 3))
+
+    workers = [at(WORKER, number * num_trials // 10, 1.5) for number in range(10)]
+    drivers = [at(DRIVER, -1, 12.0), at(DRIVER, -1, 12.0)]
+    drivers += [at(DRIVER, number * (num_trials + 1) // 18, 2.0) for number in range(18)]
+    return [workers[4], drivers[9]] if quick else [*workers, *drivers]
+
+
+def is_ok(moment: Moment, found: Killed, num_trials: int) -> bool:
+    """Whether the sweep ended as the undisturbed one."""
+    as_undisturbed = found.num_equal == found.num_rows == num_trials and found.weights_equal
+    kept = found.acknowledged_kept and not found.num_rerun and not found.left
+    in_time = moment.what == WORKER or found.gone_s <= GONE_WITHIN_S
+    return as_undisturbed and kept and in_time and found.code == 0
+
+
+@app.command()
+def kills(
+    num_trials: Annotated[int, typer.Option("--trials", min=4, help="Of each sweep.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Of sweeps and moments.")] = 0,
+    searcher: Annotated[str, typer.Option(help="How points are chosen.")] = "tpe",
+    quick: Annotated[bool, typer.Option("--quick", help="Two moments.")] = False,
+    storage: Annotated[
+        Path, typer.Option(help="Where the sweeps are kept.", callback=mounted)
+    ] = Path("runs/kills"),
+    output: Annotated[Path, typer.Option(help="The table.", callback=mounted)] = Path(
+        "experiments/results/kills.csv"
+    ),
+    anew: Annotated[bool, typer.Option("--anew", help="Do not go on with earlier ones.")] = False,
+) -> None:
+    """Kill, go on, compare; exit code 1 if one differs. Stopped, the same command goes on."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if anew:
+        shutil.rmtree(storage, ignore_errors=True)
+    storage = storage.resolve()
+    storage.mkdir(parents=True, exist_ok=True)
+    plan = SweepPlan(
+        "point",
+        algorithm="promp",
+        num_samples=num_trials,
+        max_env_steps=4000,
+        seed=seed,
+        searcher=searcher,
+    )
+    told = [json_object(line, "a cell") for line in recover_lines(storage / "cells.jsonl")]
+    try:
+        undisturbed = _undisturbed(plan, storage)
+        num_rows = len(TrialTable(undisturbed / "trials.jsonl").rows)
+        wanted = moments(seed, num_rows, quick=quick)
+        for number, moment in enumerate(wanted):
+            if number < len(told):
+                continue
+            folder = storage / f"cell-{number}"
+            shutil.rmtree(folder, ignore_errors=True)
+            found = killed(plan, undisturbed, folder, moment)
+            well = is_ok(moment, found, num_rows)
+            told.append(asdict(moment) | asdict(found) | {"ok": well})
+            append_line(storage / "cells.jsonl", json_text(told[-1]))
+            typer.echo(f"{number + 1}/{len(wanted)} {'ok' if well else 'NOT OK'}: {told[-1]}")
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    output.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(output, _table(told))
+    num_well = sum(each["ok"] for each in told)
+    typer.echo(f"{num_well} of {len(told)} ended as the undisturbed sweep; table in {output}")
+    raise typer.Exit(num_well < len(told))
+
+
+def _undisturbed(plan: SweepPlan, storage: Path) -> Path:
+    folder = storage / "undisturbed"
+    if not (folder / "report.html").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        make(plan, folder)
+        finish(start(plan, folder))
+    return folder
+
+
+def _table(cells: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    app()

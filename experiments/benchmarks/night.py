@@ -1,0 +1,161 @@
+"""``python -m experiments.benchmarks.night``: a sweep of 400 trials in which everything goes wrong.
+
+Trials and drivers are killed, hang, run out of memory, compute what is no number; files are torn,
+zeroed and flipped. The faults are drawn from a seed. At the end it is seen that nothing is missing.
+"""
+
+import csv
+import io
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.faults.driver import FLOOR_S, START_S
+from experiments.faults.fault_list import FaultList, drawn, drawn_few
+from experiments.faults.injection import LIST
+from experiments.faults.overnight import Overnight
+from experiments.faults.verdicts import Outcome, Verdict, outcomes, verdicts
+from experiments.folder_option import mounted
+from ssmrl.files import replace_file
+from ssmrl.provenance import provenance
+from ssmrl.strict_json import json_text
+from tuning.trial import TrialTable
+
+FLAGS = ("--task", "point", "--algorithm", "promp", "--max-env-steps", "4000")
+_TIME_BUDGET_S = 7200.0
+_QUICK_TRIALS = 24
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def night(
+    num_trials: Annotated[int, typer.Option("--trials", min=1, help="Of the sweep.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"{_QUICK_TRIALS} trials, and a few faults.")
+    ] = False,
+    storage: Annotated[
+        Path,
+        typer.Option(help="Where the sweep and what was done to it are kept.", callback=mounted),
+    ] = Path("runs/night"),
+    output: Annotated[Path, typer.Option(help="Folder of the results.", callback=mounted)] = Path(
+        "experiments/results"
+    ),
+    anew: Annotated[bool, typer.Option("--anew", help="Do not go on with an earlier one.")] = False,
+) -> None:
+    """Make a sweep under faults; exit code 1 if something is not as expected.
+
+    Ctrl-C stops it, and the same command goes on.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    storage = storage.resolve()
+    if anew:
+        shutil.rmtree(storage, ignore_errors=True)
+    try:
+        faults = drawn_few(seed, _QUICK_TRIALS) if quick else drawn(seed, num_trials)
+        if (storage / LIST).exists() and FaultList.read(storage / LIST) != faults:
+            raise ValueError(
+                f"{storage} holds a night of other faults; give the same flags as then, another "
+                "`--storage`, or `--anew`"
+            )
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    began = time.monotonic()
+    flags = [*FLAGS, "--num-samples", str(faults.num_trials)]
+    flags += ["--time-budget-s", f"{_TIME_BUDGET_S:g}"]
+    overnight = Overnight(faults, storage, flags, say=typer.echo)
+    try:
+        overnight.run()
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    seconds = time.monotonic() - began
+    rows = TrialTable(overnight.folder / "trials.jsonl").rows
+    of_trials = outcomes(faults, storage, rows)
+    found = verdicts(faults, storage, overnight.folder)
+    name = "night-quick" if quick else "night"
+    about = {
+        "command": ["python", "-m", "tuning.sweep", *flags],
+        "seed": seed,
+        "seconds": round(seconds),
+        "floor_s": FLOOR_S,
+        "start_s": START_S,
+        "states": dict(Counter(row.state.value for row in rows)),
+        "made_with": provenance(),
+    }
+    _write(output, name, of_trials, overnight.events, found, about)
+    for line in _lines(of_trials, found):
+        typer.echo(line)
+    is_well = all(each.is_ok for each in of_trials) and all(each.is_ok for each in found)
+    raise typer.Exit(not is_well)
+
+
+def _lines(of_trials: list[Outcome], found: list[Verdict]) -> list[str]:
+    """What to say at the end: each kind of fault, each verdict, and what is not as expected."""
+    kinds: dict[str, list[Outcome]] = {}
+    for each in of_trials:
+        once = ", once" if each.fault.is_once else ""
+        kinds.setdefault(" ".join((each.fault.kind, each.fault.detail)).strip() + once, []).append(
+            each
+        )
+    lines = [f"{'fault':<48} {'listed':>6} {'struck':>6} {'ok':>4}"]
+    for kind, own in sorted(kinds.items()):
+        struck = sum(each.num_struck > 0 for each in own)
+        lines.append(f"{kind:<48} {len(own):>6} {struck:>6} {sum(e.is_ok for e in own):>4}")
+    for trial in of_trials:
+        if not trial.is_ok:
+            lines.append(
+                f"NOT AS EXPECTED: t{trial.fault.trial:04d}, {trial.fault.kind}: {trial.expected} "
+                f"expected, but {trial.state} ({trial.reason})"
+            )
+    for what, expected, seen, is_ok in found:
+        wanted = "" if is_ok else f", not {expected}"
+        lines.append(f"{'ok ' if is_ok else 'NO '} {what}: {seen}{wanted}")
+    return lines
+
+
+def _write(
+    output: Path,
+    name: str,
+    of_trials: list[Outcome],
+    events: list[dict[str, Any]],
+    found: list[Verdict],
+    about: dict[str, Any],
+) -> None:
+    """The list of faults beside what came of each, the stops, and the verdicts."""
+    output.mkdir(parents=True, exist_ok=True)
+    faults = [
+        {**asdict(each.fault), "struck": each.num_struck, "expected": each.expected}
+        | {"state": each.state, "reason": each.reason, "ok": each.is_ok}
+        for each in of_trials
+    ]
+    stops = [
+        {key: "; ".join(value) if isinstance(value, list) else value for key, value in each.items()}
+        for each in events
+        if each["what"] == "stop"
+    ]
+    _write_csv(output / f"{name}-trials.csv", faults)
+    _write_csv(output / f"{name}-stops.csv", stops)
+    _write_csv(output / f"{name}-verdicts.csv", [each._asdict() for each in found])
+    replace_file(output / f"{name}.json", json_text(about, indent=1) + "\n")
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(path, text.getvalue())
+
+
+if __name__ == "__main__":
+    app()

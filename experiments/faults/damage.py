@@ -1,0 +1,50 @@
+"""Damages to files of a sweep, as a bad disk or a killed process would leave them."""
+
+from pathlib import Path
+
+import numpy as np
+
+
+def damage(path: Path, how: str, rng: np.random.Generator) -> None:
+    """Damage a file.
+
+    Args:
+        path: It exists, and is not empty.
+        how: ``truncated`` at some byte, ``flipped`` in one bit, ``deleted``, or ``zeroed``: as
+            long as before, and of zeros.
+        rng: Says where.
+
+    Raises:
+        KeyError: If ``how`` is not known.
+    """
+    content = bytearray(path.read_bytes())
+    place = int(rng.integers(len(content)))
+    if how == "truncated":
+        path.write_bytes(content[:place])
+    elif how == "flipped":
+        content[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+    elif how == "deleted":
+        path.unlink()
+    elif how == "zeroed":
+        path.write_bytes(bytes(len(content)))
+    else:
+        known = "truncated, flipped, deleted, zeroed"
+        raise KeyError(f"unknown damage {how!r}; the damages are: {known}")
+
+
+def tear(path: Path, rng: np.random.Generator) -> int:
+    """Leave half of a record behind the last one, as a process does that is killed while it writes.
+
+    Args:
+        path: Lines, of which the last is complete.
+        rng: Says how much of it.
+
+    Returns:
+        How many bytes were added.
+    """
+    line = path.read_bytes().splitlines(keepends=True)[-1]
+    half = line[: int(rng.integers(1, len(line) - 1))]
+    with path.open("ab") as file:
+        file.write(half)
+    return len(half)

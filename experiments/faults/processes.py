@@ -1,0 +1,108 @@
+"""A driver as a process of its own, and all that it starts, so that nothing of it is overlooked."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import ray  # noqa: F401  (psutil comes with it, inside of it)
+
+import psutil  # isort: skip
+
+GONE_WITHIN_S = 60.0
+"""So long what a dead driver started is waited for [s]."""
+
+
+class DriverProcess:
+    """A driver at work.
+
+    Args:
+        command: What to run.
+        log: Gets all that it says.
+        environment: Beside this process's own.
+    """
+
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | dict(environment or {}),
+            )
+        # When the kernel began each process, and what it was called, by its number.
+        self._started: dict[int, tuple[float, str]] = {}
+
+    @property
+    def pid(self) -> int:
+        """Of the driver itself."""
+        return self._process.pid
+
+    def code(self) -> int | None:
+        """How it ended; None while it works."""
+        return self._process.poll()
+
+    def look(self) -> None:
+        """Remember all that it has started by now; who dies leaves its children to others."""
+        for pid in (self.pid, *self._started):
+            with suppress(psutil.Error):
+                for child in psutil.Process(pid).children(recursive=True):
+                    with suppress(psutil.Error):
+                        self._started.setdefault(child.pid, (child.create_time(), child.name()))
+
+    def left(self) -> dict[int, str]:
+        """Of all that it has started what still runs, and what that is called."""
+        return {
+            pid: name for pid, (began, name) in self._started.items() if _is_running(pid, began)
+        }
+
+    def has_started(self, pid: int) -> bool:
+        """Whether a process is one of its own."""
+        self.look()
+        return pid in self._started
+
+    def end(self, number: signal.Signals) -> tuple[int, float]:
+        """Send it a signal and wait.
+
+        Returns:
+            Its exit code, and how long that took [s].
+        """
+        self.look()
+        began = time.monotonic()
+        self._process.send_signal(number)
+        while self._process.poll() is None and time.monotonic() - began < GONE_WITHIN_S:
+            self.look()
+            time.sleep(0.05)
+        seconds = time.monotonic() - began
+        self._process.kill()
+        return self._process.wait(), seconds
+
+    def wait_until_gone(self) -> tuple[list[str], float]:
+        """Wait for what it has started, which outlives it for a while, and end what stays.
+
+        Returns:
+            Names of what had to be ended, and how long the others took [s].
+        """
+        began = time.monotonic()
+        while (left := self.left()) and time.monotonic() - began < GONE_WITHIN_S:
+            time.sleep(0.05)
+        seconds = time.monotonic() - began
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return sorted(left.values()), seconds
+
+
+def _is_running(pid: int, began: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return bool(process.create_time() == began and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
