@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ssmrl.format import FormatError
+from ssmrl.unknown_name import UnknownNameError
 from tuning.durable import append_line, recover_lines
 from tuning.record import opened, sealed
 
@@ -75,7 +76,9 @@ class Budget:
             KeyError: If the kind is not known; the message lists those that are.
         """
         if kind not in KINDS:
-            raise KeyError(f"unknown kind {kind!r} of budget; the kinds are: {', '.join(KINDS)}")
+            raise UnknownNameError(
+                f"unknown kind {kind!r} of budget; the kinds are: {', '.join(KINDS)}"
+            )
         limit = getattr(self, kind)
         return math.inf if limit is None else float(limit)
 

@@ -23,16 +23,13 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
+from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
-from tuning.plan import (
-    SweepPlan,
-    kept_plan,
-    usable_cpus,
-)
+from tuning.plan import SweepPlan, kept_plan, usable_cpus
 from tuning.run_folder import contents, forget_start, run_folder
 
 _MODULE = ("python", "-m", "agents.research")
@@ -184,7 +181,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         before = contents(folder)
         if not dry_run:
             folder.mkdir(parents=True, exist_ok=True)
-    except (KeyError, ValueError) as error:
+    except (UnknownNameError, ValueError) as error:
         _refuse(str(error.args[0]))
     except (OSError, FolderError) as error:
         _refuse(str(error))

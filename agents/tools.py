@@ -13,9 +13,10 @@ from typing import Any
 
 from agents.board import Board
 from agents.findings import next_space, parse_changes
-from agents.model_size import SIZES, model_size
 from agents.strict_json import RefusedError, clean_text, quote, read_object
+from ssmrl.model_size import SIZES, model_size
 from ssmrl.strict_json import json_text
+from ssmrl.unknown_name import UnknownNameError
 from tuning.analysis import cost, edge_hits, failure_map, importance
 from tuning.ranges import range_fields
 from tuning.ranking import ranking
@@ -212,7 +213,7 @@ def _num_parameters(board: Board, arguments: Mapping[str, Any]) -> dict[str, Any
             raise RefusedError(f"`{knob}` must be a number or a text, but is {quote(value)}")
     try:
         num_parameters = model_size(base.with_knobs(knobs))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, UnknownNameError, TypeError) as error:
         raise RefusedError(str(error.args[0])) from None
     return {"num_parameters": num_parameters, "num_parameters_of_base": model_size(base)}
 

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ssmrl.unknown_name import UnknownNameError
+
 if TYPE_CHECKING:
     from cluster.meta_algorithm import MetaConfig
 
@@ -26,7 +28,7 @@ def config_type(name: str) -> "type[MetaConfig]":
         KeyError: If RLlib runs none of that name; the message lists those that it does.
     """
     if name not in ALGORITHMS:
-        raise KeyError(
+        raise UnknownNameError(
             f"`algorithm` must be one that RLlib runs, {', '.join(ALGORITHMS)}, but got {name!r}; "
             "train it in one process, without runners and learners"
         )

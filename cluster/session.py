@@ -7,7 +7,8 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from cluster.address import check_address
@@ -18,6 +19,8 @@ from cluster.auth_token import (
     protect_token,
     token_path,
 )
+from cluster.orphans import no_orphans
+from cluster.private_folder import ray_folder
 
 # Ray reads these when it is imported: no reports to its makers; accelerator variables of tasks
 # that ask for no accelerator stay as they are; and a token is shown to a named cluster, too,
@@ -80,15 +83,17 @@ def session(
         TokenError: If other machines could reach the private session's dashboard without a token,
             or there is no token to ask for.
     """
+    ends_with_driver: AbstractContextManager[None] = nullcontext()
     if address is None:
         with _showing(gpus):
             context = _start_private(num_cpus, dashboard, dashboard_host, gpus)
+        ends_with_driver = no_orphans(Path(context.address_info["session_dir"]))
     else:
         check_address(address)
         _check_reachable(address)
         context = ray.init(address=address, **_QUIET)
         protect_token()
-    try:
+    with ends_with_driver, _shut_down():
         if dashboard:
             # Ray sets the variable when it settles by itself that a token is asked for.
             asks = "RAY_AUTH_MODE" in os.environ and is_auth_on()
@@ -97,6 +102,12 @@ def session(
             ):
                 say(line)
         yield int(ray.cluster_resources().get("CPU", 0))
+
+
+@contextmanager
+def _shut_down() -> Iterator[None]:
+    try:
+        yield
     finally:
         ray.shutdown()
 
@@ -185,16 +196,18 @@ def _showing(gpus: Sequence[int] | None) -> Iterator[None]:
 
 
 @contextmanager
-def _start_errors() -> Iterator[None]:
+def _start_errors() -> Iterator[Path]:
     """Say in a line what Ray says in a traceback, and which of its variables are set here."""
+    folder = None
     try:
-        yield
+        folder = ray_folder()
+        yield folder
     except (OSError, RuntimeError, ValueError) as error:
         words = " ".join(str(error).split()) or type(error).__name__
         given = sorted(n for n in os.environ if n.startswith("RAY_") and n not in _SET_HERE)
+        where = "" if folder is None else f"; its files and logs are in {folder}"
         raise StartError(
-            f"Ray did not start: {words}; its files and logs are in "
-            f"{os.path.join(os.environ.get('RAY_TMPDIR', '/tmp'), 'ray')}"
+            f"Ray did not start: {words}{where}"
             + (f", and what this environment sets for it is {', '.join(given)}" if given else "")
         ) from error
 
@@ -213,7 +226,7 @@ def _start_private(
         ensure_token()
     # It warns that it asks for a token, and says how it would not.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    with _on_loopback_alone(), _start_errors():
+    with _on_loopback_alone(), _start_errors() as folder:
         context: Any = ray.init(
             address="local",
             num_cpus=num_cpus,
@@ -221,6 +234,7 @@ def _start_private(
             include_dashboard=dashboard,
             dashboard_host=dashboard_host,
             _node_ip_address=LOOPBACK,
+            _temp_dir=str(folder),
             **_QUIET,
         )
     listens_on = str(context.address_info["node_ip_address"])

@@ -1,17 +1,22 @@
 """``python -m cluster.stop``: end one Ray on this host, and no other; not a whole cluster."""
 
+import importlib.util
 import os
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-import ray  # noqa: F401  (psutil comes with it, inside of it)
+# It comes with Ray, inside of it; to import Ray itself would take seconds.
+_RAY = importlib.util.find_spec("ray")
+assert _RAY is not None
+sys.path += [f"{place}/thirdparty_files" for place in _RAY.submodule_search_locations or ()]
 
-import psutil  # isort: skip
+import psutil  # noqa: E402
 
 _GRACE_SECONDS = 10.0
 _PROGRAMS = ("raylet", "gcs_server")
+_RENAMED = "ray::"
 
 
 def temp_dir() -> Path:
@@ -22,8 +27,9 @@ def temp_dir() -> Path:
 def ray_processes(folder: Path) -> list[psutil.Process]:
     """The processes of the Ray that keeps its files in a folder, its raylet first.
 
-    Ray's own programs name their session's folder on their command lines. Workers rename
-    themselves, but they and the jobs descend from the raylet.
+    Ray's own programs name their session's folder on their command lines. Workers and agents rename
+    themselves, but they and the jobs descend from the raylet; and where that has ended before them,
+    they still write their logs into the folder.
 
     Args:
         folder: What ``ray start`` was given as ``--temp-dir``.
@@ -65,11 +71,20 @@ def _belongs(process: psutil.Process, folder: Path) -> bool:
         words = process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
         return False
+    if words and words[0].startswith(_RENAMED):
+        return _writes_into(process, folder.resolve())
     if not words or not any(_is_program(word) for word in words[:4]):
         return False
     values = [word.rpartition("=")[2] for word in words]
     names = (str(folder), str(folder.resolve()))
     return any(value == name or value.startswith(f"{name}/") for value in values for name in names)
+
+
+def _writes_into(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return any(folder in Path(file.path).parents for file in process.open_files())
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
 
 
 def _is_program(word: str) -> bool:

@@ -17,6 +17,7 @@ from ssmrl.files import part_path
 from ssmrl.format import FORMAT, FormatError, check_format
 from ssmrl.provenance import provenance
 from ssmrl.strict_json import json_object, json_text
+from ssmrl.unknown_name import UnknownNameError
 
 _USUAL_WIDTH, _USUAL_LAYERS = 1024, 64
 
@@ -76,7 +77,7 @@ class Checkpoint:
         try:
             config = TrainConfig.from_json(metadata["config"], f"the configuration in {path}")
             progress = json_object(metadata["progress"], f"the progress in {path}")
-        except (ValueError, KeyError, TypeError) as error:  # how configurations say no
+        except (ValueError, UnknownNameError, TypeError) as error:  # how configurations say no
             raise CheckpointError(f"{path} cannot be read: {error.args[0]}") from error
         _check_sizes(path, config, tensors)
         return cls(config, tensors, progress)

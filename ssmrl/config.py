@@ -16,6 +16,7 @@ from ssmrl.knobs import KnobValue, check_knob, check_ranges, knobs_of, typed
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
 from ssmrl.seeding import whole_seed
 from ssmrl.strict_json import json_object, json_text
+from ssmrl.unknown_name import UnknownNameError
 
 __all__ = [
     "MEMORY_RESETS",
@@ -213,7 +214,7 @@ class TrainConfig:
         """
         known = self.knobs()
         if name not in known:
-            raise KeyError(_unknown(name, self.algorithm, known))
+            raise UnknownNameError(_unknown(name, self.algorithm, known))
 
     def with_knobs(self, knobs: Mapping[str, Any]) -> "TrainConfig":
         """The same configuration with some leaves replaced.

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # the row says why, the traceback is in tune/
 
+import ray
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from cluster.metrics import SweepMetrics
 from ssmrl.disk_room import is_full, wait_for_room
 from tuning.ending import LostError
-from tuning.experience_memory import replay_need
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
@@ -30,6 +31,7 @@ from tuning.scheduler import make_scheduler
 from tuning.search import StudySearcher, row_name
 from tuning.training import MetaTraining
 from tuning.trial import TrialTable
+from tuning.trial_memory import asked_of_ray, trial_need
 from tuning.watch import Watch
 
 # A trial whose runners or learners are elsewhere is silent while it waits for them; of runners that
@@ -87,7 +89,7 @@ def run_trials(
             device="cpu" if plan.num_learners else placement.device_of_trial,
             gpus_per_learner=placement.share,
         ),
-        PlacementGroupFactory(bundles(plan, placement)),
+        partial(_resources, plan, placement, most_memory()),
     )
     # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
     trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
@@ -157,21 +159,36 @@ def _watch(plan: SweepPlan, placement: Placement) -> Watch:
     return Watch(floor_s=_FLOOR_ON_GPU_S) if placement.on_gpu else Watch()
 
 
-def bundles(plan: SweepPlan, placement: Placement) -> list[dict[str, float]]:
+def _resources(
+    plan: SweepPlan, placement: Placement, most: int | None, point: dict[str, Any]
+) -> PlacementGroupFactory:
+    config = plan.base().with_knobs(point)
+    memory = asked_of_ray(trial_need(config, plan.seeds_per_trial), most)
+    return PlacementGroupFactory(bundles(plan, placement, memory))
+
+
+def most_memory() -> int | None:
+    """What the largest machine has for its trials [bytes]; Ray must be running."""
+    return max((int(node["Resources"].get("memory", 0)) for node in ray.nodes()), default=0) or None
+
+
+def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str, float]]:
     """What Ray keeps free for a trial: its own process first, which holds what was played.
 
-    Last come RLlib's learners. Each process that learns has the share of a GPU.
+    Last come RLlib's learners. Each process that learns has the share of a GPU; what learns on one
+    is held there.
 
     Args:
         plan: What to do.
         placement: Where trials learn.
+        memory: Of the trial's own process [bytes].
     """
     kept_free: list[dict[str, float]] = [{"CPU": 1} for _ in range(plan.cpus_per_trial())]
     if placement.on_gpu:
         for bundle in kept_free[-plan.num_learners :] if plan.num_learners else kept_free[:1]:
             bundle["GPU"] = placement.share
-    elif (kept := replay_need(plan.base())) > 0:
-        kept_free[0]["memory"] = kept * plan.seeds_per_trial
+    else:
+        kept_free[0]["memory"] = memory
     return kept_free
 
 

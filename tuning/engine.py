@@ -1,7 +1,7 @@
 """A sweep from its first round to its conclusion, with everything that starts slowly."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from cluster.auth_token import TokenError
 from cluster.session import StartError, num_gpus, session
 from cluster.shared_folder import NotSharedError, check_shared
 from ssmrl.files import aside
+from ssmrl.knobs import KnobValue
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
 from tuning.interruption import hear_signals
@@ -23,6 +24,7 @@ from tuning.rounds import first_number, is_verdict, next_round
 from tuning.row_keeper import METRIC
 from tuning.search import StudySearcher, repair_journal
 from tuning.trial import Trial, TrialTable
+from tuning.trial_memory import Avoided, trial_need
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
 """Makes the round after those so far, with all their rows in the table; None if there is none."""
@@ -272,7 +274,7 @@ class Sweep:
                 this,
                 self._folder,
                 self.table,
-                self.searcher(this),
+                self.searcher(this, progress.note),
                 progress,
                 time_budget_s=left_s,
                 num_physics_threads=threads,
@@ -280,8 +282,13 @@ class Sweep:
             ):
                 left_s = max(1.0, self._deadline - time.monotonic())
 
-    def searcher(self, this: Round) -> StudySearcher:
-        """Who chooses the points of a round; it goes on where an earlier process stopped."""
+    def searcher(self, this: Round, say: Callable[[str], None] | None = None) -> StudySearcher:
+        """Who chooses the points of a round; it goes on where an earlier process stopped.
+
+        Args:
+            this: The round.
+            say: Told where points are no longer tried; by default as the sweep prints a line.
+        """
         plan, rows = self._plan, self.table.rows
         before = [row for row in rows if row.round < this.number]
         return StudySearcher(
@@ -296,7 +303,11 @@ class Sweep:
             first_number=first_number(rows, this),
             resume=True,
             recorded=[row for row in rows if row.round == this.number],
+            is_avoided=Avoided(self._need_of, lambda: self.table.rows, say or self._say),
         )
+
+    def _need_of(self, point: Mapping[str, KnobValue]) -> int:
+        return trial_need(self._plan.base().with_knobs(point), self._plan.seeds_per_trial)
 
     def _study_name(self, this: Round) -> str:
         """By the sweep's own id: its folder may be copied or have another name tomorrow."""

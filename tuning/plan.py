@@ -10,6 +10,7 @@ from ssmrl.config import METHODS, TrainConfig
 from ssmrl.format import FORMAT, FormatError, check_format
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_object, json_text, json_value
+from ssmrl.unknown_name import UnknownNameError
 from tuning.experience_memory import check_replays, replay_need
 from tuning.iteration_length import iteration_lengths
 from tuning.plan_defaults import BY_KIND, TIME_BUDGET_S, PlanDefaults
@@ -359,7 +360,7 @@ def _check_flags_count(plan: SweepPlan) -> None:
 
 def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise KeyError(f"unknown {what} {name!r}; the {what}s are: {', '.join(known)}")
+        raise UnknownNameError(f"unknown {what} {name!r}; the {what}s are: {', '.join(known)}")
 
 
 def usable_cpus() -> int:

@@ -5,7 +5,7 @@ A sampler is asked for the active knobs of a point alone, a knob after what it h
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue
 from tuning.space import Choice, Float, Int, Range, SearchSpace
-from tuning.study import IMPORTED, OUTSIDE, PLANNED, RESUMES, ROW, distribution, row_number
+from tuning.study import AVOIDED, IMPORTED, OUTSIDE, PLANNED, RESUMES, ROW, distribution, row_number
 
 # Optuna waits for 10 random trials before it models anything, more than a short sweep has.
 NUM_STARTUP_TRIALS = 5
@@ -48,9 +48,11 @@ def make_sampler(name: str, space: SearchSpace, *, seed: int, first_number: int)
     return SamplerByTrial(partial(_drawing, name, space, seed), first_number)
 
 
-def _drawing(name: str, space: SearchSpace, seed: int, number: int) -> BaseSampler:
-    """The sampler of the trial of this number, with a stream of its own."""
-    own = _seed(seed, number)
+def _drawing(
+    name: str, space: SearchSpace, seed: int, number: int, num_avoided: int
+) -> BaseSampler:
+    """The sampler of the trial of this number, with a stream of its own for each draw."""
+    own = _seed(seed, number, *([num_avoided] if num_avoided else []))
     if name == "random":
         return RandomSampler(seed=own)
     with warnings.catch_warnings():
@@ -79,6 +81,18 @@ def suggest_point(space: SearchSpace, trial: optuna.Trial) -> dict[str, KnobValu
     return point
 
 
+def even_draws(space: SearchSpace, seed: int) -> Iterator[dict[str, KnobValue]]:
+    """Points of a space, drawn evenly without end.
+
+    Args:
+        space: The space.
+        seed: Of the draws.
+    """
+    study = optuna.create_study(sampler=RandomSampler(seed=seed))
+    while True:
+        yield suggest_point(space, study.ask())
+
+
 class SamplerByTrial(BaseSampler):
     """A sampler that is made anew for each trial, so that its draws depend on the study alone.
 
@@ -86,21 +100,23 @@ class SamplerByTrial(BaseSampler):
     in the stream died with it.
 
     Args:
-        make: Makes it for the trial whose row has this number.
+        make: Makes it for the trial whose row has this number, after so many draws that were not
+            tried.
         first_number: The number of the study's first row.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], first_number: int) -> None:
+    def __init__(self, make: Callable[[int, int], BaseSampler], first_number: int) -> None:
         self._make, self._first_number = make, first_number
-        self._sampler = make(first_number)
+        self._sampler = make(first_number, 0)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """What the sampler of this trial draws at once."""
-        named = [t.user_attrs[ROW] for t in study.get_trials(deepcopy=False) if ROW in t.user_attrs]
-        number = 1 + max(map(row_number, named), default=self._first_number - 1)
-        self._sampler = self._make(number)
+        known = [earlier.user_attrs for earlier in study.get_trials(deepcopy=False)]
+        rows = [row_number(attributes[ROW]) for attributes in known if ROW in attributes]
+        number = 1 + max(rows, default=self._first_number - 1)
+        self._sampler = self._make(number, sum(AVOIDED in attributes for attributes in known))
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(

@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from ssmrl.run import NUM_EVALUATIONS
+from ssmrl.unknown_name import UnknownNameError
 from tuning.plan import SCHEDULERS
 from tuning.stages import FACTOR
 from tuning.trial import Trial
@@ -33,7 +34,9 @@ def make_scheduler(
         ValueError: If ``max_steps`` is below 1.
     """
     if name not in SCHEDULERS:
-        raise KeyError(f"unknown scheduler {name!r}; the schedulers are: {', '.join(SCHEDULERS)}")
+        raise UnknownNameError(
+            f"unknown scheduler {name!r}; the schedulers are: {', '.join(SCHEDULERS)}"
+        )
     if max_steps < 1:
         raise ValueError(f"`max_steps` must be at least 1, but got {max_steps}")
     if name == "none":

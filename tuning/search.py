@@ -5,22 +5,26 @@ The Optuna journal is the searcher's whole state, so a sweep goes on from it aft
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ssmrl.config import KnobValue
+from ssmrl.unknown_name import UnknownNameError
 from tuning.plan import SEARCHERS
 from tuning.planned_point import PlannedPoint
-from tuning.samplers import make_sampler, suggest_point
+from tuning.samplers import even_draws, make_sampler, suggest_point
 from tuning.space import SearchSpace
 from tuning.study import (
+    AVOIDED,
     OUTSIDE,
     PLANNED,
     RESUMES,
@@ -54,6 +58,11 @@ __all__ = [
 STEP = "judged_at"
 """The key in a result of the env steps that a score stands for [env steps]."""
 
+MAX_DRAWS, MAX_EVEN_DRAWS = 10, 1000
+"""So often a sampler is asked for a point that should not be avoided; then so many that are drawn
+evenly are looked at, since a sampler that learns of scores alone may insist; then its own is tried.
+"""
+
 _STEP_OF_TUNE = "training_iteration"  # what Tune's wrapper of Optuna takes for the step
 
 
@@ -85,6 +94,8 @@ class StudySearcher(Searcher):
         resume: Go on with an existing study: trials that its dead driver left are tried again
             before any other point. A study that does not exist yet is made.
         recorded: On resume, all rows of the table; a trial without a row is tried again.
+        is_avoided: Whether a point that the sampler drew should not be tried; then it draws anew.
+            By default none is.
 
     Raises:
         KeyError: If ``name`` is not known.
@@ -106,16 +117,20 @@ class StudySearcher(Searcher):
         first_number: int = 0,
         resume: bool = False,
         recorded: Sequence[Trial] = (),
+        is_avoided: Callable[[Mapping[str, KnobValue]], bool] | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         if name not in SEARCHERS:
-            raise KeyError(f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}")
+            raise UnknownNameError(
+                f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}"
+            )
         if first_number < 0:
             raise ValueError(f"`first_number` must be at least 0, but got {first_number}")
         for planned in initial_points:
             if not planned.outside:
                 space.configure(planned.knobs)
-        self._space, self._first_number = space, first_number
+        self._space, self._first_number, self._seed = space, first_number, seed
+        self._is_avoided = is_avoided
         if storage_path is not None:
             repair_journal(storage_path)
         storage = self._storage = open_storage(storage_path)
@@ -131,6 +146,7 @@ class StudySearcher(Searcher):
             storage=storage,
         )
         self._numbers: dict[str, int] = {}
+        self._asked: dict[str, str] = {}  # Tune's id, and the one under which Optuna was asked
         self._last_step: dict[str, int] = {}
 
     @property
@@ -193,15 +209,17 @@ class StudySearcher(Searcher):
         """
         if trial_id in self._numbers:
             return self._point(trial_id)
-        before = self._running()
-        with warnings.catch_warnings():
-            # It takes the time that a sampler thinks for the time that a trial trains.
-            warnings.filterwarnings("ignore", "Define-by-run function")
-            self._optuna_search.suggest(trial_id)
-        (number,) = self._running() - before
+        number = self._draw(trial_id, 0)
+        for num_drawn in range(1, MAX_DRAWS + 1):
+            if not self._is_unwanted(number):
+                break
+            if num_drawn == MAX_DRAWS and not self._enqueue_elsewhere():
+                break
+            self._set(number, AVOIDED, True)
+            self._study.tell(number, state=StudyState.FAIL)
+            number = self._draw(trial_id, num_drawn)
         self._numbers[trial_id] = number
-        key = storage_key(self._storage, self._study.study_name, number)
-        self._storage.set_trial_user_attr(key, ROW, row_name(self._row_number(number)))
+        self._set(number, ROW, row_name(self._row_number(number)))
         return self._point(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -217,7 +235,7 @@ class StudySearcher(Searcher):
         if _is_finite(result.get(self.metric)) and not self._is_outside(trial_id):
             self._last_step[trial_id] = step
             told = {**result, _STEP_OF_TUNE: step}
-            self._optuna_search.on_trial_result(trial_id, told)
+            self._optuna_search.on_trial_result(self._asked[trial_id], told)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -227,18 +245,18 @@ class StudySearcher(Searcher):
         Raises:
             RuntimeError: If the journal did not take it.
         """
-        result = result or {}
+        result, asked = result or {}, self._asked[trial_id]
         is_lost = error or result.get("diverged") or result.get("out_of_memory")
         failed = is_lost or not _is_finite(result.get(self.metric))
         if failed or self._is_outside(trial_id):
-            self._optuna_search.on_trial_complete(trial_id, None, error=True)
+            self._optuna_search.on_trial_complete(asked, None, error=True)
         elif result.get("finished"):
-            self._optuna_search.on_trial_complete(trial_id, result)
+            self._optuna_search.on_trial_complete(asked, result)
         else:
             # Tune keeps the result at which it stops a trial to itself, but Optuna scores a pruned
             # trial by its last report.
             self.on_trial_result(trial_id, result)
-            self._optuna_search.on_trial_complete(trial_id, None)
+            self._optuna_search.on_trial_complete(asked, None)
         if not self._trial(trial_id).state.is_finished():
             raise RuntimeError(  # OptunaSearch logs and swallows what goes wrong here
                 f"the journal did not record the end of trial {self.number(trial_id)}, "
@@ -300,6 +318,38 @@ class StudySearcher(Searcher):
                 f"a point outside of the ranges must still have the knobs {list(active)}, "
                 f"but has {list(point)}."
             )
+
+    def _draw(self, trial_id: str, num_drawn: int) -> int:
+        """The number in the study of a new trial for Tune's, which had so many others before."""
+        self._asked[trial_id] = f"{trial_id} {num_drawn}" if num_drawn else trial_id
+        before = self._running()
+        with warnings.catch_warnings():
+            # It takes the time that a sampler thinks for the time that a trial trains.
+            warnings.filterwarnings("ignore", "Define-by-run function")
+            self._optuna_search.suggest(self._asked[trial_id])
+        (number,) = self._running() - before
+        return number
+
+    def _is_unwanted(self, number: int) -> bool:
+        trial = self._study.get_trials(deepcopy=False)[number]
+        if self._is_avoided is None or PLANNED in trial.user_attrs:
+            return False
+        return self._is_avoided(trial.params)
+
+    def _enqueue_elsewhere(self) -> bool:
+        """Put an even draw that is not avoided before all that the sampler will say, if any is."""
+        assert self._is_avoided is not None
+        seed = np.random.SeedSequence([self._seed, len(self._study.get_trials(deepcopy=False))])
+        draws = even_draws(self._space, int(seed.generate_state(1)[0]))
+        for point in islice(draws, MAX_EVEN_DRAWS):
+            if not self._is_avoided(point):
+                self.enqueue(point)
+                return True
+        return False
+
+    def _set(self, number: int, attribute: str, value: Any) -> None:
+        key = storage_key(self._storage, self._study.study_name, number)
+        self._storage.set_trial_user_attr(key, attribute, value)
 
     def _row_number(self, number: int) -> int:
         if number not in self._rows:  # trials are only ever added

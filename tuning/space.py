@@ -8,6 +8,7 @@ from typing import Any, Self
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.strict_json import json_object, json_text
+from ssmrl.unknown_name import UnknownNameError
 from tuning.ranges import Choice, Float, Int, Range, range_fields, range_from
 
 __all__ = [
@@ -181,7 +182,9 @@ class SearchSpace:
             TypeError: All that the class raises.
         """
         for knob in ranges.keys() - self.ranges.keys():
-            raise KeyError(f"`{knob}` is not a searched knob; those are: {', '.join(self.ranges)}")
+            raise UnknownNameError(
+                f"`{knob}` is not a searched knob; those are: {', '.join(self.ranges)}"
+            )
         return SearchSpace({**self.ranges, **ranges}, self.base, self.conditions)
 
     def to_json(self) -> str:
@@ -333,7 +336,7 @@ def _check_ends(knob: str, a_range: Range, base: TrainConfig) -> None:
     for value in values:
         try:
             base.with_knobs({knob: value})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, UnknownNameError, TypeError) as error:
             raise ValueError(
                 f"every value of the range of `{knob}` must make a valid configuration, but "
                 f"{a_range} reaches {value!r}: {error.args[0]}; choose other ends, step or options."
@@ -344,7 +347,7 @@ def _check_condition(
     knob: str, condition: Condition, ranges: Mapping[str, Range], base: TrainConfig
 ) -> None:
     if knob not in ranges:
-        raise KeyError(
+        raise UnknownNameError(
             f"only a searched knob can have a condition, but `{knob}` is none; "
             f"those are: {', '.join(ranges)}"
         )
@@ -357,7 +360,7 @@ def _check_condition(
     for value in condition.values:
         try:
             base.with_knobs({condition.knob: value})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, UnknownNameError, TypeError) as error:
             raise ValueError(
                 f"`{knob}` must hang on values that `{condition.knob}` can have, but not on "
                 f"{value!r}: {error.args[0]}"

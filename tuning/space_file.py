@@ -12,6 +12,7 @@ import yaml
 from cluster.plain_yaml import check_events, loaded
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
+from ssmrl.unknown_name import UnknownNameError
 from tuning.space import Choice, Condition, Float, Int, Range, SearchSpace
 
 MAX_BYTES = 64 * 1024
@@ -86,7 +87,7 @@ def load_space_file(path: Path, base: TrainConfig) -> SpaceFile:
         return _space_file(_mapping("`knobs`", content["knobs"]), base)
     except FormatError:
         raise
-    except (ValueError, KeyError, TypeError) as error:  # how spaces and configurations say no
+    except (ValueError, UnknownNameError, TypeError) as error:
         raise ValueError(f"{path}: {error.args[0]}") from error
 
 

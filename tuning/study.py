@@ -33,9 +33,10 @@ Study: TypeAlias = optuna.Study
 
 # What a trial of a study carries: the id of its row; the point, if it was planned and not sampled;
 # whether that lies outside of the space; the number of the row that it repeats; the row that was
-# imported as this trial; the seed, if it is not the sweep's. A study carries its space.
+# imported as this trial; the seed, if it is not the sweep's; whether it was drawn and never tried.
+# A study carries its space.
 ROW, PLANNED, OUTSIDE, RESUMES, IMPORTED = "trial_id", "planned", "outside", "resumes", "imported"
-SEED = "seed"
+SEED, AVOIDED = "seed", "avoided"
 _SPACE = "space"
 
 
@@ -188,9 +189,9 @@ def rebuild(study: optuna.Study, space: SearchSpace, rows: Sequence[Trial]) -> N
 
 
 def own_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials of a study without those that were imported, which all come before them."""
+    """The trials of a study without those that were imported, or drawn and never tried."""
     trials = study.get_trials(deepcopy=False)
-    return [trial for trial in trials if IMPORTED not in trial.user_attrs]
+    return [trial for trial in trials if trial.user_attrs.keys().isdisjoint((IMPORTED, AVOIDED))]
 
 
 def row_numbers(study: optuna.Study, first_number: int) -> dict[int, int]:

@@ -16,6 +16,7 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
+from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
@@ -185,7 +186,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             )
         before = contents(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    except (KeyError, ValueError) as error:
+    except (UnknownNameError, ValueError) as error:
         _refuse(str(error.args[0]))
     except OSError as error:
         _refuse(str(error))

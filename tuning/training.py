@@ -18,9 +18,11 @@ from ssmrl.device_memory import DeviceMemoryError, release
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.run import NUM_EVALUATIONS, Engine, LocalEngine, Row, TrainingRun
 from ssmrl.stacked_runs import StackedRuns
+from tuning.experience_memory import available_bytes
 from tuning.memory_use import forget_peak, peak_bytes
 from tuning.pulse import Pulse
 from tuning.seeds_row import SeedsRow
+from tuning.trial_memory import too_large
 
 
 class SeedsTraining:
@@ -206,8 +208,8 @@ class _Exporter:
 class MetaTraining(tune.Trainable):
     """``SeedsTraining`` as Tune sees it: the point comes in as Tune's configuration.
 
-    A trial for which the device has no room ends at once, with the reason: to Tune it is over, and
-    no error that would be tried again.
+    A trial for which the memory or the device has no room ends at once, with the reason: to Tune it
+    is over, and no error that would be tried again.
 
     Tune's own checkpoints stay empty: a restarted trial finds its state by its fingerprint.
 
@@ -282,6 +284,11 @@ class MetaTraining(tune.Trainable):
         forget_peak()
         if self._pulses is not None:
             self._pulse = Pulse(self._pulses / name.trial)
+        learns_here = arguments["device"] == "cpu" and not arguments.get("num_learners")
+        available = available_bytes() if learns_here else None
+        if reason := too_large(config, arguments.get("num_seeds", 1), available):
+            self._row = replace(self._row, out_of_memory=True, reason=reason)
+            return
         try:
             self._training = SeedsTraining(config, name=name, **arguments)
         except DeviceMemoryError as error:

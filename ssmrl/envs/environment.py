@@ -20,6 +20,7 @@ from torch import Tensor
 from ssmrl.envs.action_array import action_array
 from ssmrl.knobs import Whole, whole
 from ssmrl.seeding import Seed, lane_seeds
+from ssmrl.unknown_name import UnknownNameError
 
 
 class Environment:
@@ -187,7 +188,7 @@ def _find_spec(env_name: str) -> gymnasium.envs.registration.EnvSpec:
         lower = {name.lower(): name for name in sorted(gymnasium.registry)}
         near = difflib.get_close_matches(name.lower(), lower, n=5, cutoff=0.5)
         names = ", ".join(lower[name] for name in near) or "none is near"
-        raise KeyError(
+        raise UnknownNameError(
             f"unknown environment {env_name!r}; the nearest of {len(lower)} are: {names}"
         ) from error
 
@@ -206,7 +207,7 @@ def _import(module: str, env_name: str) -> None:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise KeyError(
+        raise UnknownNameError(
             f"unknown environment {env_name!r}: there is no module {module!r}; the name must be "
             "`id` or `module:id`"
         ) from error

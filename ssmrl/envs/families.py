@@ -3,6 +3,7 @@
 from ssmrl.envs.locomotion_families import LOCOMOTION_FAMILIES
 from ssmrl.envs.point import POINT
 from ssmrl.envs.task import TaskFamily
+from ssmrl.unknown_name import UnknownNameError
 
 FAMILIES: dict[str, TaskFamily] = {family.name: family for family in (*LOCOMOTION_FAMILIES, POINT)}
 
@@ -23,5 +24,7 @@ def get_family(name: str) -> TaskFamily:
     """
     known = FAMILIES.get(ALIASES.get(name, name))
     if known is None:
-        raise KeyError(f"unknown task {name!r}; the tasks are: {', '.join((*FAMILIES, *ALIASES))}")
+        raise UnknownNameError(
+            f"unknown task {name!r}; the tasks are: {', '.join((*FAMILIES, *ALIASES))}"
+        )
     return known

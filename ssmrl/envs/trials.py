@@ -15,6 +15,7 @@ from ssmrl.envs.batched_env import Camera, Step
 from ssmrl.envs.families import get_family
 from ssmrl.envs.task import TaskDistribution, TaskFamily
 from ssmrl.knobs import Whole, whole
+from ssmrl.unknown_name import UnknownNameError
 
 Observation: TypeAlias = np.ndarray
 RENDER_MODES = ["rgb_array"]
@@ -177,7 +178,9 @@ class Trials:
         new_task = asked.pop("new_task", False)
         parameters = asked.pop("parameters", None)
         if asked:
-            raise KeyError(f"unknown options {list(asked)}; known are: new_task, parameters")
+            raise UnknownNameError(
+                f"unknown options {list(asked)}; known are: new_task, parameters"
+            )
         if not isinstance(new_task, bool | np.bool_):
             raise ValueError(f"`new_task` must be true or false, but got {new_task!r}")
         if parameters is None:

@@ -22,6 +22,7 @@ from ssmrl.meta.vmap_check import check_vmap
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.strict_json import json_text
 from ssmrl.types import Hidden, Params
+from ssmrl.unknown_name import UnknownNameError
 
 _RATE = "optimizer.learning_rate"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -124,7 +125,7 @@ class MetaMAML:
         """
         own: Mapping[str, Tensor] = self._functional.params()
         if params is not None and params.keys() != own.keys():
-            raise KeyError(
+            raise UnknownNameError(
                 f"`params` must name the model's parameters {sorted(own)}, but got {sorted(params)}"
             )
         return self._functional(own if params is None else params, x, hidden_state)

@@ -15,6 +15,7 @@ from ssmrl.models.policy import SequencePolicy
 from ssmrl.models.ssm import StateSpaceModel
 from ssmrl.models.transformer import Transformer
 from ssmrl.types import Hidden
+from ssmrl.unknown_name import UnknownNameError
 
 
 class GaussianActor(nn.Module):
@@ -186,7 +187,9 @@ def make_policy(config: SequenceConfig, input_dim: int, output_dim: int) -> Sequ
             )
         case "mlp":
             return MLP(input_dim, output_dim, hidden_dim)
-    raise KeyError(f"unknown method {config.method!r}; the methods are: {', '.join(METHODS)}")
+    raise UnknownNameError(
+        f"unknown method {config.method!r}; the methods are: {', '.join(METHODS)}"
+    )
 
 
 def log_density(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import nn
 
 from ssmrl.config import METHODS, PolicyConfig
 from ssmrl.models.actor import make_policy
+from ssmrl.unknown_name import UnknownNameError
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -34,9 +35,9 @@ def preset(name: str, method: str, observation_dim: int = 17, action_dim: int = 
         [128, 105]
     """
     if name not in PRESETS:
-        raise KeyError(f"unknown preset {name!r}; the presets are: {', '.join(PRESETS)}")
+        raise UnknownNameError(f"unknown preset {name!r}; the presets are: {', '.join(PRESETS)}")
     if method not in METHODS:
-        raise KeyError(f"unknown method {method!r}; the methods are: {', '.join(METHODS)}")
+        raise UnknownNameError(f"unknown method {method!r}; the methods are: {', '.join(METHODS)}")
     return PRESETS[name](method, observation_dim, action_dim)
 
 

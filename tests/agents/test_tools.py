@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from agents.board import Board
 from agents.findings import RefusedError, check_finding, parse_finding
-from agents.model_size import MAX_DIM, model_size
 from agents.tools import MAX_ANSWER_LENGTH, TOOLS, call_tool
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.context.networks import ContextNetworks
 from ssmrl.envs.families import get_family
+from ssmrl.model_size import MAX_DIM, model_size
 from ssmrl.models.actor import make_actor
 from ssmrl.models.presets import num_parameters
 from tests.agents.boards import BASE, make_board, make_trial

@@ -16,7 +16,9 @@ import pytest
 import ray
 
 from cluster.auth_token import TokenError, ensure_token, protect_token
+from cluster.private_folder import ray_folder
 from cluster.session import StartError, directions, session
+from cluster.stop import psutil, ray_processes
 from tests.cluster.private_ray import (
     ROOT,
     head_node,
@@ -47,13 +49,58 @@ def test_private_session_ignores_a_cluster_in_the_environment_and_listens_here_a
         return os.getpid()
 
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
     with session(num_cpus=1) as num_cpus:
+        folder = Path(ray._private.worker.global_worker.node.get_session_dir_path()).parent
+        assert folder == ray_folder()
+        assert mode(folder.parent) == 0o700, "nobody else can put other sockets there"
         assert ray.is_initialized()
         assert num_cpus == 1
         assert ray.get(ray.remote(own_pid).remote()) != os.getpid()
         # Ray's own way to say so, `_node_ip_address`, makes it listen on all interfaces.
         assert listening_addresses(os.getpid()) == {"127.0.0.1"}
     assert not ray.is_initialized()
+
+
+def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr("cluster.private_folder.os.getuid", lambda: 98_765)
+    mine = Path("/tmp/ssmrl-98765")
+    try:
+        with pytest.raises(StartError, match="must be a folder of this user"), session(num_cpus=1):
+            pass
+    finally:
+        mine.rmdir()  # made by the user of the tests, whose number is another one
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert ray_folder() == tmp_path / "ray"
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_a_session_whose_driver_is_killed(tmp_path: Path) -> None:
+    works = """
+import time, ray
+from cluster.session import session
+with session(num_cpus=1):
+    running = ray.remote(lambda: time.sleep(600)).remote()
+    ray.get(ray.remote(lambda: None).options(num_cpus=0).remote())
+    print("works", flush=True)
+    time.sleep(600)
+"""
+    with short_folder() as folder:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", works],
+            cwd=ROOT,
+            env=private_environment(tmp_path, folder),
+            stdout=subprocess.PIPE,
+        )
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == b"works\n"
+        before = ray_processes(folder / "ray")
+        assert len(before) > 3
+        driver.kill()
+        driver.wait()
+        _, left = psutil.wait_procs(before, timeout=10.0)
+        assert not left
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,7 @@ def test_tables_of_trials(data: st.DataObject, tmp_path_factory: pytest.TempPath
     assert refused is None or path.read_bytes() == before
 
 
-PLANTED = [AssertionError, AttributeError, IndexError, RuntimeError, ZeroDivisionError]
+PLANTED = [AssertionError, AttributeError, IndexError, KeyError, RuntimeError, ZeroDivisionError]
 
 
 @pytest.mark.parametrize("error", PLANTED)

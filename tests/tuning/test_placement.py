@@ -79,12 +79,9 @@ def test_each_learner_of_a_trial_has_a_share_and_its_other_processes_none(cards:
     at_once, placement = place(plan, num_cpus=8)
     assert (at_once, placement.share) == (2, 0.5)
     learner = {"CPU": 1, "GPU": 0.5}
-    assert bundles(plan, placement) == [{"CPU": 1}, {"CPU": 1}, learner, learner]
-    assert bundles(PLAN, placement) == [{"CPU": 1, "GPU": 0.5}]
-    assert bundles(PLAN, Placement()) == [{"CPU": 1}]
-    memory = SweepPlan("point")
-    assert "memory" in bundles(memory, Placement())[0]
-    assert "memory" not in bundles(memory, placement)[0], "the replay is on the GPU"
+    assert bundles(plan, placement, 7) == [{"CPU": 1}, {"CPU": 1}, learner, learner]
+    assert bundles(PLAN, placement, 7) == [{"CPU": 1, "GPU": 0.5}], "it learns on the GPU"
+    assert bundles(PLAN, Placement(), 7) == [{"CPU": 1, "memory": 7}]
 
 
 @pytest.mark.parametrize(

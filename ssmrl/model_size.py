@@ -40,14 +40,25 @@ def model_size(config: TrainConfig) -> int:
             raise ValueError(
                 f"`{knob}` must be at most {limit} to be counted, but is {knobs[knob]}"
             )
-    with torch.device("meta"):  # shapes without numbers: nothing is drawn, nothing allocated
+    return num_parameters(networks_of(config))
+
+
+def networks_of(config: TrainConfig) -> nn.Module:
+    """All networks that a configuration trains, as shapes without numbers.
+
+    Nothing is drawn and nothing allocated.
+
+    Raises:
+        ValueError: If no such networks can be made.
+    """
+    with torch.device("meta"):
         if ALGORITHMS[config.algorithm].kind == "memory":
-            return num_parameters(_context_networks(config))
+            return _context_networks(config)
         spec = get_family(config.env.task).spec
         # As ssmrl.models.actor.make_actor: last action, last reward, and whether an episode starts.
         more = spec.action_dim + 2 if config.policy.rl2_inputs else 0
         policy = _policy(config.policy, spec.observation_dim + more, spec.action_dim)
-        return num_parameters(GaussianActor(policy))
+        return GaussianActor(policy)
 
 
 def _context_networks(config: TrainConfig) -> nn.Module:

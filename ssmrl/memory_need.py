@@ -1,0 +1,96 @@
+"""What a training holds in memory at most, reckoned from its sizes before anything is made."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ssmrl.config import TrainConfig
+from ssmrl.envs.families import get_family
+from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.task_parts import ROWS_AT_ONCE, graph_bytes, tasks_at_once
+from ssmrl.model_size import networks_of
+from ssmrl.models.actor import GaussianActor
+from ssmrl.models.presets import num_parameters
+
+_NUMBER = 4  # bytes of a float32
+_WITH_OPTIMISER = 4  # the weights, their gradient and Adam's two moments
+_WHILE_SAVED = 12  # and, while a checkpoint is written, copies of all that but the gradient
+_STEP = 5  # what is kept of an env step beside observation and action: reward, density, flags
+_COPIES = 2  # of what was played: as it came, and as it is learnt from
+_LAYERS_OF_UPDATE = 8  # an update of actor and critics keeps each layer's inputs and outputs
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What a training holds, by what it is for [bytes].
+
+    Attributes:
+        parameters: Weights with gradients and moments, and those of each task that is adapted.
+        batch: What is played in an iteration, and the graph of the largest update on it.
+        experience: What is kept to be learnt from again.
+    """
+
+    parameters: int
+    batch: int
+    experience: int
+
+    @property
+    def total(self) -> int:
+        """All of it [bytes]."""
+        return self.parameters + self.batch + self.experience
+
+    def __str__(self) -> str:
+        """The sum, in words."""
+        parts = ("parameters", "batch", "experience")
+        return " + ".join(f"{getattr(self, name) / 1e9:.3g} GB of {name}" for name in parts)
+
+
+def memory_need(config: TrainConfig) -> MemoryNeed:
+    """What one seed of a configuration needs, without what any process of Python takes.
+
+    Args:
+        config: Its networks are made as shapes without numbers: nothing is allocated.
+
+    Raises:
+        ValueError: If no such networks can be made.
+    """
+    networks = networks_of(config)
+    if isinstance(networks, GaussianActor):
+        return _by_gradient(config, networks)
+    return _by_memory(config, networks)
+
+
+def _by_gradient(config: TrainConfig, actor: GaussianActor) -> MemoryNeed:
+    meta, horizon = config.meta, config.env.horizon
+    rows_of_task = meta.num_episodes * horizon
+    # Each task has weights of its own while it plays; those whose graph is in memory once more for
+    # each step of the adaptation, with their gradient.
+    together = min(meta.num_tasks, tasks_at_once(rows_of_task))
+    copies = _WITH_OPTIMISER + meta.num_tasks + 2 * together * meta.num_inner_steps
+    spec = get_family(config.env.task).spec
+    row = _NUMBER * (spec.observation_dim + spec.action_dim + _STEP)
+    played = _COPIES * row * meta.env_steps_per_iteration(horizon)
+    rows = max(rows_of_task, min(ROWS_AT_ONCE, meta.num_tasks * rows_of_task))
+    return MemoryNeed(
+        parameters=_NUMBER * num_parameters(actor) * copies,
+        batch=played + rows * graph_bytes(actor, meta.num_inner_steps),
+        experience=0,
+    )
+
+
+def _by_memory(config: TrainConfig, networks: nn.Module) -> MemoryNeed:
+    meta, spec = config.meta, get_family(config.env.task).spec
+    *_, inference = networks.children()
+    graph = graph_bytes(GaussianActor(inference), meta.num_inner_steps)  # type: ignore[arg-type]
+    seen = spec.observation_dim + spec.action_dim + _STEP
+    widths = seen + 2 * (meta.actor_hidden_dim + 2 * meta.critic_hidden_dim)
+    lanes = max(meta.inference_batch, meta.num_lanes)
+    rows = lanes * meta.episodes_per_task * config.env.horizon
+    # A memory that adapts has weights of its own for each lane, and their gradient.
+    adapted = 2 * lanes * num_parameters(inference) if meta.num_inner_steps else 0
+    return MemoryNeed(
+        parameters=_NUMBER * (num_parameters(networks) * _WHILE_SAVED + adapted),
+        batch=rows * (graph + _NUMBER * _COPIES * seen)
+        + _NUMBER * _LAYERS_OF_UPDATE * widths * meta.batch_size,
+        experience=ALGORITHMS[config.algorithm].experience_bytes(config),
+    )
