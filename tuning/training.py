@@ -219,6 +219,7 @@ class MetaTraining(tune.Trainable):
 
     _training: SeedsTraining | None
     _row: SeedsRow
+    _unable: Exception | None = None  # to begin the trial, and why
 
     def __repr__(self) -> str:
         """The name in Ray's dashboard: the sweep, and with which trial the actor began."""
@@ -241,6 +242,8 @@ class MetaTraining(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One iteration; done when the budget is spent, training diverged, or has no room."""
+        if self._unable is not None:
+            raise self._unable
         if self._training is not None:
             try:
                 self._row = self._training.advance()
@@ -253,9 +256,16 @@ class MetaTraining(tune.Trainable):
         return row.to_result() | {"done": is_over, "peak_bytes": peak_bytes()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take over another trial in the same process, which saves its start-up time."""
-        self.cleanup()
-        self._begin(new_config)
+        """Take over another trial in the same process, which saves its start-up time.
+
+        What goes wrong here is raised by the first ``step``: Tune gives up for good what fails
+        here, and begins again, in a process of its own, what fails there.
+        """
+        try:
+            self.cleanup()
+            self._begin(new_config)
+        except Exception as error:
+            self._unable = error
         return True
 
     def cleanup(self) -> None:

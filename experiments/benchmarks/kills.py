@@ -103,12 +103,11 @@ def kills(
             told.append(asdict(moment) | asdict(found) | {"ok": well})
             append_line(storage / "cells.jsonl", json_text(told[-1]))
             typer.echo(f"{number + 1}/{len(wanted)} {'ok' if well else 'NOT OK'}: {told[-1]}")
+            _write(output, told)
     except KeyboardInterrupt:
         typer.echo("\nstopped; the same command goes on", err=True)
         raise typer.Exit(130) from None
-    output.parent.mkdir(parents=True, exist_ok=True)
-    told.sort(key=lambda cell: (cell["what"], cell["rows"], cell["delay_s"]))
-    replace_file(output, _table(told))
+    _write(output, told)
     num_well = sum(each["ok"] for each in told)
     typer.echo(f"{num_well} of {len(told)} ended as the undisturbed sweep; table in {output}")
     raise typer.Exit(num_well < len(told))
@@ -123,12 +122,15 @@ def _undisturbed(plan: SweepPlan, storage: Path) -> Path:
     return folder
 
 
-def _table(cells: list[dict[str, Any]]) -> str:
+def _write(output: Path, cells: list[dict[str, Any]]) -> None:
+    """The table, by moments."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    cells = sorted(cells, key=lambda cell: (cell["what"], cell["rows"], cell["delay_s"]))
     text = io.StringIO()
     writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(cells)
-    return text.getvalue()
+    replace_file(output, text.getvalue())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import ray
@@ -57,6 +58,18 @@ def test_a_trial_without_room_is_over_and_leaves_the_process_to_the_next(
     assert not training.step()["done"]
     training.cleanup()
     assert list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_trial_that_cannot_begin_in_a_used_process_fails_in_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There Tune begins it again; where it takes the process over, it gives the trial up."""
+    training = begun({WIDTH: 16}, tmp_path)
+    monkeypatch.setattr(training, "_begin", Mock(side_effect=ValueError("no friction below 0")))
+    assert training.reset_config({WIDTH: 32})
+    with pytest.raises(ValueError, match="no friction below 0"):
+        training.step()
+    training.cleanup()
 
 
 @pytest.mark.slow
