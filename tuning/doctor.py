@@ -10,11 +10,12 @@ import typer
 
 from ssmrl.checkpoint import CheckpointError, read_tensors
 from ssmrl.config import TrainConfig
-from ssmrl.files import aside
+from ssmrl.files import aside, replace_file
 from ssmrl.printable import one_line, printable
 from ssmrl.run import checkpoint_path
 from tuning.ending import Ending
 from tuning.interruption import FolderError, exclusive
+from tuning.kept_plan import CONFIG, changed_fields, is_whole, logged_plan
 from tuning.plan import SweepPlan
 from tuning.record_files import (
     LEDGER,
@@ -26,11 +27,11 @@ from tuning.record_files import (
     read_rows,
     record_troubles,
 )
+from tuning.result_files import BY_RESUME, TABLE, result_troubles
 from tuning.study import repair_journal
 from tuning.trial import Trial, TrialState, TrialTable
 
-_JOURNAL, _TABLE = "optuna.journal", "trials.csv"
-_BY_RESUME = "`--resume` makes it anew from the rows"
+_JOURNAL = "optuna.journal"
 _MANY = 1000
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -48,7 +49,7 @@ def doctor(
 
     Ends with 0 if all is sound or mended, 3 if something is damaged, 2 if it cannot be looked at.
     """
-    if not any((folder / name).exists() for name in ("config.json", ROWS)):
+    if not any((folder / name).exists() for name in (CONFIG, *RECORD_FILES)):
         _refuse(f"there is no sweep in {folder}")
     try:
         with exclusive(folder):
@@ -70,14 +71,8 @@ def examine(folder: Path) -> Iterator[Trouble]:
     Args:
         folder: Of a sweep or study.
     """
-    plan: SweepPlan | None = None
-    try:
-        plan = SweepPlan.from_json((folder / "config.json").read_text(), "it")
-    except (OSError, ValueError) as error:
-        yield Trouble(
-            "config.json", f"cannot be read: {one_line(error)}", "restore it, or search anew"
-        )
-    sweep = plan.sweep_id if plan else ""
+    yield from _config_troubles(folder)
+    sweep = _sweep_id(folder)
     rows, troubles = read_rows(folder / ROWS, sweep)
     yield from troubles
     yield from _missing(rows)
@@ -85,8 +80,7 @@ def examine(folder: Path) -> Iterator[Trouble]:
         yield from record_troubles(folder / name, sweep)
     yield from _journal(folder / _JOURNAL)
     yield from _checkpoints(folder, rows)
-    if rows and not (folder / _TABLE).exists():
-        yield Trouble(_TABLE, "is not there", _BY_RESUME, is_mended=True)
+    yield from result_troubles(folder, rows, sweep)
     for part in sorted(folder.rglob("*.part")):
         where = str(part.relative_to(folder))
         yield Trouble(where, "was left half written", "nobody needs it", is_mended=True)
@@ -103,7 +97,11 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
         What of it is mended.
     """
     able = [trouble for trouble in found if trouble.is_mended]
-    sweep = _sweep_id(folder)
+    sweep, copy = _sweep_id(folder), _copy(folder)
+    if any(trouble.where == CONFIG for trouble in able) and copy is not None:
+        if (folder / CONFIG).exists():
+            (folder / CONFIG).replace(aside(folder / CONFIG))
+        replace_file(folder / CONFIG, copy.to_json())
     for name in RECORD_FILES:
         if any(trouble.where.startswith(f"{name}, ") for trouble in able):
             mend_records(folder / name, sweep)
@@ -113,7 +111,7 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
         if trouble.where.endswith(".part"):
             (folder / trouble.where).unlink(missing_ok=True)
     if (folder / ROWS).exists():
-        TrialTable(folder / ROWS).write_csv(folder / _TABLE)
+        TrialTable(folder / ROWS).write_csv(folder / TABLE)
     return able
 
 
@@ -129,11 +127,36 @@ def summary(folder: Path, num_left: int) -> str:
     return f"{folder}: {len(rows)} trials{takes}; {state}"
 
 
+def _config_troubles(folder: Path) -> Iterator[Trouble]:
+    copy = _copy(folder)
+    try:
+        plan = SweepPlan.from_json((folder / CONFIG).read_text(), "it")
+    except (OSError, ValueError) as error:
+        said = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
+        said += f": {one_line(error)}" if is_whole(folder / CONFIG) else ""
+        if copy is None:
+            yield Trouble(CONFIG, said, f"no copy of the plan is in {ROUNDS}; restore it")
+        else:
+            yield Trouble(CONFIG, said, f"`--repair` makes it anew of the copy in {ROUNDS}", True)
+        return
+    if copy is not None and (changed := changed_fields(plan, copy)):
+        remedy = f"delete it, and it is made anew of the copy in {ROUNDS}"
+        yield Trouble(CONFIG, f"is not as the sweep began: {'; '.join(changed)}", remedy)
+
+
+def _copy(folder: Path) -> SweepPlan | None:
+    try:
+        return logged_plan(folder)
+    except ValueError:  # of another version
+        return None
+
+
 def _sweep_id(folder: Path) -> str:
     try:
-        return SweepPlan.from_json((folder / "config.json").read_text()).sweep_id
+        return SweepPlan.from_json((folder / CONFIG).read_text()).sweep_id
     except (OSError, ValueError):
-        return ""
+        copy = _copy(folder)
+        return copy.sweep_id if copy else ""
 
 
 def _missing(rows: list[Trial]) -> Iterator[Trouble]:
@@ -154,7 +177,7 @@ def _journal(path: Path) -> Iterator[Trouble]:
             warnings.simplefilter("ignore")
             repair_journal(copy)
     except ValueError as error:
-        yield Trouble(_JOURNAL, one_line(error).replace(str(copy), "it"), _BY_RESUME, True)
+        yield Trouble(_JOURNAL, one_line(error).replace(str(copy), "it"), BY_RESUME, True)
     finally:
         for name in (copy.name, f"{copy.name}.torn"):
             copy.with_name(name).unlink(missing_ok=True)

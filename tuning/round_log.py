@@ -11,7 +11,7 @@ from tuning.field_types import COUNT, TEXT, check_fields
 from tuning.move import Move
 from tuning.space import SearchSpace
 
-_MOVE, _SPACE = "move", "space"
+PLAN, _MOVE, _SPACE = "plan", "move", "space"
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,31 @@ class RoundLog:
 
     A round is one line for each move and a closing one for the space, added together. What a
     killed process left without the closing line is no round: it is left out with a warning, and
-    moved to ``<path>.torn`` before the next round is added.
+    moved to ``<path>.torn`` before the next round is added. With the first round comes a copy of
+    the plan, in a line of its own.
 
     Args:
         path: A file of JSON lines, made with the first round.
         base: The configuration that the spaces vary.
         sweep: The id of the sweep, which every line carries; without one, lines of any are read.
+        plan: Of the sweep, as JSON; without one no copy is written.
+        what: What was planned: a sweep, or a study.
 
     Raises:
         FormatError: If a line is of another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
-    def __init__(self, path: Path, base: TrainConfig, sweep: str = "") -> None:
-        self._base = base
+    def __init__(
+        self,
+        path: Path,
+        base: TrainConfig,
+        sweep: str = "",
+        *,
+        plan: str = "",
+        what: str = "sweep",
+    ) -> None:
+        self._base, self._plan, self._what = base, plan, what
         self._rounds: list[Round] = []
         self._moves: list[tuple[int, Move]] = []
         self._file = AppendOnlyFile(path, sweep)
@@ -88,10 +99,18 @@ class RoundLog:
             OSError: If the file cannot be written; the round is then not part of the log.
         """
         self._check_number(this)
-        self._file.append(*_contents(this))
+        contents = _contents(this)
+        if self._plan:
+            plan = json_value(self._plan)
+            contents = [{"event": PLAN, "what": self._what, "plan": plan}, *contents]
+        self._file.append(*contents)
         self._rounds.append(this)
+        self._plan = ""
 
     def _take(self, content: dict[str, Any]) -> bool:
+        if content.get("event") == PLAN:
+            self._plan = ""
+            return not self._moves
         try:
             this = _taken_in(content, self._moves, self._base)
         except AttributeError as error:  # of what stands where an object should

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -209,17 +209,12 @@ class TrialTable:
         """The rows in the order of their numbers, each searched knob a column of its name."""
         import pandas as pd
 
-        columns, records = self._records()
+        columns, records = _records(self.rows)
         return pd.DataFrame(records, columns=columns)
 
     def write_csv(self, path: Path) -> None:
         """Replaces ``path`` by the content of ``to_pandas``; every float reads back exactly."""
-        columns, records = self._records()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        replace_file(path, text.getvalue())
+        replace_file(path, csv_text(self.rows))
 
     def _take(self, content: Mapping[str, Any]) -> bool:
         row = Trial.from_content(content)
@@ -231,18 +226,6 @@ class TrialTable:
         if trial.trial_id in self._rows:
             raise ValueError(_duplicate(trial))
         self._rows[trial.trial_id] = trial
-
-    def _records(self) -> tuple[list[str], list[dict[str, Any]]]:
-        rows = sorted(self.rows, key=lambda trial: trial.number)
-        records = [_record(trial) for trial in rows]
-        columns = dict.fromkeys((*_FIRST, *_SEEDS))
-        columns |= dict.fromkeys(knob for trial in rows for knob in trial.knobs)
-        returns = {
-            column for record in records for column in record if column.startswith("return_")
-        }
-        columns |= dict.fromkeys(sorted(returns, key=lambda column: int(column[7:])))
-        columns |= dict.fromkeys(_LAST)
-        return list(columns), records
 
 
 _TYPES = {
@@ -269,6 +252,27 @@ _TYPES = {
 _FIRST = ("trial_id", "number", "round", "state", "score", "interval_low", "interval_high")
 _SEEDS = ("score_std", "seeds")
 _LAST = ("env_steps", "seconds", "iterations", "peak_bytes", "reason")
+
+
+def csv_text(trials: Sequence[Trial]) -> str:
+    """Rows as CSV, in the order of their numbers; every float reads back exactly."""
+    columns, records = _records(trials)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _records(trials: Sequence[Trial]) -> tuple[list[str], list[dict[str, Any]]]:
+    rows = sorted(trials, key=lambda trial: trial.number)
+    records = [_record(trial) for trial in rows]
+    columns = dict.fromkeys((*_FIRST, *_SEEDS))
+    columns |= dict.fromkeys(knob for trial in rows for knob in trial.knobs)
+    returns = {column for record in records for column in record if column.startswith("return_")}
+    columns |= dict.fromkeys(sorted(returns, key=lambda column: int(column[7:])))
+    columns |= dict.fromkeys(_LAST)
+    return list(columns), records
 
 
 def _record(trial: Trial) -> dict[str, Any]:
