@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ from experiments.mutant_trial import Workshop
 from experiments.mutation import Mutant, drawn, mutants_of
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
-from tuning.durable import append_line, recover_lines
+from tuning.append_only import AppendOnlyFile
 
 PROJECT = Path(__file__).resolve().parents[1]
 QUICK = 2.0
@@ -157,12 +157,14 @@ class Run:
         self.mutants = drawn(everything, number, seed)
         files = {file for of_module in TESTED.values() for file in of_module}
         self._files = {file: name_of((PROJECT / file).read_text()) for file in sorted(files)}
-        lines = [json_object(line, "an outcome") for line in recover_lines(self._path)]
-        self._known = {each["mutant"]: Outcome(**each) for each in lines}
+        self._known: dict[str, Outcome] = {}
+        self._kept = AppendOnlyFile(storage / "outcomes.jsonl")
+        self._kept.read(self._take)
 
-    @property
-    def _path(self) -> Path:
-        return self._storage / "outcomes.jsonl"
+    def _take(self, content: dict[str, Any]) -> bool:
+        outcome = Outcome(**content)
+        self._known[outcome.mutant] = outcome
+        return True
 
     def outcome(self, mutant: Mutant) -> Outcome | None:
         """What became of it; None if it is still to be tried."""
@@ -212,7 +214,7 @@ class Run:
             {failed: files[failed]} if told.found and failed in files else files,
             time.monotonic() - started,
         )
-        append_line(self._path, json_text(asdict(outcome)))
+        self._kept.append(asdict(outcome))
         self._known[outcome.mutant] = outcome
         return outcome
 

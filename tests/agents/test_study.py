@@ -95,8 +95,7 @@ def test_a_process_that_dies_after_any_line_changes_nothing(
             copied.append(deaths / f"{len(copied):03d}")
             shutil.copytree(whole, copied[-1])
 
-        for module in ("agents.ledger", "tuning.round_log", "tuning.trial"):
-            patch.setattr(f"{module}.append_line", append_and_copy)
+        patch.setattr("tuning.append_only.append_line", append_and_copy)
         study = make_study(plan, whole)
         study.run(**RUN)
     expected = end_of(study)
