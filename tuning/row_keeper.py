@@ -265,7 +265,8 @@ class RowKeeper(tune.Callback):
         sign = Sign.read(self._pulses / name)
         if sign is None and trial.status != tune.experiment.Trial.RUNNING:
             return  # it waits for its turn, or for a process to be begun again in
-        if self._watch.hear(name, 0 if sign is None else sign.beats):
+        is_heard = self._watch.hear(name, 0 if sign is None else sign.beats)
+        if is_heard or self._cpu_seconds[name] is None:  # a process may hang before its first beat
             self._cpu_seconds[name] = None if sign is None else sign.cpu_seconds()
         silence = self._watch.silence(name)
         if silence is None:

@@ -45,7 +45,10 @@ def moments(seed: int, num_trials: int, *, quick: bool = False) -> list[Moment]:
     workers = [at(WORKER, number * num_trials // 10, 1.5) for number in range(10)]
     drivers = [at(DRIVER, -1, 12.0), at(DRIVER, -1, 12.0)]
     drivers += [at(DRIVER, number * (num_trials + 1) // 18, 2.0) for number in range(18)]
-    return [workers[4], drivers[9]] if quick else [*workers, *drivers]
+    if quick:
+        return [workers[4], drivers[9]]
+    ordered = [*workers, *drivers]
+    return [ordered[place] for place in rng.permutation(len(ordered))]  # who stops early saw all
 
 
 def is_ok(moment: Moment, found: Killed, num_trials: int) -> bool:
@@ -89,8 +92,9 @@ def kills(
         undisturbed = _undisturbed(plan, storage)
         num_rows = len(TrialTable(undisturbed / "trials.jsonl").rows)
         wanted = moments(seed, num_rows, quick=quick)
+        known = [{name: cell[name] for name in asdict(wanted[0])} for cell in told]
         for number, moment in enumerate(wanted):
-            if number < len(told):
+            if asdict(moment) in known:
                 continue
             folder = storage / f"cell-{number}"
             shutil.rmtree(folder, ignore_errors=True)
@@ -103,6 +107,7 @@ def kills(
         typer.echo("\nstopped; the same command goes on", err=True)
         raise typer.Exit(130) from None
     output.parent.mkdir(parents=True, exist_ok=True)
+    told.sort(key=lambda cell: (cell["what"], cell["rows"], cell["delay_s"]))
     replace_file(output, _table(told))
     num_well = sum(each["ok"] for each in told)
     typer.echo(f"{num_well} of {len(told)} ended as the undisturbed sweep; table in {output}")

@@ -9,7 +9,6 @@ import io
 import shutil
 import signal
 import sys
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +28,6 @@ from ssmrl.strict_json import json_text
 from tuning.trial import TrialTable
 
 FLAGS = ("--task", "point", "--algorithm", "promp", "--max-env-steps", "4000")
-_TIME_BUDGET_S = 7200.0
 _QUICK_TRIALS = 24
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -39,6 +37,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def night(
     num_trials: Annotated[int, typer.Option("--trials", min=1, help="Of the sweep.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(min=60.0, help="When the sweep ends, whatever is left of it [s].")
+    ] = 7200.0,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"{_QUICK_TRIALS} trials, and a few faults.")
     ] = False,
@@ -69,16 +70,13 @@ def night(
     except ValueError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-    began = time.monotonic()
     flags = [*FLAGS, "--num-samples", str(faults.num_trials)]
-    flags += ["--time-budget-s", f"{_TIME_BUDGET_S:g}"]
-    overnight = Overnight(faults, storage, flags, say=typer.echo)
+    overnight = Overnight(faults, storage, flags, seconds=seconds, say=typer.echo)
     try:
         overnight.run()
     except KeyboardInterrupt:
         typer.echo("\nstopped; the same command goes on", err=True)
         raise typer.Exit(130) from None
-    seconds = time.monotonic() - began
     rows = TrialTable(overnight.folder / "trials.jsonl").rows
     of_trials = outcomes(faults, storage, rows)
     found = verdicts(faults, storage, overnight.folder)
@@ -86,7 +84,8 @@ def night(
     about = {
         "command": ["python", "-m", "tuning.sweep", *flags],
         "seed": seed,
-        "seconds": round(seconds),
+        "trials": faults.num_trials,
+        "rows": len(rows),
         "floor_s": FLOOR_S,
         "start_s": START_S,
         "states": dict(Counter(row.state.value for row in rows)),

@@ -28,6 +28,7 @@ from tuning.trial import Trial, TrialState
 NAME = "night"
 """Of the sweep in the storage folder."""
 
+_SHORTEST_S = 60.0  # of a time budget
 _CLOCK_BACK_AFTER_S = 20.0  # that is amid its trials
 _SECONDS_BETWEEN_LOOKS = 0.05
 
@@ -40,7 +41,8 @@ class Overnight:
     Args:
         faults: What shall happen.
         storage: Folder of the sweep and of the records.
-        flags: Of the sweep, beside its place.
+        flags: Of the sweep, beside its place and its time budget.
+        seconds: When the sweep shall end, whatever is left of it [s].
         say: Prints a line.
 
     Attributes:
@@ -54,8 +56,10 @@ class Overnight:
         storage: Path,
         flags: Sequence[str],
         *,
+        seconds: float,
         say: Callable[[str], None],
     ) -> None:
+        self._seconds = seconds
         self._faults, self._storage, self._flags, self._say = faults, storage, flags, say
         self.folder = storage / NAME
         self._rows = self.folder / "trials.jsonl"
@@ -89,7 +93,9 @@ class Overnight:
 
     def _start(self, *, is_clock_back: bool) -> DriverProcess:
         resumes = ["--resume"] if (self.folder / "config.json").exists() else []
+        left_s = max(_SHORTEST_S, self._seconds - (time.monotonic() - self._began))
         place = ["--storage", str(self._storage), "--name", NAME]
+        place += ["--time-budget-s", f"{left_s:.0f}"]
         module = "experiments.faults.driver"
         command = [sys.executable, "-m", module, *self._flags, *place, *resumes]
         clock = {VARIABLE: str(_CLOCK_BACK_AFTER_S)} if is_clock_back else {}

@@ -6,14 +6,17 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import ray  # noqa: F401  (psutil comes with it, inside of it)
 
 import psutil  # isort: skip
 
-GONE_WITHIN_S = 60.0
-"""So long what a dead driver started is waited for [s]."""
+GONE_WITHIN_S = 20.0
+"""So long what a dead driver started is waited for; then it is ended [s]."""
+
+_LONGEST_END_S = 60.0
 
 
 class DriverProcess:
@@ -37,8 +40,7 @@ class DriverProcess:
                 start_new_session=True,
                 env=os.environ | dict(environment or {}),
             )
-        # When the kernel began each process, and what it was called, by its number.
-        self._started: dict[int, tuple[float, str]] = {}
+        self._started: dict[int, float] = {}  # when the kernel began each process, by its number
 
     @property
     def pid(self) -> int:
@@ -55,13 +57,11 @@ class DriverProcess:
             with suppress(psutil.Error):
                 for child in psutil.Process(pid).children(recursive=True):
                     with suppress(psutil.Error):
-                        self._started.setdefault(child.pid, (child.create_time(), child.name()))
+                        self._started.setdefault(child.pid, child.create_time())
 
     def left(self) -> dict[int, str]:
         """Of all that it has started what still runs, and what that is called."""
-        return {
-            pid: name for pid, (began, name) in self._started.items() if _is_running(pid, began)
-        }
+        return {pid: _name(pid) for pid, began in self._started.items() if _is_running(pid, began)}
 
     def has_started(self, pid: int) -> bool:
         """Whether a process is one of its own."""
@@ -77,7 +77,7 @@ class DriverProcess:
         self.look()
         began = time.monotonic()
         self._process.send_signal(number)
-        while self._process.poll() is None and time.monotonic() - began < GONE_WITHIN_S:
+        while self._process.poll() is None and time.monotonic() - began < _LONGEST_END_S:
             self.look()
             time.sleep(0.05)
         seconds = time.monotonic() - began
@@ -106,3 +106,14 @@ def _is_running(pid: int, began: float) -> bool:
         return bool(process.create_time() == began and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
+
+
+def _name(pid: int) -> str:
+    """What a process runs: a program's file, a module, or what the process calls itself."""
+    try:
+        words = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return "ended meanwhile"
+    files = [Path(word).name for word in words if word.endswith(".py")]
+    modules = [after for word, after in pairwise(words) if word == "-m"]
+    return (files or modules or [Path(words[0]).name if words else "without a name"])[0]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from experiments.faults.fault_list import FINE, KILLED, SETUP, FaultList, TrialFault
 from experiments.faults.injection import STRUCK
+from experiments.faults.processes import GONE_WITHIN_S as WAITED_S
 from ssmrl.strict_json import json_object
 from tuning.doctor import examine
 from tuning.durable import recover_lines
@@ -20,6 +21,9 @@ from tuning.study import OUTSIDE, PLANNED, ROW, open_storage, open_study, own_tr
 from tuning.trial import LOST, Trial, TrialState, TrialTable
 
 CODES = {"KILL": -9, "TERM": 143, "INT": 130, "HUP": 129}
+NOT_BEGUN = "not begun"
+"""Of a trial that was still to come when the time budget ended."""
+
 ENDED_WITHIN_S, GONE_WITHIN_S = 5.0, 10.0
 """A driver that is asked to end, and what a dead one leaves, take no longer [s]."""
 
@@ -61,6 +65,9 @@ def outcomes(faults: FaultList, storage: Path, rows: Sequence[Trial]) -> list[Ou
         struck = killed[fault.trial] if fault.kind == KILLED else marks
         expected, words = fault.expected if struck else (FINE, "")
         row = row_of.get(fault.trial)
+        if row is None and not struck:
+            found.append(Outcome(fault, 0, NOT_BEGUN, NOT_BEGUN, "", True))
+            continue
         state, reason = (row.state.value, row.reason) if row else ("no row", "")
         is_ok = state in expected.split(" or ") and words in reason
         found.append(Outcome(fault, struck, expected, state, reason, is_ok))
@@ -117,7 +124,7 @@ def _stops(events: Sequence[Mapping[str, Any]]) -> Iterator[Verdict]:
         slowest = max(event["gone_s"] for event in own)
         yield _at_most(f"slowest end of its processes after SIG{name} [s]", GONE_WITHIN_S, slowest)
     left = [name for event in stops for name in event["left"]]
-    yield _none("processes that dead drivers left for a minute", left)
+    yield _none(f"processes of dead drivers that had to be ended after {WAITED_S:g} s", left)
 
 
 def _acknowledged(events: Sequence[Mapping[str, Any]], path: Path) -> Iterator[Verdict]:

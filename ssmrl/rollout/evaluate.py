@@ -1,5 +1,6 @@
 """How well a policy does on held-out tasks, after each adaptation step."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +33,19 @@ class Evaluation:
 
     @classmethod
     def of(cls, trajectories: list[Trajectory]) -> "Evaluation":
-        """Summarise what ``collect_adapting`` returned."""
-        returns = torch.stack([episode_return(trajectory) for trajectory in trajectories])
+        """Summarise what ``collect_adapting`` returned.
+
+        A lane in which an observation is not finite has no return, though the policy may have gone
+        on: tanh makes a number of infinity.
+        """
+        returns = torch.stack(
+            [
+                episode_return(trajectory).masked_fill(
+                    ~trajectory.observation.isfinite().flatten(2).all(-1), math.nan
+                )
+                for trajectory in trajectories
+            ]
+        )
         return cls.of_returns(returns, sum(t.reward.numel() for t in trajectories))
 
     @classmethod

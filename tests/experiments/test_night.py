@@ -142,7 +142,7 @@ def test_a_short_night_ends_with_everything_in_its_place(tmp_path: Path) -> None
     flags = ["--task", "point", "--algorithm", "promp", "--max-env-steps", "1600"]
     flags += ["--num-samples", "6", "--space", str(write_space(tmp_path))]
     said: list[str] = []
-    night = Overnight(faults, tmp_path / "night", flags, say=said.append)
+    night = Overnight(faults, tmp_path / "night", flags, seconds=500.0, say=said.append)
     night.run()
     rows = TrialTable(night.folder / "trials.jsonl").rows
     assert [row.number for row in sorted(rows, key=lambda row: row.number)] == list(range(6))
@@ -152,7 +152,7 @@ def test_a_short_night_ends_with_everything_in_its_place(tmp_path: Path) -> None
     for verdict in verdicts(faults, tmp_path / "night", night.folder):
         assert verdict.is_ok, (verdict, said)
     assert any(row.state is TrialState.OOM for row in rows)
-    again = Overnight(faults, tmp_path / "night", flags, say=said.append)
+    again = Overnight(faults, tmp_path / "night", flags, seconds=500.0, say=said.append)
     num_events = len(again.events)
     again.run()  # it has ended
     assert len(again.events) == num_events

@@ -10,6 +10,7 @@ import pytest
 import ray
 
 from tuning import row_keeper
+from tuning.pulse import Sign
 from tuning.row_keeper import RowKeeper
 from tuning.trial import LOST, Trial, TrialState, TrialTable
 from tuning.watch import Watch
@@ -267,6 +268,19 @@ def test_a_trial_that_waits_for_a_process_to_be_begun_again_in_is_not_watched(
     assert not killed
     tuned.keeper.on_trial_error(1, [], trial)
     assert tuned.row.state is TrialState.FAILED
+
+
+def test_what_a_process_does_that_hangs_before_its_first_beat_is_said_too(
+    tuned: Tuned, killed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sign, "cpu_seconds", lambda sign: tuned.now)
+    trial = tuned.begun("a")
+    tuned.look(trial, seconds=1.0)
+    for seconds in (1.0, 1.0, 200.0):
+        tuned.look(trial, seconds=seconds, beats=0)
+    assert killed
+    tuned.keeper.on_trial_error(1, [], trial)
+    assert tuned.row.reason == "no sign of life for 202 s, though it computes"
 
 
 @pytest.mark.parametrize("beats", [0, 7])

@@ -45,6 +45,31 @@ def test_returns_are_means_over_episodes_per_task_and_step() -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_task_in_which_an_observation_is_not_finite_has_no_return(value: float) -> None:
+    """A policy makes a finite action of an infinite one, by tanh: its return is no result."""
+    actor = initial_actor(config())
+    assignment = held_out_assignment(config(), 0)
+    (played,) = collect_adapting(
+        RolloutWorker(config().env, 1),
+        actor,
+        detached(actor),
+        assignment,
+        config().meta,
+        num_steps=0,
+        num_episodes=3,
+    )
+    observation = played.observation.clone()
+    observation[1, 2, 5, 0] = value
+    whole, broken = (
+        Evaluation.of([played._replace(observation=seen)])
+        for seen in (played.observation, observation)
+    )
+    np.testing.assert_array_equal(np.isnan(broken.task_returns), [[False, True, False, False]])
+    np.testing.assert_array_equal(broken.task_returns[:, 2:], whole.task_returns[:, 2:])
+    assert math.isnan(broken.mean_returns()[0])
+
+
 def test_the_draw_decides_the_tasks_and_the_seed_does_not() -> None:
     actor = initial_actor(config())
     one, same, other = (
