@@ -23,7 +23,7 @@ def knobs_of(settings: Any) -> dict[str, KnobValue]:
     ahead = [("", settings)]
     while ahead:
         name, value = ahead.pop()
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             inside = f"{name}." if name else ""
             own = reversed(_field_names(type(value)))
             ahead += [(f"{inside}{field}", getattr(value, field)) for field in own]
