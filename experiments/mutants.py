@@ -57,13 +57,18 @@ TESTED: Mapping[str, tuple[str, ...]] = {
     "tuning/power.py": ("tests/tuning/test_comparison.py",),
     "tuning/ranking.py": ("tests/tuning/test_ranking.py",),
     "tuning/scheduler.py": ("tests/tuning/test_scheduler.py",),
-    "tuning/rounds.py": ("tests/tuning/test_rounds.py", "tests/tuning/test_further_verdict.py"),
+    "tuning/rounds.py": (
+        "tests/tuning/test_rounds.py",
+        "tests/tuning/test_rounds_by_hand.py",
+        "tests/tuning/test_further_verdict.py",
+    ),
     "tuning/conclusion.py": (
         "tests/tuning/test_conclusion.py",
+        "tests/tuning/test_conclusion_of_losses.py",
         "tests/tuning/test_further_verdict.py",
     ),
     "tuning/fresh_returns.py": ("tests/tuning/test_fresh_returns.py",),
-    "tuning/plan.py": ("tests/tuning/test_plan.py",),
+    "tuning/plan.py": ("tests/tuning/test_plan.py", "tests/tuning/test_plan_edges.py"),
 }
 """The modules that are changed, each with the files of tests that must find it."""
 
