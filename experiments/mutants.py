@@ -68,6 +68,7 @@ TESTED: Mapping[str, tuple[str, ...]] = {
         "tests/tuning/test_further_verdict.py",
     ),
     "tuning/fresh_returns.py": ("tests/tuning/test_fresh_returns.py",),
+    "tuning/kept_plan.py": ("tests/tuning/test_plan.py", "tests/tuning/test_plan_edges.py"),
     "tuning/plan.py": ("tests/tuning/test_plan.py", "tests/tuning/test_plan_edges.py"),
 }
 """The modules that are changed, each with the files of tests that must find it."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tuning.plan import SweepPlan, TooFewCpusError, kept_plan, usable_cpus
+from tuning.kept_plan import kept_plan
+from tuning.plan import SweepPlan, TooFewCpusError, usable_cpus
 from tuning.sweep import sweep
 
 TASKS = "format: 2\nknobs: {meta.num_tasks: {kind: int, low: 5, high: 20}}"
