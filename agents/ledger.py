@@ -15,7 +15,7 @@ from typing import Any
 from agents.redaction import Redaction
 from ssmrl.unknown_name import UnknownNameError
 from tuning.append_only import AppendOnlyFile
-from tuning.field_types import ANYTHING, COUNT, NUMBER, TEXT, check_fields, map_of
+from tuning.field_types import ANYTHING, COUNT, NUMBER, TEXT, check_fields, check_present, map_of
 
 KINDS = ("trials", "minutes", "tokens", "calls")
 
@@ -347,12 +347,14 @@ class Ledger:
             case EventKind.BUDGET:
                 self._budget = Budget(**data)
             case EventKind.RESERVED:
+                check_present(data, "kind", "amount")
                 self._budget.limit(data["kind"])
                 _check_amount("a reserved amount", data["amount"])
                 reservation = Reservation(event.number, data["kind"], data["amount"])
                 self._open[event.number] = reservation
                 self._catch_up(reservation.kind, data)
             case EventKind.SETTLED:
+                check_present(data, "actual", "reservation")
                 _check_amount("what was spent", data["actual"])
                 if (settled := self._open.pop(data["reservation"], None)) is not None:
                     self._settled[settled.kind] += data["actual"]

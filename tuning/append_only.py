@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ssmrl.format import FormatError
+from ssmrl.unknown_name import UnknownNameError
 from tuning.durable import append_line
 from tuning.record import sealed
 from tuning.record_lines import Line, Look, examined
@@ -20,7 +21,7 @@ from tuning.record_lines import Line, Look, examined
 Take: TypeAlias = Callable[[dict[str, Any]], bool]
 """Takes in what a record says; whether what was taken so far stands on its own."""
 
-UNREADABLE = (ValueError, KeyError, TypeError, OverflowError)
+UNREADABLE = (ValueError, UnknownNameError, TypeError, OverflowError)
 """What a record may raise in whoever takes it in; anything else is a fault of theirs."""
 
 

@@ -78,3 +78,19 @@ def check_fields(content: Mapping[str, Any], types: Mapping[str, FieldType]) -> 
             shown = repr(content[name])
             shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
             raise ValueError(f"`{name}` must be {kind.words}, but is {shown}")
+
+
+def check_present(content: Mapping[str, Any], *names: str) -> None:
+    """Refuse content that lacks a field.
+
+    Raises:
+        ValueError: If it does; the message names the first one.
+
+    Example:
+        >>> check_present({"number": 3}, "number", "author")
+        Traceback (most recent call last):
+        ValueError: `author` must be there, but there are only ['number']
+    """
+    for name in names:
+        if name not in content:
+            raise ValueError(f"`{name}` must be there, but there are only {sorted(content)}")

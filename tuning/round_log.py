@@ -7,7 +7,7 @@ from typing import Any
 from ssmrl.config import TrainConfig
 from ssmrl.strict_json import json_text, json_value
 from tuning.append_only import AppendOnlyFile
-from tuning.field_types import COUNT, TEXT, check_fields
+from tuning.field_types import COUNT, TEXT, check_fields, check_present
 from tuning.move import Move
 from tuning.space import SearchSpace
 
@@ -149,6 +149,7 @@ def _taken_in(
 ) -> Round | None:
     """The round that the event closes; a move waits among ``moves`` for the round to close."""
     check_fields(event, {"event": TEXT, "round": COUNT, "author": TEXT, "num_trials": COUNT})
+    check_present(event, "event", "round")
     kind = event["event"]
     if kind == _MOVE:
         fields = {name: value for name, value in event.items() if name not in ("event", "round")}
@@ -156,6 +157,7 @@ def _taken_in(
         return None
     if kind != _SPACE:
         raise ValueError(f"an event must be {_MOVE!r} or {_SPACE!r}, but got {kind!r}")
+    check_present(event, "author", "space", "num_trials")
     return Round(
         number=event["round"],
         author=event["author"],
