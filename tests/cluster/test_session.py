@@ -17,6 +17,7 @@ import ray
 
 from cluster.auth_token import TokenError, ensure_token, protect_token
 from cluster.session import StartError, directions, session
+from cluster.stop import psutil
 from tests.cluster.private_ray import (
     ROOT,
     head_node,
@@ -48,12 +49,20 @@ def test_private_session_ignores_a_cluster_in_the_environment_and_listens_here_a
 
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with session(num_cpus=1) as num_cpus:
+        assert num_idle() == 0, "a process is started when there is work for it"
         assert ray.is_initialized()
         assert num_cpus == 1
         assert ray.get(ray.remote(own_pid).remote()) != os.getpid()
         # Ray's own way to say so, `_node_ip_address`, makes it listen on all interfaces.
         assert listening_addresses(os.getpid()) == {"127.0.0.1"}
     assert not ray.is_initialized()
+
+
+def num_idle() -> int:
+    """How many workers of this process's Ray are about to begin or have nothing to do."""
+    told = [one.cmdline() for one in psutil.Process().children(recursive=True)]
+    ends = ("ray::IDLE", "default_worker.py")
+    return sum(any(word.strip().endswith(ends) for word in words) for words in told)
 
 
 @pytest.mark.parametrize(
