@@ -23,9 +23,10 @@ def knobs_of(settings: Any) -> dict[str, KnobValue]:
     ahead = [("", settings)]
     while ahead:
         name, value = ahead.pop()
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind: Any = type(value)
+        if dataclasses.is_dataclass(value):
             inside = f"{name}." if name else ""
-            own = reversed(_field_names(type(value)))
+            own = reversed(_field_names(kind))
             ahead += [(f"{inside}{field}", getattr(value, field)) for field in own]
         else:
             leaves[name] = value
