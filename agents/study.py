@@ -143,6 +143,8 @@ class Study:
         if rounds[-1].number >= plan.rounds:
             return closing_round(plan, rounds, rows)
         number = len(rounds)
+        if self._decision(number) is not None:  # by a process that died before it wrote the round
+            return self._decided(plan, rounds, rows)
         consultation = self._consult(number, rounds, rows)
         num_left = self._trials_left()
         if number >= plan.rounds or consultation.decision is Decision.STOP or num_left < 1:
@@ -158,7 +160,7 @@ class Study:
     def _decided(
         self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]
     ) -> Round | None:
-        """What followed, as the ledger has it, for rounds that are lost; nobody is asked again."""
+        """What followed, as the ledger has it; nobody is asked, and paid, again."""
         if not rounds:
             return next_round(plan, rounds, rows)
         number = len(rounds)
