@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class DriverProcess:
     def __init__(
         self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
     ) -> None:
-        with log.open("ab") as file:
+        with log.open("ab") as file, _all_heard():
             self._process = subprocess.Popen(
                 command,
                 stdout=file,
@@ -98,6 +98,19 @@ class DriverProcess:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return sorted(left.values()), seconds
+
+
+@contextmanager
+def _all_heard() -> Iterator[None]:
+    """Meanwhile children do not ignore what ``nohup`` and shells have this process ignore."""
+    ignored = [n for n in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(n) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _is_running(pid: int, began: float) -> bool:
