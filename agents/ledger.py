@@ -3,7 +3,6 @@
 What is to be spent is written down before it is, so that no crash gives anything back.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -13,14 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ssmrl.format import FormatError
+from agents.redaction import Redaction
 from ssmrl.unknown_name import UnknownNameError
-from tuning.durable import append_line, recover_lines
-from tuning.record import opened, sealed
+from tuning.append_only import AppendOnlyFile
+from tuning.field_types import ANYTHING, COUNT, NUMBER, TEXT, check_fields, check_present, map_of
 
 KINDS = ("trials", "minutes", "tokens", "calls")
-MAX_TEXT_LENGTH = 8192
-MIN_SECRET_LENGTH = 4  # what is shorter stands in half of all words
 
 
 class BudgetError(RuntimeError):
@@ -40,9 +37,19 @@ class EventKind(StrEnum):
     BUDGET = "budget"  # what may be spent from here on
     RESERVED = "reserved"  # is about to be spent
     SETTLED = "settled"  # was spent
+    LOST = "lost"  # something that was damaged and is set aside
 
 
 _OF_BUDGET = (EventKind.BUDGET, EventKind.RESERVED, EventKind.SETTLED)
+_TYPES = {
+    "number": COUNT,
+    "kind": TEXT,
+    "round": COUNT,
+    "who": TEXT,
+    "text": TEXT,
+    "data": map_of(ANYTHING),
+    "time": NUMBER,
+}
 
 
 @dataclass(frozen=True)
@@ -124,26 +131,21 @@ class Event:
         object.__setattr__(self, "kind", EventKind(self.kind))
         object.__setattr__(self, "data", MappingProxyType(dict(self.data)))
 
-    def to_json(self, sweep: str = "") -> str:
-        """The event as one line of JSON, with its format, the sweep's id and a checksum."""
+    def content(self) -> dict[str, Any]:
+        """What a record of it holds."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return sealed(fields | {"data": dict(self.data)}, sweep)
+        return fields | {"data": dict(self.data)}
 
     @classmethod
-    def from_json(cls, text: str, what: str = "an event", sweep: str = "") -> "Event":
-        """The inverse of ``to_json``.
-
-        Args:
-            text: One line of JSON.
-            what: What was read, for the message.
-            sweep: The sweep that it must belong to; empty for any.
+    def from_content(cls, content: Mapping[str, Any]) -> "Event":
+        """The event that a record holds.
 
         Raises:
-            FormatError: If it is of another format.
-            ValueError: If the text is not an event, was changed, or belongs to another sweep.
+            ValueError: If it is none.
         """
+        check_fields(content, _TYPES)
         try:
-            return cls(**opened(text, what, sweep))
+            return cls(**content)
         except TypeError as error:
             raise ValueError(f"not an event: {error}") from None
 
@@ -151,16 +153,17 @@ class Event:
 class Ledger:
     """An append-only file of events, and the budget that follows from it.
 
-    The file is read when the ledger is made; a torn last line is set aside with a warning. What was
-    reserved and not settled when a process died counts as spent, until it is settled. One process
-    writes at a time.
+    The file is read when the ledger is made, which changes nothing; a last line that was not
+    written to its end is left out with a warning. What was reserved and not settled when a process
+    died counts as spent, until it is settled. Where records are lost, what they spent is known as
+    far as later ones tell; what is in doubt counts as spent. One process writes at a time.
 
     Args:
         path: A file of JSON lines, made with the first event.
         budget: What may be spent in all, what earlier processes spent included. None for the
             budget that the file names, or without one no limit.
         secrets: Texts that are never written: each becomes ``***`` wherever it occurs in what is
-            said. Those shorter than ``MIN_SECRET_LENGTH`` are no secrets.
+            said. Those of fewer than four characters are no secrets.
         clock: The time [s since 1970].
         sweep: The id of the sweep, which every line carries; without one, lines of any are read.
 
@@ -178,20 +181,16 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         sweep: str = "",
     ) -> None:
-        self._path, self._clock, self._sweep = path, clock, sweep
-        self._secrets = _spellings(secrets)
+        self._clock = clock
+        self._redaction = Redaction(secrets)
         self._events: list[Event] = []
         self._budget = Budget()
         self._open: dict[int, Reservation] = {}
         self._settled = dict.fromkeys(KINDS, 0.0)
-        for number, line in enumerate(recover_lines(path), start=1):
-            try:
-                self._insert(Event.from_json(line, f"line {number} of {path}", sweep))
-            except FormatError:
-                raise
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"line {number} of {path}: {error.args[0]}") from error
-        self._size = self._current_size()
+        self._num_lost = self._num_open = 0  # of those in doubt: it may have been no record
+        self._file = AppendOnlyFile(path, sweep)
+        self._file.read(self._take, self._lose)
+        self._fill_in(self._num_open)
         if budget is not None and budget != self._budget:
             self._write(EventKind.BUDGET, data=asdict(budget))
 
@@ -209,6 +208,11 @@ class Ledger:
     def unsettled(self) -> tuple[Reservation, ...]:
         """What was reserved and not settled, also by a process that died."""
         return tuple(self._open.values())
+
+    @property
+    def num_lost(self) -> int:
+        """How many records were damaged and are set aside."""
+        return self._num_lost
 
     def record(
         self,
@@ -235,7 +239,7 @@ class Ledger:
         """
         if kind in _OF_BUDGET:
             raise ValueError(f"`{kind}` is written by `reserve` and `settle`, not recorded.")
-        redacted = self._redacted(data or {})
+        redacted = self._redaction.value(data or {})
         return self._write(kind, round, self.redact(who), self.redact(text), redacted)
 
     def reserve(self, kind: str, amount: float) -> Reservation:
@@ -260,7 +264,8 @@ class Ledger:
                 f"the budget of {kind} is {self._budget.limit(kind):g}, of which {left:g} are "
                 f"left: too few for {amount:g} more."
             )
-        event = self._write(EventKind.RESERVED, data={"kind": kind, "amount": amount})
+        data = {"kind": kind, "amount": amount, "spent": self.spent(kind) + amount}
+        event = self._write(EventKind.RESERVED, data=data)
         return self._open[event.number]
 
     def settle(self, reservation: Reservation, actual: float) -> None:
@@ -279,7 +284,10 @@ class Ledger:
                 f"only what is reserved can be settled, once, but got {reservation}; "
                 f"open are {[entry.number for entry in self.unsettled]}."
             )
-        self._write(EventKind.SETTLED, data={"reservation": reservation.number, "actual": actual})
+        kind = reservation.kind
+        spent = self.spent(kind) - reservation.amount + actual
+        data = {"reservation": reservation.number, "actual": actual, "kind": kind, "spent": spent}
+        self._write(EventKind.SETTLED, data=data)
 
     def spent(self, kind: str) -> float:
         """How much of a kind is gone: what was settled, and all that is reserved."""
@@ -297,22 +305,7 @@ class Ledger:
 
     def redact(self, text: str) -> str:
         """The text without the secrets, also where they are spelled as JSON spells them."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        if len(text) > MAX_TEXT_LENGTH:
-            text = f"{text[:MAX_TEXT_LENGTH]}... ({len(text) - MAX_TEXT_LENGTH} characters more)"
-        return text
-
-    def _redacted(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {self.redact(str(key)): self._redacted(item) for key, item in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self._redacted(item) for item in value]
-        if value is None or isinstance(value, bool | int):
-            return value
-        if isinstance(value, float) and math.isfinite(value):
-            return value
-        return self.redact(str(value))
+        return self._redaction.text(text)
 
     def _write(
         self,
@@ -322,16 +315,26 @@ class Ledger:
         text: str = "",
         data: Mapping[str, Any] | None = None,
     ) -> Event:
-        if self._current_size() != self._size:
-            raise RuntimeError(
-                f"only one process may write to {self._path}, but it changed from {self._size} to "
-                f"{self._current_size()} bytes meanwhile; run the two studies under other names."
-            )
         event = Event(len(self._events) + 1, kind, round, who, text, data or {}, self._clock())
-        append_line(self._path, event.to_json(self._sweep))
+        self._file.append(event.content())
         self._insert(event)
-        self._size = self._current_size()
         return event
+
+    def _take(self, content: Mapping[str, Any]) -> bool:
+        event = Event.from_content(content)
+        self._fill_in(min(self._num_open, event.number - len(self._events) - 1))
+        self._insert(event)
+        return True
+
+    def _lose(self) -> None:
+        self._num_open += 1
+
+    def _fill_in(self, num_lost: int) -> None:
+        """Have an event for each record that is lost, so that the others keep their numbers."""
+        for _ in range(num_lost):
+            self._events.append(Event(len(self._events) + 1, EventKind.LOST))
+            self._num_lost += 1
+        self._num_open = 0
 
     def _insert(self, event: Event) -> None:
         if event.number != len(self._events) + 1:
@@ -344,36 +347,42 @@ class Ledger:
             case EventKind.BUDGET:
                 self._budget = Budget(**data)
             case EventKind.RESERVED:
+                check_present(data, "kind", "amount")
                 self._budget.limit(data["kind"])
                 _check_amount("a reserved amount", data["amount"])
                 reservation = Reservation(event.number, data["kind"], data["amount"])
                 self._open[event.number] = reservation
+                self._catch_up(reservation.kind, data)
             case EventKind.SETTLED:
+                check_present(data, "actual", "reservation")
                 _check_amount("what was spent", data["actual"])
-                settled = self._open.pop(data["reservation"])
-                self._settled[settled.kind] += data["actual"]
+                if (settled := self._open.pop(data["reservation"], None)) is not None:
+                    self._settled[settled.kind] += data["actual"]
+                    self._catch_up(settled.kind, data)
+                else:
+                    self._settle_lost(data)
         self._events.append(event)
 
-    def _current_size(self) -> int:
-        return self._path.stat().st_size if self._path.exists() else 0
+    def _settle_lost(self, data: Mapping[str, Any]) -> None:
+        """Count what was settled of a reservation whose record is lost."""
+        number = data["reservation"]
+        lost = (event.number for event in self._events if event.kind is EventKind.LOST)
+        if number not in lost:
+            raise ValueError(f"only what is reserved can be settled, but {number!r} is not.")
+        if "kind" not in data or "spent" not in data:
+            raise ValueError(
+                f"the record of reservation {number} is lost, and this one, which settles it, does "
+                "not say of what kind it was; restore the file from a copy"
+            )
+        self._catch_up(data["kind"], data)
+
+    def _catch_up(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Count what lost records spent, as far as a later one tells; never less than is known."""
+        if self._num_lost and "spent" in data:
+            _check_amount("what was spent", data["spent"])
+            self._settled[kind] += max(0.0, data["spent"] - self.spent(kind))
 
 
-def _check_amount(what: str, amount: object) -> None:
-    if (
-        not isinstance(amount, int | float)
-        or isinstance(amount, bool)
-        or not (math.isfinite(amount) and amount >= 0)
-    ):
+def _check_amount(what: str, amount: Any) -> None:
+    if not NUMBER.holds(amount) or not (math.isfinite(amount) and amount >= 0):
         raise ValueError(f"{what} must be finite and at least 0, but got {amount!r}.")
-
-
-def _spellings(secrets: tuple[str, ...]) -> tuple[str, ...]:
-    """The secrets as they are, in JSON, and in JSON that is quoted in JSON as a reply may be.
-
-    Longest first, since one may hold another.
-    """
-    found = {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}
-    for _ in range(2):
-        dumps = json.dumps  # noqa: TID251  # of texts alone, in both spellings
-        found |= {dumps(text, ensure_ascii=a)[1:-1] for text in found for a in (True, False)}
-    return tuple(sorted(found, key=lambda spelling: (-len(spelling), spelling)))

@@ -1,6 +1,5 @@
 """``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
 
-import dataclasses
 import math
 import os
 import shlex
@@ -14,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from agents.dry_run import as_text, description
+from agents.kept_study import kept_study
 from agents.ledger import KINDS, Budget, EventKind, Ledger
 from agents.study_trials import check_trials
 from cluster.address import check_address
@@ -29,7 +29,7 @@ from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
-from tuning.plan import SweepPlan, kept_plan, usable_cpus
+from tuning.plan import SweepPlan, usable_cpus
 from tuning.run_folder import contents, forget_start, run_folder
 
 _MODULE = ("python", "-m", "agents.research")
@@ -272,7 +272,7 @@ def _run(
             say=show,
         )
     except DamagedError as error:
-        _refuse(str(error))
+        _refuse(str(error), Ending.LOST)
     note = partial(show, EventKind.NOTED)
     try:
         if study.is_finished():
@@ -343,29 +343,11 @@ def _make_brain(
 def _settle(
     plan: SweepPlan, budget: Budget, folder: Path, *, resume: bool
 ) -> tuple[SweepPlan, Budget]:
-    """The plan and the budget of a new study, or those of the one to go on with.
-
-    What is given anew of minutes, tokens and calls takes the place of what the study had. Its
-    trials stay what they were: its rounds are divided by them.
-
-    Raises:
-        ValueError: If there is no such study, or the folder holds a sweep instead.
-    """
-    kept = kept_plan(plan, folder, resume=resume, what="study")
-    if kept is None:
-        return plan.begun(), budget
-    with exclusive(folder):  # reading a ledger mends what a killed process left of its last line
-        ledger = Ledger(folder / "ledger.jsonl", sweep=kept.sweep_id)
-    if ledger.events:
-        anew = {kind: getattr(budget, kind) for kind in ("minutes", "tokens", "calls")}
-        given = {kind: limit for kind, limit in anew.items() if limit is not None}
-        return kept, dataclasses.replace(ledger.budget, **given)
-    if (folder / "rounds.jsonl").exists():
-        raise ValueError(
-            f"{folder} has trials but no ledger of what they took: it is a sweep, not a study; go "
-            "on with `python -m tuning.sweep`, or choose another `--name`"
-        )
-    return kept, dataclasses.replace(budget, trials=kept.num_samples)  # killed before it began
+    """The plan and the budget of a new study, or those of the one to go on with."""
+    try:
+        return kept_study(plan, budget, folder, resume=resume, say=partial(typer.echo, err=True))
+    except LostError as error:
+        _refuse(str(error), Ending.LOST)
 
 
 def _default_env_steps(task: str, algorithm: str) -> int | None:

@@ -12,7 +12,7 @@ from agents.brain import Brain, Say
 from agents.crew import Consultation, consult
 from agents.findings import Author, Decision, Finding
 from agents.hypotheses import score_hypothesis
-from agents.ledger import EventKind, Ledger, Reservation
+from agents.ledger import KINDS, EventKind, Ledger, Reservation
 from ssmrl.strict_json import json_text
 from tuning.engine import Sweep
 from tuning.move import Move
@@ -80,9 +80,10 @@ class Study:
         if 0.0 < self._minutes < float("inf"):
             plan = replace(plan, time_budget_s=60.0 * self._minutes)
             self._clock = ledger.reserve("minutes", self._minutes)
-        self.sweep = Sweep(plan, folder, say=self._note)
+        self.sweep = Sweep(plan, folder, say=self._note, restore=self._decided)
         if self.sweep.rounds and self.sweep.is_complete(self.sweep.rounds[-1]):
             self._account(self.sweep.rounds[-1])  # which a process that died may have left undone
+        self._count_what_is_known()
 
     def run(self, *, num_cpus: int, placement: Placement, quiet: bool) -> None:
         """Make the rounds that are left, or as many as the budget has; Ray must be running."""
@@ -142,6 +143,8 @@ class Study:
         if rounds[-1].number >= plan.rounds:
             return closing_round(plan, rounds, rows)
         number = len(rounds)
+        if self._decision(number) is not None:  # by a process that died before it wrote the round
+            return self._decided(plan, rounds, rows)
         consultation = self._consult(number, rounds, rows)
         num_left = self._trials_left()
         if number >= plan.rounds or consultation.decision is Decision.STOP or num_left < 1:
@@ -150,9 +153,29 @@ class Study:
             number,
             CREW,
             consultation.space,
-            _moves(rounds[-1].space, consultation),
+            _moves(rounds[-1].space, consultation.space, consultation.findings),
             min(consultation.num_trials, num_left),
         )
+
+    def _decided(
+        self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]
+    ) -> Round | None:
+        """What followed, as the ledger has it; nobody is asked, and paid, again."""
+        if not rounds:
+            return next_round(plan, rounds, rows)
+        number = len(rounds)
+        if rounds[-1].number >= plan.rounds or number >= plan.rounds:
+            return closing_round(plan, rounds, rows)
+        if (decision := self._decision(number)) is None:
+            return None
+        num_made = sum(this.num_trials for this in rounds)
+        num_left = plan.num_samples - plan.num_kept_back - num_made
+        if (num_trials := min(int(decision["num_trials"]), num_left)) < 1:
+            return closing_round(plan, rounds, rows)
+        space = SearchSpace.from_json(json_text(decision["space"]), plan.base())
+        findings = [said.finding for said in self.said() if said.round == number]
+        moves = _moves(rounds[-1].space, space, findings) if findings else ()
+        return Round(number, CREW, space, moves, num_trials)
 
     def _consult(self, number: int, rounds: Sequence[Round], rows: Sequence[Trial]) -> Consultation:
         is_last = number >= self._plan.rounds
@@ -196,6 +219,20 @@ class Study:
 
     def _has_time(self) -> bool:
         return time.monotonic() - self._started < 60.0 * self._minutes
+
+    def _count_what_is_known(self) -> None:
+        """Trials that were made were spent, also where the ledger has lost that."""
+        rounds = [this for this in self.sweep.rounds if self.sweep.is_complete(this)]
+        made = sum(this.num_trials for this in rounds)
+        missing = min(made - self._ledger.spent("trials"), self._ledger.remaining("trials"))
+        if missing > 0:
+            self._ledger.settle(self._ledger.reserve("trials", missing), missing)
+        if self._ledger.num_lost:
+            spent = (f"{kind} {self._ledger.spent(kind):g}" for kind in KINDS)
+            self._note(
+                f"{self._ledger.num_lost} records of the ledger are lost; known to be spent, with "
+                f"all that is in doubt: {', '.join(spent)}"
+            )
 
     def _open_trials(self) -> Reservation | None:
         """What a round that is not yet accounted for took from the budget."""
@@ -251,13 +288,13 @@ class Study:
                 self._ledger.settle(reservation, spent)
 
 
-def _moves(old: SearchSpace, consultation: Consultation) -> tuple[Move, ...]:
+def _moves(old: SearchSpace, new: SearchSpace, findings: Sequence[Finding]) -> tuple[Move, ...]:
     """How the agents' space comes from the last one, with the findings as the reason."""
     moves = []
-    for knob, a_range in consultation.space.ranges.items():
+    for knob, a_range in new.ranges.items():
         before = old.ranges[knob]
         if a_range != before:
-            finding = _reason(knob, consultation)
+            finding = _reason(knob, findings)
             moves.append(
                 Move(
                     knob,
@@ -271,14 +308,14 @@ def _moves(old: SearchSpace, consultation: Consultation) -> tuple[Move, ...]:
     return tuple(moves)
 
 
-def _reason(knob: str, consultation: Consultation) -> Finding:
+def _reason(knob: str, findings: Sequence[Finding]) -> Finding:
     """The specialist's finding that changes the knob, or the coordinator's."""
-    for finding in consultation.findings:
+    for finding in findings:
         if finding.author is not Author.COORDINATOR and any(
             change.knob == knob for change in finding.changes
         ):
             return finding
-    return consultation.findings[-1]
+    return findings[-1]
 
 
 def _kind(old: Range, new: Range) -> str:

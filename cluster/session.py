@@ -24,9 +24,11 @@ from cluster.private_folder import ray_folder
 
 # Ray reads these when it is imported: no reports to its makers; accelerator variables of tasks
 # that ask for no accelerator stay as they are; and a token is shown to a named cluster, too,
-# unless Ray was imported before and has settled that already.
+# unless Ray was imported before and has settled that already. And no idle process for every core
+# when a private Ray starts: each is most of a second of work, and no trial runs in one.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 if "ray" not in sys.modules and is_token_known():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -45,6 +47,7 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SET_HERE = (
     "RAY_USAGE_STATS_ENABLED",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
+    "RAY_prestart_worker_first_driver",
     "RAY_AUTH_MODE",
     "RAY_AIR_NEW_OUTPUT",
     "RAY_CLIENT_MODE",

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ from experiments.mutant_trial import Workshop
 from experiments.mutation import Mutant, drawn, mutants_of
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
-from tuning.durable import append_line, recover_lines
+from tuning.append_only import AppendOnlyFile
 
 PROJECT = Path(__file__).resolve().parents[1]
 QUICK = 2.0
@@ -57,13 +57,19 @@ TESTED: Mapping[str, tuple[str, ...]] = {
     "tuning/power.py": ("tests/tuning/test_comparison.py",),
     "tuning/ranking.py": ("tests/tuning/test_ranking.py",),
     "tuning/scheduler.py": ("tests/tuning/test_scheduler.py",),
-    "tuning/rounds.py": ("tests/tuning/test_rounds.py", "tests/tuning/test_further_verdict.py"),
+    "tuning/rounds.py": (
+        "tests/tuning/test_rounds.py",
+        "tests/tuning/test_rounds_by_hand.py",
+        "tests/tuning/test_further_verdict.py",
+    ),
     "tuning/conclusion.py": (
         "tests/tuning/test_conclusion.py",
+        "tests/tuning/test_conclusion_of_losses.py",
         "tests/tuning/test_further_verdict.py",
     ),
     "tuning/fresh_returns.py": ("tests/tuning/test_fresh_returns.py",),
-    "tuning/plan.py": ("tests/tuning/test_plan.py",),
+    "tuning/kept_plan.py": ("tests/tuning/test_plan.py", "tests/tuning/test_plan_edges.py"),
+    "tuning/plan.py": ("tests/tuning/test_plan.py", "tests/tuning/test_plan_edges.py"),
 }
 """The modules that are changed, each with the files of tests that must find it."""
 
@@ -157,12 +163,14 @@ class Run:
         self.mutants = drawn(everything, number, seed)
         files = {file for of_module in TESTED.values() for file in of_module}
         self._files = {file: name_of((PROJECT / file).read_text()) for file in sorted(files)}
-        lines = [json_object(line, "an outcome") for line in recover_lines(self._path)]
-        self._known = {each["mutant"]: Outcome(**each) for each in lines}
+        self._known: dict[str, Outcome] = {}
+        self._kept = AppendOnlyFile(storage / "outcomes.jsonl")
+        self._kept.read(self._take)
 
-    @property
-    def _path(self) -> Path:
-        return self._storage / "outcomes.jsonl"
+    def _take(self, content: dict[str, Any]) -> bool:
+        outcome = Outcome(**content)
+        self._known[outcome.mutant] = outcome
+        return True
 
     def outcome(self, mutant: Mutant) -> Outcome | None:
         """What became of it; None if it is still to be tried."""
@@ -212,7 +220,7 @@ class Run:
             {failed: files[failed]} if told.found and failed in files else files,
             time.monotonic() - started,
         )
-        append_line(self._path, json_text(asdict(outcome)))
+        self._kept.append(asdict(outcome))
         self._known[outcome.mutant] = outcome
         return outcome
 

@@ -212,7 +212,9 @@ class TrainConfig:
             KeyError: If it is not; the message lists those that are, and names the algorithms that
                 have this one.
         """
-        known = self.knobs()
+        self._check_among(self.knobs(), name)
+
+    def _check_among(self, known: Mapping[str, KnobValue], name: str) -> None:
         if name not in known:
             raise UnknownNameError(_unknown(name, self.algorithm, known))
 
@@ -239,7 +241,7 @@ class TrainConfig:
         known = self.knobs()
         parts: dict[str, dict[str, Any]] = {}
         for name, value in knobs.items():
-            self.check_known(name)
+            self._check_among(known, name)
             section, _, leaf = name.rpartition(".")
             parts.setdefault(section, {})[leaf] = typed(name, value, type(known[name]))
         top = parts.pop("", {})

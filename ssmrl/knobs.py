@@ -3,6 +3,7 @@
 import dataclasses
 import numbers
 import operator
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,22 +13,30 @@ Whole: TypeAlias = Any
 """A whole number of any integer type; ``whole`` refuses what is none."""
 
 
-def knobs_of(settings: Any, prefix: str = "") -> dict[str, KnobValue]:
+def knobs_of(settings: Any) -> dict[str, KnobValue]:
     """Every leaf of a tree of dataclasses by its dotted name, in the order of definition.
 
     Args:
         settings: A dataclass, whose fields are values or dataclasses.
-        prefix: Of every name.
     """
     leaves: dict[str, KnobValue] = {}
-    for item in dataclasses.fields(settings):
-        value = getattr(settings, item.name)
-        name = f"{prefix}{item.name}"
+    ahead = [("", settings)]
+    while ahead:
+        name, value = ahead.pop()
+        kind: Any = type(value)
         if dataclasses.is_dataclass(value):
-            leaves |= knobs_of(value, f"{name}.")
+            inside = f"{name}." if name else ""
+            own = reversed(_field_names(kind))
+            ahead += [(f"{inside}{field}", getattr(value, field)) for field in own]
         else:
             leaves[name] = value
     return leaves
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Asked for at every knob of every point of a search."""
+    return tuple(item.name for item in dataclasses.fields(kind))
 
 
 def typed(knob: str, value: Any, kind: type) -> KnobValue:

@@ -1,4 +1,4 @@
-"""What a training holds in memory at most, reckoned from its sizes before anything is made."""
+"""What a training takes of memory and disk, reckoned from its sizes before anything is made."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from ssmrl.models.presets import num_parameters
 _NUMBER = 4  # bytes of a float32
 _WITH_OPTIMISER = 4  # the weights, their gradient and Adam's two moments
 _WHILE_SAVED = 12  # and, while a checkpoint is written, copies of all that but the gradient
+_SAVED = 3  # the weights and Adam's two moments
 _STEP = 5  # what is kept of an env step beside observation and action: reward, density, flags
 _COPIES = 2  # of what was played: as it came, and as it is learnt from
 _LAYERS_OF_UPDATE = 8  # an update of actor and critics keeps each layer's inputs and outputs
@@ -58,6 +59,24 @@ def memory_need(config: TrainConfig) -> MemoryNeed:
     if isinstance(networks, GaussianActor):
         return _by_gradient(config, networks)
     return _by_memory(config, networks)
+
+
+def disk_need(config: TrainConfig, max_env_steps: int) -> int:
+    """What one seed of a configuration leaves on the disk, its last checkpoint [bytes].
+
+    Args:
+        config: Its networks are made as shapes without numbers: nothing is allocated.
+        max_env_steps: Of the training; what it played is kept with the checkpoint as far as the
+            replay holds it.
+
+    Raises:
+        ValueError: If no such networks can be made.
+    """
+    checkpoint = _NUMBER * _SAVED * num_parameters(networks_of(config))
+    kept = ALGORITHMS[config.algorithm].experience_bytes(config)
+    if kept:
+        kept = int(kept * min(1.0, max_env_steps / config.meta.replay_env_steps))
+    return checkpoint + kept
 
 
 def _by_gradient(config: TrainConfig, actor: GaussianActor) -> MemoryNeed:

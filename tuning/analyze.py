@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,7 +20,7 @@ from tuning.ranges import Choice, Range
 from tuning.ranking import Ranked
 from tuning.round_log import Round, RoundLog
 from tuning.space import SearchSpace
-from tuning.trial import Trial
+from tuning.trial import Trial, TrialTable
 
 NUM_SHOWN = 5
 _PIPED_WIDTH = 140
@@ -77,35 +78,18 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{config} cannot be read: {one_line(error)}") from error
     sweep = str(content.get("sweep_id", ""))
-    rows = _read_rows(folder / "trials.jsonl", sweep, base)
+    rows = TrialTable(folder / "trials.jsonl", sweep, check=partial(_check_knobs, base)).rows
     if not rows:
         raise ValueError(f"the sweep in {folder} has no trials yet")
     return space, rows, RoundLog(folder / "rounds.jsonl", base, sweep).rounds
 
 
-def _read_rows(path: Path, sweep: str, base: TrainConfig) -> tuple[Trial, ...]:
-    # Not through TrialTable, which cuts off a torn end: here it may be a line being written.
-    if not path.exists():
-        return ()
-    *lines, tail = path.read_bytes().split(b"\n")
-    if tail:
-        warnings.warn(f"the last line of {path} is not complete; it is left out", stacklevel=2)
-    rows: dict[str, Trial] = {}
+def _check_knobs(base: TrainConfig, row: Trial) -> None:
+    """See that this version can say what a row searched."""
     known = base.knobs()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = Trial.from_json(line.decode(), f"line {number} of {path}", sweep)
-            for knob, value in row.knobs.items():
-                base.check_known(knob)
-                typed(knob, value, type(known[knob]))
-        except FormatError:
-            raise
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"line {number} of {path} is damaged: {one_line(error)}") from error
-        if row.trial_id in rows:
-            raise ValueError(f"line {number} of {path} is damaged: a second {row.trial_id!r}")
-        rows[row.trial_id] = row
-    return tuple(rows.values())
+    for knob, value in row.knobs.items():
+        base.check_known(knob)
+        typed(knob, value, type(known[knob]))
 
 
 def _as_json(

@@ -3,7 +3,6 @@
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,34 +15,26 @@ from ssmrl.printable import one_line, printable
 from ssmrl.run import checkpoint_path
 from tuning.ending import Ending
 from tuning.interruption import FolderError, exclusive
+from tuning.kept_plan import CONFIG, changed_fields, is_whole, logged_plan
 from tuning.plan import SweepPlan
-from tuning.record import opened
+from tuning.record_files import (
+    LEDGER,
+    RECORD_FILES,
+    ROUNDS,
+    ROWS,
+    Trouble,
+    mend_records,
+    read_rows,
+    record_troubles,
+)
+from tuning.result_files import BY_RESUME, TABLE, result_troubles
 from tuning.study import repair_journal
 from tuning.trial import Trial, TrialState, TrialTable
 
-_ROWS, _JOURNAL, _TABLE = "trials.jsonl", "optuna.journal", "trials.csv"
-_RECORDS = ("rounds.jsonl", "ledger.jsonl")
-_BY_RESUME = "`--resume` makes it anew from the rows"
+_JOURNAL = "optuna.journal"
 _MANY = 1000
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Something that is not as the sweep wrote it.
-
-    Attributes:
-        where: The file, with the line where there is one.
-        what: What is wrong with it.
-        remedy: What becomes of it, or what can be done.
-        is_mended: Whether ``--repair`` mends it.
-    """
-
-    where: str
-    what: str
-    remedy: str
-    is_mended: bool = False
 
 
 @app.command()
@@ -58,7 +49,7 @@ def doctor(
 
     Ends with 0 if all is sound or mended, 3 if something is damaged, 2 if it cannot be looked at.
     """
-    if not any((folder / name).exists() for name in ("config.json", _ROWS)):
+    if not any((folder / name).exists() for name in (CONFIG, *RECORD_FILES)):
         _refuse(f"there is no sweep in {folder}")
     try:
         with exclusive(folder):
@@ -80,30 +71,23 @@ def examine(folder: Path) -> Iterator[Trouble]:
     Args:
         folder: Of a sweep or study.
     """
-    plan: SweepPlan | None = None
-    try:
-        plan = SweepPlan.from_json((folder / "config.json").read_text(), "it")
-    except (OSError, ValueError) as error:
-        yield Trouble(
-            "config.json", f"cannot be read: {one_line(error)}", "restore it, or search anew"
-        )
-    sweep = plan.sweep_id if plan else ""
-    rows, troubles = read_rows(folder / _ROWS, sweep)
+    yield from _config_troubles(folder)
+    sweep = _sweep_id(folder)
+    rows, troubles = read_rows(folder / ROWS, sweep)
     yield from troubles
     yield from _missing(rows)
-    for name in _RECORDS:
-        yield from _records(folder / name, sweep)
+    for name in (ROUNDS, LEDGER):
+        yield from record_troubles(folder / name, sweep)
     yield from _journal(folder / _JOURNAL)
     yield from _checkpoints(folder, rows)
-    if rows and not (folder / _TABLE).exists():
-        yield Trouble(_TABLE, "is not there", _BY_RESUME, is_mended=True)
+    yield from result_troubles(folder, rows, sweep)
     for part in sorted(folder.rglob("*.part")):
         where = str(part.relative_to(folder))
         yield Trouble(where, "was left half written", "nobody needs it", is_mended=True)
 
 
 def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
-    """Set damaged rows and a damaged journal aside, and write the table anew.
+    """Set damaged records and a damaged journal aside, and write the table anew.
 
     Args:
         folder: Of a sweep or study.
@@ -113,58 +97,28 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
         What of it is mended.
     """
     able = [trouble for trouble in found if trouble.is_mended]
-    if any(trouble.where.startswith(_ROWS) for trouble in able):
-        path = folder / _ROWS
-        shutil.copyfile(path, aside(path))
-        bad = {trouble.where for trouble in able}
-        lines = path.read_bytes().split(b"\n")
-        good = [
-            line.decode()
-            for number, line in enumerate(lines, start=1)
-            if line and _where(number) not in bad
-        ]
-        replace_file(path, "".join(f"{line}\n" for line in good))
+    sweep, copy = _sweep_id(folder), _copy(folder)
+    if any(trouble.where == CONFIG for trouble in able) and copy is not None:
+        if (folder / CONFIG).exists():
+            (folder / CONFIG).replace(aside(folder / CONFIG))
+        replace_file(folder / CONFIG, copy.to_json())
+    for name in RECORD_FILES:
+        if any(trouble.where.startswith(f"{name}, ") for trouble in able):
+            mend_records(folder / name, sweep)
     if any(trouble.where == _JOURNAL for trouble in able):
         (folder / _JOURNAL).replace(aside(folder / _JOURNAL))
     for trouble in able:
         if trouble.where.endswith(".part"):
             (folder / trouble.where).unlink(missing_ok=True)
-    if (folder / _ROWS).exists():
-        TrialTable(folder / _ROWS).write_csv(folder / _TABLE)
+    if (folder / ROWS).exists():
+        TrialTable(folder / ROWS).write_csv(folder / TABLE)
     return able
-
-
-def read_rows(path: Path, sweep: str) -> tuple[list[Trial], list[Trouble]]:
-    """The good rows of a table, and what is wrong with each other line.
-
-    Args:
-        path: A file of JSON lines; it need not exist.
-        sweep: The id that every row must have; empty for any.
-    """
-    rows: dict[str, Trial] = {}
-    troubles: list[Trouble] = []
-    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    for number, line in enumerate(lines, start=1):
-        if not line and number == len(lines):
-            break
-        remedy = "`--repair` sets it aside, and `--resume` makes the trial again"
-        try:
-            row = Trial.from_json(line.decode(), "it", sweep)
-            if row.trial_id in rows:
-                what = f"is a second row of {row.trial_id}"
-                troubles.append(Trouble(_where(number), what, "`--repair` sets it aside", True))
-            elif number == len(lines):
-                troubles.append(Trouble(_where(number), "was not written to its end", remedy, True))
-            rows.setdefault(row.trial_id, row)
-        except (ValueError, RecursionError) as error:
-            troubles.append(Trouble(_where(number), one_line(error), remedy, True))
-    return list(rows.values()), troubles
 
 
 def summary(folder: Path, num_left: int) -> str:
     """The last line: how it stands, and what so many trials take of the disk."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    rows, _ = read_rows(folder / _ROWS, "")
+    rows, _ = read_rows(folder / ROWS, "")
     state = "all is sound" if not num_left else f"{num_left} of its files or records are damaged"
     takes = ""
     if rows:
@@ -173,30 +127,44 @@ def summary(folder: Path, num_left: int) -> str:
     return f"{folder}: {len(rows)} trials{takes}; {state}"
 
 
+def _config_troubles(folder: Path) -> Iterator[Trouble]:
+    copy = _copy(folder)
+    try:
+        plan = SweepPlan.from_json((folder / CONFIG).read_text(), "it")
+    except (OSError, ValueError) as error:
+        said = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
+        said += f": {one_line(error)}" if is_whole(folder / CONFIG) else ""
+        if copy is None:
+            yield Trouble(CONFIG, said, f"no copy of the plan is in {ROUNDS}; restore it")
+        else:
+            yield Trouble(CONFIG, said, f"`--repair` makes it anew of the copy in {ROUNDS}", True)
+        return
+    if copy is not None and (changed := changed_fields(plan, copy)):
+        remedy = f"delete it, and it is made anew of the copy in {ROUNDS}"
+        yield Trouble(CONFIG, f"is not as the sweep began: {'; '.join(changed)}", remedy)
+
+
+def _copy(folder: Path) -> SweepPlan | None:
+    try:
+        return logged_plan(folder)
+    except ValueError:  # of another version
+        return None
+
+
+def _sweep_id(folder: Path) -> str:
+    try:
+        return SweepPlan.from_json((folder / CONFIG).read_text()).sweep_id
+    except (OSError, ValueError):
+        copy = _copy(folder)
+        return copy.sweep_id if copy else ""
+
+
 def _missing(rows: list[Trial]) -> Iterator[Trouble]:
     numbers = {row.number for row in rows}
     for number in sorted(set(range(max(numbers, default=-1))) - numbers):
         yield Trouble(
-            _ROWS, f"there is no row of trial {number}", "`--resume` makes it, or has dropped it"
+            ROWS, f"there is no row of trial {number}", "`--resume` makes it, or has dropped it"
         )
-
-
-def _records(path: Path, sweep: str) -> Iterator[Trouble]:
-    if not path.exists():
-        return
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line and number == len(lines):
-            break
-        where = f"{path.name}, line {number}"
-        try:
-            opened(line.decode(), "it", sweep)
-        except (ValueError, RecursionError) as error:
-            if number == len(lines):
-                remedy = "a killed process did not write it to its end; `--resume` sets it aside"
-            else:
-                remedy = "restore the file, or search anew"
-            yield Trouble(where, one_line(error), remedy)
 
 
 def _journal(path: Path) -> Iterator[Trouble]:
@@ -209,7 +177,7 @@ def _journal(path: Path) -> Iterator[Trouble]:
             warnings.simplefilter("ignore")
             repair_journal(copy)
     except ValueError as error:
-        yield Trouble(_JOURNAL, one_line(error).replace(str(copy), "it"), _BY_RESUME, True)
+        yield Trouble(_JOURNAL, one_line(error).replace(str(copy), "it"), BY_RESUME, True)
     finally:
         for name in (copy.name, f"{copy.name}.torn"):
             copy.with_name(name).unlink(missing_ok=True)
@@ -230,10 +198,6 @@ def _checkpoints(folder: Path, rows: list[Trial]) -> Iterator[Trouble]:
                 )
             except (KeyError, ValueError, TypeError) as error:
                 yield Trouble(row.trial_id, one_line(error), "another version made it")
-
-
-def _where(number: int) -> str:
-    return f"{_ROWS}, line {number}"
 
 
 def _refuse(message: str) -> NoReturn:

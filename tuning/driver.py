@@ -107,7 +107,7 @@ def run_trials(
     )
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     # They warn that the loggers, which are off, left no files, and of choices that are meant.
-    for name in ("ray.tune", "ray.rllib", "ray._common.deprecation"):
+    for name in ("ray.tune", "ray.train", "ray.rllib", "ray._common.deprecation"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     tuner = tune.Tuner(
         trainable,

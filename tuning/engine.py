@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from cluster.auth_token import TokenError
 from cluster.session import StartError, num_gpus, session
@@ -13,22 +13,20 @@ from ssmrl.files import aside
 from ssmrl.knobs import KnobValue
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
+from tuning.ending import LostError
 from tuning.interruption import hear_signals
+from tuning.kept_rounds import Decide, kept_rounds
 from tuning.placement import GpuError, Placement
 from tuning.plan import SweepPlan, TooFewCpusError
 from tuning.planned_points import planned_points
 from tuning.progress import Progress
 from tuning.ranges import range_text
-from tuning.round_log import Round, RoundLog
+from tuning.round_log import Round
 from tuning.rounds import first_number, is_verdict, next_round
 from tuning.row_keeper import METRIC
 from tuning.search import StudySearcher, repair_journal
 from tuning.trial import Trial, TrialTable
 from tuning.trial_memory import Avoided, trial_need
-
-Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
-"""Makes the round after those so far, with all their rows in the table; None if there is none."""
-
 
 START_ERRORS = (
     ConnectionError,
@@ -41,7 +39,7 @@ START_ERRORS = (
 """What is found out only when Ray is started or joined; each says in a line what to do."""
 
 
-class DamagedError(ValueError):
+class DamagedError(LostError):
     """A file of the sweep cannot be read; the message names it and the line."""
 
 
@@ -189,19 +187,29 @@ class Sweep:
         plan: What to do.
         folder: Where it is kept.
         say: Prints a line.
+        restore: Who decides a round again that is lost; None if nobody but a sweep decides.
 
     Raises:
         DamagedError: If a file of the folder cannot be read.
+        LostError: If what a file has lost cannot be found again.
     """
 
-    def __init__(self, plan: SweepPlan, folder: Path, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        plan: SweepPlan,
+        folder: Path,
+        *,
+        say: Callable[[str], None],
+        restore: Decide | None = None,
+    ) -> None:
         self._plan, self._folder, self._say = plan, folder, say
+        self._mend_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
         try:
             self.table = TrialTable(folder / "trials.jsonl", plan.sweep_id)
-            self._log = RoundLog(folder / "rounds.jsonl", plan.base(), plan.sweep_id)
+            self._log = kept_rounds(plan, folder, self.table.rows, restore=restore, say=say)
         except ValueError as error:
-            raise DamagedError(str(error)) from error
-        self._mend_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
+            repair = f"`ssmrl doctor {folder} --repair` keeps every good record"
+            raise DamagedError(f"{error}; {repair}") from error
         self._deadline = time.monotonic() + plan.time_budget_s
 
     def _mend_journal(self, path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 _LARGEST = 10**300  # what is larger fits no float
+_LARGEST_COUNT = 2**63  # what is larger fits no column of a table
 _MAX_SHOWN = 60
 
 
@@ -50,7 +51,11 @@ def _is_number(value: Any) -> bool:
 TEXT = FieldType("text", lambda value: isinstance(value, str))
 NUMBER = FieldType("a number", _is_number)
 WHOLE = FieldType("a whole number", lambda value: type(value) is int and abs(value) < _LARGEST)
-COUNT = FieldType("a count of at least 0", lambda value: WHOLE.holds(value) and value >= 0)
+COUNT = FieldType(
+    "a count from 0 to below 2**63",
+    lambda value: type(value) is int and 0 <= value < _LARGEST_COUNT,
+)
+ANYTHING = FieldType("anything", lambda value: True)
 KNOB = FieldType(
     "a number, text, true or false",
     lambda value: isinstance(value, str | bool) or _is_number(value),
@@ -66,10 +71,26 @@ def check_fields(content: Mapping[str, Any], types: Mapping[str, FieldType]) -> 
     Example:
         >>> check_fields({"number": "3"}, {"number": COUNT, "author": TEXT})
         Traceback (most recent call last):
-        ValueError: `number` must be a count of at least 0, but is '3'
+        ValueError: `number` must be a count from 0 to below 2**63, but is '3'
     """
     for name, kind in types.items():
         if name in content and not kind.holds(content[name]):
             shown = repr(content[name])
             shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
             raise ValueError(f"`{name}` must be {kind.words}, but is {shown}")
+
+
+def check_present(content: Mapping[str, Any], *names: str) -> None:
+    """Refuse content that lacks a field.
+
+    Raises:
+        ValueError: If it does; the message names the first one.
+
+    Example:
+        >>> check_present({"number": 3}, "number", "author")
+        Traceback (most recent call last):
+        ValueError: `author` must be there, but there are only ['number']
+    """
+    for name in names:
+        if name not in content:
+            raise ValueError(f"`{name}` must be there, but there are only {sorted(content)}")

@@ -11,6 +11,7 @@ from tuning.probe import Rate
 from tuning.space import Int
 
 _LITTLE = 0.1  # of a budget
+_MANY = 1000
 
 
 def costliest(plan: SweepPlan) -> TrainConfig:
@@ -65,6 +66,7 @@ def forecast(
             f"  replay: at most {kept / 1e9:.2f} GB a run, {runs * kept / 1e9:.2f} GB in all"
             + (", of the GPUs' memory" if placement.on_gpu else "")
         )
+    lines.append(_disk(plan))
     if rate is None or slowest is None:
         return lines + _notes(plan)
     total, most = (expected_seconds(plan, each) for each in (rate, slowest))
@@ -86,6 +88,18 @@ def _expectation(plan: SweepPlan, rate: Rate, slowest: Rate) -> str:
         f"{rate.env_steps_per_second:,.0f} env steps/s and {rate.judge_seconds:,.0f} s of "
         f"evaluations, {expected_seconds(plan, rate):,.0f} s in all"
         + (f"; {costly:,.0f} s with the most gradient steps" if slowest is not rate else "")
+    )
+
+
+def _disk(plan: SweepPlan) -> str:
+    """What the checkpoints of the default take; each trial keeps its last one."""
+    from ssmrl.memory_need import disk_need  # torch, which --help need not wait for
+
+    one = disk_need(plan.base(), plan.max_env_steps) * plan.seeds_per_trial
+    return (
+        f"  disk: about {one / 1e6:,.1f} MB a trial of the default's size, "
+        f"{plan.num_samples * one / 1e6:,.0f} MB in all; {_MANY:,} such trials take "
+        f"{_MANY * one / 1e9:,.1f} GB"
     )
 
 

@@ -366,34 +366,3 @@ def _check_known(what: str, name: str, known: tuple[str, ...]) -> None:
 def usable_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def kept_plan(
-    plan: SweepPlan, folder: Path, *, resume: bool, what: str = "sweep"
-) -> SweepPlan | None:
-    """The plan of the sweep to go on with, as it was written down; None for a new sweep.
-
-    Args:
-        plan: What is asked for now.
-        folder: Of the sweep.
-        resume: Whether to go on with one.
-        what: What the user calls it.
-
-    Raises:
-        ValueError: If there is one and it is not to be resumed, or the other way round, or it is
-            about another task.
-    """
-    path = folder / "config.json"
-    if not resume:
-        if path.exists():
-            raise ValueError(
-                f"there is a {what} in {folder} already; go on with it by `--resume`, or choose "
-                "another `--name`"
-            )
-        return None
-    if not path.exists():
-        raise ValueError(f"there is no {what} in {folder} to resume")
-    kept = SweepPlan.from_json(path.read_text(), str(path))
-    if kept.task != plan.task:
-        raise ValueError(f"the {what} in {folder} is about {kept.task!r}, not {plan.task!r}")
-    return kept

@@ -1,29 +1,57 @@
-"""Lines that outlive the process: each says its format and its sweep, and whether it is whole."""
+"""Lines that outlive the process: each says its format, sweep and place, and if it is whole."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssmrl.format import FORMAT, check_format
 from ssmrl.strict_json import json_object, json_text
 
-_FORMAT, _SWEEP, _CHECKSUM = "format", "sweep", "checksum"
+_FORMAT, _SWEEP, _PLACE, _LOST, _CHECKSUM = "format", "sweep", "place", "lost", "checksum"
 CHECKSUM_LENGTH = 16
+MAX_DEPTH = 64
+"""Of what a record holds; Python reads about ten times as much before it gives up."""
+
+_LARGEST_PLACE = 2**63
 
 
-def sealed(content: Mapping[str, Any], sweep: str = "") -> str:
+class Record(NamedTuple):
+    """What a line says.
+
+    Attributes:
+        content: Without what all records have.
+        sweep: The id of its sweep; empty for none.
+        place: Which record of its file it is, from 1; None of a version that wrote no places.
+        is_lost: Whether it only says that a record was lost here.
+    """
+
+    content: dict[str, Any]
+    sweep: str = ""
+    place: int | None = None
+    is_lost: bool = False
+
+
+def sealed(content: Mapping[str, Any], sweep: str = "", place: int | None = None) -> str:
     """One line of JSON.
 
     Args:
         content: What JSON can hold; every float is kept exactly.
         sweep: The id of the sweep that it belongs to; empty for none.
+        place: Which record of its file it is, from 1.
 
     Raises:
-        ValueError: If a number is not finite.
+        ValueError: If a number is not finite, or it is nested too deeply.
     """
-    record = {_FORMAT: FORMAT, _SWEEP: sweep, **content}
+    placed = {} if place is None else {_PLACE: place}
+    record = {_FORMAT: FORMAT, _SWEEP: sweep, **placed, **content}
+    _check_depth(record, "a record")
     return json_text(record | {_CHECKSUM: _checksum(record)})
+
+
+def sealed_loss(sweep: str, place: int | None) -> str:
+    """A line that stands for a record that is lost, so that those after it keep their places."""
+    return sealed({_LOST: "what stood here was damaged, and is set aside"}, sweep, place)
 
 
 def opened(text: str, what: str = "a record", sweep: str = "") -> dict[str, Any]:
@@ -38,12 +66,28 @@ def opened(text: str, what: str = "a record", sweep: str = "") -> dict[str, Any]
         FormatError: If it is of another format.
         ValueError: If it is no such line, was changed, or belongs to another sweep.
     """
+    return read_record(text, what, sweep).content
+
+
+def read_record(text: str, what: str = "a record", sweep: str = "") -> Record:
+    """As ``opened``, with what all records have.
+
+    Args:
+        text: The line.
+        what: What was read, for the message.
+        sweep: The sweep that it must belong to; empty for any.
+
+    Raises:
+        FormatError: If it is of another format.
+        ValueError: If it is no such line, was changed, or belongs to another sweep.
+    """
     record = json_object(text, what)
+    _check_depth(record, what)
     check_format(record.get(_FORMAT), what)
-    if record.pop(_CHECKSUM, None) != _checksum(record):
-        raise ValueError(
-            f"{what} was changed or damaged: its checksum does not fit; restore it, or start anew"
-        )
+    # Another spelling, such as 1E-5, has the same checksum.
+    is_as_written = json_text(record) == text.strip()
+    if record.pop(_CHECKSUM, None) != _checksum(record) or not is_as_written:
+        raise ValueError(f"{what} was changed or damaged: its checksum does not fit; restore it")
     del record[_FORMAT]
     found = record.pop(_SWEEP, "")
     if sweep and found != sweep:
@@ -51,7 +95,10 @@ def opened(text: str, what: str = "a record", sweep: str = "") -> dict[str, Any]
             f"{what} must belong to the sweep {sweep!r}, but is of {found!r}; do not mix the files "
             "of two sweeps"
         )
-    return record
+    place = record.pop(_PLACE, None)
+    if place is not None and not (type(place) is int and 0 < place < _LARGEST_PLACE):
+        raise ValueError(f"{what} must have a place from 1 on, but has {place!r}")
+    return Record(record, str(found), place, _LOST in record)
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
@@ -60,3 +107,19 @@ def _checksum(record: Mapping[str, Any]) -> str:
         record, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     return hashlib.sha256(text.encode()).hexdigest()[:CHECKSUM_LENGTH]
+
+
+def _check_depth(record: Mapping[str, Any], what: str) -> None:
+    """Whoever reads a record goes down into it, and Python's own bound is a traceback."""
+    level: list[Any] = [record]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, Mapping):
+                inner += value.values()
+            elif isinstance(value, list | tuple):
+                inner += value
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"{what} must be nested at most {MAX_DEPTH} deep, but goes further down")

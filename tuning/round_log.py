@@ -1,21 +1,17 @@
 """Which space each round of a sweep searched, and how it came to be; not which trials it made."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssmrl.config import TrainConfig
-from ssmrl.files import replace_file
-from ssmrl.format import FormatError
 from ssmrl.strict_json import json_text, json_value
-from tuning.durable import append_line
-from tuning.field_types import COUNT, TEXT, check_fields
+from tuning.append_only import AppendOnlyFile
+from tuning.field_types import COUNT, TEXT, check_fields, check_present
 from tuning.move import Move
-from tuning.record import opened, sealed
 from tuning.space import SearchSpace
 
-_MOVE, _SPACE = "move", "space"
+PLAN, _MOVE, _SPACE = "plan", "move", "space"
 
 
 @dataclass(frozen=True)
@@ -58,32 +54,36 @@ class RoundLog:
     """All rounds of a sweep in one file, to which rounds are only ever added.
 
     A round is one line for each move and a closing one for the space, added together. What a
-    killed process left without the closing line is no round: it is left out with a warning.
-    Reading changes nothing, so that a running sweep can be looked at; the first ``append`` moves
-    what was left out to ``<path>.torn``.
+    killed process left without the closing line is no round: it is left out with a warning, and
+    moved to ``<path>.torn`` before the next round is added. With the first round comes a copy of
+    the plan, in a line of its own.
 
     Args:
         path: A file of JSON lines, made with the first round.
         base: The configuration that the spaces vary.
         sweep: The id of the sweep, which every line carries; without one, lines of any are read.
+        plan: Of the sweep, as JSON; without one no copy is written.
+        what: What was planned: a sweep, or a study.
 
     Raises:
         FormatError: If a line is of another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
-    def __init__(self, path: Path, base: TrainConfig, sweep: str = "") -> None:
-        self._path, self._sweep = path, sweep
+    def __init__(
+        self,
+        path: Path,
+        base: TrainConfig,
+        sweep: str = "",
+        *,
+        plan: str = "",
+        what: str = "sweep",
+    ) -> None:
+        self._base, self._plan, self._what = base, plan, what
         self._rounds: list[Round] = []
-        data = path.read_bytes() if path.exists() else b""
-        self._size = len(data)
-        self._kept, self._left_out = self._read(data, base)
-        if self._left_out:
-            warnings.warn(
-                f"the last round of {path} was not written to its end (probably a killed process); "
-                f"{len(self._left_out)} bytes are left out",
-                stacklevel=2,
-            )
+        self._moves: list[tuple[int, Move]] = []
+        self._file = AppendOnlyFile(path, sweep)
+        self._file.read(self._take)
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -99,47 +99,28 @@ class RoundLog:
             OSError: If the file cannot be written; the round is then not part of the log.
         """
         self._check_number(this)
-        if (size := self._current_size()) != self._size:
-            raise RuntimeError(
-                f"only one process may write to {self._path}, but it changed from {self._size} to "
-                f"{size} bytes meanwhile; run the two sweeps under different names."
-            )
-        if self._left_out:
-            torn = self._path.with_name(f"{self._path.name}.torn")
-            append_line(torn, self._left_out.decode(errors="replace").rstrip("\n"))
-            replace_file(self._path, self._kept.decode())
-            self._left_out, self._size = b"", self._current_size()
-        text = "\n".join(_lines(this, self._sweep))
-        append_line(self._path, text)
+        contents = _contents(this)
+        if self._plan:
+            plan = json_value(self._plan)
+            contents = [{"event": PLAN, "what": self._what, "plan": plan}, *contents]
+        self._file.append(*contents)
         self._rounds.append(this)
-        self._kept += f"{text}\n".encode()
-        self._size = self._current_size()
+        self._plan = ""
 
-    def _read(self, data: bytes, base: TrainConfig) -> tuple[bytes, bytes]:
-        """Takes in the complete rounds; returns their bytes, and those of what follows."""
-        *lines, tail = data.split(b"\n")
-        moves: list[Move] = []
-        size = kept = 0
-        for number, line in enumerate(lines, start=1):
-            size += len(line) + 1
-            try:
-                json_value(line)
-            except ValueError as error:
-                if number == len(lines) and not tail:
-                    break  # torn in another way: the end of the line came to the disk first
-                raise ValueError(f"line {number} of {self._path}: {error}") from error
-            try:
-                event = opened(line.decode(), f"line {number} of {self._path}", self._sweep)
-                if (this := _taken_in(event, moves, base)) is not None:
-                    self._check_number(this)
-                    self._rounds.append(this)
-                    moves, kept = [], size
-            except FormatError:
-                raise
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                reason = error.args[0] if error.args else error
-                raise ValueError(f"line {number} of {self._path}: {reason}") from error
-        return data[:kept], data[kept:]
+    def _take(self, content: dict[str, Any]) -> bool:
+        if content.get("event") == PLAN:
+            self._plan = ""
+            return not self._moves
+        try:
+            this = _taken_in(content, self._moves, self._base)
+        except AttributeError as error:  # of what stands where an object should
+            raise ValueError(*error.args) from error
+        if this is None:
+            return False
+        self._check_number(this)
+        self._rounds.append(this)
+        self._moves = []
+        return True
 
     def _check_number(self, this: Round) -> None:
         if self._rounds and this.number <= self._rounds[-1].number:
@@ -148,11 +129,8 @@ class RoundLog:
                 f"{self._rounds[-1].number}; a round that is written is never rewritten."
             )
 
-    def _current_size(self) -> int:
-        return self._path.stat().st_size if self._path.exists() else 0
 
-
-def _lines(this: Round, sweep: str) -> list[str]:
+def _contents(this: Round) -> list[dict[str, Any]]:
     moves = [
         {"event": _MOVE, "round": this.number, **json_value(move.to_json())} for move in this.moves
     ]
@@ -163,23 +141,27 @@ def _lines(this: Round, sweep: str) -> list[str]:
         "space": json_value(this.space.to_json()),
         "num_trials": this.num_trials,
     }
-    return [sealed(event, sweep) for event in (*moves, closing)]
+    return [*moves, closing]
 
 
-def _taken_in(event: dict[str, Any], moves: list[Move], base: TrainConfig) -> Round | None:
+def _taken_in(
+    event: dict[str, Any], moves: list[tuple[int, Move]], base: TrainConfig
+) -> Round | None:
     """The round that the event closes; a move waits among ``moves`` for the round to close."""
     check_fields(event, {"event": TEXT, "round": COUNT, "author": TEXT, "num_trials": COUNT})
+    check_present(event, "event", "round")
     kind = event["event"]
     if kind == _MOVE:
         fields = {name: value for name, value in event.items() if name not in ("event", "round")}
-        moves.append(Move.from_json(json_text(fields)))
+        moves.append((event["round"], Move.from_json(json_text(fields))))
         return None
     if kind != _SPACE:
         raise ValueError(f"an event must be {_MOVE!r} or {_SPACE!r}, but got {kind!r}")
+    check_present(event, "author", "space", "num_trials")
     return Round(
         number=event["round"],
         author=event["author"],
         space=SearchSpace.from_json(json_text(event["space"]), base),
-        moves=tuple(moves),
+        moves=tuple(move for number, move in moves if number == event["round"]),
         num_trials=event["num_trials"],
     )

@@ -126,6 +126,23 @@ def repair_journal(path: Path) -> None:
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
 
+def study_spaces(path: Path, prefix: str) -> dict[int, str]:
+    """The spaces, as JSON, for which a journal's studies were made, by what follows the prefix.
+
+    Args:
+        path: Of the journal; it need not exist.
+        prefix: Of the studies' names, which end with a number.
+    """
+    if not path.exists():
+        return {}
+    found = {}
+    for study in open_storage(path).get_all_studies():
+        number, space = study.study_name.removeprefix(prefix), study.user_attrs.get(_SPACE)
+        if study.study_name.startswith(prefix) and number.isdecimal() and space is not None:
+            found[int(number)] = str(space)
+    return found
+
+
 def open_study(
     storage: BaseStorage, study_name: str, space: SearchSpace, *, resume: bool
 ) -> optuna.Study:

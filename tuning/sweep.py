@@ -20,9 +20,10 @@ from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
 from tuning.given_flags import ignored_line
 from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
+from tuning.kept_plan import kept_plan
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
-from tuning.plan import SweepPlan, kept_plan, usable_cpus
+from tuning.plan import SweepPlan, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
 from tuning.run_folder import contents, forget_start, run_folder
 
@@ -264,7 +265,7 @@ def _carry_out(
     """Write the plan down and run it; what only Ray can find out is refused here."""
     # Everything that starts slowly is imported from here on.
     from ssmrl.device_record import record_device
-    from tuning.engine import START_ERRORS, DamagedError, run_sweep
+    from tuning.engine import START_ERRORS, run_sweep
 
     replace_file(folder / "config.json", plan.to_json())
     record_device(folder, placement.device)
@@ -283,7 +284,7 @@ def _carry_out(
             confirm=confirm,
             say=say,
         )
-    except (DamagedError, *START_ERRORS) as error:
+    except START_ERRORS as error:
         _refuse(str(error))
     except LostError as error:
         _refuse(str(error), Ending.LOST)
@@ -291,7 +292,10 @@ def _carry_out(
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
     """The plan of a new sweep, or that of the one to go on with."""
-    kept = kept_plan(plan, folder, resume=resume)
+    try:
+        kept = kept_plan(plan, folder, resume=resume, say=partial(typer.echo, err=True))
+    except LostError as error:
+        _refuse(str(error), Ending.LOST)
     if kept is None:
         return plan.begun()
     # How long one may wait can change between two starts; what decides the trials may not.

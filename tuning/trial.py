@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ssmrl.config import KnobValue
 from ssmrl.files import replace_file
-from ssmrl.format import FormatError
-from tuning.durable import append_line, recover_lines
+from tuning.append_only import AppendOnlyFile
 from tuning.field_types import (
     COUNT,
     KNOB,
@@ -134,7 +133,15 @@ class Trial:
             FormatError: If it is of another format.
             ValueError: If the text is not a row, was changed, or belongs to another sweep.
         """
-        content = opened(text, what, sweep)
+        return cls.from_content(opened(text, what, sweep))
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> Self:
+        """The row that a record holds.
+
+        Raises:
+            ValueError: If it is none.
+        """
         check_fields(content, _TYPES)
         try:
             return cls(**content)
@@ -145,29 +152,26 @@ class Trial:
 class TrialTable:
     """All rows of a sweep in one file, to which rows are only ever added.
 
-    The file is read when the table is made; a torn last line is set aside with a warning. One
-    process writes at a time.
+    The file is read when the table is made, which changes nothing; a last line that was not written
+    to its end is left out with a warning. One process writes at a time.
 
     Args:
         path: A file of JSON lines, made with the first row.
         sweep: The id of the sweep, which every row carries; without one, rows of any are read.
+        check: Raises if a row is none that the reader can use.
 
     Raises:
         FormatError: If a row is of another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
-    def __init__(self, path: Path, sweep: str = "") -> None:
-        self._path, self._sweep = path, sweep
+    def __init__(
+        self, path: Path, sweep: str = "", *, check: Callable[[Trial], None] = lambda row: None
+    ) -> None:
         self._rows: dict[str, Trial] = {}
-        for number, line in enumerate(recover_lines(path), start=1):
-            try:
-                self._insert(Trial.from_json(line, f"line {number} of {path}", sweep))
-            except FormatError:
-                raise
-            except ValueError as error:
-                raise ValueError(f"line {number} of {path}: {error}") from error
-        self._size = self._current_size()
+        self._check = check
+        self._file = AppendOnlyFile(path, sweep)
+        self._file.read(self._take)
 
     @property
     def rows(self) -> tuple[Trial, ...]:
@@ -184,14 +188,8 @@ class TrialTable:
         """
         if trial.trial_id in self._rows:
             raise ValueError(_duplicate(trial))
-        if self._current_size() != self._size:
-            raise RuntimeError(
-                f"only one process may write to {self._path}, but it changed from {self._size} to "
-                f"{self._current_size()} bytes meanwhile; run the two sweeps under different names."
-            )
-        append_line(self._path, trial.to_json(self._sweep))
+        self._file.append(dataclasses.asdict(trial))
         self._insert(trial)
-        self._size = self._current_size()
 
     def best(self, num_rounds: int | None = None) -> Trial | None:
         """The complete trial of highest score, the earlier one of equals; None if there is none.
@@ -211,37 +209,23 @@ class TrialTable:
         """The rows in the order of their numbers, each searched knob a column of its name."""
         import pandas as pd
 
-        columns, records = self._records()
+        columns, records = _records(self.rows)
         return pd.DataFrame(records, columns=columns)
 
     def write_csv(self, path: Path) -> None:
         """Replaces ``path`` by the content of ``to_pandas``; every float reads back exactly."""
-        columns, records = self._records()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        replace_file(path, text.getvalue())
+        replace_file(path, csv_text(self.rows))
+
+    def _take(self, content: Mapping[str, Any]) -> bool:
+        row = Trial.from_content(content)
+        self._check(row)
+        self._insert(row)
+        return True
 
     def _insert(self, trial: Trial) -> None:
         if trial.trial_id in self._rows:
             raise ValueError(_duplicate(trial))
         self._rows[trial.trial_id] = trial
-
-    def _current_size(self) -> int:
-        return self._path.stat().st_size if self._path.exists() else 0
-
-    def _records(self) -> tuple[list[str], list[dict[str, Any]]]:
-        rows = sorted(self.rows, key=lambda trial: trial.number)
-        records = [_record(trial) for trial in rows]
-        columns = dict.fromkeys((*_FIRST, *_SEEDS))
-        columns |= dict.fromkeys(knob for trial in rows for knob in trial.knobs)
-        returns = {
-            column for record in records for column in record if column.startswith("return_")
-        }
-        columns |= dict.fromkeys(sorted(returns, key=lambda column: int(column[7:])))
-        columns |= dict.fromkeys(_LAST)
-        return list(columns), records
 
 
 _TYPES = {
@@ -268,6 +252,27 @@ _TYPES = {
 _FIRST = ("trial_id", "number", "round", "state", "score", "interval_low", "interval_high")
 _SEEDS = ("score_std", "seeds")
 _LAST = ("env_steps", "seconds", "iterations", "peak_bytes", "reason")
+
+
+def csv_text(trials: Sequence[Trial]) -> str:
+    """Rows as CSV, in the order of their numbers; every float reads back exactly."""
+    columns, records = _records(trials)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _records(trials: Sequence[Trial]) -> tuple[list[str], list[dict[str, Any]]]:
+    rows = sorted(trials, key=lambda trial: trial.number)
+    records = [_record(trial) for trial in rows]
+    columns = dict.fromkeys((*_FIRST, *_SEEDS))
+    columns |= dict.fromkeys(knob for trial in rows for knob in trial.knobs)
+    returns = {column for record in records for column in record if column.startswith("return_")}
+    columns |= dict.fromkeys(sorted(returns, key=lambda column: int(column[7:])))
+    columns |= dict.fromkeys(_LAST)
+    return list(columns), records
 
 
 def _record(trial: Trial) -> dict[str, Any]:

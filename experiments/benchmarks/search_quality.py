@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import typer
@@ -25,8 +25,7 @@ from experiments.folder_option import mounted
 from experiments.plots import Band, interval_bars
 from experiments.statistics import median, stratified_interval
 from ssmrl.files import replace_file
-from ssmrl.strict_json import json_text, json_value
-from tuning.durable import append_line, recover_lines
+from tuning.append_only import AppendOnlyFile
 
 COLUMNS = (
     *("problem", "way", "regret", "regret_low", "regret_high", "num_seeds", "num_trials"),
@@ -194,17 +193,20 @@ def finished_regrets(wanted: Sequence[Search], storage: Path, *, jobs: int) -> R
         jobs: Processes.
     """
     storage.mkdir(parents=True, exist_ok=True)
-    path = storage / "searches.jsonl"
     known: Regrets = {}
-    for line in recover_lines(path):
-        entry = json_value(line)
+
+    def take(entry: dict[str, Any]) -> bool:
         regret = entry.pop("regret")
         known[Search(**entry)] = regret
+        return True
+
+    kept = AppendOnlyFile(storage / "searches.jsonl")
+    kept.read(take)
     missing = [one for one in wanted if one not in known]
     typer.echo(f"{len(wanted)} searches, {len(wanted) - len(missing)} of them finished before")
     began = said = time.monotonic()
     for number, (one, regret) in enumerate(_made(missing, jobs), start=1):
-        append_line(path, json_text(asdict(one) | {"regret": regret}))
+        kept.append(asdict(one) | {"regret": regret})
         known[one] = regret
         now = time.monotonic()
         if now - said >= _PROGRESS_S or number == len(missing):

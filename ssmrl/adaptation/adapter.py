@@ -55,7 +55,7 @@ class AdaptationConfig:
         is_number = isinstance(self.ema_decay, int | float) and self.ema_decay is not True
         if self.ema_decay is not None and not (is_number and 0.0 <= self.ema_decay < 1.0):
             raise ValueError(
-                f"`0 <= ema_decay < 1` must hold, but got {self.ema_decay}; "
+                f"`0 <= ema_decay < 1` must hold, but got {self.ema_decay!r}; "
                 "with 1 the average would never move"
             )
 

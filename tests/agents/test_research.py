@@ -204,7 +204,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("name", ["trials.jsonl", "rounds.jsonl", "ledger.jsonl", "config.json"])
-def test_a_damaged_file_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_one_line_and_exit_code_3(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "a"
     folder.mkdir()
     (folder / "config.json").write_text(PLAN.to_json())
@@ -212,8 +212,9 @@ def test_a_damaged_file_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -
     (folder / name).write_text('{"damaged":\n{}\n')
     place = ["--storage", str(tmp_path), "--name", "a", "--resume"]
     result = CliRunner().invoke(app, [*SIZE, *place])
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == 3, result.output
     assert result.stderr.startswith("error: ")
+    assert name in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

@@ -32,6 +32,12 @@ def trials_spent(folder: Path) -> float:
     return Ledger(folder / "ledger.jsonl").spent("trials")
 
 
+def decisions(folder: Path) -> int:
+    """How often agents have decided what comes next."""
+    events = Ledger(folder / "ledger.jsonl").events
+    return sum(event.kind is EventKind.DECIDED for event in events)
+
+
 def test_the_crew_speaks_after_every_round_of_search_and_cites_what_it_saw(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +90,7 @@ def test_a_process_that_dies_after_any_line_changes_nothing(
         "point", algorithm="promp", rounds=2, num_samples=7, num_confirmed=num_confirmed
     )
     MadeUpTrials(plan).install(monkeypatch)
-    install_consult(monkeypatch, as_a_rule)
+    boards = install_consult(monkeypatch, as_a_rule)
     whole, deaths = tmp_path / "whole", tmp_path / "deaths"
     whole.mkdir()
     with monkeypatch.context() as patch:
@@ -95,20 +101,24 @@ def test_a_process_that_dies_after_any_line_changes_nothing(
             copied.append(deaths / f"{len(copied):03d}")
             shutil.copytree(whole, copied[-1])
 
-        for module in ("agents.ledger", "tuning.round_log", "tuning.trial"):
-            patch.setattr(f"{module}.append_line", append_and_copy)
+        patch.setattr("tuning.append_only.append_line", append_and_copy)
         study = make_study(plan, whole)
         study.run(**RUN)
     expected = end_of(study)
     assert expected["is_finished"]
     assert len(expected["rows"]) == plan.num_samples
     assert len(copied) > 25
+    num_decisions = len(boards)
+    assert num_decisions == decisions(whole) > 0
     for number, folder in enumerate(copied):
+        num_left = num_decisions - decisions(folder)
+        boards.clear()
         resumed = make_study(plan, folder)
         assert not resumed.is_finished() or number == len(copied) - 1 or num_confirmed
         if not resumed.is_finished():
             resumed.run(**RUN)
         resumed.close()
+        assert len(boards) == num_left, "who has decided is not asked and paid once more"
         assert end_of(make_study(plan, folder)) == expected
         assert trials_spent(folder) == plan.num_samples
         assert not Ledger(folder / "ledger.jsonl").unsettled

@@ -21,6 +21,7 @@ from cluster.metrics import EXPORTED, PARTS, PREFIX, RunMetrics, RunName
 from ssmrl.config import TrainConfig
 from ssmrl.train import train
 from tests.cluster.private_ray import ROOT, Started, sweep_with_dashboard
+from tests.ssmrl.unchecked_types import unchecked_types
 from tuning.trial import Trial, TrialState, TrialTable
 
 LAUNCH = ROOT / "cluster" / "launch"
@@ -113,7 +114,8 @@ def test_returns_are_those_that_the_same_training_gives_again(scraped: Scraped) 
     config = TrainConfig.of_knobs(row.config)
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the trial; a busy machine is slow with more
-    made = list(islice(train(config, num_threads=1), row.iterations))
+    with unchecked_types():
+        made = list(islice(train(config, num_threads=1), row.iterations))
     torch.set_num_threads(num_threads)
     labels = {"sweep": NAME, "trial": row.trial_id, "seed": "0"}
     for name in ("return_before", "return_after"):

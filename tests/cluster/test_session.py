@@ -54,6 +54,7 @@ def test_private_session_ignores_a_cluster_in_the_environment_and_listens_here_a
         folder = Path(ray._private.worker.global_worker.node.get_session_dir_path()).parent
         assert folder == ray_folder()
         assert mode(folder.parent) == 0o700, "nobody else can put other sockets there"
+        assert num_idle() == 0, "a process is started when there is work for it"
         assert ray.is_initialized()
         assert num_cpus == 1
         assert ray.get(ray.remote(own_pid).remote()) != os.getpid()

@@ -10,6 +10,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.run import NUM_EVALUATIONS, LocalEngine, TrainingRun
+from tests.ssmrl.unchecked_types import unchecked_types
 from tests.tuning.tiny_memory import TINY_KNOBS
 from tests.tuning.tiny_memory import write_space as write_memory_space
 from tuning.forecast import forecast
@@ -104,23 +105,32 @@ def test_only_adaptation_steps_that_play_no_more_episodes_can_be_searched(algori
     ],
 )
 def test_the_budget_and_the_measurement_are_the_same_whatever_the_knob(
-    algorithm: str, knob: str, value: Any, tmp_path: Path
+    algorithm: str, knob: str, value: Any, usual: dict[str, list[int]], tmp_path: Path
 ) -> None:
-    budget, played = BUDGETS[algorithm], dict[bool, list[int]]()
-    for changes in ({}, {knob: value}):
-        config = POINT[algorithm].with_knobs(changes)
-        engine = CountingEngine(config, num_threads=1)
-        run = TrainingRun(config, max_env_steps=budget, folder=tmp_path, engine=engine)
-        while not run.row.finished:
-            run.advance()
-        length = engine.learner.env_steps_per_iteration
-        assert budget <= run.row.env_steps < budget + length
-        assert run.row.env_steps % length == 0
-        assert len(run.row.curve) == NUM_EVALUATIONS
-        played[bool(changes)] = engine.played
-    assert played[True] == played[False]
-    tasks = [held_out_assignment(POINT[algorithm].with_knobs(c), 0) for c in ({}, {knob: value})]
+    changed = POINT[algorithm].with_knobs({knob: value})
+    assert played_by(changed, tmp_path) == usual[algorithm]
+    tasks = [held_out_assignment(config, 0) for config in (POINT[algorithm], changed)]
     assert tasks[0].tasks == tasks[1].tasks
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
+    """What is played where no knob is changed."""
+    return {name: played_by(POINT[name], tmp_path_factory.mktemp(name)) for name in POINT}
+
+
+@unchecked_types()
+def played_by(config: TrainConfig, folder: Path) -> list[int]:
+    """The env steps of each evaluation of a whole run, which keeps to its budget."""
+    budget, engine = BUDGETS[config.algorithm], CountingEngine(config, num_threads=1)
+    run = TrainingRun(config, max_env_steps=budget, folder=folder, engine=engine)
+    while not run.row.finished:
+        run.advance()
+    length = engine.learner.env_steps_per_iteration
+    assert budget <= run.row.env_steps < budget + length
+    assert run.row.env_steps % length == 0
+    assert len(run.row.curve) == NUM_EVALUATIONS
+    return engine.played
 
 
 class CountingEngine(LocalEngine):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tuning.comparison import Comparison, compare
+from tuning.comparison import LATER_LEVEL, Comparison, compare
 from tuning.power import findable_spreads
 
 
@@ -28,6 +28,9 @@ def test_the_intervals_are_those_of_student_and_welch() -> None:
 def test_a_later_look_has_an_interval_of_its_own_level() -> None:
     rng = np.random.default_rng(0)
     best, default = rng.normal(3.0, 2.0, 5).tolist(), rng.normal(0.0, 0.5, 3).tolist()
+    first = of(best, default)
+    surer = compare(best, default, num_tasks=100, level=LATER_LEVEL)
+    assert surer.low < first.low < first.high < surer.high, "who asks again must be surer"
     found = compare(best, default, num_tasks=100, level=0.99)
     welch = stats.ttest_ind(best, default, equal_var=False).confidence_interval(0.99)
     assert (found.low, found.high) == pytest.approx((welch.low, welch.high))
@@ -68,6 +71,24 @@ def test_a_difference_is_shown_by_its_interval_and_three_seeds_each(
     best: list[float], default: list[float] | None, is_shown: bool
 ) -> None:
     assert of(best, default).is_shown == is_shown
+
+
+@pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])
+@pytest.mark.parametrize(
+    ("best", "default"),
+    [
+        ([10.0, 11.0, 12.0], [0.0, 1.0, 2.0]),
+        ([0.0, 1.0, 2.0], [10.0, 11.0, 12.0]),
+        ([10.0, 11.0, 12.0], [9.0, 11.0, 13.0]),
+        ([9.0, 11.0, 13.0], [10.0, 12.0, 13.0]),
+    ],
+)
+def test_in_which_unit_returns_are_counted_decides_nothing(
+    best: list[float], default: list[float], unit: float
+) -> None:
+    one, other = of(best, default), of([unit * x for x in best], [unit * x for x in default])
+    assert (one.is_shown, one.verdict) == (other.is_shown, other.verdict)
+    assert other.findable == pytest.approx(unit * one.findable)
 
 
 def test_the_verdict_follows_the_interval() -> None:
@@ -123,6 +144,9 @@ def test_seeds_that_all_earn_the_same_have_no_spread() -> None:
     found = of([2.0, 2.0, 2.0], [1.0, 1.0, 1.0])
     assert (found.low, found.high) == (1.0, 1.0)
     assert found.verdict.startswith("The winner is better")
+    equal = of([2.0, 2.0, 2.0], [2.0, 2.0, 2.0])
+    assert (equal.low, equal.high, equal.is_shown) == (0.0, 0.0, False)
+    assert equal.verdict.startswith("No difference shown"), "an interval holds its ends"
 
 
 def test_returns_that_are_not_finite_are_refused() -> None:

@@ -1,8 +1,6 @@
 """A whole sweep of what adapts by memory: what it leaves behind, and what its last lines say."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +24,6 @@ def place(folder: Path) -> list[str]:
     return ["--storage", str(folder), "--name", "a", "--json", "--task", "point"]
 
 
-def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tuning.sweep", *place(folder), *more],
-        capture_output=True,
-        text=True,
-        timeout=580,
-        check=False,
-    )
-
-
 def rows(folder: Path) -> list[Trial]:
     return sorted(TrialTable(folder / "trials.jsonl").rows, key=lambda row: row.number)
 
@@ -46,8 +34,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     storage = tmp_path_factory.mktemp("place")
     size = ["--num-samples", "9", "--num-fresh-seeds", "3", "--max-env-steps", str(ENV_STEPS)]
     one_process = ["--max-concurrent", "1"]  # for all trials of a round: they train for moments
-    done = run(storage, *size, *one_process, "--space", str(write_space(storage)))
-    assert done.returncode == 0, done.stderr
+    space = ["--space", str(write_space(storage))]
+    done = CliRunner().invoke(app, [*place(storage), *size, *one_process, *space])
+    assert done.exit_code == 0, done.stderr
     return storage / "a", json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 

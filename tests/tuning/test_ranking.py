@@ -66,15 +66,21 @@ def test_the_interval_of_a_single_run_is_the_one_over_its_tasks() -> None:
 @pytest.mark.parametrize("num_ranked", [2, 12])
 def test_intervals_allow_for_the_choice_of_the_best(num_ranked: int) -> None:
     rows = [
-        ended(i, 1.0, lr, config={"evaluation.num_tasks": 20, "meta.inner_lr": lr})
+        ended(
+            i,
+            1.0,
+            lr,
+            config={"evaluation.num_tasks": 20, "meta.inner_lr": lr},
+            interval=(0.5, 4.0),
+        )
         for i, lr in enumerate(0.01 * (i + 1) for i in range(12))
     ]
     single = ranking(rows[:1])[0]
     many = ranking(rows[:num_ranked])[0]
     missed = 1.0 - 0.95 ** (1.0 / num_ranked)
     wider = stats.t.ppf(1.0 - missed, 19) / stats.t.ppf(0.975, 19)
-    assert single.interval == (0.0, 3.0)
-    assert many.interval == pytest.approx((1.0 - wider, 1.0 + 2.0 * wider))
+    assert single.interval == (0.5, 4.0)
+    assert many.interval == pytest.approx((1.0 - 0.5 * wider, 1.0 + 3.0 * wider))
     assert level_for_best_of(1) == 0.95
 
 

@@ -87,7 +87,7 @@ def test_a_cut_anywhere_loses_at_most_the_last_round(tmp_path: Path) -> None:
     lines = data.splitlines(keepends=True)
     kept = len(b"".join(lines[:4]))  # rounds 1 and 2
     path = tmp_path / "rounds.jsonl"
-    for cut in [*range(kept + 1, len(data), 43), kept + len(lines[4]), len(data) - 1]:
+    for cut in [*range(kept + 1, len(data), 43), kept + len(lines[4]), len(data) - 2]:
         path.write_bytes(data[:cut])
         with pytest.warns(UserWarning, match="was not written to its end"):
             log = RoundLog(path, BASE)
@@ -105,7 +105,7 @@ def test_a_cut_anywhere_loses_at_most_the_last_round(tmp_path: Path) -> None:
 
 
 def line(event: dict[str, Any]) -> bytes:
-    return f"{sealed(event)}\n".encode()
+    return f"{sealed(event, place=2)}\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,11 @@ def test_a_round_is_never_rewritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     lines = before.splitlines(keepends=True)
     path.write_bytes(before + lines[0])
+    with pytest.raises(ValueError, match=r"line 5 .*is record 1 once more, after line 1"):
+        RoundLog(path, BASE)
+    first = json.loads(lines[0])
+    content = {name: first[name] for name in ("event", "round", "author", "space", "num_trials")}
+    path.write_bytes(before + f"{sealed(content, place=5)}\n".encode())
     with pytest.raises(ValueError, match=r"line 5 .*larger"):
         RoundLog(path, BASE)
 

@@ -1,11 +1,12 @@
 """Early stopping: by env steps, and not of what has to be compared."""
 
 from typing import Any
+from unittest.mock import Mock, call, create_autospec
 
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.scheduler import make_scheduler
+from tuning.scheduler import Sparing, make_scheduler, trains_again
 from tuning.trial import Trial, TrialState
 
 
@@ -115,6 +116,84 @@ def test_a_sweep_that_goes_on_stops_what_an_undisturbed_one_stops(
     undisturbed = one_after_another(None)
     assert undisturbed == {"a": 3, "b": 2, "c": 3, "d": 1, "e": 2}
     assert one_after_another((name, num_evaluations)) == undisturbed
+
+
+def test_a_point_that_was_reported_before_the_driver_died_is_compared_with() -> None:
+    first, other = FakeTrial("a"), FakeTrial("b")
+    scheduler = with_trials(first, other)
+    scheduler.on_trial_result(None, first, told([(250, 9.0), (500, 1.0)]))
+    assert decide(scheduler, other, 250, 5.0) == "STOP"
+
+
+def test_whatever_is_called_the_score_is_what_trials_are_compared_by() -> None:
+    earlier = [ended("earlier", [(250, 5.0), (500, 7.0)])]
+    scheduler = make_scheduler("asha", max_steps=1000, metric="gain", earlier=earlier)
+    trial = FakeTrial("a")
+    scheduler.on_trial_add(None, trial)
+    curve = ((250, 0.0, 6.0), (500, 0.0, 6.5))
+    for number, decision in ((1, "CONTINUE"), (2, "STOP")):
+        env_steps, _, gain = curve[number - 1]
+        result = {"env_steps": env_steps, "gain": gain, "curve": curve[:number]}
+        assert scheduler.on_trial_result(None, trial, result) == decision
+
+
+def inner_and_sparing() -> tuple[Mock, Sparing]:
+    inner = create_autospec(TrialScheduler, instance=True)
+    inner.on_trial_result.return_value = TrialScheduler.CONTINUE
+    return inner, Sparing(inner, trains_again, metric="gain")
+
+
+def test_the_other_scheduler_is_asked_the_same_but_not_about_what_is_spared() -> None:
+    inner, scheduler = inner_and_sparing()
+    controller, trial, spared, result = (
+        object(),
+        FakeTrial("a"),
+        FakeTrial("b", seed=7),
+        {"gain": 1},
+    )
+    scheduler.set_search_properties("gain", "max", points=3)
+    for each in (trial, spared):
+        scheduler.on_trial_add(controller, each)
+        scheduler.on_trial_result(controller, each, result)
+        scheduler.on_trial_error(controller, each)
+        scheduler.on_trial_complete(controller, each, result)
+        scheduler.on_trial_remove(controller, each)
+    assert scheduler.choose_trial_to_run(controller) is inner.choose_trial_to_run.return_value
+    assert inner.method_calls == [
+        call.set_search_properties("gain", "max", points=3),
+        call.on_trial_add(controller, trial),
+        call.on_trial_result(controller, trial, result),
+        call.on_trial_error(controller, trial),
+        call.on_trial_complete(controller, trial, result),
+        call.on_trial_remove(controller, trial),
+        call.choose_trial_to_run(controller),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reports", "wanted"),
+    [
+        ((1, 2, 3), (1, 2, 3)),
+        ((2, 5), (1, 2, 3, 4, 5)),
+        ((3, 2, 4), (1, 2, 3, 2, 4)),  # begun again from a checkpoint before its last report
+        ((0, 2, 3), (0, 1, 2, 3)),  # nothing was evaluated at first
+    ],
+)
+def test_each_evaluation_is_told_once_in_its_order_as_a_result_of_its_trial(
+    reports: tuple[int, ...], wanted: tuple[int, ...]
+) -> None:
+    inner, scheduler = inner_and_sparing()
+    controller, trial = object(), FakeTrial("a")
+    curve = tuple((250 * number, 0.0, float(number)) for number in range(1, 6))
+    for number in reports:
+        result = {"env_steps": 250 * number, "gain": float(number), "curve": curve[:number]}
+        if not number:
+            del result["curve"]
+        scheduler.on_trial_result(controller, trial, result | {"trial_id": "a"})
+    asked = [each.args for each in inner.on_trial_result.call_args_list]
+    assert [(each[0], each[1]) for each in asked] == [(controller, trial)] * len(wanted)
+    results = [(each[2]["env_steps"], each[2]["gain"], each[2]["trial_id"]) for each in asked]
+    assert results == [(250 * number, float(number), "a") for number in wanted]
 
 
 def test_bad_input_is_refused() -> None:

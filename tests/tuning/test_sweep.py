@@ -45,10 +45,14 @@ SIZE = [
 ENDLESS = ["--max-env-steps", "2000000", "--max-concurrent", "1"]
 
 
-def command(storage: Path, name: str, *more: str, space: Path | None = None) -> list[str]:
+def flags(storage: Path, name: str, *more: str, space: Path | None = None) -> list[str]:
     place = ["--storage", str(storage), "--name", name]
     place += ["--space", str(space)] if space is not None else []
-    return [sys.executable, "-m", "tuning.sweep", *SIZE, *place, *more]
+    return [*SIZE, *place, *more]
+
+
+def command(storage: Path, name: str, *more: str, space: Path | None = None) -> list[str]:
+    return [sys.executable, "-m", "tuning.sweep", *flags(storage, name, *more, space=space)]
 
 
 @pytest.fixture(scope="module")
@@ -207,25 +211,18 @@ def test_best_can_be_evaluated(finished: Finished) -> None:
 
 @pytest.mark.slow
 def test_a_finished_sweep_is_refused_and_resuming_it_repeats_its_result(
-    finished: Finished,
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from tuning.sweep import app
+
     folder, line, _ = finished
     table = (folder / "trials.jsonl").read_bytes()
-    again, place = command(Path("runs"), "a"), folder.parent.parent
-    refused = subprocess.run(
-        again, cwd=place, capture_output=True, text=True, check=False, timeout=100
-    )
-    assert refused.returncode == 2
+    monkeypatch.chdir(folder.parent.parent)
+    refused = CliRunner().invoke(app, flags(Path("runs"), "a"))
+    assert refused.exit_code == 2
     assert "--resume" in refused.stderr
-    resumed = subprocess.run(
-        [*again, "--resume"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = CliRunner().invoke(app, flags(Path("runs"), "a", "--resume"))
+    assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout.splitlines()[-1]) == line
     assert (folder / "trials.jsonl").read_bytes() == table
 

@@ -8,6 +8,7 @@ from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.play import LocalCollector, Mode, Play
 from ssmrl.rollout.returns import episode_return
 from ssmrl.run import LocalEngine
+from tests.ssmrl.unchecked_types import unchecked_types
 
 SMALL = {
     "meta.batch_size": 128,
@@ -19,6 +20,7 @@ SMALL = {
 
 
 @pytest.mark.slow
+@unchecked_types()
 def test_on_point_the_memory_finds_the_goal_and_switched_off_it_does_not() -> None:
     """In a few seconds a fifth of the way from the blind return to the best."""
     config = TrainConfig.for_task("point").with_knobs(SMALL)

@@ -56,6 +56,8 @@ def test_held_out_tasks_follow_from_the_draw_alone() -> None:
     assert words(one) == words(same)
     assert one.tasks != held_out_assignment(config(), 5).tasks
     assert len(one.tasks) == config().evaluation.num_tasks
+    named = held_out_assignment(config(), 0)
+    assert held_out_assignment(config()).tasks == named.tasks, "who names no draw has the first"
 
 
 def test_no_held_out_task_or_stream_is_trained_on() -> None:

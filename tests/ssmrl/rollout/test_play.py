@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from ssmrl.adaptation.adaptation import Adaptation
+from ssmrl.adaptation.on_device import OnDevice
 from ssmrl.config import TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.rollout import play as play_module
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.play import LocalCollector, Mode, Play, Player
 from ssmrl.types import Trajectory
@@ -90,6 +93,29 @@ def test_another_tasks_rewards_need_another_task() -> None:
     assignment = train_assignment(small_context(), 0, 1)
     with pytest.raises(ValueError, match="play at least 2 tasks"):
         Play(assignment, B, K, Mode.OTHER_REWARDS)
+    Play(train_assignment(small_context(), 0, 2), B, K, Mode.OTHER_REWARDS)
+
+
+@EVERY
+def test_only_a_policy_that_computes_elsewhere_is_handed_what_happens(
+    algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, elsewhere = configured(algorithm), torch.device("cpu:0")  # the CPU by another name
+    handed: list[torch.device] = []
+
+    def noted(adaptation: Adaptation[object], device: torch.device) -> OnDevice:
+        handed.append(device)
+        return OnDevice(adaptation, device)
+
+    monkeypatch.setattr(play_module, "OnDevice", noted)
+    params = player_of(config).initial_params()
+    play = Play(train_assignment(config, 0, N), B, K, Mode.USED)
+    here = LocalCollector(config, 1)(params, play)
+    assert handed == []
+    there = LocalCollector(config, 1, elsewhere)(params, play)
+    assert handed == [elsewhere]
+    for one, other in zip(here, there, strict=True):
+        torch.testing.assert_close(one.reward, other.reward)
 
 
 def test_a_policy_without_an_input_for_it_is_not_told_the_hidden_variable() -> None:

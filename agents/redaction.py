@@ -1,0 +1,52 @@
+"""Texts without the secrets that they may hold, and not longer than a reader can bear."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+MAX_TEXT_LENGTH = 8192
+MIN_SECRET_LENGTH = 4  # what is shorter stands in half of all words
+
+
+class Redaction:
+    """Replaces secrets by ``***``.
+
+    Args:
+        secrets: Texts; those shorter than ``MIN_SECRET_LENGTH`` are no secrets.
+    """
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self._secrets = _spellings(secrets)
+
+    def text(self, text: str) -> str:
+        """The text without the secrets, also where they are spelled as JSON spells them."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        if len(text) > MAX_TEXT_LENGTH:
+            text = f"{text[:MAX_TEXT_LENGTH]}... ({len(text) - MAX_TEXT_LENGTH} characters more)"
+        return text
+
+    def value(self, value: Any) -> Any:
+        """The same for all texts inside of a value; what JSON cannot hold becomes text."""
+        if isinstance(value, Mapping):
+            return {self.text(str(key)): self.value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.value(item) for item in value]
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float) and math.isfinite(value):
+            return value
+        return self.text(str(value))
+
+
+def _spellings(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    """The secrets as they are, in JSON, and in JSON that is quoted in JSON as a reply may be.
+
+    Longest first, since one may hold another.
+    """
+    found = {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}
+    for _ in range(2):
+        dumps = json.dumps  # noqa: TID251  # of texts alone, in both spellings
+        found |= {dumps(text, ensure_ascii=a)[1:-1] for text in found for a in (True, False)}
+    return tuple(sorted(found, key=lambda spelling: (-len(spelling), spelling)))

@@ -1,0 +1,122 @@
+"""The plan of a sweep that was begun: as ``config.json`` has it, or its copy among the rounds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ssmrl.format import FormatError
+from ssmrl.strict_json import json_object, json_text
+from tuning.append_only import look_at
+from tuning.ending import LostError
+from tuning.plan import SweepPlan
+from tuning.record_files import RECORD_FILES, ROUNDS
+from tuning.round_log import PLAN
+
+CONFIG = "config.json"
+_OF_A_START = ("time_budget_s", "max_concurrent", "space_path")  # which each start may change
+_PARTS = frozenset({"base", "space", "limits", "task"})
+
+
+def kept_plan(
+    plan: SweepPlan,
+    folder: Path,
+    *,
+    resume: bool,
+    what: str = "sweep",
+    say: Callable[[str], object] = print,
+) -> SweepPlan | None:
+    """The plan of the sweep to go on with, as it was written down; None for a new sweep.
+
+    Args:
+        plan: What is asked for now.
+        folder: Of the sweep.
+        resume: Whether to go on with one.
+        what: What the user calls it.
+        say: Is told if the plan was not where it should be.
+
+    Raises:
+        ValueError: If there is one and it is not to be resumed, or the other way round, or it is
+            about another task.
+        LostError: If the plan is damaged or gone, and its copy, too.
+    """
+    exists = any((folder / name).exists() for name in (CONFIG, *RECORD_FILES))
+    if not resume:
+        if exists:
+            raise ValueError(
+                f"there is a {what} in {folder} already; go on with it by `--resume`, or choose "
+                "another `--name`"
+            )
+        return None
+    if not exists:
+        raise ValueError(f"there is no {what} in {folder} to resume")
+    kept = _read(folder, say)
+    if kept.task != plan.task:
+        raise ValueError(f"the {what} in {folder} is about {kept.task!r}, not {plan.task!r}")
+    return kept
+
+
+def logged_plan(folder: Path) -> SweepPlan | None:
+    """The copy of a sweep's plan among its rounds; None if there is none that can be read.
+
+    Args:
+        folder: Of the sweep, or study.
+
+    Raises:
+        ValueError: If another version wrote it.
+    """
+    for content in _copies(folder):
+        return SweepPlan.from_json(json_text(content["plan"]), f"the plan in {ROUNDS}")
+    return None
+
+
+def is_study(folder: Path) -> bool:
+    """Whether the rounds in a folder say that agents had a say in them."""
+    return any(content.get("what") == "study" for content in _copies(folder))
+
+
+def changed_fields(plan: SweepPlan, copy: SweepPlan) -> list[str]:
+    """What of a plan is not as it was when the sweep began, though no start may change it.
+
+    Args:
+        plan: As it is.
+        copy: As it was.
+    """
+    return [
+        f"`{field.name}` is {getattr(plan, field.name)!r}, and was {getattr(copy, field.name)!r}"
+        for field in fields(plan)
+        if field.name not in _OF_A_START and getattr(plan, field.name) != getattr(copy, field.name)
+    ]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a plan stands in a file at all, if only one of another version."""
+    try:
+        return json_object(path.read_bytes(), "it").keys() >= _PARTS
+    except (OSError, ValueError):
+        return False
+
+
+def _copies(folder: Path) -> list[Mapping[str, Any]]:
+    records = [line.record for line in look_at(folder / ROUNDS).lines if line.record is not None]
+    return [record.content for record in records if record.content.get("event") == PLAN]
+
+
+def _read(folder: Path, say: Callable[[str], object]) -> SweepPlan:
+    path = folder / CONFIG
+    try:
+        return SweepPlan.from_json(path.read_text(), str(path))
+    except FormatError:
+        raise
+    except (OSError, ValueError) as error:
+        copy = logged_plan(folder)
+        if copy is None and is_whole(path):
+            raise  # another version wrote it
+        why = "is gone" if isinstance(error, FileNotFoundError) else "is damaged"
+        if copy is None:
+            raise LostError(
+                f"{path} {why}, and no record of {ROUNDS} holds a copy of the plan; restore the "
+                "file; trials.jsonl can be read without it"
+            ) from error
+    say(f"{path} {why}; it is made anew of the plan in {ROUNDS}")
+    return copy
