@@ -261,6 +261,7 @@ class MetaTraining(tune.Trainable):
         What goes wrong here is raised by the first ``step``: Tune gives up for good what fails
         here, and begins again, in a process of its own, what fails there.
         """
+        self._unable = None
         try:
             self.cleanup()
             self._begin(new_config)
