@@ -15,7 +15,16 @@ import numpy as np
 
 from experiments.faults.clock import VARIABLE
 from experiments.faults.damage import damage, tear
-from experiments.faults.fault_list import DAMAGES, KILLED, FaultList, Stop, TrialFault
+from experiments.faults.driver import IMPATIENT
+from experiments.faults.fault_list import (
+    DAMAGES,
+    KILLED,
+    SLEEPS,
+    SPINS,
+    FaultList,
+    Stop,
+    TrialFault,
+)
 from experiments.faults.injection import LIST
 from experiments.faults.processes import DriverProcess
 from ssmrl.config import TrainConfig
@@ -98,9 +107,11 @@ class Overnight:
         place += ["--time-budget-s", f"{left_s:.0f}"]
         module = "experiments.faults.driver"
         command = [sys.executable, "-m", module, *self._flags, *place, *resumes]
-        clock = {VARIABLE: str(_CLOCK_BACK_AFTER_S)} if is_clock_back else {}
+        environment = {VARIABLE: str(_CLOCK_BACK_AFTER_S)} if is_clock_back else {}
+        if any(fault.kind in (SLEEPS, SPINS) for fault in self._faults.trials):
+            environment[IMPATIENT] = "1"
         self._tell("start", resumes=bool(resumes), clock_back=is_clock_back)
-        return DriverProcess(command, self._storage / "driver.log", clock)
+        return DriverProcess(command, self._storage / "driver.log", environment)
 
     def _watch(self, driver: DriverProcess, stop: Stop | None) -> bool:
         """Look on, kill trials from outside, and return when the driver has to end, or has."""
