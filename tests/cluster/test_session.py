@@ -63,6 +63,13 @@ def test_private_session_ignores_a_cluster_in_the_environment_and_listens_here_a
     assert not ray.is_initialized()
 
 
+def num_idle() -> int:
+    """How many workers of this process's Ray are about to begin or have nothing to do."""
+    told = [one.cmdline() for one in psutil.Process().children(recursive=True)]
+    ends = ("ray::IDLE", "default_worker.py")
+    return sum(any(word.strip().endswith(ends) for word in words) for words in told)
+
+
 def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setattr("cluster.private_folder.os.getuid", lambda: 98_765)
