@@ -43,7 +43,7 @@ def fill(path: Path) -> None:
 @pytest.mark.slow
 def test_a_sweep_waits_for_room_and_goes_on(disk: Path, tmp_path: Path) -> None:
     table, said = disk / "a" / "trials.jsonl", tmp_path / "said"
-    flags = ["--max-env-steps", "4000", "--num-samples", "3", "--num-confirmed", "0"]
+    flags = ["--max-env-steps", "1600", "--num-samples", "3", "--num-confirmed", "0"]
     flags += ["--scheduler", "none", "--max-concurrent", "1", "--space", str(write_space(tmp_path))]
     command = [sys.executable, "-m", "tuning.sweep", "--task", "point", "--algorithm", "promp"]
     with said.open("w") as log:
