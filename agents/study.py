@@ -9,8 +9,8 @@ from typing import Any
 
 from agents.board import Board
 from agents.brain import Brain, Say
-from agents.crew import Consultation, consult
-from agents.findings import Author, Decision, Finding
+from agents.crew import consult
+from agents.findings import Author, Finding
 from agents.hypotheses import score_hypothesis
 from agents.ledger import KINDS, EventKind, Ledger, Reservation
 from ssmrl.strict_json import json_text
@@ -80,7 +80,7 @@ class Study:
         if 0.0 < self._minutes < float("inf"):
             plan = replace(plan, time_budget_s=60.0 * self._minutes)
             self._clock = ledger.reserve("minutes", self._minutes)
-        self.sweep = Sweep(plan, folder, say=self._note, restore=self._decided)
+        self.sweep = Sweep(plan, folder, say=self._note, restore=self._restore)
         if self.sweep.rounds and self.sweep.is_complete(self.sweep.rounds[-1]):
             self._account(self.sweep.rounds[-1])  # which a process that died may have left undone
         self._count_what_is_known()
@@ -137,30 +137,27 @@ class Study:
     def _decide(
         self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]
     ) -> Round | None:
-        """What follows: the first round as it is, then what the agents decide."""
-        if not rounds:
-            return next_round(plan, rounds, rows)
-        if rounds[-1].number >= plan.rounds:
-            return closing_round(plan, rounds, rows)
-        number = len(rounds)
-        if self._decision(number) is not None:  # by a process that died before it wrote the round
-            return self._decided(plan, rounds, rows)
-        consultation = self._consult(number, rounds, rows)
-        num_left = self._trials_left()
-        if number >= plan.rounds or consultation.decision is Decision.STOP or num_left < 1:
-            return closing_round(plan, rounds, rows)
-        return Round(
-            number,
-            CREW,
-            consultation.space,
-            _moves(rounds[-1].space, consultation.space, consultation.findings),
-            min(consultation.num_trials, num_left),
-        )
+        """What follows: the first round as it is, then what the agents decide, who are asked once.
 
-    def _decided(
+        A process that died may have asked them, and paid, before it wrote the round.
+        """
+        number = len(rounds)
+        if rounds and rounds[-1].number < plan.rounds and self._decision(number) is None:
+            self._consult(number, rounds, rows)
+        return self._decided(plan, rounds, rows, self._trials_left())
+
+    def _restore(
         self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]
     ) -> Round | None:
-        """What followed, as the ledger has it; nobody is asked, and paid, again."""
+        """What followed, for rounds that are lost: the ledger has their trials as spent already."""
+        num_made = sum(this.num_trials for this in rounds)
+        num_left = plan.num_samples - plan.num_kept_back - num_made
+        return self._decided(plan, rounds, rows, num_left)
+
+    def _decided(
+        self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial], num_left: int
+    ) -> Round | None:
+        """What follows from the decision in the ledger; None if it has none."""
         if not rounds:
             return next_round(plan, rounds, rows)
         number = len(rounds)
@@ -168,8 +165,6 @@ class Study:
             return closing_round(plan, rounds, rows)
         if (decision := self._decision(number)) is None:
             return None
-        num_made = sum(this.num_trials for this in rounds)
-        num_left = plan.num_samples - plan.num_kept_back - num_made
         if (num_trials := min(int(decision["num_trials"]), num_left)) < 1:
             return closing_round(plan, rounds, rows)
         space = SearchSpace.from_json(json_text(decision["space"]), plan.base())
@@ -177,7 +172,7 @@ class Study:
         moves = _moves(rounds[-1].space, space, findings) if findings else ()
         return Round(number, CREW, space, moves, num_trials)
 
-    def _consult(self, number: int, rounds: Sequence[Round], rows: Sequence[Trial]) -> Consultation:
+    def _consult(self, number: int, rounds: Sequence[Round], rows: Sequence[Trial]) -> None:
         is_last = number >= self._plan.rounds
         board = Board(
             space=rounds[-1].space,
@@ -189,7 +184,7 @@ class Study:
             seed=self._plan.seed,
         )
         rounds_left = max(1, self._plan.rounds - number)
-        return consult(
+        consult(
             board,
             brain=self._brain,
             round_trials=max(1, self._trials_left() // rounds_left),

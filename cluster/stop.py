@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 # It comes with Ray, inside of it; to import Ray itself would take seconds.
-_RAY = importlib.util.find_spec("ray")
-assert _RAY is not None
+if (_RAY := importlib.util.find_spec("ray")) is None:
+    raise ModuleNotFoundError("No module named 'ray'", name="ray")
 sys.path += [f"{place}/thirdparty_files" for place in _RAY.submodule_search_locations or ()]
 
-import psutil  # noqa: E402
+import psutil
 
 _GRACE_SECONDS = 10.0
 _PROGRAMS = ("raylet", "gcs_server")

@@ -73,26 +73,7 @@ def run_trials(
     """
     earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            MetaTraining,
-            sweep=folder.name,
-            base=plan.base(),
-            num_seeds=plan.seeds_per_trial,
-            max_env_steps=plan.max_env_steps,
-            folder=(folder / "checkpoints").resolve(),  # workers have other working directories
-            pulses=pulses,
-            num_env_runners=plan.num_env_runners,
-            num_learners=plan.num_learners,
-            num_physics_threads=num_physics_threads,
-            # Of RLlib's learners each has its own; the trial's process has one where it learns.
-            device="cpu" if plan.num_learners else placement.device_of_trial,
-            gpus_per_learner=placement.share,
-        ),
-        partial(_resources, plan, placement, most_memory()),
-    )
-    # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
-    trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
+    trainable = _trainable(plan, placement, folder, pulses, num_physics_threads)
     keeper = RowKeeper(
         this.number,
         table,
@@ -131,6 +112,33 @@ def run_trials(
     return _is_cut_short(tuner, keeper, folder)
 
 
+def _trainable(
+    plan: SweepPlan, placement: Placement, folder: Path, pulses: Path, num_physics_threads: int
+) -> type[tune.Trainable]:
+    """A trial of the plan, with what Ray keeps free for it."""
+    trainable: type[tune.Trainable] = tune.with_resources(
+        tune.with_parameters(
+            MetaTraining,
+            sweep=folder.name,
+            base=plan.base(),
+            num_seeds=plan.seeds_per_trial,
+            max_env_steps=plan.max_env_steps,
+            folder=(folder / "checkpoints").resolve(),  # workers have other working directories
+            pulses=pulses,
+            num_env_runners=plan.num_env_runners,
+            num_learners=plan.num_learners,
+            num_physics_threads=num_physics_threads,
+            # Of RLlib's learners each has its own; the trial's process has one where it learns.
+            device="cpu" if plan.num_learners else placement.device_of_trial,
+            gpus_per_learner=placement.share,
+        ),
+        partial(_resources, plan, placement, _most_memory()),
+    )
+    # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
+    trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
+    return trainable
+
+
 def _is_cut_short(tuner: tune.Tuner, keeper: RowKeeper, folder: Path) -> bool:
     """Make the trials; whether Tune ended before they did, and can be begun again."""
     try:
@@ -162,12 +170,11 @@ def _watch(plan: SweepPlan, placement: Placement) -> Watch:
 def _resources(
     plan: SweepPlan, placement: Placement, most: int | None, point: dict[str, Any]
 ) -> PlacementGroupFactory:
-    config = plan.base().with_knobs(point)
-    memory = asked_of_ray(trial_need(config, plan.seeds_per_trial), most)
-    return PlacementGroupFactory(bundles(plan, placement, memory))
+    need = trial_need(plan.base(), point, plan.seeds_per_trial)
+    return PlacementGroupFactory(bundles(plan, placement, asked_of_ray(need, most)))
 
 
-def most_memory() -> int | None:
+def _most_memory() -> int | None:
     """What the largest machine has for its trials [bytes]; Ray must be running."""
     return max((int(node["Resources"].get("memory", 0)) for node in ray.nodes()), default=0) or None
 
@@ -187,7 +194,7 @@ def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str
     if placement.on_gpu:
         for bundle in kept_free[-plan.num_learners :] if plan.num_learners else kept_free[:1]:
             bundle["GPU"] = placement.share
-    else:
+    elif memory:
         kept_free[0]["memory"] = memory
     return kept_free
 

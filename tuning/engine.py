@@ -315,7 +315,7 @@ class Sweep:
         )
 
     def _need_of(self, point: Mapping[str, KnobValue]) -> int:
-        return trial_need(self._plan.base().with_knobs(point), self._plan.seeds_per_trial)
+        return trial_need(self._plan.base(), point, self._plan.seeds_per_trial)
 
     def _study_name(self, this: Round) -> str:
         """By the sweep's own id: its folder may be copied or have another name tomorrow."""

@@ -54,23 +54,8 @@ def sealed_loss(sweep: str, place: int | None) -> str:
     return sealed({_LOST: "what stood here was damaged, and is set aside"}, sweep, place)
 
 
-def opened(text: str, what: str = "a record", sweep: str = "") -> dict[str, Any]:
-    """The content of a line that ``sealed`` wrote.
-
-    Args:
-        text: The line.
-        what: What was read, for the message.
-        sweep: The sweep that it must belong to; empty for any.
-
-    Raises:
-        FormatError: If it is of another format.
-        ValueError: If it is no such line, was changed, or belongs to another sweep.
-    """
-    return read_record(text, what, sweep).content
-
-
 def read_record(text: str, what: str = "a record", sweep: str = "") -> Record:
-    """As ``opened``, with what all records have.
+    """What a line that ``sealed`` wrote says, and what all records have.
 
     Args:
         text: The line.

@@ -25,7 +25,7 @@ from tuning.field_types import (
     map_of,
     none_or,
 )
-from tuning.record import opened, sealed
+from tuning.record import read_record, sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,7 @@ class Trial:
             FormatError: If it is of another format.
             ValueError: If the text is not a row, was changed, or belongs to another sweep.
         """
-        return cls.from_content(opened(text, what, sweep))
+        return cls.from_content(read_record(text, what, sweep).content)
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Self:

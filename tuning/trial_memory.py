@@ -16,19 +16,22 @@ _FITTED = (TrialState.COMPLETE, TrialState.PRUNED)
 _DIGITS = 2  # binary ones that are kept of what is asked for: equal requests share an actor
 
 
-def trial_need(config: TrainConfig, num_seeds: int = 1) -> int:
-    """What a trial needs by its sizes [bytes].
+def trial_need(base: TrainConfig, point: Mapping[str, KnobValue], num_seeds: int = 1) -> int:
+    """What a trial needs by its sizes; 0 if nothing of these sizes can be made [bytes].
+
+    That is found out, and said in its own words, by the trial: it must not end its siblings.
 
     Args:
-        config: Of each seed.
+        base: What the point changes.
+        point: Of the trial.
         num_seeds: Seeds that train side by side.
-
-    Raises:
-        ValueError: If no networks of these sizes can be made.
     """
     from ssmrl.memory_need import memory_need  # torch, which --help need not wait for
 
-    return memory_need(config).total * num_seeds
+    try:
+        return memory_need(base.with_knobs(point)).total * num_seeds
+    except (ValueError, RuntimeError):  # RuntimeError: more numbers than torch can count
+        return 0
 
 
 def asked_of_ray(need: int, most: int | None) -> int:

@@ -319,3 +319,20 @@ def test_a_later_round_learns_the_same_order(tmp_path: Path) -> None:
     ]
     search = searcher(tmp_path, imports=earlier, first_number=2)
     assert [t.intermediate_values for t in search.study.trials[:2]] == [{5000: 1.0}, {5000: 2.0}]
+
+
+@pytest.mark.parametrize("name", ["random", "qmc"])
+def test_a_draw_that_learns_nothing_does_not_depend_on_who_ends_first(name: str) -> None:
+    """So a sweep of these, whose trials nobody stops, is the same with any number at once."""
+
+    def points(at_once: int) -> list[dict[str, KnobValue]]:
+        search = StudySearcher(SPACE, name=name, storage_path=None, study_name="s")
+        found, running = [], []
+        for number in range(6):
+            found.append(search.suggest(f"id{number}"))
+            running.append(f"id{number}")
+            if len(running) == at_once:
+                search.on_trial_complete(running.pop(), result(1.0, finished=True))
+        return found
+
+    assert points(1) == points(2) == points(6)

@@ -50,9 +50,27 @@ def test_a_trial_that_does_not_fit_is_a_row_with_the_sum_and_never_begins(
 
 
 def test_what_fits_exactly_begins() -> None:
-    need = trial_need(BASE, 3)
+    need = trial_need(BASE, {}, 3)
     assert too_large(BASE, 3, need) == too_large(BASE, 3, None) == ""
     assert too_large(BASE, 3, need - 1)
+
+
+@pytest.mark.parametrize(
+    ("base", "point"),
+    [
+        (BASE, {WIDTH: 10**10}),  # more numbers than torch can count
+        (BASE, {WIDTH: 0}),  # no configuration
+        (TrainConfig.for_task("point"), {"meta.batch_size": 10**7}),  # more than the replay holds
+    ],
+)
+def test_what_cannot_be_made_is_left_to_the_trial(
+    base: TrainConfig, point: dict[str, KnobValue]
+) -> None:
+    """Ray and the searcher ask in the driver, where an error would end all trials."""
+    assert trial_need(base, point) == 0
+    assert asked_of_ray(0, None) == 0
+    with pytest.raises((ValueError, RuntimeError)):
+        too_large(base.with_knobs(point), 1, 10**12)
 
 
 def test_a_wider_network_a_longer_batch_and_more_experience_need_more() -> None:
@@ -67,8 +85,8 @@ def test_a_wider_network_a_longer_batch_and_more_experience_need_more() -> None:
         (memory, "meta.replay_env_steps"),
         (memory, "meta.inference_batch"),
     ):
-        larger = config.with_knobs({knob: 4 * int(config.knobs()[knob])})
-        assert trial_need(larger) > trial_need(config), knob
+        larger = {knob: 4 * int(config.knobs()[knob])}
+        assert trial_need(config, larger) > trial_need(config, {}), knob
 
 
 @pytest.mark.parametrize("need", [1, 7, 1000, 1025, 3 * 2**30 + 1])
