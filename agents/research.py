@@ -4,7 +4,6 @@ import math
 import os
 import shlex
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from cluster.address import check_address
 from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
-from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, get_algorithm
 from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
@@ -30,7 +29,7 @@ from tuning.interruption import FolderError, exclusive, interruptible, quiet_sta
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, usable_cpus
-from tuning.run_folder import contents, forget_start, run_folder
+from tuning.run_folder import contents, default_name, forget_start, run_folder
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300
@@ -164,7 +163,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         budget = Budget(budget_trials, budget_minutes, budget_tokens, budget_calls)
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which study shall go on?")
-        label = name or f"research-{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+        label = name or default_name("research", task)
         folder = run_folder(storage, label)
         plan, budget = _settle(plan, budget, folder, resume=resume)
         plan, placement = settled_placement(
@@ -352,7 +351,7 @@ def _settle(
 
 def _default_env_steps(task: str, algorithm: str) -> int | None:
     """A study is longer than a sweep; None leaves it to the plan."""
-    if algorithm not in ALGORITHMS or ALGORITHMS[algorithm].kind == "memory":
+    if get_algorithm(algorithm).kind == "memory":
         return None
     return EPISODES_OF_A_RUN * get_family(task).horizon
 

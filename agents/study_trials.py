@@ -1,6 +1,6 @@
 """Whether the trials of a study are enough for its rounds; not what they cost."""
 
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from tuning.plan_defaults import BY_KIND
 
 
@@ -14,11 +14,9 @@ def check_trials(
     """See that each round has a trial, in the words of this command.
 
     Raises:
-        ValueError: If there are too few.
+        ValueError: If there are too few, or the algorithm is not known.
     """
-    if algorithm not in ALGORITHMS:
-        return  # which the plan refuses
-    usual = BY_KIND[ALGORITHMS[algorithm].kind]
+    usual = BY_KIND[get_algorithm(algorithm).kind]
     confirmed = usual.num_confirmed(budget_trials) if num_confirmed is None else num_confirmed
     fresh = usual.num_fresh_seeds(budget_trials) if num_fresh_seeds is None else num_fresh_seeds
     kept_back = max(0, confirmed) + 2 * max(0, fresh)

@@ -1,8 +1,9 @@
 """Which RLlib class runs which algorithm; it imports none of them."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ssmrl.import_path import imported, is_import_path
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.unknown_name import UnknownNameError
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 _BY_GRADIENT = "cluster.algorithm:MAMLConfig"
 _BY_MEMORY = "cluster.context_sac:ContextSACConfig"
+_BY_KIND = {"gradient": _BY_GRADIENT, "memory": _BY_MEMORY}
 
 ALGORITHMS: dict[str, str] = {
     "context-sac": _BY_MEMORY,
@@ -24,14 +26,21 @@ names as in ``ssmrl.meta.algorithms``."""
 def config_type(name: str) -> "type[MetaConfig]":
     """The settings of the RLlib algorithm for a configuration's ``algorithm``.
 
+    One of another package is run as those of this project that adapt in the same way.
+
     Raises:
         KeyError: If RLlib runs none of that name; the message lists those that it does.
     """
+    if is_import_path(name):
+        return _found(_BY_KIND[get_algorithm(name).kind])
     if name not in ALGORITHMS:
         raise UnknownNameError(
             f"`algorithm` must be one that RLlib runs, {', '.join(ALGORITHMS)}, but got {name!r}; "
             "train it in one process, without runners and learners"
         )
-    module, _, leaf = ALGORITHMS[name].partition(":")
-    found: type[MetaConfig] = getattr(import_module(module), leaf)
+    return _found(ALGORITHMS[name])
+
+
+def _found(path: str) -> "type[MetaConfig]":
+    found: type[MetaConfig] = imported(path)
     return found

@@ -25,7 +25,7 @@ from cluster.ignored_settings import refuse_ignored
 from cluster.part import Played
 from ssmrl.config import TrainConfig
 from ssmrl.learner import Learner, Metrics
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import ALGORITHMS, get_algorithm
 from ssmrl.rollout.play import Play
 from ssmrl.rollout.worker import env_shape
 
@@ -99,7 +99,7 @@ class MetaConfig(AlgorithmConfig):
         super().validate()
 
     def _set_train_config(self, train_config: TrainConfig) -> None:
-        kind = ALGORITHMS[train_config.algorithm].kind
+        kind = get_algorithm(train_config.algorithm).kind
         if kind != self.kind:
             raise ValueError(
                 f"`train_config` must be of an algorithm that adapts by {self.kind}, but got "

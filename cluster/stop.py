@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 # It comes with Ray, inside of it; to import Ray itself would take seconds.
 if (_RAY := importlib.util.find_spec("ray")) is None:
@@ -13,6 +14,9 @@ if (_RAY := importlib.util.find_spec("ray")) is None:
 sys.path += [f"{place}/thirdparty_files" for place in _RAY.submodule_search_locations or ()]
 
 import psutil
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 _GRACE_SECONDS = 10.0
 _PROGRAMS = ("raylet", "gcs_server")
@@ -106,16 +110,23 @@ def _signal(process: psutil.Process, *, kill: bool) -> None:
         process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
 
 
-def main(arguments: list[str]) -> int:
-    """``[--temp-dir FOLDER]``; by default the folder of this environment's Ray."""
-    if len(arguments) not in (0, 2) or (arguments and arguments[0] != "--temp-dir"):
-        print("usage: python -m cluster.stop [--temp-dir FOLDER]", file=sys.stderr)
-        return 2
-    folder = Path(arguments[1]) if arguments else temp_dir()
-    num_ended = stop(folder)
-    print(f"ended {num_ended} processes of the Ray in {folder}")
-    return 0
+@app.command()
+def stop_command(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--temp-dir",
+            help="What `ray start` was given; by default the folder of this environment's Ray.",
+        ),
+    ] = None,
+) -> None:
+    """End one Ray on this host, and no other.
+
+    Example: python -m cluster.stop --temp-dir /tmp/ray
+    """
+    folder = temp_dir() if folder is None else folder
+    typer.echo(f"ended {stop(folder)} processes of the Ray in {folder}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    app()

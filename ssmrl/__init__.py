@@ -23,8 +23,16 @@ import ssmrl.envs.registration as _registration  # noqa: F401 (makes the tasks k
 if TYPE_CHECKING:
     from ssmrl.adaptation.adapter import AdaptationConfig, Adapter
     from ssmrl.deployed import DeployedPolicy, load
+    from ssmrl.envs.dynamics import Dynamics
     from ssmrl.envs.environment import Environment
+    from ssmrl.envs.gymnasium_family import gymnasium_family
+    from ssmrl.envs.hidden_code import BoxCode
+    from ssmrl.envs.rewards import Reward, velocity_error
+    from ssmrl.envs.robot_family import own_robot, robot_family
+    from ssmrl.envs.task import FamilySpec, TaskDistribution, TaskFamily, UniformBox
+    from ssmrl.meta.algorithms import ALGORITHMS
     from ssmrl.meta.maml import MetaMAML
+    from ssmrl.meta.promp import ProMP
     from ssmrl.models.gru import GRU
     from ssmrl.models.lstm import LSTM
     from ssmrl.models.mlp import MLP
@@ -32,33 +40,59 @@ if TYPE_CHECKING:
     from ssmrl.models.transformer import Transformer
 
 __all__ = [
+    "ALGORITHMS",
     "GRU",
     "LSTM",
     "MLP",
     "SSM",
     "AdaptationConfig",
     "Adapter",
+    "BoxCode",
     "DeployedPolicy",
+    "Dynamics",
     "Environment",
+    "FamilySpec",
     "MetaMAML",
+    "ProMP",
+    "Reward",
     "StateSpaceModel",
+    "TaskDistribution",
+    "TaskFamily",
     "Transformer",
+    "UniformBox",
+    "gymnasium_family",
     "load",
+    "own_robot",
+    "robot_family",
+    "velocity_error",
 ]
 
 _MODULES = {
+    "ALGORITHMS": "ssmrl.meta.algorithms",
     "AdaptationConfig": "ssmrl.adaptation.adapter",
     "Adapter": "ssmrl.adaptation.adapter",
+    "BoxCode": "ssmrl.envs.hidden_code",
     "DeployedPolicy": "ssmrl.deployed",
+    "Dynamics": "ssmrl.envs.dynamics",
     "Environment": "ssmrl.envs.environment",
+    "FamilySpec": "ssmrl.envs.task",
     "GRU": "ssmrl.models.gru",
     "LSTM": "ssmrl.models.lstm",
     "MLP": "ssmrl.models.mlp",
     "MetaMAML": "ssmrl.meta.maml",
+    "ProMP": "ssmrl.meta.promp",
+    "Reward": "ssmrl.envs.rewards",
     "SSM": "ssmrl.models.ssm",
     "StateSpaceModel": "ssmrl.models.ssm",
+    "TaskDistribution": "ssmrl.envs.task",
+    "TaskFamily": "ssmrl.envs.task",
     "Transformer": "ssmrl.models.transformer",
+    "UniformBox": "ssmrl.envs.task",
+    "gymnasium_family": "ssmrl.envs.gymnasium_family",
     "load": "ssmrl.deployed",
+    "own_robot": "ssmrl.envs.robot_family",
+    "robot_family": "ssmrl.envs.robot_family",
+    "velocity_error": "ssmrl.envs.rewards",
 }
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from ssmrl.envs.families import get_family
 from ssmrl.format import FORMAT, check_format
+from ssmrl.import_path import ImportPathError, imported, is_import_path
 from ssmrl.knobs import KnobValue, check_knob, check_ranges, knobs_of, typed
-from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm
+from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm, get_algorithm
 from ssmrl.seeding import whole_seed
 from ssmrl.strict_json import json_object, json_text
 from ssmrl.unknown_name import UnknownNameError
@@ -41,7 +42,7 @@ class EnvConfig:
     """Where the policy acts.
 
     Attributes:
-        task: Name of a task family.
+        task: Name of a task family, or ``package.module:NAME`` of another one.
         horizon: Length of a lane [env steps].
         action_scale: The simulator receives ``clip(action / action_scale, -1, 1)``. A scale of 10
             makes an action of standard deviation 1 a small torque, which is what the published
@@ -66,7 +67,8 @@ class SequenceConfig:
     """A sequence model and its sizes.
 
     Attributes:
-        method: One of ``METHODS``.
+        method: One of ``METHODS``, or ``package.module:NAME`` of a class as
+            ``ssmrl.models.own_model.SequenceEncoder`` has it.
         state_dim: Reals of memory of a layer of the state space model (two per complex mode).
         hidden_dim: Width of the layers.
         num_layers: Layers of ``ssm`` and ``transformer``; the others have one shape.
@@ -87,8 +89,7 @@ class SequenceConfig:
     window: int = 32
 
     def __post_init__(self) -> None:
-        known = f"one of {list(METHODS)}"
-        check_knob(self.method in METHODS, "policy.method", self.method, known)
+        check_method(self.method)
         is_even = self.state_dim % 2 == 0
         check_knob(is_even, "policy.state_dim", self.state_dim, "even: two reals a mode")
         counts = ("state_dim", "hidden_dim", "num_layers", "num_heads", "window")
@@ -152,7 +153,7 @@ class TrainConfig:
         policy: Sizes of the sequence model, of the type that the algorithm names.
         meta: How it is learnt, of the type that the algorithm names.
         evaluation: How it is judged.
-        algorithm: One of ``ALGORITHMS``.
+        algorithm: One of ``ALGORITHMS``, or ``package.module:NAME`` of another one.
         seed: Of all randomness.
 
     What is left out takes the algorithm's default.
@@ -174,9 +175,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = f"one of {list(ALGORITHMS)}"
-        check_knob(self.algorithm in ALGORITHMS, "algorithm", self.algorithm, known)
-        algorithm = ALGORITHMS[self.algorithm]
+        algorithm = get_algorithm(self.algorithm)
         for section, kind in _section_types(algorithm).items():
             given = getattr(self, section)
             if given is None:
@@ -199,7 +198,7 @@ class TrainConfig:
         family = get_family(task)
         config = cls(algorithm=algorithm)
         env = EnvConfig(task, family.horizon, family.action_scale)
-        return dataclasses.replace(config, env=_default("env", env, ALGORITHMS[algorithm]))
+        return dataclasses.replace(config, env=_default("env", env, get_algorithm(algorithm)))
 
     def knobs(self) -> dict[str, KnobValue]:
         """Every leaf by its dotted name, in the order of definition."""
@@ -301,13 +300,36 @@ class TrainConfig:
     def _switched(self, algorithm: str) -> "TrainConfig":
         """The defaults of another algorithm, and of this one what does not depend on it."""
         fresh = TrainConfig.for_task(self.env.task, algorithm)
-        differing = {*ALGORITHMS[self.algorithm].defaults, *ALGORITHMS[algorithm].defaults}
+        differing = {*get_algorithm(self.algorithm).defaults, *get_algorithm(algorithm).defaults}
         kept = {
             knob: value
             for knob, value in self.knobs().items()
             if knob.partition(".")[0] in ("env", "evaluation", "seed") and knob not in differing
         }
         return fresh.with_knobs(kept)
+
+
+def check_method(name: str) -> None:
+    """Refuse what is no sequence model.
+
+    Args:
+        name: One of ``METHODS``, or an import path.
+
+    Raises:
+        ValueError: If none has the short name; the message lists the known ones.
+        ImportPathError: If there is no class of a sequence model at the import path.
+    """
+    if not is_import_path(name):
+        known = f"one of {list(METHODS)}, or `package.module:NAME`"
+        check_knob(name in METHODS, "policy.method", name, known)
+        return
+    model = imported(name)
+    lacking = [part for part in ("init_hidden", "step") if not hasattr(model, part)]
+    if lacking or not isinstance(model, type):
+        raise ImportPathError(
+            f"{name!r} must be a class with `init_hidden` and `step`, but is "
+            f"{model!r}{f' without `{lacking[0]}`' if lacking else ''}"
+        )
 
 
 def _section_types(algorithm: Algorithm) -> dict[str, type[Any]]:

@@ -12,7 +12,7 @@ from ssmrl.adaptation.adaptation import Decision
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.envs.task import Task
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.rollout.play import Mode, Play, Player
 from ssmrl.rollout.worker import env_shape
@@ -55,7 +55,7 @@ class DeployedPolicy:
         num_lanes: int | None = None,
     ) -> None:
         self.config, self._rng = config, rng
-        algorithm = ALGORITHMS[config.algorithm]
+        algorithm = get_algorithm(config.algorithm)
         by_gradient = algorithm.kind == "gradient"
         usual = config.meta.num_episodes if by_gradient else 1
         self._num_lanes = usual if num_lanes is None else num_lanes

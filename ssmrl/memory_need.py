@@ -6,7 +6,7 @@ from torch import nn
 
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.meta.task_parts import ROWS_AT_ONCE, graph_bytes, tasks_at_once
 from ssmrl.model_size import networks_of
 from ssmrl.models.actor import GaussianActor
@@ -73,7 +73,7 @@ def disk_need(config: TrainConfig, max_env_steps: int) -> int:
         ValueError: If no such networks can be made.
     """
     checkpoint = _NUMBER * _SAVED * num_parameters(networks_of(config))
-    kept = ALGORITHMS[config.algorithm].experience_bytes(config)
+    kept = get_algorithm(config.algorithm).experience_bytes(config)
     if kept:
         kept = int(kept * min(1.0, max_env_steps / config.meta.replay_env_steps))
     return checkpoint + kept
@@ -111,5 +111,5 @@ def _by_memory(config: TrainConfig, networks: nn.Module) -> MemoryNeed:
         parameters=_NUMBER * (num_parameters(networks) * _WHILE_SAVED + adapted),
         batch=rows * (graph + _NUMBER * _COPIES * seen)
         + _NUMBER * _LAYERS_OF_UPDATE * widths * meta.batch_size,
-        experience=ALGORITHMS[config.algorithm].experience_bytes(config),
+        experience=get_algorithm(config.algorithm).experience_bytes(config),
     )

@@ -5,7 +5,7 @@ from torch import nn
 
 from ssmrl.config import SequenceConfig, TrainConfig
 from ssmrl.envs.families import get_family
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.models.actor import GaussianActor, make_policy
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.models.presets import num_parameters
@@ -52,7 +52,7 @@ def networks_of(config: TrainConfig) -> nn.Module:
         ValueError: If no such networks can be made.
     """
     with torch.device("meta"):
-        if ALGORITHMS[config.algorithm].kind == "memory":
+        if get_algorithm(config.algorithm).kind == "memory":
             return _context_networks(config)
         spec = get_family(config.env.task).spec
         # As ssmrl.models.actor.make_actor: last action, last reward, and whether an episode starts.

@@ -20,7 +20,7 @@ from ssmrl.disk_room import with_room
 from ssmrl.files import clear_parts
 from ssmrl.knobs import KnobValue
 from ssmrl.learner import Learner, Metrics
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.evaluate import Evaluation, judge
 from ssmrl.rollout.play import Collect, LocalCollector, Mode
@@ -122,7 +122,7 @@ class LocalEngine:
         self._config = config
         if learner is None:
             with device_memory(config):
-                learner = ALGORITHMS[config.algorithm].learner_type()(config, device=device)
+                learner = get_algorithm(config.algorithm).learner_type()(config, device=device)
         self.learner: Learner = learner
         self._collect = LocalCollector(config, num_threads) if collect is None else collect
 

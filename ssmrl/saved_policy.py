@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssmrl.checkpoint import Checkpoint, CheckpointError, check_tensors
 from ssmrl.config import TrainConfig
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.types import Params
 
 POLICY_FILE = "policy.safetensors"
@@ -44,7 +44,7 @@ class SavedPolicy:
         """
         file = _file_of(path)
         saved = Checkpoint.load(file)
-        player = ALGORITHMS[saved.config.algorithm].player_type()
+        player = get_algorithm(saved.config.algorithm).player_type()
         params = player.params_of(saved.tensors)
         check_tensors(file, params, player(saved.config).initial_params())
         if strange := [name for name, value in params.items() if not value.isfinite().all()]:
@@ -62,7 +62,7 @@ def acting_part(config: TrainConfig, tensors: Mapping[str, Tensor]) -> dict[str,
         config: Says which algorithm's they are.
         tensors: By name, as ``Learner.tensors`` gives them.
     """
-    params_of = ALGORITHMS[config.algorithm].player_type().params_of
+    params_of = get_algorithm(config.algorithm).player_type().params_of
     return {name: value for name, value in tensors.items() if params_of({name: value})}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.learner import Learner, Metrics
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.evaluate import Evaluation
 from ssmrl.rollout.play import Collect, LocalCollector, Mode
@@ -53,7 +53,7 @@ class StackedRuns:
         self._seeds = [config.seed for config in configs]
         if not configs:
             raise ValueError("`configs` must be at least one, but are none; give one for each seed")
-        learners = ALGORITHMS[configs[0].algorithm].stack_type()(configs, device)
+        learners = get_algorithm(configs[0].algorithm).stack_type()(configs, device)
         collect = LocalCollector(configs[0], num_threads)
         self._together = _Together(learners, collect)
         self.runs = [

@@ -1,141 +1,48 @@
 """What the ``ssmrl`` command understands; it imports a room only when a subcommand needs it."""
 
-import sys
-from functools import partial
-from pathlib import Path
-from typing import Annotated, NoReturn, TypeAlias
+from ssmrl_command.lazy_group import Subcommand, find_own_modules, lazy_app
 
-import typer
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-# As in `ssmrl.device_option`, whose room is not entered here; a test compares the two.
-DeviceOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="cpu|cuda|cuda:N",
-        help="Where networks compute; physics stays on CPUs. By default cpu; with --resume, where "
-        "there is one, as before.",
+SUBCOMMANDS = {
+    "train": Subcommand(
+        "ssmrl_command.train_app:app",
+        "Train a policy in this process, and leave it in a folder with its learning curve.",
     ),
-]
+    "evaluate": Subcommand(
+        "ssmrl.__main__:app",
+        "Let a saved policy adapt to held-out tasks, and print the return of each episode.",
+        within="evaluate",
+    ),
+    "sweep": Subcommand(
+        "tuning.sweep:app",
+        "Search the settings of a task with Ray Tune and Optuna; leave a table and a verdict.",
+        starts_slowly=True,
+    ),
+    "research": Subcommand(
+        "agents.research:app",
+        "Let agents read the table, move the search space and sweep again.",
+        starts_slowly=True,
+    ),
+    "analyze": Subcommand(
+        "tuning.analyze:app", "Say what the table of a sweep tells; change nothing."
+    ),
+    "doctor": Subcommand(
+        "tuning.doctor:app", "Look through all files of a sweep, and name what is damaged."
+    ),
+    "bench": Subcommand(
+        "experiments.benchmarks.__main__:app", "Measure speed against peers and floors."
+    ),
+    "cluster": Subcommand(
+        "ssmrl_command.cluster_app:app", "Check launch files, submit a job, stop a Ray."
+    ),
+    "list": Subcommand(
+        "ssmrl_command.list_app:app", "List families, methods, algorithms, searchers or knobs."
+    ),
+}
+
+app = lazy_app(SUBCOMMANDS, add_completion=True)
 
 
 @app.callback()
 def main() -> None:
     """Meta-reinforcement learning with state space policies on MuJoCo task families."""
-
-
-@app.command("train")
-def train_command(  # noqa: PLR0917  # one parameter a flag
-    task: Annotated[
-        str | None, typer.Option(help="Task family, for example halfcheetah-vel.")
-    ] = None,
-    algorithm: Annotated[
-        str | None, typer.Option(help="What learns; by default the one that adapts by memory.")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
-    ] = None,
-    env_steps: Annotated[
-        int | None, typer.Option(help="Budget [env steps]; 200,000 by default.")
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(help="Budget in its place [CPU seconds of training, evaluation apart]."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all randomness; 0 by default.")] = None,
-    num_seeds: Annotated[
-        int | None,
-        typer.Option(help="Train so many seeds at once, counted from --seed; context-sac alone."),
-    ] = None,
-    knobs: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run; by default task, algorithm and time.")
-    ] = None,
-    storage: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
-    ] = False,
-    num_threads: Annotated[int, typer.Option(min=1, help="Threads of physics and learning.")] = 1,
-    device: DeviceOption = None,
-    num_evaluations: Annotated[
-        int | None, typer.Option(help="Evaluations at equal shares of the budget; 4 by default.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End stdout with one JSON object.")
-    ] = False,
-) -> None:
-    """Train a policy in this process, and leave it in a folder with its learning curve."""
-    from ssmrl.strict_json import json_text
-    from ssmrl_command.train import RefusedError, train
-    from ssmrl_command.train_plan import Wishes
-
-    say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
-    wishes = Wishes(
-        task=task,
-        algorithm=algorithm,
-        method=method,
-        seed=seed,
-        knobs=tuple(knobs or ()),
-        max_env_steps=env_steps,
-        max_cpu_seconds=seconds,
-        num_evaluations=num_evaluations,
-        num_seeds=num_seeds,
-    )
-    try:
-        outcome = train(
-            wishes, storage, name, resume=resume, num_threads=num_threads, device=device, say=say
-        )
-    except RefusedError as error:
-        _refuse(str(error))
-    if as_json and outcome.summary is not None:
-        print(json_text(outcome.summary), flush=True)
-    raise typer.Exit(outcome.exit_code)
-
-
-@app.command("evaluate")
-def evaluate_command(
-    path: Annotated[Path, typer.Argument(help="A checkpoint, or the folder that holds one.")],
-    draw: Annotated[int, typer.Option(min=0, help="Which set of held-out tasks.")] = 0,
-    num_tasks: Annotated[
-        int | None, typer.Option(min=1, help="Held-out tasks; the checkpoint's own by default.")
-    ] = None,
-    num_episodes: Annotated[
-        int | None,
-        typer.Option("--episodes", min=1, help="With each task; by default the algorithm's own."),
-    ] = None,
-    device: DeviceOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Let a saved policy adapt to held-out tasks, and print the return of each episode."""
-    from ssmrl.__main__ import evaluate_command as evaluate
-
-    evaluate(path, draw, num_tasks, num_episodes, device, as_json)
-
-
-@app.command("doctor")
-def doctor_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of the sweep or study.")],
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Set damaged records aside, keep every good one.")
-    ] = False,
-) -> None:
-    """Look through all files of a sweep that nobody works on, and name what is damaged."""
-    from tuning.doctor import doctor
-
-    doctor(folder, repair)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
+    find_own_modules()

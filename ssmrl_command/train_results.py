@@ -11,7 +11,7 @@ import torch
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.run import Row, TrainingRun
 from ssmrl.saved_policy import POLICY_FILE
@@ -36,7 +36,7 @@ class Outcome:
 def conclusion(summary: dict[str, Any], row: Row, config: TrainConfig) -> list[str]:
     """Lines about a run that was judged."""
     assert row.interval is not None
-    by_memory = ALGORITHMS[config.algorithm].kind == "memory"
+    by_memory = get_algorithm(config.algorithm).kind == "memory"
     low, high = row.interval
     lines = [
         f"return {row.score:.2f} [{low:.2f}, {high:.2f}] on {config.evaluation.num_tasks} held-out "

@@ -1,7 +1,6 @@
 """``ssmrl train`` before it begins: what it will do and take, checked while nothing is written."""
 
 import shlex
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +9,12 @@ import torch
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory, free_bytes
 from ssmrl.device_record import checked_device_of, gpu_name
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.run import LocalEngine, TrainingRun
 from ssmrl.stacked_runs import StackedRuns
 from ssmrl_command.available_memory import available_memory
 from ssmrl_command.train_plan import PLAN, TrainPlan, Wishes
-from tuning.run_folder import run_folder
+from tuning.run_folder import default_name, run_folder
 
 _CHECKPOINTS = "checkpoints"  # the folder of a run's state, in that of the run
 _MIB = 2**20
@@ -71,7 +70,7 @@ class Start:
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which run shall go on?")
         plan = None if resume else TrainPlan.of(wishes)
-        label = name or f"{wishes.task}-{_algorithm(plan)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        label = name or default_name(str(wishes.task), _algorithm(plan))
         folder = run_folder(storage, label)
         if plan is None:
             plan = _kept(folder).resumed(wishes)
@@ -110,7 +109,7 @@ class Start:
             lines.append(f"{what} up to {self.experience_bytes / _MIB:,.1f} MiB of memory")
         if self.device != CPU:
             lines.append(f"networks learn on {self.device}, {gpu_name(str(self.device))}")
-        if config.policy.method == "mlp" and ALGORITHMS[config.algorithm].kind == "memory":
+        if config.policy.method == "mlp" and get_algorithm(config.algorithm).kind == "memory":
             lines.append("mlp sees one transition and remembers none: this run is the control")
         rows = self.run.rows if isinstance(self.run, StackedRuns) else [self.run.row]
         if any(row.iterations for row in rows):
@@ -163,7 +162,7 @@ def _kept(folder: Path) -> TrainPlan:
 def _checked_experience(plan: TrainPlan, device: torch.device) -> int:
     """What kept experience of all seeds takes where networks learn [bytes], if it is there."""
     config = plan.config
-    needed = plan.num_seeds * ALGORITHMS[config.algorithm].experience_bytes(config)
+    needed = plan.num_seeds * get_algorithm(config.algorithm).experience_bytes(config)
     with device_memory(config):
         available = available_memory() if device == CPU else free_bytes(device)
     if available is not None and needed > available:

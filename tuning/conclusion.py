@@ -8,7 +8,7 @@ from typing import Any
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.student import LEVEL
 from tuning.comparison import LATER_LEVEL, Comparison, compare
 from tuning.ending import ending, lost_lines
@@ -101,7 +101,7 @@ def _keep_best(folder: Path, best: Trial, sweep: str) -> None:
     """Copy what acting needs of the best trial's checkpoint, and its row, to ``best/``."""
     target = folder / "best"
     saved = saved_run(folder, best)
-    player = ALGORITHMS[saved.config.algorithm].player_type()
+    player = get_algorithm(saved.config.algorithm).player_type()
     acting = {id(tensor) for tensor in player.params_of(saved.tensors).values()}
     kept = {name: tensor for name, tensor in saved.tensors.items() if id(tensor) in acting}
     Checkpoint(saved.config, kept, saved.progress).save(target / "checkpoint.safetensors")

@@ -7,7 +7,7 @@ from pathlib import Path
 from ssmrl.checkpoint import Checkpoint, CheckpointError
 from ssmrl.config import TrainConfig
 from ssmrl.envs.families import get_family
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector, Mode
@@ -87,7 +87,7 @@ def _asked(config: TrainConfig) -> TrainConfig:
 
 
 def _mean_return(saved: Checkpoint, mode: Mode) -> float:
-    algorithm = ALGORITHMS[saved.config.algorithm]
+    algorithm = get_algorithm(saved.config.algorithm)
     config = _asked(saved.config)
     scored = algorithm.learner_type()(config).num_episodes - 1
     evaluation = judge(

@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ssmrl.config import METHODS, TrainConfig
+from ssmrl.config import TrainConfig, check_method
 from ssmrl.format import FORMAT, FormatError, check_format
-from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.import_path import ImportPathError, imported, is_import_path
+from ssmrl.meta.algorithms import DEFAULT_ALGORITHM, get_algorithm
 from ssmrl.strict_json import json_object, json_text, json_value
 from ssmrl.unknown_name import UnknownNameError
 from tuning.experience_memory import check_replays, replay_need
@@ -95,10 +96,9 @@ class SweepPlan:
     sweep_id: str = ""
 
     def __post_init__(self) -> None:
-        _check_known("method", self.method, METHODS)
-        _check_known("algorithm", self.algorithm, tuple(ALGORITHMS))
-        self._fill_in(BY_KIND[ALGORITHMS[self.algorithm].kind])
-        _check_known("searcher", self.searcher, SEARCHERS)
+        check_method(self.method)
+        self._fill_in(BY_KIND[get_algorithm(self.algorithm).kind])
+        check_searcher(self.searcher)
         _check_known("scheduler", self.scheduler, SCHEDULERS)
         for name in ("num_samples", "max_env_steps", "max_concurrent", "rounds", "seeds_per_trial"):
             if getattr(self, name) < 1:
@@ -156,7 +156,7 @@ class SweepPlan:
     @property
     def adapts_by_memory(self) -> bool:
         """Whether a memory infers the hidden task, which training is told and a test is not."""
-        return ALGORITHMS[self.algorithm].kind == "memory"
+        return get_algorithm(self.algorithm).kind == "memory"
 
     @property
     def num_verdict_trials(self) -> int:
@@ -173,7 +173,7 @@ class SweepPlan:
         if self.space_file is not None:
             return self.space_file.space.base
         base = TrainConfig.for_task(self.task, self.algorithm)
-        own = BY_KIND[ALGORITHMS[self.algorithm].kind].base
+        own = BY_KIND[get_algorithm(self.algorithm).kind].base
         known = base.knobs()
         return base.with_knobs(
             {knob: value for knob, value in own.items() if knob in known}
@@ -355,6 +355,29 @@ def _check_flags_count(plan: SweepPlan) -> None:
             raise ValueError(
                 f"`{knob}` must be set by `--{flag}` alone, but is {base[knob]!r} in the space "
                 f"file and {expected!r} by the flag; leave it out of the file's `base`"
+            )
+
+
+def check_searcher(name: str) -> None:
+    """Refuse what chooses no points.
+
+    Args:
+        name: One of ``SEARCHERS``, or an import path as ``tuning.own_searcher`` has it.
+
+    Raises:
+        KeyError: If none has the short name; the message lists the known ones.
+        ImportPathError: If what is at an import path neither asks and tells nor samples.
+    """
+    if not is_import_path(name):
+        _check_known("searcher", name, SEARCHERS)
+        return
+    searcher = imported(name)
+    if not hasattr(searcher, "sample_relative"):  # of Optuna, which need not be imported for it
+        lacking = [part for part in ("ask", "tell") if not hasattr(searcher, part)]
+        if lacking:
+            raise ImportPathError(
+                f"{name!r} must have `ask` and `tell`, or be a sampler of Optuna's interface, but "
+                f"{searcher!r} lacks `{lacking[0]}`"
             )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +44,21 @@ def run_folder(storage: Path, name: str) -> Path:
     check_mounted("--storage", storage)
     folder = storage / name
     return folder.absolute() if JOB_VARIABLE in os.environ else folder
+
+
+def default_name(*parts: str) -> str:
+    """The name of a run that was given none: what it is about, and the time.
+
+    Args:
+        parts: What it is about; of an import path the colon becomes a dot, which every system's
+            file names can have.
+
+    Example:
+        >>> default_name("my_package.tasks:FAMILY", "ssm")[:26]
+        'my_package.tasks.FAMILY-ss'
+    """
+    label = "-".join(part.replace(":", ".") for part in parts)
+    return f"{label}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def contents(folder: Path) -> frozenset[str]:

@@ -17,6 +17,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue
+from ssmrl.import_path import is_import_path
+from tuning.own_searcher import own_sampler
 from tuning.space import Choice, Float, Int, Range, SearchSpace
 from tuning.study import AVOIDED, IMPORTED, OUTSIDE, PLANNED, RESUMES, ROW, distribution, row_number
 
@@ -30,7 +32,7 @@ def make_sampler(name: str, space: SearchSpace, *, seed: int, first_number: int)
     ``gp`` and ``cmaes`` draw knobs that only some points have by TPE, ``cmaes`` choices too.
 
     Args:
-        name: One of ``tuning.plan.SEARCHERS``.
+        name: One of ``tuning.plan.SEARCHERS``, or an import path as ``own_sampler`` has it.
         space: The space to sample.
         seed: Of the whole search.
         first_number: The number of the study's first row.
@@ -53,6 +55,8 @@ def _drawing(
 ) -> BaseSampler:
     """The sampler of the trial of this number, with a stream of its own for each draw."""
     own = _seed(seed, number, *([num_avoided] if num_avoided else []))
+    if is_import_path(name):
+        return own_sampler(name, space, own)
     if name == "random":
         return RandomSampler(seed=own)
     with warnings.catch_warnings():

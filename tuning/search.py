@@ -18,8 +18,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ssmrl.config import KnobValue
-from ssmrl.unknown_name import UnknownNameError
-from tuning.plan import SEARCHERS
+from tuning.plan import SEARCHERS, check_searcher
 from tuning.planned_point import PlannedPoint
 from tuning.samplers import even_draws, make_sampler, suggest_point
 from tuning.space import SearchSpace
@@ -83,7 +82,7 @@ class StudySearcher(Searcher):
 
     Args:
         space: The space to search.
-        name: One of ``SEARCHERS``.
+        name: One of ``SEARCHERS``, or an import path as ``tuning.own_searcher`` has it.
         seed: Same seed, same suggestions, as long as trials end in the same order.
         storage_path: The journal file; None keeps the study in memory, for simulations.
         study_name: The study in the journal.
@@ -120,10 +119,7 @@ class StudySearcher(Searcher):
         is_avoided: Callable[[Mapping[str, KnobValue]], bool] | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
-        if name not in SEARCHERS:
-            raise UnknownNameError(
-                f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}"
-            )
+        check_searcher(name)
         if first_number < 0:
             raise ValueError(f"`first_number` must be at least 0, but got {first_number}")
         for planned in initial_points:

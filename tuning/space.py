@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from ssmrl.config import KnobValue, TrainConfig
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.strict_json import json_object, json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ranges import Choice, Float, Int, Range, range_fields, range_from
@@ -305,7 +305,7 @@ def _of_base(ranges: Mapping[str, Range], base: TrainConfig) -> SearchSpace:
 
 
 def _adapts_by_gradient(base: TrainConfig) -> bool:
-    return ALGORITHMS[base.algorithm].kind == "gradient"
+    return get_algorithm(base.algorithm).kind == "gradient"
 
 
 def _check_searchable(knob: str, base: TrainConfig) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -25,7 +24,7 @@ from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
-from tuning.run_folder import contents, forget_start, run_folder
+from tuning.run_folder import contents, default_name, forget_start, run_folder
 
 _COMMAND = ("python", "-m", "tuning.sweep")
 _COUNTING = ("task", "time_budget_s", "max_concurrent")  # also with --resume
@@ -168,7 +167,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             plan = plan.within(space)
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
-        label = name or f"{task}-{method}-{time.strftime('%Y%m%d-%H%M%S')}"
+        label = name or default_name(task, method)
         folder = run_folder(storage, label)
         plan = _settle(plan, folder, resume=resume)
         plan, placement = settled_placement(

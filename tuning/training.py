@@ -15,7 +15,7 @@ from cluster.metrics import RunMetrics, RunName
 from ssmrl.config import TrainConfig
 from ssmrl.device import checked_device
 from ssmrl.device_memory import DeviceMemoryError, release
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.run import NUM_EVALUATIONS, Engine, LocalEngine, Row, TrainingRun
 from ssmrl.stacked_runs import StackedRuns
 from tuning.experience_memory import available_bytes
@@ -148,7 +148,7 @@ class Resources(NamedTuple):
 def _is_stacked(config: TrainConfig, num_seeds: int, resources: Resources) -> bool:
     if num_seeds == 1 or resources.num_env_runners or resources.num_learners:
         return False
-    return ALGORITHMS[config.algorithm].can_stack(config)
+    return get_algorithm(config.algorithm).can_stack(config)
 
 
 def _run(

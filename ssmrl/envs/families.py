@@ -1,8 +1,12 @@
-"""The one list of task families."""
+"""The one list of task families, and the door to those of other packages."""
+
+from dataclasses import replace
+from functools import cache
 
 from ssmrl.envs.locomotion_families import LOCOMOTION_FAMILIES
 from ssmrl.envs.point import POINT
 from ssmrl.envs.task import TaskFamily
+from ssmrl.import_path import ImportPathError, imported, is_import_path
 from ssmrl.unknown_name import UnknownNameError
 
 FAMILIES: dict[str, TaskFamily] = {family.name: family for family in (*LOCOMOTION_FAMILIES, POINT)}
@@ -13,18 +17,39 @@ ALIASES = {"ant-dir": "ant-dir-fb"}
 
 
 def get_family(name: str) -> TaskFamily:
-    """The family of this name, or of this other name of it.
+    """The family of this name, of this other name of it, or at this import path.
+
+    A family that is found by its path has the path for a name: so its tasks, checkpoints and rows
+    lead back to it in every process.
+
+    Args:
+        name: Short name, or ``package.module:NAME`` of a ``TaskFamily``.
 
     Example:
         >>> get_family("ant-dir").name
         'ant-dir-fb'
 
     Raises:
-        KeyError: If there is none; the message lists the known ones.
+        KeyError: If no family has the short name; the message lists the known ones.
+        ImportPathError: If there is no family at the import path.
     """
+    if is_import_path(name):
+        return _own_family(name)
     known = FAMILIES.get(ALIASES.get(name, name))
     if known is None:
         raise UnknownNameError(
-            f"unknown task {name!r}; the tasks are: {', '.join((*FAMILIES, *ALIASES))}"
+            f"unknown task {name!r}; the tasks are: {', '.join((*FAMILIES, *ALIASES))}; one of "
+            "your own is given as `package.module:NAME`"
         )
     return known
+
+
+@cache
+def _own_family(path: str) -> TaskFamily:
+    family = imported(path)
+    if not isinstance(family, TaskFamily):
+        raise ImportPathError(
+            f"{path!r} must be a TaskFamily, but is a {type(family).__name__}; make one with "
+            "`ssmrl.gymnasium_family`, `ssmrl.robot_family` or `ssmrl.TaskFamily`"
+        )
+    return replace(family, name=path)

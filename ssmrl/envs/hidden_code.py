@@ -65,6 +65,48 @@ class RangeCode(HiddenCode):
 
 
 @dataclass(frozen=True)
+class BoxCode(HiddenCode):
+    """Variables with a range each, scaled linearly to [-1, 1].
+
+    Attributes:
+        low: What -1 stands for, one number per variable.
+        high: What 1 stands for.
+
+    Example:
+        >>> BoxCode((0.0, 10.0), (2.0, 20.0)).encode(np.array([[1.0, 20.0]])).tolist()
+        [[0.0, 1.0]]
+
+    Raises:
+        ValueError: If they are not equally many, or a range is empty.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        ranges = list(zip(self.low, self.high, strict=False))
+        if len(self.low) != len(self.high) or not all(low < high for low, high in ranges):
+            raise ValueError(
+                f"`low < high` must hold for every variable, but got {self.low=}, {self.high=}"
+            )
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]  # as many as there are ranges
+        """``Z``, which is ``P``."""
+        return len(self.low)
+
+    def encode(self, parameters: Array) -> Array:
+        """Linear, without clipping."""
+        low, high = _like(parameters, self.low), _like(parameters, self.high)
+        return (parameters - low) * (2.0 / (high - low)) - 1.0
+
+    def decode(self, code: Array) -> Array:
+        """Linear, without clipping."""
+        low, high = _like(code, self.low), _like(code, self.high)
+        return low + (code + 1.0) * (0.5 * (high - low))
+
+
+@dataclass(frozen=True)
 class DirectionCode(HiddenCode):
     """A unit vector as it is; of one number, its sign.
 
@@ -124,3 +166,8 @@ class LogCode(HiddenCode):
     def decode(self, code: Array) -> Array:
         """Powers, without clipping."""
         return self.base ** (self.limit * code)
+
+
+def _like(array: Array, values: tuple[float, ...]) -> Array:
+    """The values as an array of the same library, type and device."""
+    return np.asarray(values) if isinstance(array, np.ndarray) else array.new_tensor(values)

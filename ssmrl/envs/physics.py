@@ -35,7 +35,8 @@ class BatchedPhysics:
     Results are bit-identical to stepping each simulation alone, at any number of threads.
 
     Args:
-        robot: File name, without ending, of a model that ships with Gymnasium.
+        robot: File name, without ending, of a model that ships with Gymnasium; or the path of an
+            MJCF file, with its ending.
         num_simulations: ``B``.
         frame_skip: Physics steps per env step.
         num_threads: Threads that step; 0 means all cores.
@@ -155,6 +156,8 @@ class BatchedPhysics:
 class PhysicsCamera:
     """Pictures of robots as Gymnasium draws them: from the model's camera that follows the robot.
 
+    A model without such a camera is seen from MuJoCo's free one.
+
     Args:
         robot: As in ``BatchedPhysics``.
         position: Generalised positions, ``(B, nq)``, a live view.
@@ -167,6 +170,8 @@ class PhysicsCamera:
         self._position = position
         self._model = load_model(robot)
         self._data = MjData(self._model)
+        cameras = {self._model.camera(index).name for index in range(self._model.ncam)}
+        self._camera: str | int = "track" if "track" in cameras else -1  # -1 is MuJoCo's free one
         try:
             from mujoco import Renderer  # only where something is drawn is it needed
 
@@ -183,7 +188,7 @@ class PhysicsCamera:
         """A simulation, ``(480, 480, 3)`` uint8."""
         self._data.qpos[:] = self._position[simulation]
         mj_forward(self._model, self._data)
-        self._renderer.update_scene(self._data, camera="track")
+        self._renderer.update_scene(self._data, camera=self._camera)
         picture: np.ndarray = self._renderer.render()
         return picture
 
@@ -204,7 +209,13 @@ def _check_display() -> None:
 
 
 def load_model(robot: str) -> MjModel:
-    """Load a robot's model from Gymnasium's assets, for example ``half_cheetah``.
+    """Load a robot's model from Gymnasium's assets, for example ``half_cheetah``, or from a file.
+
+    Args:
+        robot: File name without ending, or the path of an MJCF file with its ending.
+
+    Raises:
+        ValueError: If MuJoCo cannot read the file; the message is its own.
 
     MuJoCo's advice about the age of these files is silenced: nobody here can follow it.
     """
@@ -214,6 +225,7 @@ def load_model(robot: str) -> MjModel:
     quiet.logto_console = quiet.logto_file = False
     MjLogConfig.set(quiet)
     try:
-        return MjModel.from_xml_path(str(folder / f"{robot}.xml"))
+        own = Path(robot)
+        return MjModel.from_xml_path(str(own if own.suffix else folder / f"{robot}.xml"))
     finally:
         MjLogConfig.set(usual)

@@ -11,6 +11,7 @@ import numpy as np
 from ssmrl.envs.batched_env import BatchedEnv
 from ssmrl.envs.hidden_code import HiddenCode
 from ssmrl.envs.rewards import Motion, Reward
+from ssmrl.knobs import whole
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,37 @@ class UniformCircle(TaskDistribution):
 
 
 @dataclass(frozen=True)
+class UniformBox(TaskDistribution):
+    """Independent variables, each uniform on a range of its own.
+
+    Attributes:
+        low: Lower ends, one per hidden variable.
+        high: Upper ends.
+
+    Raises:
+        ValueError: If they are not equally many, or a range is empty.
+
+    Example:
+        >>> UniformBox((5.0, 0.1), (15.0, 0.2)).sample_array(np.random.default_rng(0), 3).shape
+        (3, 2)
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        ranges = list(zip(self.low, self.high, strict=False))
+        if len(self.low) != len(self.high) or not all(low < high for low, high in ranges):
+            raise ValueError(
+                f"`low < high` must hold for every variable, but got {self.low=}, {self.high=}"
+            )
+
+    def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
+        """Draw independently."""
+        return rng.uniform(self.low, self.high, (num_tasks, len(self.low)))
+
+
+@dataclass(frozen=True)
 class Alternating(TaskDistribution):
     """A finite set, visited in turn so that every member has its equal share of a batch."""
 
@@ -70,41 +102,48 @@ class FamilySpec:
 
     Attributes:
         hidden: What differs between the tasks, with units.
+        num_parameters: Hidden variables of one task, ``P``.
+        horizon: Default length of an episode [env steps].
+        observation_dim: ``O``.
+        action_dim: ``A``.
         varies: ``reward`` or ``dynamics``: through what a task makes itself felt.
         train: Where the training tasks come from.
         test: Where the held-out tasks come from.
         disjoint: Whether no held-out task is ever trained on.
-        num_parameters: Hidden variables of one task, ``P``.
         reward: The formula.
         control_weight: Weight of the sum of squared controls; 0 where there is no such cost.
         termination: When an episode ends before its horizon.
-        horizon: Default length of an episode [env steps].
         dt: Duration of an env step [s]; 0 where nothing takes time.
         observation: What the policy sees.
-        observation_dim: ``O``.
-        action_dim: ``A``.
         action_scale: Default of what an action is divided by.
         bound: Where the no-adaptation bound comes from, or why there is none.
         source: Whose definition this is, and what differs from it.
+
+    Raises:
+        ValueError: If a size or the horizon is not at least 1; the message names it.
     """
 
     hidden: str
-    varies: Literal["reward", "dynamics"]
-    train: str
-    test: str
-    disjoint: bool
     num_parameters: int
-    reward: str
-    control_weight: float
-    termination: str
     horizon: int
-    dt: float
-    observation: str
     observation_dim: int
     action_dim: int
-    action_scale: float
-    bound: str
-    source: str
+    varies: Literal["reward", "dynamics"] = "reward"
+    train: str = "unknown"
+    test: str = "unknown"
+    disjoint: bool = False
+    reward: str = "unknown"
+    control_weight: float = 0.0
+    termination: str = "unknown"
+    dt: float = 0.0
+    observation: str = "unknown"
+    action_scale: float = 1.0
+    bound: str = "unknown"
+    source: str = "unknown"
+
+    def __post_init__(self) -> None:
+        for name in ("num_parameters", "horizon", "observation_dim", "action_dim"):
+            whole(name, getattr(self, name))
 
 
 def clipped(action: np.ndarray) -> np.ndarray:
@@ -123,10 +162,10 @@ class TaskFamily:
         test: What evaluation draws from: another object, never the same one with a flag.
         make_env: ``(num_envs, horizon, action_scale, num_threads) -> BatchedEnv``;
             0 threads means all cores.
+        spec: What the family is, in words and numbers.
         bound_per_step: Expected reward per step that no policy without adaptation exceeds:
             that of the best fixed behaviour, reached at once and free of control cost. None
             where no useful bound is known.
-        spec: What the family is, in words and numbers.
         reward: What any task of the family pays for a step, given its ``Motion``. None where that
             does not follow, because the tasks differ in their dynamics.
         hidden: The scale in which the hidden variables are inferred. None where they cannot be.
@@ -141,8 +180,8 @@ class TaskFamily:
     train: TaskDistribution
     test: TaskDistribution
     make_env: Callable[[int, int, float, int], BatchedEnv]
-    bound_per_step: float | None
     spec: FamilySpec
+    bound_per_step: float | None = None
     reward: Reward | None = None
     hidden: HiddenCode | None = None
     best_fixed: Callable[[np.ndarray], np.ndarray] | None = None

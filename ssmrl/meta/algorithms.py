@@ -1,12 +1,16 @@
-"""The one table of algorithms: names, and where the parts of each are found; it imports no part."""
+"""The one table of algorithms: names, and where the parts of each are found; it imports no part.
+
+It is the door to algorithms of other packages, too.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ssmrl.knobs import KnobValue
+from ssmrl.import_path import ImportPathError, imported, is_import_path
+from ssmrl.knobs import KnobValue, check_knob
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Algorithm:
         """The dataclass of its ``meta.*``.
 
         Raises:
-            ImportError: If there is nothing at the path; the message names it.
+            ImportPathError: If there is nothing at the path; the message names it.
         """
         return self._part("settings")  # type: ignore[no-any-return]
 
@@ -54,7 +58,7 @@ class Algorithm:
         """The dataclass of its ``policy.*``.
 
         Raises:
-            ImportError: If there is nothing at the path; the message names it.
+            ImportPathError: If there is nothing at the path; the message names it.
         """
         return self._part("policy")  # type: ignore[no-any-return]
 
@@ -62,7 +66,7 @@ class Algorithm:
         """The ``Learner``, from a configuration.
 
         Raises:
-            ImportError: If there is nothing at the path; the message names it.
+            ImportPathError: If there is nothing at the path; the message names it.
         """
         return self._part("learner")
 
@@ -70,7 +74,7 @@ class Algorithm:
         """The outer loss and its step, from an actor and settings.
 
         Raises:
-            ImportError: If there is nothing at the path; the message names it.
+            ImportPathError: If there is nothing at the path; the message names it.
         """
         return self._part("outer")
 
@@ -78,7 +82,7 @@ class Algorithm:
         """What makes an ``Adaptation`` of parameters, from a configuration.
 
         Raises:
-            ImportError: If there is nothing at the path; the message names it.
+            ImportPathError: If there is nothing at the path; the message names it.
         """
         return self._part("player")
 
@@ -89,7 +93,7 @@ class Algorithm:
             config: A ``TrainConfig`` of this algorithm.
 
         Raises:
-            ImportError: If there is nothing at the path; the message names it.
+            ImportPathError: If there is nothing at the path; the message names it.
             ValueError: If the configuration leaves no room for what it needs.
         """
         return int(self._part("experience")(config)) if self.experience else 0
@@ -101,7 +105,7 @@ class Algorithm:
             config: A ``TrainConfig`` of this algorithm.
 
         Raises:
-            ImportError: If there is nothing at the path of the stack; the message names it.
+            ImportPathError: If there is nothing at the path of the stack; the message names it.
         """
         return bool(self.stack) and bool(self._part("stack").can_stack(config))
 
@@ -109,7 +113,7 @@ class Algorithm:
         """What learns for several seeds at once, from their configurations.
 
         Raises:
-            ImportError: If there is nothing at the path; the message names it.
+            ImportPathError: If there is nothing at the path; the message names it.
             ValueError: If the algorithm has none.
         """
         if not self.stack:
@@ -122,14 +126,10 @@ class Algorithm:
 
     def _part(self, part: str) -> Any:
         path: str = getattr(self, part)
-        module, _, name = path.partition(":")
         try:
-            return getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ImportError(
-                f"the {part} of algorithm {self.name!r} must be importable from {path!r}, but "
-                f"{error}; give a path `package.module:NAME`"
-            ) from error
+            return imported(path)
+        except ImportPathError as error:
+            raise ImportPathError(f"the {part} of algorithm {self.name!r}: {error}") from error
 
 
 _GRADIENT_POLICY = "ssmrl.config:PolicyConfig"
@@ -185,3 +185,35 @@ ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in _
 """By name; the common tests run over all of them."""
 
 DEFAULT_ALGORITHM = "context-sac"
+
+
+def get_algorithm(name: str) -> Algorithm:
+    """The algorithm of this name, or at this import path, which is then its name.
+
+    Args:
+        name: Short name, or ``package.module:NAME`` of an ``Algorithm``.
+
+    Raises:
+        ValueError: If none has the short name; the message lists the known ones.
+        ImportPathError: If there is none at the import path.
+
+    Example:
+        >>> get_algorithm("promp").kind
+        'gradient'
+    """
+    if is_import_path(name):
+        return _own_algorithm(name)
+    known = f"one of {list(ALGORITHMS)}, or `package.module:NAME`"
+    check_knob(name in ALGORITHMS, "algorithm", name, known)
+    return ALGORITHMS[name]
+
+
+@cache
+def _own_algorithm(path: str) -> Algorithm:
+    algorithm = imported(path)
+    if not isinstance(algorithm, Algorithm):
+        raise ImportPathError(
+            f"{path!r} must be an Algorithm, but is a {type(algorithm).__name__}; make one from an "
+            "entry of `ssmrl.ALGORITHMS` with `dataclasses.replace`"
+        )
+    return replace(algorithm, name=path)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssmrl.config import TrainConfig
 from ssmrl.device import on_cpu
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.meta.batch import MetaBatch
 from ssmrl.meta.gradient import Sample, adapt, make_sample
 from ssmrl.meta.settings import GradientSettings
@@ -55,7 +55,7 @@ class MetaLearner:
     """
 
     def __init__(self, actor: GaussianActor, config: TrainConfig) -> None:
-        algorithm = ALGORITHMS[config.algorithm]
+        algorithm = get_algorithm(config.algorithm)
         if algorithm.kind != "gradient":
             raise ValueError(
                 "`algorithm` must adapt by gradient steps to have a meta-learner, but got "

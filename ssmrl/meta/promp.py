@@ -4,7 +4,8 @@ References:
     Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", algorithm 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,6 +25,10 @@ from ssmrl.meta.settings import ProMPSettings
 from ssmrl.models.actor import GaussianActor, log_density
 from ssmrl.types import Params
 
+QueryLoss: TypeAlias = Callable[[Tensor, Sample], Tensor]
+"""``(log_prob (B, T), query) -> ()``: of one task, from the adapted policy's log density of the
+actions that were played, and what was played; differentiable in the first."""
+
 
 class ProMP:
     """Steps of Adam on ProMP's loss.
@@ -31,22 +36,25 @@ class ProMP:
     Args:
         actor: Its parameters are the meta-parameters.
         settings: Weights, step sizes and epochs.
+        query_loss: Of the adapted policies, in place of ProMP's clipped gain; the divergence of
+            the policies before the adaptation is added as usual.
 
     Attributes:
         optimizer: Adam.
     """
 
-    def __init__(self, actor: GaussianActor, settings: ProMPSettings) -> None:
+    def __init__(
+        self, actor: GaussianActor, settings: ProMPSettings, query_loss: QueryLoss | None = None
+    ) -> None:
         self._actor, self._settings = actor, settings
+        self._query_loss = query_loss
         self.optimizer = make_adam(
             actor, lr=settings.outer_lr, encoder_lr_scale=settings.encoder_lr_scale
         )
 
     def loss(self, batch: MetaBatch) -> Tensor:
         """At the present meta-parameters."""
-        return promp_loss(
-            self._actor, batch.params(), batch.supports, batch.query, None, self._settings
-        )[0]
+        return self._of_tasks(batch.params(), batch.supports, batch.query, None)[0]
 
     def step(self, batch: MetaBatch) -> dict[str, float]:
         """Improve the meta-parameters in place."""
@@ -56,12 +64,31 @@ class ProMP:
                 params: Params, part: Part
             ) -> tuple[Tensor, tuple[list[Distribution], Tensor]]:
                 old = of_part(sampled_from, part)
-                supports, query = part.supports, part.query
-                return promp_loss(self._actor, params, supports, query, old, self._settings)
+                return self._of_tasks(params, part.supports, part.query, old)
 
             return loss
 
         return steps_of_adam(batch, self.optimizer, loss_from, self._settings.num_epochs)
+
+    def _of_tasks(
+        self,
+        params: Params,
+        supports: Sequence[Sample],
+        query: Sample,
+        sampled_from: Sequence[Distribution] | None,
+    ) -> tuple[Tensor, tuple[list[Distribution], Tensor]]:
+        return promp_loss(
+            self._actor, params, supports, query, sampled_from, self._settings, self._query_loss
+        )
+
+
+def clipped_gain(clip: float) -> QueryLoss:
+    """What ProMP improves: the clipped likelihood ratio times the advantage, negated."""
+
+    def loss(log_prob: Tensor, query: Sample) -> Tensor:
+        return clipped_loss(log_prob, query.log_prob, query.advantage, clip)
+
+    return loss
 
 
 def promp_loss(
@@ -71,6 +98,7 @@ def promp_loss(
     query: Sample,
     sampled_from: Sequence[Distribution] | None,
     settings: ProMPSettings,
+    query_loss: QueryLoss | None = None,
 ) -> tuple[Tensor, tuple[list[Distribution], Tensor]]:
     """The outer loss of a meta-batch.
 
@@ -82,10 +110,12 @@ def promp_loss(
         sampled_from: The distributions that the supports were drawn from, for the divergence;
             None at the point where they were drawn, where it vanishes with its gradient.
         settings: Weights of the terms.
+        query_loss: Of the adapted policy of one task; by default ProMP's clipped gain.
 
     Returns:
         The loss, and (the distributions along the supports, the mean divergence).
     """
+    loss_of_query = clipped_gain(settings.clip) if query_loss is None else query_loss
 
     def of_task(
         params: Params,
@@ -95,9 +125,8 @@ def promp_loss(
     ) -> tuple[Tensor, list[Distribution], Tensor]:
         adapted, now = adapt_along(actor, settings, params, supports)
         log_prob = log_density(query.action, *distribution_along(actor, adapted, query))
-        gain = clipped_loss(log_prob, query.log_prob, query.advantage, settings.clip)
         kl = mean_divergence(old, now)
-        return gain + settings.inner_kl * kl, kept(now), kl
+        return loss_of_query(log_prob, query) + settings.inner_kl * kl, kept(now), kl
 
     old = None if sampled_from is None else tuple(sampled_from)
     in_dims = (None, 0, 0, None if old is None else 0)

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssmrl.config import MEMORY_RESETS, METHODS, PolicyConfig, SequenceConfig
+from ssmrl.import_path import is_import_path
 from ssmrl.models.gru import GRU
 from ssmrl.models.lstm import LSTM
 from ssmrl.models.mlp import MLP
+from ssmrl.models.own_model import OwnModel
 from ssmrl.models.policy import SequencePolicy
 from ssmrl.models.ssm import StateSpaceModel
 from ssmrl.models.transformer import Transformer
@@ -165,7 +167,10 @@ def make_policy(config: SequenceConfig, input_dim: int, output_dim: int) -> Sequ
 
     Raises:
         KeyError: If ``config.method`` is not known.
+        ImportPathError: If there is no sequence model at an import path.
     """
+    if is_import_path(config.method):
+        return OwnModel(config.method, config, input_dim, output_dim)
     hidden_dim, num_layers = config.hidden_dim, config.num_layers
     match config.method:
         case "ssm":

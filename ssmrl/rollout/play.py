@@ -13,7 +13,7 @@ from ssmrl.adaptation.of_some_tasks import OfSomeTasks
 from ssmrl.adaptation.on_device import OnDevice
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.rollout.worker import RolloutWorker
 from ssmrl.types import Params, Trajectory
@@ -101,7 +101,7 @@ class LocalCollector:
     ) -> None:
         self._device = device
         elsewhere = {} if device == CPU else {"device": device}
-        self._player: Player = ALGORITHMS[config.algorithm].player_type()(config, **elsewhere)
+        self._player: Player = get_algorithm(config.algorithm).player_type()(config, **elsewhere)
         self._worker = RolloutWorker(
             config.env, num_threads, keeps_motion=self._player.keeps_motion
         )

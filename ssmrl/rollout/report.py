@@ -10,7 +10,7 @@ import torch
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.envs.families import get_family
-from ssmrl.meta.algorithms import ALGORITHMS
+from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.evaluate import REPORTED_STEPS, Evaluation
 from ssmrl.rollout.play import LocalCollector, Mode, Play
@@ -94,11 +94,11 @@ class PolicyReport:
         """
         if num_episodes is not None and num_episodes < 1:
             raise ValueError(f"`num_episodes` must be at least 1, but got {num_episodes}")
-        by_memory = ALGORITHMS[config.algorithm].kind == "memory"
+        by_memory = get_algorithm(config.algorithm).kind == "memory"
         assignment = held_out_assignment(config, draw)
         family, horizon = get_family(config.env.task), config.env.horizon
         collect = LocalCollector(config, num_threads, device)
-        reported = ALGORITHMS[config.algorithm].player_type()(config).num_reported_episodes
+        reported = get_algorithm(config.algorithm).player_type()(config).num_reported_episodes
         lines = []
         for mode in _modes(config, by_memory):
             lanes = config.evaluation.num_episodes
@@ -170,7 +170,7 @@ class PolicyReport:
 
     @property
     def _by_memory(self) -> bool:
-        return ALGORITHMS[self.config.algorithm].kind == "memory"
+        return get_algorithm(self.config.algorithm).kind == "memory"
 
     def _steps(self) -> list[str]:
         return [

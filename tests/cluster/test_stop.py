@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from cluster.stop import main, psutil, ray_processes, stop, temp_dir
+from cluster.stop import app, psutil, ray_processes, stop, temp_dir
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -70,16 +71,14 @@ def test_what_does_not_end_by_itself_is_killed(tmp_path: Path, start: Start) -> 
     assert not psutil.pid_exists(stubborn.pid)
 
 
-def test_the_folder_is_this_environments(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_folder_is_this_environments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     assert temp_dir() == tmp_path / "ray"
-    assert main([]) == 0
-    assert capsys.readouterr().out == f"ended 0 processes of the Ray in {tmp_path}/ray\n"
+    run = CliRunner().invoke(app, [])
+    assert (run.exit_code, run.output) == (0, f"ended 0 processes of the Ray in {tmp_path}/ray\n")
     monkeypatch.delenv("RAY_TMPDIR")
     assert temp_dir() == Path("/tmp/ray")
-    assert main(["--temp", "x"]) == 2
+    assert CliRunner().invoke(app, ["--temp", "x"]).exit_code == 2
 
 
 def test_the_command_runs(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ssmrl.config import (
 from ssmrl.context.settings import MATMULS, ContextSettings
 from ssmrl.envs.families import FAMILIES
 from ssmrl.format import FormatError
+from ssmrl.import_path import ImportPathError
 from ssmrl.meta.algorithms import ALGORITHMS, Algorithm
 from ssmrl.meta.settings import ProMPSettings, TrustRegionSettings
 from tests.contracts.property_settings import PROPERTY
@@ -372,5 +373,5 @@ def test_an_entry_has_the_name_of_its_place_and_parts_that_are_there(name: str) 
 @pytest.mark.parametrize("path", ["nowhere:Settings", "ssmrl.config:Nothing", "ssmrl.config", ""])
 def test_a_part_that_is_not_there_is_named(path: str) -> None:
     algorithm = Algorithm("own", "gradient", path, path, path, path)
-    with pytest.raises(ImportError, match=f"settings of algorithm 'own' must be .* '{path}'"):
+    with pytest.raises(ImportPathError, match=f"the settings of algorithm 'own': .*'{path}'"):
         algorithm.settings_type()

@@ -48,13 +48,13 @@ def test_the_base_is_the_first_point_and_keeps_the_familys_defaults() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "lstn"}, "ssm, lstm, gru, transformer, mlp"),
+        ({"method": "lstn"}, "'ssm', 'lstm', 'gru', 'transformer', 'mlp'"),
         ({"num_samples": 0}, "num_samples"),
         ({"max_env_steps": 0}, "max_env_steps"),
         ({"time_budget_s": 0.0}, "time_budget_s"),
         ({"time_budget_s": float("nan")}, "time_budget_s"),
         ({"num_env_runners": -1}, "num_env_runners"),
-        ({"algorithm": "maml"}, "context-sac, promp, e-maml, maml-trpo"),
+        ({"algorithm": "maml"}, "'context-sac', 'promp', 'e-maml', 'maml-trpo'"),
         ({"searcher": "tpo"}, "tpe, gp, cmaes, qmc, random"),
         ({"scheduler": "ash"}, "asha, none"),
         ({"rounds": 0}, "rounds"),

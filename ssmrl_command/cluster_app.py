@@ -1,0 +1,18 @@
+"""``ssmrl cluster``: what concerns clusters, each imported when it is asked for."""
+
+from ssmrl_command.lazy_group import Subcommand, lazy_app
+
+SUBCOMMANDS = {
+    "check": Subcommand(
+        "cluster.check:app", "See that launch files are safe before they cost anything."
+    ),
+    "submit": Subcommand("cluster.submit:app", "Run a command on a cluster, and follow it."),
+    "stop": Subcommand("cluster.stop:app", "End one Ray on this host, and no other."),
+}
+
+app = lazy_app(SUBCOMMANDS, add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Check launch files, submit a job, stop a Ray."""

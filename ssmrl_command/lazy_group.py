@@ -1,0 +1,85 @@
+"""Subcommands that are imported when they are asked for, and no earlier."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """Where a subcommand is found.
+
+    Attributes:
+        path: ``package.module:NAME`` of its typer application, which ``python -m`` runs as well.
+        summary: A line for the list of subcommands.
+        within: Its name within the application, if that has several.
+        starts_slowly: Whether it takes seconds to begin, in which Ctrl-C ends it with one line.
+    """
+
+    path: str
+    summary: str
+    within: str = ""
+    starts_slowly: bool = False
+
+    def load(self) -> Any:
+        """Import it."""
+        module, _, name = self.path.partition(":")
+        command: Any = typer.main.get_command(getattr(import_module(module), name))
+        return command.commands[self.within] if self.within else command
+
+
+class _LazyGroup(TyperGroup):
+    """Puts the real subcommand in the place of its entry once it is asked for."""
+
+    subcommands: Mapping[str, Subcommand]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        known = self.subcommands.get(name or "")
+        if known is None:
+            return name, command, rest
+        if known.starts_slowly and not ctx.resilient_parsing:
+            from tuning.interruption import quiet_start
+
+            quiet_start()
+        return name, known.load(), rest
+
+
+def lazy_app(subcommands: Mapping[str, Subcommand], *, add_completion: bool) -> typer.Typer:
+    """An application whose subcommands are those of a table.
+
+    Args:
+        subcommands: By name, in the order of the help.
+        add_completion: Whether it can install shell completion.
+    """
+    group = type("Group", (_LazyGroup,), {"subcommands": subcommands})
+    app = typer.Typer(
+        cls=group,
+        add_completion=add_completion,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for name, known in subcommands.items():
+        app.command(name, help=known.summary)(_entry)
+    return app
+
+
+def _entry() -> None:
+    """Stands for a subcommand that was not imported yet."""
+
+
+def find_own_modules() -> None:
+    """Let modules in the working directory be imported, as ``python -m`` does.
+
+    An installed command otherwise looks where it is installed alone. What is installed comes first.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)

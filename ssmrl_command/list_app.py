@@ -1,0 +1,131 @@
+"""``ssmrl list``: what there is to choose from, and what each knob means."""
+
+import inspect
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from ssmrl.config import METHODS, TrainConfig
+from ssmrl.envs.families import ALIASES, FAMILIES
+from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.strict_json import json_text
+from tuning.plan import SEARCHERS
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    families = "families"
+    methods = "methods"
+    algorithms = "algorithms"
+    searchers = "searchers"
+    knobs = "knobs"
+
+
+@app.command()
+def list_command(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    task: Annotated[
+        str, typer.Option(help="Task family whose defaults the knobs have.")
+    ] = "ant-vel",
+    algorithm: Annotated[
+        str, typer.Option(help="Algorithm whose knobs are listed.")
+    ] = DEFAULT_ALGORITHM,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List families, methods, algorithms, searchers, or the knobs of an algorithm.
+
+    Each of your own is given by its import path instead, package.module:NAME.
+
+    Example: ssmrl list knobs --algorithm promp --task halfcheetah-vel
+    """
+    try:
+        rows = listed(kind, task, algorithm)
+    except (KeyError, ValueError) as error:
+        typer.echo(f"error: {error.args[0]}", err=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(json_text(rows))
+        return
+    width = max(len(name) for name in rows)
+    for name, words in rows.items():
+        typer.echo(f"{name:<{width}}  {words}".rstrip())
+
+
+def listed(kind: Kind, task: str, algorithm: str) -> dict[str, str]:
+    """What there is of a kind, by name, in a line each.
+
+    Raises:
+        KeyError: If the task is not known.
+        ValueError: If the algorithm is not.
+    """
+    match kind:
+        case Kind.families:
+            return _families()
+        case Kind.methods:
+            return {name: _MODELS[name] for name in METHODS}
+        case Kind.algorithms:
+            return {
+                name: f"adapts by {known.kind}; {_first_line(known.settings_type())}"
+                for name, known in ALGORITHMS.items()
+            }
+        case Kind.searchers:
+            return {name: _SEARCHERS[name] for name in SEARCHERS}
+        case Kind.knobs:
+            return _knobs(TrainConfig.for_task(task, algorithm))
+
+
+_MODELS = {
+    "ssm": "a diagonal state space model",
+    "lstm": "long short-term memory",
+    "gru": "gated recurrent units",
+    "transformer": "causal attention over a window",
+    "mlp": "a multilayer perceptron, which remembers nothing",
+}
+
+_SEARCHERS = {
+    "tpe": "tree-structured Parzen estimator",
+    "gp": "Gaussian process",
+    "cmaes": "CMA-ES",
+    "qmc": "scrambled Sobol sequence",
+    "random": "uniform draws",
+}
+
+
+def _families() -> dict[str, str]:
+    rows = {name: family.spec.hidden for name, family in FAMILIES.items()}
+    return rows | {name: f"another name of {of}" for name, of in ALIASES.items()}
+
+
+def _knobs(config: TrainConfig) -> dict[str, str]:
+    """Default and meaning of each knob."""
+    meanings = _meanings(config)
+    return {
+        knob: f"{value!r:<12}  {meanings.get(knob, '')}" for knob, value in config.knobs().items()
+    }
+
+
+def _meanings(config: TrainConfig) -> dict[str, str]:
+    """What the docstrings of the settings say of each knob."""
+    meanings = _attributes(type(config))
+    for section in ("env", "policy", "meta", "evaluation"):
+        for kind in reversed(type(getattr(config, section)).__mro__):
+            own = _attributes(kind)
+            meanings |= {f"{section}.{leaf}": words for leaf, words in own.items()}
+    return meanings
+
+
+def _attributes(kind: type[Any]) -> dict[str, str]:
+    text = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2]
+    found = {name: " ".join(words.split()) for name, words in _ATTRIBUTE.findall(text)}
+    return {name: words.replace("``", "") for name, words in found.items()}
+
+
+def _first_line(kind: type[Any]) -> str:
+    return inspect.cleandoc(kind.__doc__ or "").partition("\n")[0].rstrip(".")

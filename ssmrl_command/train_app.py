@@ -1,0 +1,88 @@
+"""``ssmrl train``: the command line."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from ssmrl.device_option import DeviceOption
+from ssmrl.strict_json import json_text
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def train_command(  # noqa: PLR0917  # one parameter a flag
+    task: Annotated[
+        str | None, typer.Option(help="Task family, for example halfcheetah-vel.")
+    ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="What learns; by default the one that adapts by memory.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
+    ] = None,
+    env_steps: Annotated[
+        int | None, typer.Option(help="Budget [env steps]; 200,000 by default.")
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Budget in its place [CPU seconds of training, evaluation apart]."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all randomness; 0 by default.")] = None,
+    num_seeds: Annotated[
+        int | None,
+        typer.Option(help="Train so many seeds at once, counted from --seed; context-sac alone."),
+    ] = None,
+    knobs: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; by default task, algorithm and time.")
+    ] = None,
+    storage: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
+    ] = False,
+    num_threads: Annotated[int, typer.Option(min=1, help="Threads of physics and learning.")] = 1,
+    device: DeviceOption = None,
+    num_evaluations: Annotated[
+        int | None, typer.Option(help="Evaluations at equal shares of the budget; 4 by default.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End stdout with one JSON object.")
+    ] = False,
+) -> None:
+    """Train a policy in this process, and leave it in a folder with its learning curve."""
+    from ssmrl_command.train import RefusedError, train
+    from ssmrl_command.train_plan import Wishes
+
+    say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
+    wishes = Wishes(
+        task=task,
+        algorithm=algorithm,
+        method=method,
+        seed=seed,
+        knobs=tuple(knobs or ()),
+        max_env_steps=env_steps,
+        max_cpu_seconds=seconds,
+        num_evaluations=num_evaluations,
+        num_seeds=num_seeds,
+    )
+    try:
+        outcome = train(
+            wishes, storage, name, resume=resume, num_threads=num_threads, device=device, say=say
+        )
+    except RefusedError as error:
+        _refuse(str(error))
+    if as_json and outcome.summary is not None:
+        print(json_text(outcome.summary), flush=True)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
