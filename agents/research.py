@@ -118,6 +118,9 @@ def research(  # noqa: PLR0917  # one parameter a flag
     device: DeviceOption = None,
     gpus_per_trial: GpusPerTrialOption = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
+    cpus_per_runner: Annotated[
+        float, typer.Option(help="Share of a CPU that Ray keeps for each rollout actor.")
+    ] = 1.0,
     num_learners: Annotated[
         int, typer.Option(help="Learners that share the meta-updates of a trial.")
     ] = 0,
@@ -156,6 +159,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
             seeds_per_trial=seeds_per_trial,
             retries=retries,
             num_env_runners=num_env_runners,
+            cpus_per_runner=cpus_per_runner,
             num_learners=num_learners,
             **settings,
         )

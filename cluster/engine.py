@@ -20,6 +20,7 @@ def rllib_engine(
     config: TrainConfig,
     *,
     num_env_runners: int,
+    cpus_per_runner: float = 1.0,
     num_learners: int = 0,
     num_physics_threads: int = 1,
     run_name: str = "",
@@ -32,6 +33,7 @@ def rllib_engine(
     Args:
         config: What is trained.
         num_env_runners: Remote rollout actors; 0 plays in this process.
+        cpus_per_runner: Share of a CPU that Ray keeps for each of them.
         num_learners: Remote learners; 0 learns in this process.
         num_physics_threads: MuJoCo's threads in each runner; 0 means all of its cores.
         run_name: What Ray's dashboard calls the actors of this training.
@@ -47,7 +49,7 @@ def rllib_engine(
     settings.run_name = run_name
     settings = (
         settings.training(train_config=config, num_physics_threads=num_physics_threads)
-        .env_runners(num_env_runners=num_env_runners)
+        .env_runners(num_env_runners=num_env_runners, num_cpus_per_env_runner=cpus_per_runner)
         .learners(num_learners=num_learners, num_gpus_per_learner=gpus_per_learner)
     )
     with device_memory(config):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from torch import Tensor
 from ssmrl.config import TrainConfig
 from ssmrl.files import part_path
 from ssmrl.format import FORMAT, FormatError, check_format
+from ssmrl.import_path import is_import_path, source_digest
 from ssmrl.provenance import provenance
 from ssmrl.strict_json import json_object, json_text
 from ssmrl.unknown_name import UnknownNameError
 
+_OWN_PARTS = "own_parts"
 _USUAL_WIDTH, _USUAL_LAYERS = 1024, 64
 
 
@@ -56,17 +59,23 @@ class Checkpoint:
             "progress": json_text(dict(self.progress)),
             "made_with": json_text(provenance()),
         }
+        if own := {path: source_digest(path) for path in own_parts(self.config)}:
+            metadata[_OWN_PARTS] = json_text(own)
         write_tensors(path, self.tensors, metadata)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
         """Read a file and check its digest.
 
+        Parts of other packages that it names by their import path are imported; where the source of
+        one is not what it was, a warning says so.
+
         Raises:
             FileNotFoundError: If there is no such file.
-            CheckpointError: If the file is damaged, of another kind or of another format, or its
-                configuration is not one of this version or names sizes that its tensors cannot
-                have, which are refused before memory for them is asked for.
+            CheckpointError: If the file is damaged, of another kind or of another format, a part of
+                another package cannot be imported here, or its configuration is not one of this
+                version or names sizes that its tensors cannot have, which are refused before memory
+                for them is asked for.
         """
         tensors, metadata = read_tensors(path)
         if not {"config", "progress"} <= metadata.keys():
@@ -80,7 +89,18 @@ class Checkpoint:
         except (ValueError, UnknownNameError, TypeError) as error:  # how configurations say no
             raise CheckpointError(f"{path} cannot be read: {error.args[0]}") from error
         _check_sizes(path, config, tensors)
+        _warn_of_changes(path, metadata.get(_OWN_PARTS, "{}"))
         return cls(config, tensors, progress)
+
+
+def own_parts(config: TrainConfig) -> list[str]:
+    """The import paths among the settings: parts of other packages.
+
+    Example:
+        >>> own_parts(TrainConfig())
+        []
+    """
+    return [str(value) for value in config.knobs().values() if is_import_path(value)]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -214,6 +234,17 @@ def _check_sizes(path: Path, config: TrainConfig, tensors: Mapping[str, Tensor])
                 f"{path} must hold the model that it names, but `{knob}` is {value}, and its "
                 f"{len(tensors)} tensors are of at most {max(lengths, default=0)} numbers a "
                 "dimension; give the file that the training wrote"
+            )
+
+
+def _warn_of_changes(path: Path, known: str) -> None:
+    """Say which parts of other packages have another source than when the file was written."""
+    for own, digest in json_object(known, f"the parts in {path}").items():
+        if source_digest(own) != digest:
+            warnings.warn(
+                f"the source of {own} is not what it was when {path} was written: it may act "
+                "otherwise than it was trained",
+                stacklevel=3,
             )
 
 

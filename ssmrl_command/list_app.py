@@ -11,7 +11,7 @@ from ssmrl.config import METHODS, TrainConfig
 from ssmrl.envs.families import ALIASES, FAMILIES
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
-from tuning.plan import SEARCHERS
+from tuning.searchers import SEARCHERS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -76,7 +76,7 @@ def listed(kind: Kind, task: str, algorithm: str) -> dict[str, str]:
                 for name, known in ALGORITHMS.items()
             }
         case Kind.searchers:
-            return {name: _SEARCHERS[name] for name in SEARCHERS}
+            return dict(SEARCHERS)
         case Kind.knobs:
             return _knobs(TrainConfig.for_task(task, algorithm))
 
@@ -87,14 +87,6 @@ _MODELS = {
     "gru": "gated recurrent units",
     "transformer": "causal attention over a window",
     "mlp": "a multilayer perceptron, which remembers nothing",
-}
-
-_SEARCHERS = {
-    "tpe": "tree-structured Parzen estimator",
-    "gp": "Gaussian process",
-    "cmaes": "CMA-ES",
-    "qmc": "scrambled Sobol sequence",
-    "random": "uniform draws",
 }
 
 

@@ -126,6 +126,7 @@ def _trainable(
             folder=(folder / "checkpoints").resolve(),  # workers have other working directories
             pulses=pulses,
             num_env_runners=plan.num_env_runners,
+            cpus_per_runner=plan.cpus_per_runner,
             num_learners=plan.num_learners,
             num_physics_threads=num_physics_threads,
             # Of RLlib's learners each has its own; the trial's process has one where it learns.
@@ -190,7 +191,10 @@ def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str
         placement: Where trials learn.
         memory: Of the trial's own process [bytes].
     """
-    kept_free: list[dict[str, float]] = [{"CPU": 1} for _ in range(plan.cpus_per_trial())]
+    own: dict[str, float] = {"CPU": 1.0}
+    kept_free = [own]
+    kept_free += [{"CPU": plan.cpus_per_runner} for _ in range(plan.num_env_runners)]
+    kept_free += [dict(own) for _ in range(plan.num_learners)]
     if placement.on_gpu:
         for bundle in kept_free[-plan.num_learners :] if plan.num_learners else kept_free[:1]:
             bundle["GPU"] = placement.share

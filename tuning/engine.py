@@ -1,5 +1,6 @@
 """A sweep from its first round to its conclusion, with everything that starts slowly."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -153,7 +154,7 @@ def ready(
         plan.check_cpus(found_cpus)
         return found_cpus
     check_shared(folder)
-    needed = plan.max_concurrent * plan.cpus_per_trial()
+    needed = math.ceil(plan.max_concurrent * plan.cpus_per_trial())
     if needed > found_cpus:
         say(
             f"the trials need {needed} CPUs, the cluster has {found_cpus}: some wait until it grows"
@@ -268,7 +269,7 @@ class Sweep:
         if (left_s := self._deadline - time.monotonic()) <= 0:
             return
         hear_signals()
-        threads = max(1, num_cpus // (plan.max_concurrent * plan.cpus_per_trial()))
+        threads = max(1, int(num_cpus // (plan.max_concurrent * plan.cpus_per_trial())))
         with Progress(
             num_trials=max(plan.num_samples, first_number(self.table.rows, this) + this.num_trials),
             max_env_steps=plan.max_env_steps * plan.seeds_per_trial,

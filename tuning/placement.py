@@ -105,7 +105,7 @@ class Placement:
         num_cpus = plan.cpus_per_trial()
         return [
             f"  on {len(self.gpus)} {kind} of this machine ({self.device}): {self.share:g} of a "
-            f"GPU and {num_cpus} {'CPU' if num_cpus == 1 else 'CPUs'} a trial, at most {most} at "
+            f"GPU and {num_cpus:g} {'CPU' if num_cpus == 1 else 'CPUs'} a trial, at most {most} at "
             "once on one GPU"
         ]
 

@@ -8,17 +8,16 @@ from typing import Any, Self
 
 from ssmrl.config import TrainConfig, check_method
 from ssmrl.format import FORMAT, FormatError, check_format
-from ssmrl.import_path import ImportPathError, imported, is_import_path
 from ssmrl.meta.algorithms import DEFAULT_ALGORITHM, get_algorithm
 from ssmrl.strict_json import json_object, json_text, json_value
 from ssmrl.unknown_name import UnknownNameError
 from tuning.experience_memory import check_replays, replay_need
 from tuning.iteration_length import iteration_lengths
 from tuning.plan_defaults import BY_KIND, TIME_BUDGET_S, PlanDefaults
+from tuning.searchers import check_searcher
 from tuning.space import SearchSpace, default_limits, default_space
 from tuning.space_file import SpaceFile, load_space_file
 
-SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random")
 SCHEDULERS = ("asha", "none")
 
 _BY_KIND: Any = None  # left out: what PlanDefaults say for the algorithm
@@ -44,6 +43,7 @@ class SweepPlan:
         time_budget_s: Train no longer than this [s].
         max_concurrent: Trials at once.
         num_env_runners: Remote rollout actors of a trial; 0 samples in the trial's process.
+        cpus_per_runner: Share of a CPU that Ray keeps for each of those actors.
         num_learners: Remote learners that share the meta-updates of a trial; 0 makes them in its
             process.
         searcher: How points are chosen.
@@ -82,6 +82,7 @@ class SweepPlan:
     time_budget_s: float = TIME_BUDGET_S
     max_concurrent: int = 1
     num_env_runners: int = 0
+    cpus_per_runner: float = 1.0
     num_learners: int = 0
     searcher: str = "tpe"
     scheduler: str = _BY_KIND
@@ -113,7 +114,7 @@ class SweepPlan:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, but got {getattr(self, name)}")
-        for name in ("time_budget_s", "trial_seconds"):
+        for name in ("time_budget_s", "trial_seconds", "cpus_per_runner"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive, but got {value}")
         if sum(self.trials_of_rounds()) < self.rounds:
@@ -228,15 +229,15 @@ class SweepPlan:
         Raises:
             TooFewCpusError: If what is wanted does not fit.
         """
-        fitting = 1 if num_cpus is None else max(1, num_cpus // self.cpus_per_trial())
+        fitting = 1 if num_cpus is None else max(1, int(num_cpus // self.cpus_per_trial()))
         plan = replace(self, max_concurrent=fitting if max_concurrent is None else max_concurrent)
         if num_cpus is not None:
             plan.check_cpus(num_cpus)
         return plan
 
-    def cpus_per_trial(self) -> int:
-        """One for the trial and one for each of its rollout actors and learners."""
-        return 1 + self.num_env_runners + self.num_learners
+    def cpus_per_trial(self) -> float:
+        """One for the trial and each of its learners, and what its rollout actors have."""
+        return 1 + self.cpus_per_runner * self.num_env_runners + self.num_learners
 
     def check_cpus(self, num_cpus: int) -> None:
         """See that the trials fit.
@@ -245,11 +246,13 @@ class SweepPlan:
             TooFewCpusError: If they need more than there are.
         """
         needed = self.max_concurrent * self.cpus_per_trial()
+        share = "" if self.cpus_per_runner == 1 else f" x {self.cpus_per_runner:g}"
         if needed > num_cpus:
             raise TooFewCpusError(
                 f"`--max-concurrent {self.max_concurrent}` trials x (1 + {self.num_env_runners} "
-                f"env runners + {self.num_learners} learners) need {needed} CPUs, but there are "
-                f"{num_cpus}; lower `--max-concurrent`, `--num-env-runners` or `--num-learners`"
+                f"env runners{share} + {self.num_learners} learners) need {needed:g} CPUs, but "
+                f"there are {num_cpus}; lower `--max-concurrent`, `--num-env-runners` or "
+                "`--num-learners`"
             )
 
     def check_replays(self, available: int | None) -> None:
@@ -355,29 +358,6 @@ def _check_flags_count(plan: SweepPlan) -> None:
             raise ValueError(
                 f"`{knob}` must be set by `--{flag}` alone, but is {base[knob]!r} in the space "
                 f"file and {expected!r} by the flag; leave it out of the file's `base`"
-            )
-
-
-def check_searcher(name: str) -> None:
-    """Refuse what chooses no points.
-
-    Args:
-        name: One of ``SEARCHERS``, or an import path as ``tuning.own_searcher`` has it.
-
-    Raises:
-        KeyError: If none has the short name; the message lists the known ones.
-        ImportPathError: If what is at an import path neither asks and tells nor samples.
-    """
-    if not is_import_path(name):
-        _check_known("searcher", name, SEARCHERS)
-        return
-    searcher = imported(name)
-    if not hasattr(searcher, "sample_relative"):  # of Optuna, which need not be imported for it
-        lacking = [part for part in ("ask", "tell") if not hasattr(searcher, part)]
-        if lacking:
-            raise ImportPathError(
-                f"{name!r} must have `ask` and `tell`, or be a sampler of Optuna's interface, but "
-                f"{searcher!r} lacks `{lacking[0]}`"
             )
 
 

@@ -18,9 +18,9 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from ssmrl.config import KnobValue
-from tuning.plan import SEARCHERS, check_searcher
 from tuning.planned_point import PlannedPoint
 from tuning.samplers import even_draws, make_sampler, suggest_point
+from tuning.searchers import SEARCHERS, check_searcher
 from tuning.space import SearchSpace
 from tuning.study import (
     AVOIDED,

@@ -40,6 +40,7 @@ class SeedsTraining:
         name: Of the first run, for Ray's dashboard and for Prometheus; without one nothing is
             exported.
         num_env_runners: Remote rollout actors; 0 plays in this process.
+        cpus_per_runner: Share of a CPU that Ray keeps for each of them.
         num_learners: Remote learners; 0 learns in this process.
         num_physics_threads: MuJoCo's threads in each runner; 0 means all cores.
         device: Where networks learn, if not in learners elsewhere.
@@ -59,6 +60,7 @@ class SeedsTraining:
         folder: Path,
         name: RunName | None = None,
         num_env_runners: int = 0,
+        cpus_per_runner: float = 1.0,
         num_learners: int = 0,
         num_physics_threads: int = 1,
         device: str = "cpu",
@@ -69,7 +71,12 @@ class SeedsTraining:
         names = [None if name is None else replace(name, seed=seed) for seed in self._seeds]
         configs = [config.with_knobs({"seed": seed}) for seed in self._seeds]
         resources = Resources(
-            num_env_runners, num_learners, num_physics_threads, device, gpus_per_learner
+            num_env_runners,
+            cpus_per_runner,
+            num_learners,
+            num_physics_threads,
+            device,
+            gpus_per_learner,
         )
         self._runs: StackedRuns | _RunsApart
         if _is_stacked(config, num_seeds, resources):
@@ -139,6 +146,7 @@ class Resources(NamedTuple):
     """What a run has to work with, as ``SeedsTraining`` is told it."""
 
     num_env_runners: int = 0
+    cpus_per_runner: float = 1.0
     num_learners: int = 0
     num_physics_threads: int = 1
     device: str = "cpu"
@@ -164,16 +172,13 @@ def _run(
 
 def _engine(config: TrainConfig, run_name: str, resources: Resources) -> Engine:
     """In this process where no other is asked for: RLlib's algorithm takes seconds to build."""
-    num_env_runners, num_learners, num_physics_threads, device, gpus_per_learner = resources
-    if not num_env_runners and not num_learners:
-        return LocalEngine(config, num_physics_threads, device=checked_device(device))
+    if not resources.num_env_runners and not resources.num_learners:
+        device = checked_device(resources.device)
+        return LocalEngine(config, resources.num_physics_threads, device=device)
+    shares = resources._asdict()
+    del shares["device"]
     engine: Engine = import_module("cluster.engine").rllib_engine(
-        config,
-        num_env_runners=num_env_runners,
-        num_learners=num_learners,
-        num_physics_threads=num_physics_threads,
-        run_name=run_name,
-        gpus_per_learner=gpus_per_learner,
+        config, run_name=run_name, **shares
     )
     return engine
 
