@@ -19,6 +19,7 @@ from pathlib import Path
 from tuning.interruption import exclusive, interruptible
 {before}
 folder = Path(sys.argv[1])
+(folder / "config.json").touch()
 with exclusive(folder), interruptible("again --resume", folder):
     (folder / "ready").touch()
     {during}
@@ -103,7 +104,7 @@ def test_a_signal_that_ray_took_is_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_start_that_is_broken_off_is_one_line(tmp_path: Path) -> None:
-    code = "from tuning.interruption import quiet_start; quiet_start(); print(flush=True); "
+    code = "from tuning.quiet_start import quiet_start; quiet_start(); print(flush=True); "
     process = subprocess.Popen(
         [sys.executable, "-c", f"{code} import time; time.sleep(60)"],
         cwd=ROOT,
