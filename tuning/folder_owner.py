@@ -86,9 +86,15 @@ def read_owner(folder: Path) -> Owner | None:
         with path.open("rb") as file:
             told = json_object(file.read(), OWNER)
             own = os.fstat(file.fileno()).st_ino
-        numbers = {name: int(told[name]) for name in ("pid", "since", "file")}
-        words = {name: str(told[name]) for name in ("host", "boot", "space", "began")}
-        owner = Owner(**numbers, **words)
+        owner = Owner(
+            int(told["pid"]),
+            str(told["host"]),
+            int(told["since"]),
+            str(told["boot"]),
+            str(told["space"]),
+            str(told["began"]),
+            int(told["file"]),
+        )
         str(owner)  # a time that no clock has is none
     except (KeyError, OSError, OverflowError, TypeError, ValueError):
         return None
