@@ -1,5 +1,10 @@
 """``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
 
+if __name__ == "__main__":  # before all that takes its time to be imported
+    from tuning.quiet_start import quiet_start
+
+    quiet_start()
+
 import math
 import os
 import shlex
@@ -25,7 +30,7 @@ from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
 from tuning.given_flags import ignored_line
-from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
+from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, usable_cpus
@@ -378,5 +383,4 @@ def _refuse(message: str, code: Ending = Ending.REFUSED) -> NoReturn:
 
 
 if __name__ == "__main__":
-    quiet_start()
     app()

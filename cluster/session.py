@@ -4,6 +4,7 @@ import getpass
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ if "ray" not in sys.modules and is_token_known():
 
 import ray
 from ray._private import ray_constants
+from ray._private import utils as ray_utils
 
 LOOPBACK = "127.0.0.1"
 
@@ -94,7 +96,8 @@ def session(
     else:
         check_address(address)
         _check_reachable(address)
-        context = ray.init(address=address, **_QUIET)
+        with _keeping_signals():
+            context = ray.init(address=address, **_QUIET)
         protect_token()
     with ends_with_driver, _shut_down():
         if dashboard:
@@ -229,7 +232,7 @@ def _start_private(
         ensure_token()
     # It warns that it asks for a token, and says how it would not.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    with _on_loopback_alone(), _start_errors() as folder:
+    with _on_loopback_alone(), _keeping_signals(), _start_errors() as folder:
         context: Any = ray.init(
             address="local",
             num_cpus=num_cpus,
@@ -263,6 +266,18 @@ def _on_loopback_alone() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = usual
+
+
+@contextmanager
+def _keeping_signals() -> Iterator[None]:
+    """A process that answers SIGTERM itself goes on to do so: Ray would, from its start on."""
+    usual = ray_utils.set_sigterm_handler
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        ray_utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = usual
 
 
 def _check_reachable(address: str) -> None:

@@ -11,7 +11,7 @@ from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.student import LEVEL
 from tuning.comparison import LATER_LEVEL, Comparison, compare
-from tuning.ending import ending, lost_lines
+from tuning.ending import LostError, ending, lost_lines
 from tuning.fresh_returns import NUM_FRESH_TASKS, blind_return, fresh_returns, saved_run
 from tuning.plan import SweepPlan
 from tuning.report import write_report
@@ -48,17 +48,22 @@ def conclude(
 
     Returns:
         The best trial that searched; the trial that is named, its score, knobs, folder, comparison
-        and bound, the trials that were lost and the exit code, ready for JSON; ``held_out_score``
-        is its return on tasks that chose nothing.
+        and bound, lost trials and exit code; ``held_out_score`` is of tasks that chose nothing.
+
+    Raises:
+        LostError: If a checkpoint that the verdict needs is gone; table and report are there.
     """
     table.write_csv(folder / "trials.csv")
     best = winner(table.rows, plan)
-    comparison = None
+    comparison, lost = None, None
     if best is None:
         say("no trial completed, so there is no best one; raise --time-budget-s and --resume")
     else:
-        _keep_best(folder, best, plan.sweep_id)
-        comparison = _judge(plan, folder, table.rows, best)
+        try:
+            _keep_best(folder, best, plan.sweep_id)
+            comparison = _judge(plan, folder, table.rows, best)
+        except LostError as error:
+            lost = error  # of what is left there is a report
     bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
     write_report(
         folder / "report.html",
@@ -73,6 +78,8 @@ def conclude(
         rounds=rounds if plan.rounds > 1 else (),
     )
     say(f"table {folder / 'trials.csv'}, report {folder / 'report.html'}")
+    if lost is not None:
+        raise lost
     if best is not None and comparison is not None:
         for line in _verdict_lines(plan, best, comparison):
             say(line)
@@ -80,7 +87,19 @@ def conclude(
     how = {"has_winner": best is not None, "is_confirmed": confirmed}
     for line in lost_lines(table.rows, **how):
         say(line)
-    searched = table.best(plan.rounds)
+    code = ending(table.rows, **how)
+    return _summary(folder, table, best, comparison, bound, code, table.best(plan.rounds))
+
+
+def _summary(
+    folder: Path,
+    table: TrialTable,
+    best: Trial | None,
+    comparison: Comparison | None,
+    bound: float | None,
+    code: int,
+    searched: Trial | None,
+) -> dict[str, Any]:
     return {
         "best_searched": {"trial": searched.trial_id, "score": searched.score}
         if searched
@@ -93,7 +112,7 @@ def conclude(
         "comparison": dataclasses.asdict(comparison) if comparison else None,
         "no_adaptation_bound": bound,
         "lost": [row.trial_id for row in table.rows if row.state in LOST],
-        "exit_code": int(ending(table.rows, **how)),
+        "exit_code": int(code),
     }
 
 

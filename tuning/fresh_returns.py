@@ -77,8 +77,9 @@ def saved_run(folder: Path, trial: Trial, seed: int | None = None) -> Checkpoint
         return Checkpoint.load(checkpoint_path(folder / "checkpoints", config))
     except (FileNotFoundError, CheckpointError) as error:
         raise LostError(
-            f"{trial.trial_id} cannot be played any more: {error}; `ssmrl doctor {folder}` says "
-            "what else is missing"
+            f"{trial.trial_id} cannot be played any more, so there is no verdict: {error}; restore "
+            "the file and `--resume`, or search again under another `--name`; `ssmrl doctor "
+            f"{folder}` says what else is missing"
         ) from error
 
 

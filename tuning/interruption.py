@@ -1,17 +1,20 @@
 """What a long run owes to others: one process at a time, and an orderly end when it is stopped."""
 
+import errno
 import fcntl
 import io
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+from tuning.folder_owner import OwnedError, leave_all, owned, read_owner
+from tuning.quiet_start import NOTHING_BEGUN, SIGNALS, tell
 
 
 class FolderError(RuntimeError):
@@ -26,6 +29,9 @@ class BusyError(FolderError):
 def exclusive(folder: Path) -> Iterator[None]:
     """Two drivers on one folder would lose each other's trials: the second is refused.
 
+    A lock says who is first, and a file who that is. Where the file system has no locks, or grants
+    them to all, as some network file systems do, the file decides.
+
     Raises:
         BusyError: If there is a first one.
         FolderError: If the folder cannot be written.
@@ -37,64 +43,68 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise FolderError(f"{folder} cannot be written: {error}") from error
     with lock as file:
+        is_locked = True
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = _owner(folder / ".lock")
-            raise BusyError(
-                f"another process is working on the sweep in {folder}" + (owner and f": {owner}")
-            ) from error
-        with suppress(OSError):  # on a full disk nobody can be named
-            file.truncate(0)
-            file.write(f"{os.getpid()} {time.time():.0f} {socket.gethostname()}\n")
-            file.flush()
-        yield
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise _busy(folder, _name(folder)) from error
+            is_locked = False  # some network file systems have no locks
+        with ExitStack() as held:
+            try:
+                held.enter_context(owned(folder, is_locked=is_locked))
+            except OwnedError as error:
+                raise _busy(folder, str(error)) from error
+            except OSError as error:
+                raise FolderError(
+                    f"{folder} cannot be kept for one process: it has no locks, and {error}"
+                ) from error
+            yield
 
 
-def _owner(lock: Path) -> str:
-    """Who holds a folder, as that process wrote it down; empty if it has not yet."""
-    try:
-        pid, since, host = lock.read_text().split()
-        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(since)))
-    except (OSError, ValueError, OverflowError):
-        return ""
-    return f"process {pid} on {host}, since {began}"
+def _busy(folder: Path, owner: str) -> BusyError:
+    owner = owner and f": {owner}"
+    return BusyError(f"another process is working on the sweep in {folder}{owner}")
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+def _name(folder: Path) -> str:
+    """Who holds a lock, as that process wrote it down; empty if it does not within a moment."""
+    for _ in range(20):
+        owner = read_owner(folder)
+        if owner is not None and owner.is_alive() is not False:
+            return str(owner)
+        time.sleep(0.05)
+    return ""
+
+
+_BEGUN = ("config.json", "rounds.jsonl", "trials.jsonl")
 _handlers: dict[signal.Signals, Any] = {}
-
-
-def quiet_start() -> None:
-    """Before there is anything to go on with, Ctrl-C ends the process with 130 and one line."""
-
-    def stop(number: int, frame: Any) -> None:
-        _tell("\nstopped before it began\n")
-        os._exit(128 + number)
-
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
 
 
 @contextmanager
 def interruptible(command: str, folder: Path) -> Iterator[None]:
     """At a signal that asks for the end: say how to go on, stop Ray, leave with 128 and its number.
 
+    Where nothing is written down yet there is nothing to go on with, and that is said.
+
     These are Ctrl-C, SIGTERM and, unless it was started with ``nohup``, a terminal that is closed.
     Meanwhile a reader of the output that goes away stops nothing.
     """
 
     def stop(number: int, frame: Any) -> None:
-        for each in _SIGNALS:
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        _tell(f"\nstopped; finished trials are kept in {folder}. Go on with:\n  {command}\n")
+        if any((folder / name).exists() for name in _BEGUN):
+            tell(f"\nstopped; finished trials are kept in {folder}. Go on with:\n  {command}\n")
+        else:
+            tell(NOTHING_BEGUN)
         _stop_ray()
+        leave_all()
         os._exit(128 + number)
 
     _handlers.update(
         (number, stop)
-        for number in _SIGNALS
+        for number in SIGNALS
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     )
     previous = {number: signal.signal(number, stop) for number in _handlers}
@@ -160,17 +170,6 @@ class _Lasting(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         """Of the stream itself."""
         return self._stream.encoding
-
-
-def _tell(text: str) -> None:
-    """Write to stderr from a signal's handler, which may have come in the middle of a write."""
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except RuntimeError:  # Python does not enter its own buffer twice
-        os.write(2, text.encode())
-    except OSError:
-        pass  # of a pipeline, Ctrl-C ends the reader too: nobody is left to be told
 
 
 def _stop_ray() -> None:

@@ -1,5 +1,10 @@
 """``python -m tuning.sweep``: search the settings of a task, and leave one table of trials."""
 
+if __name__ == "__main__":  # before all that takes its time to be imported
+    from tuning.quiet_start import quiet_start
+
+    quiet_start()
+
 import dataclasses
 import shlex
 import sys
@@ -18,7 +23,7 @@ from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
 from tuning.given_flags import ignored_line
-from tuning.interruption import FolderError, exclusive, interruptible, quiet_start
+from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.kept_plan import kept_plan
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
@@ -311,5 +316,4 @@ def _refuse(message: str, code: Ending = Ending.REFUSED) -> NoReturn:
 
 
 if __name__ == "__main__":
-    quiet_start()
     app()

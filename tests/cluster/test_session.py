@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -136,6 +137,37 @@ def test_a_ray_that_does_not_start_says_why_in_a_line(
     assert "/proc/nowhere/ray" in said
     assert "RAY_TMPDIR" in said.rpartition(";")[2] + said.rpartition(",")[2]
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_who_answers_sigterm_itself_goes_on_to_while_ray_starts(
+    is_own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's driver and its node would take it, one after the other, and end by another code."""
+
+    def init(**_: object) -> None:
+        ray._private.utils.set_sigterm_handler(rays)
+        heard.append(signal.getsignal(signal.SIGTERM))
+        raise RuntimeError("that is all")
+
+    def rays(number: int, frame: object) -> None:
+        pass
+
+    def own(number: int, frame: object) -> None:
+        pass
+
+    heard: list[object] = []
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    before = signal.signal(signal.SIGTERM, own if is_own else signal.SIG_DFL)
+    try:
+        for _ in range(2):
+            with pytest.raises(StartError), session(num_cpus=1):
+                pass
+            signal.signal(signal.SIGTERM, own if is_own else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [own if is_own else rays] * 2
 
 
 def test_an_unreachable_cluster_is_an_error() -> None:

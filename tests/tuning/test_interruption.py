@@ -19,6 +19,7 @@ from pathlib import Path
 from tuning.interruption import exclusive, interruptible
 {before}
 folder = Path(sys.argv[1])
+(folder / "config.json").touch()
 with exclusive(folder), interruptible("again --resume", folder):
     (folder / "ready").touch()
     {during}
@@ -103,7 +104,7 @@ def test_a_signal_that_ray_took_is_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_start_that_is_broken_off_is_one_line(tmp_path: Path) -> None:
-    code = "from tuning.interruption import quiet_start; quiet_start(); print(flush=True); "
+    code = "from tuning.quiet_start import quiet_start; quiet_start(); print(flush=True); "
     process = subprocess.Popen(
         [sys.executable, "-c", f"{code} import time; time.sleep(60)"],
         cwd=ROOT,
@@ -192,3 +193,57 @@ def test_handlers_are_given_back(tmp_path: Path) -> None:
         during = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert after == before != during
+
+
+def test_where_nothing_is_written_down_there_is_nothing_to_go_on_with(tmp_path: Path) -> None:
+    process = start(tmp_path, during="(folder / 'config.json').unlink(); time.sleep(60)")
+    while (tmp_path / "config.json").exists():
+        time.sleep(0.01)
+    assert stopped(process, signal.SIGTERM) == (143, "\nstopped before it began\n")
+
+
+IMPORTING = """
+import importlib.abc, runpy, sys, time
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            print("here", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+runpy.run_module(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["tuning.sweep", "agents.research"])
+def test_ctrl_c_during_the_first_imports_is_one_line(module: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", IMPORTING, module],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    assert stopped(process, signal.SIGINT) == (130, "\nstopped before it began\n")
+
+
+def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    script = tmp_path / "work.py"
+    script.write_text(WAITING.format(before="", during="print('at work', flush=True); " + SLEEP))
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.Popen(  # who leads a session and opens a terminal is controlled by it
+        ["sh", "-c", 'exec "$@" <>"$0" >&0 2>&0', os.ttyname(slave), *command],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    try:
+        assert b"at work" in os.read(master, 1000)
+        os.close(slave)
+        os.close(master)
+        assert process.wait(timeout=30) == 129
+    finally:
+        process.kill()
+        process.wait()

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+from experiments.faults.damage import damage
 from ssmrl.checkpoint import Checkpoint
 from ssmrl.config import TrainConfig
 from ssmrl.files import replace_file
@@ -23,13 +25,13 @@ from tuning.analyze import app as analyze_app
 from tuning.doctor import app as doctor_app
 from tuning.ending import LostError
 from tuning.engine import Sweep
-from tuning.fresh_returns import FreshReturns
+from tuning.fresh_returns import FreshReturns, saved_run
 from tuning.kept_plan import CONFIG, kept_plan
 from tuning.plan import SweepPlan
 from tuning.record import sealed
 from tuning.rounds import next_round
 from tuning.sweep import app
-from tuning.trial import Trial, TrialState
+from tuning.trial import Trial, TrialState, TrialTable
 
 PLAN = SweepPlan(
     "point",
@@ -320,3 +322,48 @@ def test_what_is_only_read_says_what_is_lost(folder: Path) -> None:
     result = CliRunner().invoke(analyze_app, [str(folder)])
     assert result.exit_code == 2
     assert "config.json" in result.stderr
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut", "flipped"])
+@pytest.mark.parametrize("whose", ["best", "default"])
+def test_a_checkpoint_that_the_verdict_needs_is_named_and_all_else_is_made(
+    whose: str, how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a driver that is killed before it concludes; the default's fresh seed is played."""
+    monkeypatch.setattr(conclusion, "fresh_returns", loaded)
+    rows = TrialTable(folder / "trials.jsonl").rows
+    default = plan_of(folder).space().default_point()
+    best = Trial.from_json((folder / "best" / "trial.json").read_text())
+    of = best if whose == "best" else next(row for row in rows[1:] if row.knobs == default)
+    assert best.knobs != default
+    path = checkpoint_path(folder / "checkpoints", TrainConfig.of_knobs(of.config))
+    content = path.read_bytes()
+    for name in ("trials.csv", "report.html"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "best")
+    if how == "flipped":
+        damage(path, how, np.random.default_rng(0))
+    else:
+        DAMAGES[how](path)
+    result = resume(folder)
+    assert result.exit_code == 3, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: {of.trial_id} cannot be played any more, so there is no ")
+    assert str(path) in line
+    assert (folder / "trials.csv").exists()
+    assert (folder / "report.html").exists()
+    assert (folder / "best").exists() is (whose == "default")
+    assert f"checkpoint of {of.trial_id}, seed " in look(folder).output
+    path.write_bytes(content)
+    assert resume(folder).exit_code == 0
+    assert (folder / "best" / "checkpoint.safetensors").exists()
+
+
+def loaded(
+    folder: Path, trials: Sequence[Trial], *, with_switched_off: bool = False
+) -> FreshReturns:
+    """What would be played is loaded; then as ``judged``."""
+    for row in trials:
+        for seed in row.seeds:
+            saved_run(folder, row, seed)
+    return judged(folder, trials, with_switched_off=with_switched_off)
