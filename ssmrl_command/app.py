@@ -12,6 +12,14 @@ SUBCOMMANDS = {
         "Let a saved policy adapt to held-out tasks, and print the return of each episode.",
         within="evaluate",
     ),
+    "adapt": Subcommand(
+        "ssmrl_command.adapt_app:app",
+        "Let a saved policy adapt to one task, and print the return of each episode.",
+    ),
+    "render": Subcommand(
+        "ssmrl_command.render_app:app",
+        "Film a saved policy on one task, before and after adaptation side by side.",
+    ),
     "sweep": Subcommand(
         "tuning.sweep:app",
         "Search the settings of a task with Ray Tune and Optuna; leave a table and a verdict.",

@@ -13,6 +13,10 @@ Camera: TypeAlias = Callable[[int], np.ndarray]
 """Draws a simulation as it is now: ``index -> (H, W, 3)`` uint8, without the hidden task."""
 
 
+class NoPictureError(RuntimeError):
+    """Nothing can be drawn on this machine, or of this environment; the message says what helps."""
+
+
 class Step(NamedTuple):
     """What one step gave to each of ``B`` simulations.
 
@@ -74,5 +78,5 @@ class BatchedEnv(ABC):
         """What draws the simulations.
 
         Raises:
-            RuntimeError: If nothing can be drawn on this machine; the message says what helps.
+            NoPictureError: If nothing can be drawn on this machine; the message says what helps.
         """

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ssmrl.envs.batched_env import BatchedEnv, Camera, Step
+from ssmrl.envs.batched_env import BatchedEnv, Camera, NoPictureError, Step
 from ssmrl.envs.hidden_code import BoxCode, HiddenCode
 from ssmrl.envs.rewards import Motion
 from ssmrl.envs.task import FamilySpec, TaskDistribution, TaskFamily, UniformBox
@@ -185,10 +185,10 @@ class GymnasiumBatch(BatchedEnv):
         """What draws the environments, if they were made to be drawn.
 
         Raises:
-            RuntimeError: If they were not.
+            NoPictureError: If they were not.
         """
         if self._simulations[0].render_mode != "rgb_array":
-            raise RuntimeError(
+            raise NoPictureError(
                 "the environment draws nothing: make it with `render_mode='rgb_array'`, and give "
                 "`gymnasium_family` the function that makes it"
             )

@@ -22,6 +22,7 @@ from mujoco import (
     mjtState,
 )
 
+from ssmrl.envs.batched_env import NoPictureError
 from ssmrl.envs.simulation_batch import ALL_STAGES, NO_STAGE, SimulationBatch
 
 # MuJoCo's functions are found through the extension module that is linked to its library.
@@ -148,7 +149,7 @@ class BatchedPhysics:
         """What draws the simulations.
 
         Raises:
-            RuntimeError: If MuJoCo cannot draw here; the message says what helps.
+            NoPictureError: If MuJoCo cannot draw here; the message says what helps.
         """
         return PhysicsCamera(self._robot, self.position)
 
@@ -163,7 +164,7 @@ class PhysicsCamera:
         position: Generalised positions, ``(B, nq)``, a live view.
 
     Raises:
-        RuntimeError: If MuJoCo cannot draw here; the message says what helps.
+        NoPictureError: If MuJoCo cannot draw here; the message says what helps.
     """
 
     def __init__(self, robot: str, position: np.ndarray) -> None:
@@ -178,10 +179,11 @@ class PhysicsCamera:
             _check_display()
             self._renderer = Renderer(self._model, PICTURE_SIZE, PICTURE_SIZE)
         except (FatalError, ImportError, RuntimeError) as error:
-            raise RuntimeError(
-                f"`render_mode` 'rgb_array' needs a renderer, but with MUJOCO_GL="
+            raise NoPictureError(
+                "pictures need a renderer, but with MUJOCO_GL="
                 f"{os.environ.get('MUJOCO_GL', '')!r} there is none ({error}); set MUJOCO_GL=egl "
-                "or MUJOCO_GL=osmesa before Python starts, with libegl1 or libosmesa6 installed"
+                "or MUJOCO_GL=osmesa before Python starts, with the packages libegl1 and "
+                "libgl1-mesa-dri, or libosmesa6, installed"
             ) from error
 
     def __call__(self, simulation: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,20 @@ class Task:
 
     family: str
     parameters: tuple[float, ...]
+
+    def words(self, most: int = 4) -> str:
+        """The hidden variables in short.
+
+        Args:
+            most: How many of them are written out.
+
+        Example:
+            >>> Task("halfcheetah-vel", (2.0,)).words(), Task("a", (1.0, 0.5, 3.0)).words(2)
+            ('2', '1, 0.5, ... (3 in all)')
+        """
+        shown = ", ".join(f"{value:.4g}" for value in self.parameters[:most])
+        num = len(self.parameters)
+        return shown if num <= most else f"{shown}, ... ({num} in all)"
 
 
 class TaskDistribution(ABC):
@@ -145,6 +159,11 @@ class FamilySpec:
         for name in ("num_parameters", "horizon", "observation_dim", "action_dim"):
             whole(name, getattr(self, name))
 
+    @property
+    def render_fps(self) -> int:
+        """Env steps in a second; 20 where nothing takes time."""
+        return round(1.0 / self.dt) if self.dt else 20
+
 
 def clipped(action: np.ndarray) -> np.ndarray:
     """Each component to [-1, 1]."""
@@ -204,6 +223,29 @@ class TaskFamily:
     def sample_test(self, rng: np.random.Generator, num_tasks: int) -> list[Task]:
         """Draw held-out tasks to be judged on."""
         return [Task(self.name, values) for values in self.test.sample(rng, num_tasks)]
+
+    def task(self, parameters: Any) -> Task:
+        """The task with these hidden variables, whether or not the family draws them.
+
+        Args:
+            parameters: ``P`` real numbers.
+
+        Raises:
+            ValueError: If they are not as many as the family has, or not finite, or not positive
+                where they are multipliers.
+        """
+        given = np.asarray(parameters)
+        if given.shape != (self.spec.num_parameters,) or given.dtype.kind not in "fiu":
+            raise ValueError(
+                f"`parameters` must be the {self.spec.num_parameters} hidden variables of a task "
+                f"of {self.name} ({self.spec.hidden}), real numbers, but got {parameters!r}"
+            )
+        values = given.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError(f"`parameters` must be finite, but got {parameters!r}")
+        if self.spec.varies == "dynamics" and not (values > 0.0).all():
+            raise ValueError(f"`parameters` must be positive multipliers, but got {parameters!r}")
+        return Task(self.name, tuple(values.tolist()))
 
     def no_adaptation_bound(self, horizon: int) -> float | None:
         """The return over ``horizon`` env steps that no policy without adaptation exceeds.

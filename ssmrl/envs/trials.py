@@ -85,7 +85,7 @@ class Trials:
         self._num_episodes_per_trial = num_episodes_per_trial
         self._num_played = np.zeros(self.num_envs, dtype=np.int64)
         self._parameters: list[tuple[float, ...] | None] = [None] * self.num_envs
-        self.render_fps = round(1.0 / known.spec.dt) if known.spec.dt else 20
+        self.render_fps = known.spec.render_fps
         self.observation_space = Box(-np.inf, np.inf, (self._env.observation_dim,), np.float64)
         limit = np.full(self._env.action_dim, action_scale, np.float32)
         self.action_space = Box(-limit, limit, dtype=np.float32)
@@ -185,22 +185,7 @@ class Trials:
             raise ValueError(f"`new_task` must be true or false, but got {new_task!r}")
         if parameters is None:
             return bool(new_task), None
-        return True, self._hidden_variables(parameters)
-
-    def _hidden_variables(self, parameters: Any) -> tuple[float, ...]:
-        spec = self._family.spec
-        given = np.asarray(parameters)
-        if given.shape != (spec.num_parameters,) or given.dtype.kind not in "fiu":
-            raise ValueError(
-                f"`parameters` must be the {spec.num_parameters} hidden variables of a task of "
-                f"{self._family.name}, real numbers, but got {parameters!r}"
-            )
-        values = given.astype(np.float64)
-        if not np.isfinite(values).all():
-            raise ValueError(f"`parameters` must be finite, but got {parameters!r}")
-        if spec.varies == "dynamics" and not (values > 0.0).all():
-            raise ValueError(f"`parameters` must be positive multipliers, but got {parameters!r}")
-        return tuple(values.tolist())
+        return True, self._family.task(parameters).parameters
 
     def _check_started(self, call: str) -> None:
         if self._parameters[0] is None:

@@ -13,7 +13,8 @@ from ssmrl.rollout.evaluate import REPORTED_STEPS
 from ssmrl.rollout.play import Mode, Play
 from ssmrl.types import Params
 
-_ACTOR = "actor."
+ACTOR = "actor."
+"""How the names of the policy's tensors begin in a checkpoint."""
 
 
 class GradientPlayer:
@@ -54,7 +55,7 @@ class GradientPlayer:
     def params_of(tensors: Mapping[str, Tensor]) -> Params:
         """What acting needs of a checkpoint's tensors."""
         return {
-            name.removeprefix(_ACTOR): value
+            name.removeprefix(ACTOR): value
             for name, value in tensors.items()
-            if name.startswith(_ACTOR)
+            if name.startswith(ACTOR)
         }

@@ -60,6 +60,21 @@ def held_out_assignment(config: TrainConfig, draw: int = 0) -> Assignment:
     return _assignment(tasks, draw, Purpose.TEST_ROLLOUTS)
 
 
+def one_task_assignment(task: Task, draw: int = 0) -> Assignment:
+    """One task, with the randomness of the first task of a draw.
+
+    Args:
+        task: What to play.
+        draw: Which randomness, as in ``held_out_assignment``.
+    """
+    return _assignment([task], draw, Purpose.TEST_ROLLOUTS)
+
+
+def drawn_task(config: TrainConfig, draw: int = 0) -> Task:
+    """One held-out task; equal draws give equal ones."""
+    return held_out_assignment(config.with_knobs({"evaluation.num_tasks": 1}), draw).tasks[0]
+
+
 def _assignment(tasks: list[Task], seed: int, purpose: Purpose, *address: int) -> Assignment:
     streams = (stream(seed, purpose, *address, index) for index in range(len(tasks)))
     return Assignment(tuple(tasks), tuple(streams))

@@ -15,7 +15,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.rollout.assignment import Assignment
-from ssmrl.rollout.worker import RolloutWorker
+from ssmrl.rollout.worker import RolloutWorker, Watch
 from ssmrl.types import Params, Trajectory
 
 
@@ -94,16 +94,22 @@ class LocalCollector:
         config: What is played, and by which kind of policy.
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
         device: Where policies compute; the physics and what was played stay on the CPU.
+        watch: Who looks on, if anybody does.
     """
 
     def __init__(
-        self, config: TrainConfig, num_threads: int = 0, device: torch.device = CPU
+        self,
+        config: TrainConfig,
+        num_threads: int = 0,
+        device: torch.device = CPU,
+        *,
+        watch: Watch | None = None,
     ) -> None:
         self._device = device
         elsewhere = {} if device == CPU else {"device": device}
         self._player: Player = get_algorithm(config.algorithm).player_type()(config, **elsewhere)
         self._worker = RolloutWorker(
-            config.env, num_threads, keeps_motion=self._player.keeps_motion
+            config.env, num_threads, keeps_motion=self._player.keeps_motion, watch=watch
         )
 
     def __call__(self, params: Params, play: Play) -> list[Trajectory]:

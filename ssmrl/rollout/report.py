@@ -10,14 +10,15 @@ import torch
 from ssmrl.config import TrainConfig
 from ssmrl.device import CPU
 from ssmrl.envs.families import get_family
+from ssmrl.envs.task import Task
 from ssmrl.meta.algorithms import get_algorithm
-from ssmrl.rollout.assignment import held_out_assignment
+from ssmrl.rollout.assignment import held_out_assignment, one_task_assignment
 from ssmrl.rollout.evaluate import REPORTED_STEPS, Evaluation
 from ssmrl.rollout.play import LocalCollector, Mode, Play
 from ssmrl.rollout.returns import step_rewards
 from ssmrl.types import Params, Trajectory
 
-_MODES = {
+MODE_WORDS = {
     Mode.USED: "memory used",
     Mode.OFF: "memory switched off",
     Mode.OTHER_REWARDS: "fed the rewards of another task",
@@ -52,7 +53,7 @@ class ReportLine:
 
 @dataclass(frozen=True)
 class PolicyReport:
-    """How well a policy does on one draw of held-out tasks.
+    """How well a policy does on one draw of held-out tasks, or on one given task.
 
     Attributes:
         config: What was judged, with the number of tasks and lanes.
@@ -60,6 +61,8 @@ class PolicyReport:
         lines: Episode by episode; by memory also for each mode and each half of an episode.
         blind_return: The best return without adaptation on exactly these tasks; None if unknown.
         no_adaptation_bound: That of the family's law; None if unknown.
+        task: The one that was given; None if tasks were drawn. It has no bounds: who knew it would
+            need no adaptation.
     """
 
     config: TrainConfig
@@ -67,6 +70,7 @@ class PolicyReport:
     lines: tuple[ReportLine, ...]
     blind_return: float | None
     no_adaptation_bound: float | None
+    task: Task | None = None
 
     @classmethod
     def of(
@@ -75,16 +79,18 @@ class PolicyReport:
         params: Params,
         *,
         draw: int = 0,
+        task: Task | None = None,
         num_episodes: int | None = None,
         num_threads: int = 0,
         device: torch.device = CPU,
     ) -> "PolicyReport":
-        """Play held-out tasks in this process.
+        """Play held-out tasks, or a given one, in this process.
 
         Args:
             config: Family, number of tasks and of lanes.
             params: Of the policy.
-            draw: Which set of held-out tasks.
+            draw: Which set of held-out tasks, and of start states.
+            task: Which to play instead of those.
             num_episodes: With one task; as many as the player reports if left out.
             num_threads: Threads of the physics; 0 means all cores.
             device: Where the policy acts and adapts.
@@ -95,7 +101,11 @@ class PolicyReport:
         if num_episodes is not None and num_episodes < 1:
             raise ValueError(f"`num_episodes` must be at least 1, but got {num_episodes}")
         by_memory = get_algorithm(config.algorithm).kind == "memory"
-        assignment = held_out_assignment(config, draw)
+        if task is None:
+            assignment = held_out_assignment(config, draw)
+        else:
+            config = config.with_knobs({"evaluation.num_tasks": 1})
+            assignment = one_task_assignment(task, draw)
         family, horizon = get_family(config.env.task), config.env.horizon
         collect = LocalCollector(config, num_threads, device)
         reported = get_algorithm(config.algorithm).player_type()(config).num_reported_episodes
@@ -114,8 +124,9 @@ class PolicyReport:
             config,
             draw,
             tuple(shown),
-            family.blind_return(parameters, horizon),
-            family.no_adaptation_bound(horizon),
+            family.blind_return(parameters, horizon) if task is None else None,
+            family.no_adaptation_bound(horizon) if task is None else None,
+            task,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -153,12 +164,15 @@ class PolicyReport:
             "blind_return": self.blind_return,
             "no_adaptation_bound": self.no_adaptation_bound,
             "training_saw_hidden_variable": self._by_memory,
-        }
+        } | ({} if self.task is None else {"parameters": list(self.task.parameters)})
 
     def to_text(self) -> str:
         """Lines to be read."""
-        num_tasks = self.config.evaluation.num_tasks
-        lines = [f"{self.config.env.task}: {num_tasks} held-out tasks, draw {self.draw}"]
+        if self.task is None:
+            what = f"{self.config.evaluation.num_tasks} held-out tasks, draw {self.draw}"
+        else:
+            what = f"the task {self.task.words()}, seed {self.draw}"
+        lines = [f"{self.config.env.task}: {what}"]
         lines += self._by_mode() if self._by_memory else self._steps()
         if self.no_adaptation_bound is not None:
             lines.append(f"  no policy without adaptation exceeds {self.no_adaptation_bound:.2f}")
@@ -180,19 +194,19 @@ class PolicyReport:
         ]
 
     def _by_mode(self) -> list[str]:
-        lines = [f"  {'':32}{'env steps seen':>15}{'return':>11}  95 % interval over tasks"]
+        interval = "95 % interval over tasks" if self.task is None else ""
+        lines = [f"  {'':32}{'env steps seen':>15}{'return':>11}  {interval}".rstrip()]
         mode = None
         for line in self.lines:
             if line.mode is not mode:
                 mode = line.mode
-                lines.append(f"  {_MODES[mode]}")
+                lines.append(f"  {MODE_WORDS[mode]}")
             is_whole = line.steps == (1, self.config.env.horizon)
             name = f"  episode {line.episode + 1}"
             if not is_whole:
                 name = f"    its steps {line.steps[0]} to {line.steps[1]}"
-            lines.append(
-                f"  {name:<32}{line.env_steps:>15,}{line.mean:>11.2f}  {line.interval_text()}"
-            )
+            numbers = f"{line.env_steps:>15,}{line.mean:>11.2f}  {line.interval_text()}"
+            lines.append(f"  {name:<32}{numbers}".rstrip())
         return lines
 
 
@@ -204,7 +218,9 @@ def _modes(config: TrainConfig, by_memory: bool) -> list[Mode]:
     if not by_memory:
         return [Mode.USED]
     return [
-        mode for mode in _MODES if mode is not Mode.OTHER_REWARDS or config.evaluation.num_tasks > 1
+        mode
+        for mode in MODE_WORDS
+        if mode is not Mode.OTHER_REWARDS or config.evaluation.num_tasks > 1
     ]
 
 

@@ -1,6 +1,7 @@
 """Collects experience: an adaptation and tasks in, trajectories out; a plain class."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from ssmrl.heartbeat import beat
 from ssmrl.rollout.assignment import Assignment
 from ssmrl.seeding import episode_generators
 from ssmrl.types import Trajectory
+
+Watch: TypeAlias = Callable[[int, BatchedEnv, Step], None]
+"""Looks on: ``(phase, env, step)`` after each env step, before what ended starts anew."""
 
 
 class EnvShape(NamedTuple):
@@ -45,14 +49,20 @@ class RolloutWorker:
         config: The environment.
         num_threads: Threads of the physics; 0 means all cores.
         keeps_motion: Whether trajectories say what their rewards were made of.
+        watch: Who looks on, if anybody does.
     """
 
     def __init__(
-        self, config: EnvConfig, num_threads: int = 0, *, keeps_motion: bool = False
+        self,
+        config: EnvConfig,
+        num_threads: int = 0,
+        *,
+        keeps_motion: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self._config = config
         self._num_threads = num_threads
-        self._keeps_motion = keeps_motion
+        self._keeps_motion, self._watch = keeps_motion, watch
         self._envs: dict[int, BatchedEnv] = {}
 
     def meta_episode(
@@ -131,6 +141,8 @@ class RolloutWorker:
             observation, first = record.see(t, seen, ended)
             decision, state = adaptation.act(observation, first, noise[:, :, t], state)
             step = env.step(decision.action.flatten(0, 1).double().numpy())
+            if self._watch is not None:
+                self._watch(phase, env, step)
             reward = record.receive(t, decision, step)
             observed = _of_next_task(reward) if other_rewards else reward
             state = adaptation.observe(decision.action, observed, state)

@@ -1,0 +1,70 @@
+"""Writes frames as an MP4 or a GIF; what encodes is imported only when a video is written."""
+
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+_NEEDS = {".mp4": ("PIL", "imageio", "imageio_ffmpeg"), ".gif": ("PIL",)}
+
+
+def check_output(path: Path) -> None:
+    """See that a video can be written there, before anything is played for it.
+
+    Raises:
+        FileNotFoundError: If its folder does not exist.
+        ImportError: If a package is missing; the message says how to install it.
+        ValueError: If it is neither an MP4 nor a GIF.
+    """
+    needs = _NEEDS.get(path.suffix)
+    if needs is None:
+        raise ValueError(f"a video must be named {' or '.join(_NEEDS)}, but got {path.name!r}")
+    if missing := [name for name in needs if find_spec(name) is None]:
+        raise ImportError(
+            f"a video {path.suffix} needs {', '.join(missing)}, which is not installed; run "
+            'pip install "ssmrl[render]"'
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
+    """Write all frames in one move: readers see the old video or the new one, never a part.
+
+    Args:
+        path: Of an MP4 or a GIF, as ``check_output`` allows it.
+        frames: ``(H, W, 3)`` uint8, both even.
+        fps: Of them in a second; a GIF rounds the time of each to 10 ms.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    write = _write_mp4 if path.suffix == ".mp4" else _write_gif
+    try:
+        write(part, frames, fps)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
+    import imageio.v2 as imageio
+
+    # Players take H.264 in 4:2:0, whose width and height are even.
+    with imageio.get_writer(
+        path, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2, quality=8
+    ) as writer:  # type: Any
+        for frame in frames:
+            writer.append_data(frame)
+
+
+def _write_gif(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
+    from PIL import Image
+
+    images = (Image.fromarray(frame).quantize(128) for frame in frames)
+    first = next(images)
+    duration = max(10, 10 * round(100 / fps))  # a GIF counts in 10 ms
+    first.save(path, save_all=True, append_images=images, duration=duration, loop=0)

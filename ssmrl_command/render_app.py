@@ -1,0 +1,100 @@
+"""``ssmrl render``: a video of a saved policy on one task, before and after adaptation."""
+
+import os
+import sys
+from ctypes.util import find_library
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssmrl_command.given_task import (
+    CheckpointArgument,
+    EpisodesOption,
+    SeedOption,
+    TaskOption,
+    refuse,
+    task_of,
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+_LIBRARIES = {
+    "egl": ("EGL", "the packages libegl1 and libgl1-mesa-dri"),
+    "osmesa": ("OSMesa", "the package libosmesa6"),
+}
+"""By the value of MUJOCO_GL: the library, and what brings it."""
+
+
+@app.command()
+def render_command(
+    path: CheckpointArgument,
+    task_parameters: TaskOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.mp4|FILE.gif", help="By default render.mp4 beside the checkpoint."
+        ),
+    ] = None,
+    num_episodes: EpisodesOption = None,
+    seed: SeedOption = 0,
+    size: Annotated[
+        int, typer.Option(help="Of each half: the video is 2 SIZE wide, 1.25 SIZE high [pixels].")
+    ] = 480,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Film a saved policy on one task, before and after adaptation side by side.
+
+    Left its first episode without adaptation, right the last of --episodes with it; a frame for
+    each env step. Robots are drawn without a display, by MUJOCO_GL=egl or osmesa.
+    """
+    _choose_renderer()
+    from ssmrl.envs.batched_env import NoPictureError
+    from ssmrl.saved_policy import SavedPolicy
+    from ssmrl.strict_json import json_text
+    from ssmrl.unknown_name import UnknownNameError
+    from ssmrl.video.writer import check_output
+
+    target = output or (path if path.is_dir() else path.parent) / "render.mp4"
+    try:
+        saved = SavedPolicy.load(path)
+        task = task_of(saved.config, task_parameters, seed)
+        check_output(target)
+        # These draw by a package that was just looked for.
+        from ssmrl.video.frame import check_size
+        from ssmrl.video.render import render
+
+        check_size(size)
+        horizon = saved.config.env.horizon
+        typer.echo(f"filming two episodes of {horizon} env steps at most", err=True)
+        video = render(saved, task, target, seed=seed, num_episodes=num_episodes, size=size)
+    except (ImportError, NoPictureError, OSError, UnknownNameError, ValueError) as error:
+        raise refuse(error) from error
+    if as_json:
+        typer.echo(json_text(video.to_json() | {"is_drawn": task_parameters is None}))
+        return
+    if task_parameters is None:
+        typer.echo(f"the task was drawn from the test distribution with --seed {seed}")
+    typer.echo(video.to_text())
+
+
+def _choose_renderer() -> None:
+    """Draw without a display where there is none, by what is installed.
+
+    MuJoCo asks once, when it is imported.
+
+    Raises:
+        Exit: If the one that is asked for is not installed, where MuJoCo could not be imported.
+    """
+    if "mujoco" in sys.modules:
+        return
+    asked = os.environ.get("MUJOCO_GL", "").lower().strip()
+    found = [name for name, (library, _) in _LIBRARIES.items() if find_library(library)]
+    if asked in _LIBRARIES and asked not in found:
+        raise refuse(
+            f"MUJOCO_GL={asked} needs {_LIBRARIES[asked][1]}, which this machine lacks; install "
+            f"that, or set MUJOCO_GL to another of {', '.join(_LIBRARIES)}"
+        )
+    windows = (asked, os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
+    if found and sys.platform == "linux" and not any(windows):
+        os.environ["MUJOCO_GL"] = found[0]
