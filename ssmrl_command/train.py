@@ -12,6 +12,7 @@ from ssmrl.files import replace_file
 from ssmrl.run import TrainingRun
 from ssmrl.stacked_runs import StackedRuns
 from ssmrl_command.stop_request import StopRequest
+from ssmrl_command.train_log import LogKind, TrainLog, checked_log, open_log
 from ssmrl_command.train_plan import PLAN, Wishes
 from ssmrl_command.train_progress import TrainProgress
 from ssmrl_command.train_results import Outcome, conclusion, leave, summary_of
@@ -34,6 +35,7 @@ def train(
     resume: bool,
     num_threads: int,
     device: str | None,
+    log: str | None = None,
     say: Say,
 ) -> Outcome:
     """Train what a command line asks for.
@@ -45,6 +47,7 @@ def train(
         resume: Whether to go on with the run of that name.
         num_threads: Of physics and learning.
         device: Where networks learn; None is where the run to go on with did, else the CPU.
+        log: Who else is told of iterations and evaluations, if anybody is.
         say: Prints a line.
 
     Raises:
@@ -52,6 +55,7 @@ def train(
     """
     torch.set_num_threads(num_threads)
     try:
+        kind = None if log is None else checked_log(log)
         start = Start.of(
             wishes,
             storage,
@@ -59,6 +63,7 @@ def train(
             resume=resume,
             num_threads=num_threads,
             device=device,
+            log=log,
         )
         for folder in start.plans:
             folder.mkdir(parents=True, exist_ok=True)
@@ -70,23 +75,25 @@ def train(
         with ExitStack() as held:
             for folder in start.plans:
                 held.enter_context(exclusive(folder))
-            return _carried_out(start, held.enter_context(StopRequest()), say)
+            return _carried_out(start, kind, held, say)
     except BusyError as error:
         raise RefusedError(f"another process is working on the run in {start.folder}") from error
     except FolderError as error:
         raise RefusedError(str(error)) from error
 
 
-def _carried_out(start: Start, stop: StopRequest, say: Say) -> Outcome:
+def _carried_out(start: Start, log: LogKind | None, held: ExitStack, say: Say) -> Outcome:
     for folder, plan in start.plans.items():
         replace_file(folder / PLAN, plan.to_json())
         record_device(folder, str(start.device))
     for line in start.announcement():
         say(line)
+    logs = [] if log is None else _logs(start, log, held)
+    stop = held.enter_context(StopRequest())
     try:
         if isinstance(start.run, StackedRuns):
-            return train_seeds(start, start.run, stop, say)
-        return _train_seed(start, start.run, stop, say)
+            return train_seeds(start, start.run, stop, logs, say)
+        return _train_seed(start, start.run, stop, logs, say)
     except DeviceMemoryError as error:
         start.run.abandon()
         say(f"{error}; {start.folder} keeps the last checkpoint, and goes on elsewhere by")
@@ -94,13 +101,27 @@ def _carried_out(start: Start, stop: StopRequest, say: Say) -> Outcome:
         return Outcome(1, None)
 
 
-def _train_seed(start: Start, run: TrainingRun, stop: StopRequest, say: Say) -> Outcome:
+def _logs(start: Start, kind: LogKind, held: ExitStack) -> list[TrainLog]:
+    """One for each seed, in its own folder."""
+    rows = start.run.rows if isinstance(start.run, StackedRuns) else [start.run.row]
+    own = [(folder, plan) for folder, plan in start.plans.items() if plan.num_seeds == 1]
+    return [
+        held.enter_context(open_log(kind, folder, plan.config, row))
+        for (folder, plan), row in zip(own, rows, strict=True)
+    ]
+
+
+def _train_seed(
+    start: Start, run: TrainingRun, stop: StopRequest, logs: list[TrainLog], say: Say
+) -> Outcome:
     config = start.plan.config
     progress = TrainProgress(start.plan, run.row, say)
     while True:
         num_judged = len(run.row.curve)
         row = run.advance()
         progress.show(row)
+        for log in logs:
+            log.take(row)
         if len(row.curve) > num_judged:
             leave(run, start.folder)
         if row.finished or row.diverged or stop.exit_code:

@@ -52,6 +52,10 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     num_evaluations: Annotated[
         int | None, typer.Option(help="Evaluations at equal shares of the budget; 4 by default.")
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="tensorboard|wandb", help="Whom to tell of iterations too."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End stdout with one JSON object.")
     ] = False,
@@ -74,7 +78,14 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     )
     try:
         outcome = train(
-            wishes, storage, name, resume=resume, num_threads=num_threads, device=device, say=say
+            wishes,
+            storage,
+            name,
+            resume=resume,
+            num_threads=num_threads,
+            device=device,
+            log=log,
+            say=say,
         )
     except RefusedError as error:
         _refuse(str(error))

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ssmrl.run import Row
 from ssmrl.stacked_runs import StackedRuns
 from ssmrl_command.stop_request import StopRequest
+from ssmrl_command.train_log import TrainLog
 from ssmrl_command.train_plan import TrainPlan
 from ssmrl_command.train_results import Outcome, leave, summary_of
 from ssmrl_command.train_start import Start
@@ -18,7 +19,11 @@ _INTERVAL = 4.0  # between two lines [s]
 
 
 def train_seeds(
-    start: Start, runs: StackedRuns, stop: StopRequest, say: Callable[[str], None]
+    start: Start,
+    runs: StackedRuns,
+    stop: StopRequest,
+    logs: Sequence[TrainLog],
+    say: Callable[[str], None],
 ) -> Outcome:
     """Train until every seed has spent its budget or diverged.
 
@@ -26,12 +31,16 @@ def train_seeds(
         start: Of all seeds.
         runs: What it is that begins.
         stop: Whether to end sooner.
+        logs: Of each seed, or none.
         say: Prints a line.
     """
     said, last = time.monotonic(), _num_env_steps(runs.rows)
     while not (runs.is_over or stop.exit_code):
         for line in _advanced(runs, start):
             say(line)
+        if logs:
+            for log, row in zip(logs, runs.rows, strict=True):
+                log.take(row)
         now, done = time.monotonic(), _num_env_steps(runs.rows)
         if now - said >= _INTERVAL:
             say(_progress(start.plan, runs.rows, (done - last) / (now - said)))

@@ -50,6 +50,7 @@ class Start:
         resume: bool,
         num_threads: int,
         device: str | None,
+        log: str | None = None,
     ) -> "Start":
         """What a command line asks for.
 
@@ -60,6 +61,7 @@ class Start:
             resume: Whether to go on with the run of that name.
             num_threads: Of physics and learning.
             device: Where networks learn; None is where the run to go on with did, else the CPU.
+            log: Who else is told; the command that goes on tells them too.
 
         Raises:
             DeviceMemoryError: If the device has no room for it.
@@ -82,6 +84,7 @@ class Start:
         going_on = ["ssmrl", "train", "--storage", str(folder.parent), "--name", label, "--resume"]
         going_on += ["--num-threads", str(num_threads)] if num_threads > 1 else []
         going_on += ["--device", str(where)] if where != CPU else []
+        going_on += ["--log", log] if log is not None else []
         return cls(run, plan, folder, where, needed, shlex.join(going_on))
 
     @property

@@ -1,0 +1,142 @@
+"""``ssmrl train --log``: the numbers of a run for those who watch them elsewhere.
+
+Not what a run needs to go on, and not its curve: those are in its folder whether or not it is
+logged.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ssmrl.config import TrainConfig
+from ssmrl.run import Row
+
+TENSORBOARD = "tensorboard"
+"""The folder of event files, in that of a run."""
+
+_NOT_NUMBERS = {"iteration", "env_steps", "statistics", "seconds", "cpu_seconds"}
+
+
+class LogKind(StrEnum):
+    """Who is told."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+
+
+_NEEDS = {
+    LogKind.tensorboard: ("tensorboardX", 'pip install "ssmrl[tensorboard]"'),
+    LogKind.wandb: ("wandb", "pip install wandb"),
+}
+
+
+def checked_log(kind: str) -> LogKind:
+    """See that the package is there, before anything begins.
+
+    Raises:
+        ImportError: If it is not; the message says how to install it.
+        ValueError: If there is no such kind.
+    """
+    if kind not in list(LogKind):
+        raise ValueError(f"`--log` must be one of {', '.join(LogKind)}, but got {kind!r}")
+    package, command = _NEEDS[LogKind(kind)]
+    if find_spec(package) is None:
+        raise ImportError(f"`--log {kind}` needs {package}, which is not installed; run {command}")
+    return LogKind(kind)
+
+
+class TrainLog(AbstractContextManager["TrainLog"], ABC):
+    """Told of each iteration and each evaluation of one run.
+
+    Args:
+        row: Where the run starts, or goes on.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self._iterations, self._num_judged = row.iterations, len(row.curve)
+
+    def take(self, row: Row) -> None:
+        """Take in what an iteration came to; numbers that are not finite are left out."""
+        if row.metrics is not None and row.iterations > self._iterations:
+            known = asdict(row.metrics)
+            numbers = {name: known[name] for name in known.keys() - _NOT_NUMBERS}
+            numbers |= row.metrics.statistics
+            self._write({f"train/{name}": numbers[name] for name in sorted(numbers)}, row.env_steps)
+        for env_steps, without, used in row.curve[self._num_judged :]:
+            judged = {"held_out/return": used, "held_out/return_without_adaptation": without}
+            self._write(judged, env_steps)
+        self._iterations, self._num_judged = row.iterations, len(row.curve)
+
+    def _write(self, numbers: dict[str, float], env_steps: int) -> None:
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        self.write(finite, env_steps)
+
+    @abstractmethod
+    def write(self, numbers: dict[str, float], env_steps: int) -> None:
+        """Hand on finite numbers by name, with the env steps of training so far."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Hand on what was held back."""
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_log(kind: LogKind, folder: Path, config: TrainConfig, row: Row) -> TrainLog:
+    """The log of a run.
+
+    Args:
+        kind: Who is told.
+        folder: Of the run.
+        config: Of the run.
+        row: Where it starts, or goes on.
+    """
+    if kind is LogKind.tensorboard:
+        return _TensorboardLog(folder / TENSORBOARD, row)
+    return _WandbLog(folder, config, row)
+
+
+class _TensorboardLog(TrainLog):
+    """Event files in the run's folder; a run that goes on adds another."""
+
+    def __init__(self, folder: Path, row: Row) -> None:
+        from tensorboardX import SummaryWriter
+
+        super().__init__(row)
+        # What was told after the checkpoint that the run goes on from is told anew.
+        going_on = {"purge_step": row.env_steps + 1} if row.iterations else {}
+        self._writer: Any = SummaryWriter(str(folder), **going_on)
+
+    def write(self, numbers: dict[str, float], env_steps: int) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, env_steps)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WandbLog(TrainLog):
+    """A run of Weights & Biases, with the settings of whoever is logged in to it."""
+
+    def __init__(self, folder: Path, config: TrainConfig, row: Row) -> None:
+        import wandb
+
+        super().__init__(row)
+        known = folder / "wandb.id"
+        own = {"id": known.read_text(), "resume": "allow"} if known.is_file() else {}
+        self._run: Any = wandb.init(
+            project="ssmrl", name=folder.name, dir=str(folder), config=dict(config.knobs()), **own
+        )
+        known.write_text(str(self._run.id))
+
+    def write(self, numbers: dict[str, float], env_steps: int) -> None:
+        self._run.log(numbers | {"env_steps": env_steps})
+
+    def close(self) -> None:
+        self._run.finish()
