@@ -40,7 +40,6 @@ class Frames:
         self._meter = meter_of(family, task)
         self._scale = _scale(self._meter, shots)
         self._row = size // 16
-        self._font = ImageFont.load_default(size=0.62 * self._row)
 
     def __len__(self) -> int:
         return max(shot.num_steps for shot in self._shots)
@@ -76,7 +75,13 @@ class Frames:
             self._draw_bar(draw, left, value)
         for row, line in enumerate(words):
             place = (left + self._row // 2, self._size + self._row * row + self._row // 4)
-            draw.text(place, line, fill=_INK, font=self._font)
+            draw.text(place, line, fill=_INK, font=self._font(line))
+
+    def _font(self, line: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+        """Of the usual size, or of the one with which the line fits a half."""
+        usual, room = 0.62 * self._row, self._size - self._row
+        length = ImageFont.load_default(usual).getbbox(line)[2]
+        return ImageFont.load_default(usual * min(1.0, room / length))
 
     def _draw_bar(self, draw: ImageDraw.ImageDraw, left: int, value: float) -> None:
         """From zero to the value, with a line at the target."""

@@ -106,7 +106,8 @@ class _Filming:
     """Looks on at the first lane during one of the episodes, until that has ended."""
 
     def __init__(self, phase: int) -> None:
-        self._phase, self._camera = phase, None
+        self._phase = phase
+        self._camera: Camera | None = None
         self._rewards: list[float] = []
         self._achieved: list[np.ndarray] = []
         self._pictures: list[bytes] = []
@@ -114,12 +115,12 @@ class _Filming:
 
     def __call__(self, phase: int, env: BatchedEnv, step: Step) -> None:
         if self._camera is None:  # at once, so that a machine that cannot draw says so early
-            self._camera: Camera | None = env.camera()
+            self._camera = env.camera()
         if phase != self._phase or self._has_ended:
             return
-        picture = np.ascontiguousarray(self._camera(0), dtype=np.uint8)
+        picture = np.asarray(self._camera(0), dtype=np.uint8)
         self._size = (picture.shape[0], picture.shape[1])
-        self._pictures.append(zlib.compress(picture, level=1))
+        self._pictures.append(zlib.compress(picture.tobytes(), level=1))
         self._rewards.append(float(step.reward[0]))
         self._achieved.append(np.array(step.motion.achieved[0], dtype=np.float64))
         self._has_ended = bool(step.terminated[0])

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,9 +55,9 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
     import imageio.v2 as imageio
 
     # Players take H.264 in 4:2:0, whose width and height are even.
-    with imageio.get_writer(
-        path, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2, quality=8
-    ) as writer:  # type: Any
+    made_by: dict[str, Any] = {"codec": "libx264", "macro_block_size": 2, "quality": 8}
+    writer: Any = imageio.get_writer(path, format="FFMPEG", fps=fps, **made_by)
+    with writer:
         for frame in frames:
             writer.append_data(frame)
 
