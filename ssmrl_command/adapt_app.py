@@ -5,16 +5,16 @@ from typing import Annotated
 
 import typer
 
+from ssmrl.command_line import command_app, refuse
 from ssmrl_command.given_task import (
     CheckpointArgument,
     EpisodesOption,
     SeedOption,
     TaskOption,
-    refuse,
     task_of,
 )
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()
@@ -44,7 +44,7 @@ def adapt_command(
         if save is not None:
             check_saves(saved.config)
     except (OSError, UnknownNameError, ValueError) as error:
-        raise refuse(error) from error
+        refuse(str(error))
     report = PolicyReport.of(
         saved.config, saved.params, draw=seed, task=task, num_episodes=num_episodes
     )
@@ -58,5 +58,5 @@ def adapt_command(
     try:
         adapted.save(save)
     except OSError as error:
-        raise refuse(error, 1) from error
+        refuse(str(error), 1)
     typer.echo(f"the policy after {num_steps} adaptation steps is in {save}", err=as_json)

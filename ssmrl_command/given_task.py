@@ -30,12 +30,6 @@ EpisodesOption: TypeAlias = Annotated[
 ]
 
 
-def refuse(error: Exception | str, code: int = 2) -> typer.Exit:
-    """Say why in one line; what is returned ends the command."""
-    typer.echo("error: " + " ".join(str(error).split()), err=True)
-    return typer.Exit(code)
-
-
 def numbers(text: str) -> list[float]:
     """Numbers with commas between them.
 

@@ -13,10 +13,10 @@ from ssmrl_command.given_task import (
     EpisodesOption,
     SeedOption,
     TaskOption,
-    refuse,
     task_of,
 )
 
+# Not `command_app`: with it MuJoCo is imported, which asks once and then what MUJOCO_GL says.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 _LIBRARIES = {
@@ -49,6 +49,7 @@ def render_command(
     each env step. Robots are drawn without a display, by MUJOCO_GL=egl or osmesa.
     """
     _choose_renderer()
+    from ssmrl.command_line import refuse
     from ssmrl.envs.batched_env import NoPictureError
     from ssmrl.saved_policy import SavedPolicy
     from ssmrl.strict_json import json_text
@@ -69,7 +70,7 @@ def render_command(
         typer.echo(f"filming two episodes of {horizon} env steps at most", err=True)
         video = render(saved, task, target, seed=seed, num_episodes=num_episodes, size=size)
     except (ImportError, NoPictureError, OSError, UnknownNameError, ValueError) as error:
-        raise refuse(error) from error
+        refuse(" ".join(str(error).split()))
     if as_json:
         typer.echo(json_text(video.to_json() | {"is_drawn": task_parameters is None}))
         return
@@ -91,10 +92,12 @@ def _choose_renderer() -> None:
     asked = os.environ.get("MUJOCO_GL", "").lower().strip()
     found = [name for name, (library, _) in _LIBRARIES.items() if find_library(library)]
     if asked in _LIBRARIES and asked not in found:
-        raise refuse(
-            f"MUJOCO_GL={asked} needs {_LIBRARIES[asked][1]}, which this machine lacks; install "
-            f"that, or set MUJOCO_GL to another of {', '.join(_LIBRARIES)}"
+        typer.echo(
+            f"error: MUJOCO_GL={asked} needs {_LIBRARIES[asked][1]}, which this machine lacks; "
+            f"install that, or set MUJOCO_GL to another of {', '.join(_LIBRARIES)}",
+            err=True,
         )
+        raise typer.Exit(2)
     windows = (asked, os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
     if found and sys.platform == "linux" and not any(windows):
         os.environ["MUJOCO_GL"] = found[0]
