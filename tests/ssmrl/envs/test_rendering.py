@@ -134,9 +134,7 @@ def test_without_a_renderer_pictures_are_refused_each_time() -> None:
     """MuJoCo itself ends the process when it is asked a second time."""
     for _ in range(3):
         for make in (gymnasium.make, gymnasium.make_vec):
-            with pytest.raises(
-                RuntimeError, match="pictures need a renderer"
-            ) as e:
+            with pytest.raises(RuntimeError, match="pictures need a renderer") as e:
                 make(gymnasium_id("halfcheetah-vel"), render_mode="rgb_array")
             assert "there is no display" in str(e.value)
             assert "set MUJOCO_GL=egl or MUJOCO_GL=osmesa" in str(e.value)
