@@ -6,12 +6,12 @@ from html import escape
 from ssmrl.config import KnobValue
 from tuning.ranges import Choice, Range
 from tuning.ranking import ranking
-from tuning.report_parts import mark, number, table, text_cell
+from tuning.report_parts import breakable, mark, number, table, text_cell
 from tuning.report_scale import KnobAxis, knob_axis
 from tuning.round_log import Round
 from tuning.trial import Trial
 
-_ROW = 22  # height [pixels]
+_ROW, _LINE = 22, 14  # heights [pixels]
 _DOT = '<circle class="mark winner" r="5"/>'
 
 
@@ -40,7 +40,7 @@ def _incumbent(rows: Sequence[Trial], round_number: int) -> dict[str, KnobValue]
 def _figure(knob: str, rounds: Sequence[Round], incumbents: Sequence[dict[str, KnobValue]]) -> str:
     ranges = [this.space.ranges[knob] for this in rounds if knob in this.space.ranges]
     axis = knob_axis(knob, ranges, [point[knob] for point in incumbents if knob in point])
-    height = _ROW * len(rounds)
+    height, num_lines = _ROW * len(rounds), 1 + max(line for *_, line in axis.labels())
     parts = []
     for index, (this, incumbent) in enumerate(zip(rounds, incumbents, strict=True)):
         middle = _ROW * index + _ROW / 2
@@ -54,7 +54,8 @@ def _figure(knob: str, rounds: Sequence[Round], incumbents: Sequence[dict[str, K
             place = axis.place(incumbent[knob])
             parts.append(mark(place, 100.0 * middle / height, _DOT, words))
     return (
-        f'<figure><h3>{escape(knob)}</h3><svg class="moves" height="{height + 18}" role="img" '
+        f'<figure><h3>{breakable(knob)}</h3><svg class="moves" '
+        f'height="{height + 4 + _LINE * num_lines}" role="img" '
         f'aria-label="range of {escape(knob)} in each round"><svg height="{height}" '
         f'overflow="visible">{"".join(parts)}</svg>{_labels(axis, height)}</svg></figure>'
     )
@@ -78,14 +79,10 @@ def _bar(axis: KnobAxis, a_range: Range, middle: float) -> str:
 
 def _labels(axis: KnobAxis, height: float) -> str:
     """What stands below: the ends of a scale, or the levels."""
-    if axis.scale is None:
-        labels = [(axis.place(level), level, "middle") for level in axis.levels]
-    else:
-        ends = ((0.0, axis.scale.low, "start"), (100.0, axis.scale.high, "end"))
-        labels = [(place, f"{value:.4g}", anchor) for place, value, anchor in ends]
     return "".join(
-        f'<text x="{place:.2f}%" y="{height + 14}" text-anchor="{anchor}">{escape(words)}</text>'
-        for place, words, anchor in labels
+        f'<text x="{place:.2f}%" y="{height + 14 + _LINE * line}" text-anchor="{anchor}">'
+        f"{escape(words)}</text>"
+        for place, words, anchor, line in axis.labels()
     )
 
 

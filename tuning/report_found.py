@@ -5,7 +5,16 @@ from html import escape
 from tuning.comparison import Comparison
 from tuning.plan import SweepPlan
 from tuning.ranges import range_text
-from tuning.report_parts import mark, number, strip, table, text_cell, whisker, with_interval
+from tuning.report_parts import (
+    breakable,
+    mark,
+    number,
+    strip,
+    table,
+    text_cell,
+    whisker,
+    with_interval,
+)
 from tuning.report_scale import scale_of
 from tuning.trial import Trial
 
@@ -145,7 +154,7 @@ def _knobs(plan: SweepPlan, best: Trial) -> str:
     """What the winner's knobs are, beside the default's."""
     ranges, default = plan.space().ranges, plan.space().default_point()
     lines = [
-        f'<tr><th scope="row">{escape(knob)}</th><td><b>{number(value)}</b></td>'
+        f'<tr><th scope="row">{breakable(knob)}</th><td><b>{number(value)}</b></td>'
         f"<td>{number(default.get(knob))}</td>"
         + text_cell(range_text(ranges[knob]) if knob in ranges else "")
         + "</tr>"

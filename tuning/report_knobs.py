@@ -1,5 +1,6 @@
 """The sections of a report on the knobs: what each trial had, what it came to, and which matter."""
 
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -10,7 +11,8 @@ from tuning.report_scale import KnobAxis, knob_axis, scale_of
 from tuning.space import SearchSpace
 from tuning.trial import Trial
 
-_ROW, _LINE_AT = 74, 32  # heights [pixels]
+_ROW, _LINE_AT, _LINE = 80, 38, 14  # heights [pixels]
+_LONG = 28  # a name of more characters has no room on a phone
 _NUM_COLOURS = 6
 _SCORE = "score"
 
@@ -76,20 +78,33 @@ def _axis(axis: KnobAxis, index: int) -> str:
     at = index * _ROW + _LINE_AT
     parts = [
         f'<line class="base" x1="0" x2="100%" y1="{at}" y2="{at}"/>',
-        f'<text class="knob" x="0" y="{at - 12}">{escape(axis.knob)}</text>',
+        *(
+            f'<text class="knob" x="0" y="{at - 12 - _LINE * above}">{escape(words)}</text>'
+            for above, words in enumerate(reversed(_broken(axis.knob)))
+        ),
     ]
-    if axis.scale is not None:
-        ends = ((0.0, axis.scale.low, "start"), (100.0, axis.scale.high, "end"))
-        labels = [(place, f"{value:.4g}", anchor) for place, value, anchor in ends]
-    else:
-        labels = [(axis.place(level), level, "middle") for level in axis.levels]
-    for number, (place, words, anchor) in enumerate(labels):
-        below = at + 16 + (14 if len(labels) > 3 and number % 2 else 0)
+    for place, words, anchor, line in axis.labels():
+        below = at + 16 + _LINE * line
         parts.append(
             f'<line class="base" x1="{place:.2f}%" x2="{place:.2f}%" y1="{at - 4}" y2="{at + 4}"/>'
             f'<text x="{place:.2f}%" y="{below}" text-anchor="{anchor}">{escape(words)}</text>'
         )
     return "".join(parts)
+
+
+def _broken(name: str) -> list[str]:
+    """A name in lines that a phone has room for, broken after a dot or between words.
+
+    Example:
+        >>> _broken("meta.inference_updates_per_meta_episode")
+        ['meta.inference_updates_per_', 'meta_episode']
+    """
+    lines = [""]
+    for part in re.findall(r"[^._]*[._]?", name):
+        if len(lines[-1]) + len(part) > _LONG and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return lines
 
 
 def _ramp(scores: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ A chart is SVG without a view box of its own: places are percents of its width, 
 marks keep their size on a phone; colours are those of the page's style, light or dark.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -51,6 +52,11 @@ def short(value: float) -> str:
         if power <= size < power * _LARGE and size >= 1e4:
             return f"{value / power:.4g}{sign}"
     return f"{value:.4g}"
+
+
+def breakable(name: str) -> str:
+    """HTML of a name that may go on in the next line after its dots and between its words."""
+    return re.sub(r"(?<=[._])", "<wbr>", escape(name))
 
 
 def section(name: str, title: str, *parts: str) -> str:
@@ -205,7 +211,7 @@ def strip(name: str, value: str, drawing: str, style: str = "") -> str:
     """
     svg = f'<svg class="strip" height="20" aria-hidden="true">{drawing}</svg>' if drawing else ""
     return (
-        f'<li class="{style}"><span class="name">{escape(name)}</span> '
+        f'<li class="{style}"><span class="name">{breakable(name)}</span> '
         f'<span class="value">{value}</span>{svg}</li>'
     )
 

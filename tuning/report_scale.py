@@ -101,6 +101,20 @@ class KnobAxis:
             return self.scale.place(float(value))
         return 100.0 * (self.levels.index(str(value)) + 0.5) / len(self.levels)
 
+    def labels(self) -> list[tuple[float, str, str, int]]:
+        """Of the ends, or of every level: place, text, side of the text there, line of text.
+
+        More than three levels are on two lines in turn, so that a phone has room for them.
+        """
+        if self.scale is not None:
+            low, high = (f"{end:.4g}" for end in (self.scale.low, self.scale.high))
+            return [(0.0, low, "start", 0), (100.0, high, "end", 0)]
+        num_lines = 2 if len(self.levels) > 3 else 1
+        return [
+            (self.place(level), level, "middle", index % num_lines)
+            for index, level in enumerate(self.levels)
+        ]
+
 
 def knob_axis(knob: str, ranges: Sequence[Range], values: Iterable[KnobValue]) -> KnobAxis:
     """An axis that holds all ranges of a knob and all its values.

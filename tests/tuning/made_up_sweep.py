@@ -3,6 +3,7 @@ verdict, and texts from outside that mean no good.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,29 @@ from tests.tuning.handmade import draw_point
 from tuning.comparison import Comparison, compare
 from tuning.move import Move
 from tuning.plan import SweepPlan
-from tuning.ranges import Float, Int
+from tuning.ranges import Choice, Float, Int
 from tuning.report import write_report
 from tuning.round_log import Round
+from tuning.space import SearchSpace
+from tuning.space_file import SpaceFile
 from tuning.trial import Trial, TrialState, TrialTable
 
 HOSTILE = "t0010<img src=x onerror=alert(1)>" + "x" * 60
-PLAN = SweepPlan(
-    "halfcheetah-vel", num_samples=24, rounds=3, num_fresh_seeds=3, max_concurrent=2, sweep_id="a"
-)
+LONG = "meta.inference_updates_per_meta_episode"
+
+
+def _plan() -> SweepPlan:
+    """With a knob of a long name, and one whose values have no order."""
+    plan = SweepPlan(
+        "halfcheetah-vel", num_samples=24, rounds=3, num_fresh_seeds=3, max_concurrent=2
+    )
+    methods = Choice(("ssm", "gru", "lstm", "transformer", "mlp"))
+    ranges = {**plan.space().ranges, LONG: Float(0.1, 400.0), "policy.method": methods}
+    space = SearchSpace(ranges, plan.base())
+    return replace(plan, space_file=SpaceFile(space, space), sweep_id="a")
+
+
+PLAN = _plan()
 BOUND = -75.0
 LR, WIDTH = "meta.outer_lr", "policy.state_dim"
 _CAUSES = {

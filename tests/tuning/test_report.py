@@ -122,7 +122,7 @@ def check_well_formed(page: str) -> None:
             self.open: list[str] = []
 
         def handle_starttag(self, tag: str, _: Any) -> None:
-            if tag != "meta":
+            if tag not in ("meta", "wbr"):
                 self.open.append(tag)
 
         def handle_startendtag(self, tag: str, _: Any) -> None:
