@@ -14,15 +14,14 @@ from agents.endpoint import (
     DEFAULT_BASE_URL,
     Endpoint,
     EndpointDownError,
-    Message,
     Meter,
     NoToolsError,
-    Reply,
-    ToolCall,
 )
+from agents.kept_replies import KeptReplies
 from agents.ledger import BudgetError, EventKind
 from agents.offline import offline_reply
 from agents.plain_text import plain_reply
+from agents.reply import Message, Reply, ToolCall
 
 if TYPE_CHECKING:
     from crewai import BaseLLM, Task
@@ -73,6 +72,7 @@ class Brain:
         endpoint: The model; None for the offline brain, which answers from the statistics.
         say: Is told when the endpoint is given up.
         native_tools: Whether the offline brain calls tools natively, or in plain text.
+        kept: Replies that were received before; what they answer, nobody is asked again.
     """
 
     def __init__(
@@ -81,8 +81,10 @@ class Brain:
         *,
         say: Say = say_nothing,
         native_tools: bool = True,
+        kept: KeptReplies | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._kept = kept or KeptReplies()
         self._say = say
         self._native_tools = native_tools
         self._speaker = OFFLINE
@@ -101,7 +103,12 @@ class Brain:
     @property
     def takes_tools(self) -> bool:
         """Whether tools are called natively; otherwise in the words ``Action:`` and so on."""
-        return self._native_tools if self._endpoint is None else self._endpoint.takes_tools
+        takes = self._native_tools if self._endpoint is None else self._endpoint.takes_tools
+        return takes and self._kept.takes_tools
+
+    def begin(self, round: int, who: str) -> None:
+        """The next answers are those of one agent in one round of a study."""
+        self._kept.begin(round, who)
 
     def interrupt(self) -> None:
         """Answer no more, from another thread; what waits for an answer gets an error at once."""
@@ -121,29 +128,39 @@ class Brain:
             tools: Schemas of its tools; none where tools are called in plain text.
 
         Raises:
-            NoToolsError: If the endpoint turns out not to take tools.
+            NoToolsError: If the endpoint turns out not to take tools, or did so before.
             RuntimeError: If ``interrupt`` was called.
         """
-        if self._endpoint is not None and not self._endpoint.is_down:
-            reply = self._ask(self._endpoint, messages, tools)
-            if reply is not None:
-                self._speaker = self._endpoint.model
+        question = self._kept.question(messages, tools)
+        if (kept := self._kept.find(question)) is not None:
+            if kept.reply is None:
+                raise NoToolsError(f"{kept.model} did not take tool schemas")
+            self._speaker, reply = kept.model, kept.reply
+        else:
+            reply = self._new_answer(messages, tools, question)
+        self._kept.advance()
+        return reply
+
+    def _new_answer(
+        self, messages: Sequence[Message], tools: Sequence[Message], question: Mapping[str, Any]
+    ) -> Reply:
+        """What is said to a question that was never answered."""
+        endpoint = self._endpoint
+        if endpoint is not None and not endpoint.is_down:
+            try:
+                reply = endpoint.complete(messages, tools, question)
+            except (EndpointDownError, BudgetError) as error:
+                endpoint.give_up(str(error))
+                if not self._is_interrupted:
+                    words = f"on the offline brain: {error}"
+                    self._say(EventKind.FELL_BACK, words, who=endpoint.model)
+            else:
+                self._speaker = endpoint.model
                 return reply
         if self._is_interrupted:
             raise RuntimeError("the study was interrupted")
         self._speaker = OFFLINE
         return offline_reply(messages, tools)
-
-    def _ask(
-        self, endpoint: Endpoint, messages: Sequence[Message], tools: Sequence[Message]
-    ) -> Reply | None:
-        try:
-            return endpoint.complete(messages, tools)
-        except (EndpointDownError, BudgetError) as error:
-            endpoint.give_up(str(error))
-            if not self._is_interrupted:
-                self._say(EventKind.FELL_BACK, f"on the offline brain: {error}", who=endpoint.model)
-            return None
 
     def to_llm(self) -> "BaseLLM":
         """The brain as CrewAI knows models; imports CrewAI, silenced."""
@@ -188,15 +205,16 @@ def make_brain(
         study_patience_s: Time that may be lost on the server over the whole study; as much if left
             out [s].
         say: Is told of each failed attempt, and when the endpoint is given up.
-        meter: Each call and its tokens are reserved from it, such as a ledger.
+        meter: Calls and tokens are reserved from it, and what it has replies to is not asked again.
 
     Raises:
         ValueError: If there is a ``base_url`` without a model, or a value is malformed.
     """
+    kept = KeptReplies(() if meter is None else meter.events)
     if model is None:
         if base_url is not None:
             raise ValueError("a base URL needs a model to ask for; give `--model` too, or neither.")
-        return Brain()
+        return Brain(kept=kept)
     url = base_url or DEFAULT_BASE_URL
 
     def report(sentence: str) -> None:
@@ -211,7 +229,7 @@ def make_brain(
         report=report,
         meter=meter,
     )
-    return Brain(endpoint, say=say)
+    return Brain(endpoint, say=say, kept=kept)
 
 
 def quieten_crewai() -> None:

@@ -141,6 +141,7 @@ class _Round:
         """Get the finding of one agent, and the space that follows from it."""
         refused = ""
         board = self._board_of(author)
+        self._brain.begin(board.round, author.value)
         for _ in range(1 + MAX_RETRIES):
             text = task_text(
                 board,

@@ -6,15 +6,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from agents.exchange import Exchange, ExchangeError, Response, Stream, check_url
-from agents.ledger import BudgetError, Reservation
+from agents.kept_replies import REFUSES_TOOLS
+from agents.ledger import BudgetError, Event, Reservation
+from agents.reply import MESSAGE_FIELDS, Message, Reply, ToolCall
 from agents.server_words import CutError, has_news, is_end, joined, words_of
 from ssmrl.strict_json import json_text
-
-Message: TypeAlias = Mapping[str, Any]
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 MAX_TEXT_LENGTH = 65_536
@@ -27,7 +26,6 @@ _MAX_ARGUMENTS_LENGTH = 8192
 _MAX_DEPTH = 32
 _MAX_KEY_LENGTH = 4096
 _MIN_SECRET_LENGTH = 8  # local servers are given words such as "none", which are none
-_MESSAGE_FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
 _OF_TOOLS = (200, 400, 404, 422, 500, 501)  # by which servers say that they take none
 _RETRIED = frozenset({408, 409, 425, 429})
 # Some servers open the thought in the question; one that was cut has no end.
@@ -42,44 +40,20 @@ class NoToolsError(RuntimeError):
     """The server does not take tool schemas; ask in plain text."""
 
 
-@dataclass(frozen=True)
-class ToolCall:
-    """A tool that the model wants called.
-
-    Attributes:
-        name: Of the tool, as the model wrote it.
-        arguments: JSON of an object; ``"{"``, which nothing reads, if the model sent anything else.
-        call_id: What the answer refers to.
-    """
-
-    name: str
-    arguments: str
-    call_id: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a model said.
-
-    Attributes:
-        text: Never longer than ``MAX_TEXT_LENGTH``; may be empty.
-        tool_calls: Of which there may be none.
-        num_tokens: What the question and the answer took; estimated where the server is silent.
-    """
-
-    text: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    num_tokens: int = 0
-
-
 class Meter(Protocol):
     """What calls and tokens are reserved from before they are spent, such as a ledger."""
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All that was written down so far, with the replies that were kept."""
 
     def reserve(self, kind: str, amount: float) -> Reservation:
         """Takes something from a budget; raises ``BudgetError`` if less is left."""
 
-    def settle(self, reservation: Reservation, actual: float) -> None:
-        """Replaces what was reserved by what it took."""
+    def settle(
+        self, reservation: Reservation, actual: float, reply: Mapping[str, Any] | None = None
+    ) -> None:
+        """Replaces what was reserved by what it took, and keeps the reply that it was spent on."""
 
 
 class Endpoint:
@@ -161,12 +135,19 @@ class Endpoint:
         """Whether the server takes tool schemas, as far as is known."""
         return self._takes_tools
 
-    def complete(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> Reply:
+    def complete(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Message] = (),
+        question: Mapping[str, Any] | None = None,
+    ) -> Reply:
         """What the model answers.
 
         Args:
             messages: The conversation so far, each with ``role`` and ``content``.
             tools: Schemas of the tools that the model may ask for.
+            question: What the meter keeps the reply with, by which it is found again; without one
+                the reply is not kept.
 
         Raises:
             EndpointDownError: If the server is down, or is found to be.
@@ -178,7 +159,7 @@ class Endpoint:
                 break
             started = time.monotonic()
             try:
-                return self._metered(messages, tools)
+                return self._metered(messages, tools, question)
             except _AttemptError as error:
                 self._lost_s += time.monotonic() - started
                 self._report(self.redact(str(error)))
@@ -197,7 +178,12 @@ class Endpoint:
         is_secret = len(self._key) >= _MIN_SECRET_LENGTH
         return text.replace(self._key, "***") if is_secret else text
 
-    def _metered(self, messages: Sequence[Message], tools: Sequence[Message]) -> Reply:
+    def _metered(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Message],
+        question: Mapping[str, Any] | None,
+    ) -> Reply:
         if self._meter is None:
             return self._attempt(messages, tools)
         num_asked = _estimated_tokens(messages, "")
@@ -209,11 +195,16 @@ class Endpoint:
             raise
         self._meter.settle(call, 1)
         num_tokens = num_asked  # what a failed attempt took, as far as is known
+        said: Mapping[str, Any] = {}
         try:
             reply = self._attempt(messages, tools)
-            num_tokens = reply.num_tokens
-        finally:
-            self._meter.settle(tokens, num_tokens)
+            num_tokens, said = reply.num_tokens, reply.content()
+        except NoToolsError:
+            said = REFUSES_TOOLS
+            raise
+        finally:  # in one record, so that no reply is paid and not kept
+            kept = {**question, "model": self._model, **said} if question and said else None
+            self._meter.settle(tokens, num_tokens, kept)
         return reply
 
     def _attempt(self, messages: Sequence[Message], tools: Sequence[Message]) -> Reply:
@@ -239,7 +230,7 @@ class Endpoint:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [
-                {name: message[name] for name in _MESSAGE_FIELDS if name in message}
+                {name: message[name] for name in MESSAGE_FIELDS if name in message}
                 for message in messages
             ],
             self._limit_name: self._max_tokens,

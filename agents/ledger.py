@@ -268,12 +268,16 @@ class Ledger:
         event = self._write(EventKind.RESERVED, data=data)
         return self._open[event.number]
 
-    def settle(self, reservation: Reservation, actual: float) -> None:
+    def settle(
+        self, reservation: Reservation, actual: float, reply: Mapping[str, Any] | None = None
+    ) -> None:
         """Replaces what was reserved by what it took; the rest is free again.
 
         Args:
             reservation: Which has not been settled yet.
             actual: What it took; more than was reserved is counted in full.
+            reply: What was got for it, kept whole in the same line; left out if it holds a secret,
+                since without it it would be another one.
 
         Raises:
             ValueError: If it is settled, or unknown, or ``actual`` is negative or not finite.
@@ -287,7 +291,8 @@ class Ledger:
         kind = reservation.kind
         spent = self.spent(kind) - reservation.amount + actual
         data = {"reservation": reservation.number, "actual": actual, "kind": kind, "spent": spent}
-        self._write(EventKind.SETTLED, data=data)
+        is_kept = reply is not None and not self._redaction.finds_any_in(reply)
+        self._write(EventKind.SETTLED, data=data | ({"reply": reply} if is_kept else {}))
 
     def spent(self, kind: str) -> float:
         """How much of a kind is gone: what was settled, and all that is reserved."""

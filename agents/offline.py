@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from agents.endpoint import Message, Reply, ToolCall
+from agents.reply import Message, Reply, ToolCall
 from ssmrl.strict_json import json_text, json_value
 
 Changes: TypeAlias = list[dict[str, Any]]

@@ -27,6 +27,14 @@ class Redaction:
             text = f"{text[:MAX_TEXT_LENGTH]}... ({len(text) - MAX_TEXT_LENGTH} characters more)"
         return text
 
+    def finds_any_in(self, value: Any) -> bool:
+        """Whether a text inside of a value holds a secret; names of fields do not count."""
+        if isinstance(value, Mapping):
+            return any(self.finds_any_in(item) for item in value.values())
+        if isinstance(value, list | tuple | set | frozenset):
+            return any(self.finds_any_in(item) for item in value)
+        return any(secret in str(value) for secret in self._secrets)
+
     def value(self, value: Any) -> Any:
         """The same for all texts inside of a value; what JSON cannot hold becomes text."""
         if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -21,15 +21,15 @@ from agents.kept_study import kept_study
 from agents.ledger import KINDS, Budget, EventKind, Ledger
 from agents.study_trials import check_trials
 from cluster.address import check_address
+from ssmrl.command_line import command_app, refuse
 from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, get_algorithm
-from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
-from tuning.given_flags import ignored_line
+from tuning.given_flags import ignored_line, plan_of
 from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
@@ -41,7 +41,10 @@ MAX_SHOWN_LENGTH = 300
 EPISODES_OF_A_RUN = 3_000
 MINUTES_OF_A_DAY = 24.0 * 60.0
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+BrainFlags: TypeAlias = tuple[str | None, str | None, float, float | None]
+"""Model, base URL, patience with a call, and patience in all [s]."""
+
+app = command_app()
 
 
 @app.command()
@@ -120,6 +123,10 @@ def research(  # noqa: PLR0917  # one parameter a flag
     max_concurrent: Annotated[
         int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
+    ] = None,
     device: DeviceOption = None,
     gpus_per_trial: GpusPerTrialOption = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
@@ -141,66 +148,14 @@ def research(  # noqa: PLR0917  # one parameter a flag
     Leaves NAME/research.md, report.html, saved_models/, ledger.jsonl, rounds.jsonl and trials.csv
     in the storage folder. Statistics decide what the agents may change.
     """
-    try:
-        check_address(address)
-        check_trials(algorithm, budget_trials, rounds, num_confirmed, num_fresh_seeds)
-        settings: dict[str, Any] = {  # of which None means as usual for the algorithm
-            "num_samples": budget_trials,
-            "max_env_steps": _default_env_steps(task, algorithm)
-            if max_env_steps is None
-            else max_env_steps,
-            "num_confirmed": num_confirmed,
-            "num_fresh_seeds": num_fresh_seeds,
-        }
-        plan = SweepPlan(
-            task=task,
-            method=method,
-            algorithm=algorithm,
-            time_budget_s=60.0 * (MINUTES_OF_A_DAY if budget_minutes is None else budget_minutes),
-            searcher=searcher,
-            scheduler=scheduler,
-            seed=seed,
-            rounds=rounds,
-            seeds_per_trial=seeds_per_trial,
-            retries=retries,
-            num_env_runners=num_env_runners,
-            cpus_per_runner=cpus_per_runner,
-            num_learners=num_learners,
-            **settings,
-        )
-        plan = plan if space is None else plan.within(space)
-        budget = Budget(budget_trials, budget_minutes, budget_tokens, budget_calls)
-        if resume and name is None:
-            raise ValueError("`--resume` needs `--name`: which study shall go on?")
-        label = name or default_name("research", task)
-        folder = run_folder(storage, label)
-        plan, budget = _settle(plan, budget, folder, resume=resume)
-        plan, placement = settled_placement(
-            plan,
-            folder,
-            resume=resume,
-            device=device,
-            gpus_per_trial=gpus_per_trial,
-            max_concurrent=max_concurrent,
-            num_cpus=usable_cpus() if address is None else None,
-        )
-        brain_of = (model, base_url, patience, study_patience)
-        _make_brain(*brain_of)
-        before = contents(folder)
-        if not dry_run:
-            folder.mkdir(parents=True, exist_ok=True)
-    except (UnknownNameError, ValueError) as error:
-        _refuse(str(error.args[0]))
-    except (OSError, FolderError) as error:
-        _refuse(str(error))
-    if resume and (ignored := ignored_line(context, plan, ("task", "max_concurrent"))):
-        typer.echo(ignored, err=True)
+    brain_of = (model, base_url, patience, study_patience)
+    plan, budget, folder, placement, before = _start(context, brain_of)
     if dry_run:
         content = description(plan, budget, folder, model, placement)
         typer.echo(json_text(content) if as_json else as_text(content))
         return
     words = [*_brain_flags(*brain_of), *([] if use_earlier else ["--no-earlier"])]
-    place = ["--task", plan.task, "--storage", str(folder.parent), "--name", label]
+    place = ["--task", plan.task, "--storage", str(folder.parent), "--name", folder.name]
     place += ["--address", address] if address else []
     place += placement.flags()
     place += ["--dashboard"] if dashboard else []
@@ -225,12 +180,66 @@ def research(  # noqa: PLR0917  # one parameter a flag
             if as_json:
                 print(json_text(summary), flush=True)
     except FolderError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except typer.Exit:
         if not resume:
             forget_start(folder, before)
         raise
     raise typer.Exit(summary["exit_code"])
+
+
+def _start(
+    context: typer.Context, brain_of: BrainFlags
+) -> tuple[SweepPlan, Budget, Path, Placement, frozenset[str]]:
+    """What a study that can begin will do and take, where, and what was in its folder before."""
+    params = context.params
+    resume, name = params["resume"], params["name"]
+    try:
+        check_address(params["address"])
+        check_trials(
+            params["algorithm"],
+            params["budget_trials"],
+            params["rounds"],
+            params["num_confirmed"],
+            params["num_fresh_seeds"],
+        )
+        minutes, max_env_steps = params["budget_minutes"], params["max_env_steps"]
+        if max_env_steps is None:
+            max_env_steps = _default_env_steps(params["task"], params["algorithm"])
+        plan = plan_of(
+            params,
+            num_samples=params["budget_trials"],
+            max_env_steps=max_env_steps,
+            time_budget_s=60.0 * (MINUTES_OF_A_DAY if minutes is None else minutes),
+        )
+        if params["space"] is not None:
+            plan = plan.within(params["space"])
+        limits = (params[f"budget_{kind}"] for kind in ("trials", "minutes", "tokens", "calls"))
+        budget = Budget(*limits)
+        if resume and name is None:
+            raise ValueError("`--resume` needs `--name`: which study shall go on?")
+        folder = run_folder(params["storage"], name or default_name("research", plan.task))
+        plan, budget = _settle(plan, budget, folder, resume=resume)
+        plan, placement = settled_placement(
+            plan,
+            folder,
+            resume=resume,
+            device=params["device"],
+            gpus_per_trial=params["gpus_per_trial"],
+            max_concurrent=params["max_concurrent"],
+            num_cpus=usable_cpus() if params["address"] is None else None,
+        )
+        _make_brain(*brain_of)
+        before = contents(folder)
+        if not params["dry_run"]:
+            folder.mkdir(parents=True, exist_ok=True)
+    except (UnknownNameError, ValueError) as error:
+        refuse(str(error.args[0]))
+    except (OSError, FolderError) as error:
+        refuse(str(error))
+    if resume and (ignored := ignored_line(context, plan, ("task", "max_concurrent"))):
+        typer.echo(ignored, err=True)
+    return plan, budget, folder, placement, before
 
 
 def _run(
@@ -239,7 +248,7 @@ def _run(
     folder: Path,
     placement: Placement,
     *,
-    brain_of: tuple[str | None, str | None, float, float | None],
+    brain_of: BrainFlags,
     use_earlier: bool,
     address: str | None,
     dashboard: bool,
@@ -280,7 +289,7 @@ def _run(
             say=show,
         )
     except DamagedError as error:
-        _refuse(str(error), Ending.LOST)
+        refuse(str(error), Ending.LOST)
     note = partial(show, EventKind.NOTED)
     try:
         if study.is_finished():
@@ -302,9 +311,9 @@ def _run(
             plan, folder, study, ledger, num_earlier=len(earlier), command=command, say=show
         )
     except START_ERRORS as error:
-        _refuse(str(error))
+        refuse(str(error))
     except LostError as error:
-        _refuse(str(error), Ending.LOST)
+        refuse(str(error), Ending.LOST)
 
 
 def _recorder(ledger: Any, show: Any) -> Any:
@@ -355,7 +364,7 @@ def _settle(
     try:
         return kept_study(plan, budget, folder, resume=resume, say=partial(typer.echo, err=True))
     except LostError as error:
-        _refuse(str(error), Ending.LOST)
+        refuse(str(error), Ending.LOST)
 
 
 def _default_env_steps(task: str, algorithm: str) -> int | None:
@@ -375,11 +384,6 @@ def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
     for kind, limit in limits.items():
         flags += [f"--budget-{kind}", f"{limit:.10g}"] if math.isfinite(limit) else []
     return flags
-
-
-def _refuse(message: str, code: Ending = Ending.REFUSED) -> NoReturn:
-    typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A study: sweep, table, agents, next sweep, until the budget ends; not the command line."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +26,9 @@ from tuning.space import SearchSpace
 from tuning.trial import Trial
 
 CREW = "agents"
+
+# What a conversation that is taken up says again. Of findings and decisions the last one counts.
+_TOLD_ONCE = (EventKind.SAID, EventKind.REFUSED, EventKind.FELL_BACK, EventKind.NOTED)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Study:
     ) -> None:
         self._plan, self._folder, self._ledger, self._brain = plan, folder, ledger, brain
         self._earlier, self._say = tuple(earlier), say
+        self._told: Counter[tuple[EventKind, str, str]] = Counter()
         self._settle_time()
         self._minutes = ledger.remaining("minutes")
         self._clock: Reservation | None = None
@@ -184,6 +189,11 @@ class Study:
             seed=self._plan.seed,
         )
         rounds_left = max(1, self._plan.rounds - number)
+        self._told = Counter(
+            (event.kind, event.who, event.text)
+            for event in self._ledger.events
+            if event.round == number and event.kind in _TOLD_ONCE
+        )
         consult(
             board,
             brain=self._brain,
@@ -201,7 +211,12 @@ class Study:
         who: str = "",
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write it down, then show it."""
+        """Write it down, unless a process that died has, then show it."""
+        line = kind, self._ledger.redact(who), self._ledger.redact(text)
+        if self._told[line]:
+            self._told[line] -= 1
+            self._say(kind, line[2], who=line[1])
+            return
         event = self._ledger.record(kind, text, who=who, round=number, data=data)
         self._say(kind, event.text, who=event.who, data=event.data)
 

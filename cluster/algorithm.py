@@ -14,7 +14,7 @@ from cluster.learner import MAMLLearner
 from cluster.learners_as_one import LearnersAsOne
 from cluster.meta_algorithm import MetaAlgorithm, MetaConfig
 from cluster.module import ActorModule
-from cluster.part import Delivery, Piece, Played
+from cluster.work_item import Delivery, RolloutResult, TrajectoryShard
 from ssmrl.config import TrainConfig
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.assignment import train_assignment
@@ -111,20 +111,20 @@ class MAML(MetaAlgorithm):
             update_seconds=updated - sampled,
         )
 
-    def play(self, play: Play) -> list[Played]:
+    def play(self, play: Play) -> list[RolloutResult]:
         """Have something played with the present meta-parameters."""
         self._check_running()
         return self._divided_play(self.learner.params(), play)
 
-    def _deliver(self, played: Mapping[int, Played]) -> set[int]:
+    def _deliver(self, played: Mapping[int, RolloutResult]) -> set[int]:
         """Let the learners take their trajectories; the parts are returned that were lost."""
         num_shares = max(1, self.config.num_learners)
-        pieces: list[list[Piece]] = [[] for _ in range(num_shares)]
+        shards: list[list[TrajectoryShard]] = [[] for _ in range(num_shares)]
         for one in played.values():
-            for share, piece in one.pieces.items():
-                pieces[share].append(piece)
+            for share, shard in one.shards.items():
+                shards[share].append(shard)
         received = self.learner_group.foreach_learner(
-            lambda learner, pieces: learner.receive(pieces), pieces=pieces
+            lambda learner, shards: learner.receive(shards), shards=shards
         )
         return {number for lost in checked(received) for number in lost}
 

@@ -3,7 +3,7 @@
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -14,12 +14,13 @@ from cluster.launch_rules import launch_faults
 from cluster.launch_schema import schema_faults
 from cluster.manifest_rules import manifest_faults
 from cluster.plain_yaml import check_events, loaded
+from ssmrl.command_line import command_app, refuse
 
 LAUNCH = Path(__file__).parent / "launch"
 _STARTING = re.compile(r"^(cluster_name|apiVersion):", re.MULTILINE)
 _MAX_DEPTH = 50
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()
@@ -45,7 +46,7 @@ def check(
         ray_version = pinned_ray(constraints.read_text())
         contents = {path: path.read_text() for path in paths}
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        _refuse(f"{error}")
+        refuse(f"{error}")
     num_faults = 0
     if version("ray") != ray_version:
         num_faults += 1
@@ -120,11 +121,6 @@ def _documents(text: str) -> list[dict[Any, Any]]:
     if not documents or not all(isinstance(document, dict) for document in documents):
         raise ValueError("must hold YAML mappings")
     return documents
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from cluster.part import Part, Played
+from cluster.work_item import RolloutResult, WorkItem
 
 _MAX_LOSSES = 10
 _REVIVAL_SECONDS = 60.0
@@ -43,7 +43,9 @@ class Collector:
         self._max_patience_s = max_patience_s
         self._slowest = 0.0  # [s per episode]
 
-    def play(self, parts: Mapping[int, Part], settings: Mapping[str, Any]) -> dict[int, Played]:
+    def play(
+        self, parts: Mapping[int, WorkItem], settings: Mapping[str, Any]
+    ) -> dict[int, RolloutResult]:
         """Have all parts played.
 
         Args:
@@ -56,7 +58,7 @@ class Collector:
         Raises:
             RuntimeError: If parts were lost again and again; the runners' logs say why.
         """
-        waiting, done = dict(parts), dict[int, Played]()
+        waiting, done = dict(parts), dict[int, RolloutResult]()
         num_losses = 0
         while waiting:
             results, num_lost = self._play_once(waiting, settings)
@@ -75,8 +77,8 @@ class Collector:
         return done
 
     def _play_once(
-        self, waiting: Mapping[int, Part], settings: Mapping[str, Any]
-    ) -> tuple[list[Played], int]:
+        self, waiting: Mapping[int, WorkItem], settings: Mapping[str, Any]
+    ) -> tuple[list[RolloutResult], int]:
         """Give each living runner one of the waiting parts.
 
         Returns:
@@ -88,7 +90,7 @@ class Collector:
         parts = list(waiting.values())[: len(ids)]
         most = max(part.num_episodes for part in parts)
         began = time.monotonic()
-        results: list[Played] = self._runners.foreach_env_runner(
+        results: list[RolloutResult] = self._runners.foreach_env_runner(
             ["sample"] * len(ids),
             kwargs=[{"part": part, **settings} for part in parts],
             local_env_runner=False,

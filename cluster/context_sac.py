@@ -9,7 +9,7 @@ from cluster.checked import checked
 from cluster.context_learner import ContextSACLearner
 from cluster.context_module import ContextModule
 from cluster.meta_algorithm import MetaAlgorithm, MetaConfig
-from cluster.part import Delivery, Played, concatenate
+from cluster.work_item import Delivery, RolloutResult, concatenate
 from ssmrl.context.learner import ContextLearner
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Play
@@ -89,19 +89,19 @@ class ContextSAC(MetaAlgorithm):
         results = self.learner_group.foreach_learner(self._update)
         self.metrics.aggregate(checked(results), key=LEARNER_RESULTS)
 
-    def play(self, play: Play) -> list[Played]:
+    def play(self, play: Play) -> list[RolloutResult]:
         """Have something played with the present networks."""
         self._check_running()
         return self._divided_play(self.learner.params(), play)
 
     def _update(self, learner: ContextSACLearner) -> dict[str, Any] | str:
         """The learner's metrics, or why it diverged."""
-        played: list[Played] = []
+        played: list[RolloutResult] = []
 
         def collect(params: Params, play: Play) -> list[Trajectory]:
             parts = self._divided_play(params, play, Delivery.DIRECT)
             played.extend(parts)
-            return concatenate([one.pieces[0].fetch() for one in parts])
+            return concatenate([one.shards[0].fetch() for one in parts])
 
         try:
             results = learner.update(collect=collect, timesteps=self._timesteps())

@@ -9,14 +9,14 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 from cluster.collector import Collector
-from cluster.part import Delivery, Played, split
+from cluster.work_item import Delivery, RolloutResult, split
 from ssmrl.rollout.play import Play
 from ssmrl.types import Params
 
 NUM_LOST_PARTS = "num_lost_parts_lifetime"
 
 
-def _none_lost(played: Mapping[int, Played]) -> set[int]:
+def _none_lost(played: Mapping[int, RolloutResult]) -> set[int]:
     return set()
 
 
@@ -42,8 +42,8 @@ class DividedPlay:
         params: Params,
         play: Play,
         delivery: Delivery = Delivery.NONE,
-        deliver: Callable[[Mapping[int, Played]], set[int]] = _none_lost,
-    ) -> list[Played]:
+        deliver: Callable[[Mapping[int, RolloutResult]], set[int]] = _none_lost,
+    ) -> list[RolloutResult]:
         """Have something played.
 
         Args:

@@ -9,7 +9,7 @@ from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.utils.checkpoints import Checkpointable
 
-from cluster.part import Delivery, Part, Played
+from cluster.work_item import Delivery, RolloutResult, WorkItem
 from ssmrl.rollout.play import LocalCollector
 from ssmrl.types import Params
 
@@ -43,7 +43,9 @@ class MetaEnvRunner(EnvRunner, Checkpointable):
         """The name in Ray's dashboard: whose runner it is, and which."""
         return f"{self.config.run_name} runner {self.worker_index}".strip()
 
-    def sample(self, *, part: Part, params: Params, delivery: Delivery, **kwargs: Any) -> Played:
+    def sample(
+        self, *, part: WorkItem, params: Params, delivery: Delivery, **kwargs: Any
+    ) -> RolloutResult:
         """Play a part.
 
         Args:
@@ -54,7 +56,7 @@ class MetaEnvRunner(EnvRunner, Checkpointable):
         """
         self.module.load(params)
         trajectories = self._collect.of_some_tasks(self.module.params(), part.play, part.tasks)
-        played = Played.of(part, trajectories, delivery)
+        played = RolloutResult.of(part, trajectories, delivery)
         self.env_steps += played.env_steps
         return played
 

@@ -10,7 +10,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
-from cluster.part import Piece, concatenate
+from cluster.work_item import TrajectoryShard, concatenate
 from ssmrl.meta.learner import MetaLearner
 from ssmrl.types import Params, Trajectory
 
@@ -76,25 +76,25 @@ class MAMLLearner(TorchLearner):
         """
         return self._meta_learner.loss(batch.supports, batch.query)
 
-    def receive(self, pieces_of_learners: Sequence[Sequence[Piece]]) -> list[int]:
+    def receive(self, shards_of_learners: Sequence[Sequence[TrajectoryShard]]) -> list[int]:
         """Fetch this learner's trajectories, and keep them for the next update.
 
         Nothing is computed before all learners have all of theirs: one that waits for the others'
         gradients would wait for ever if another one gave up.
 
         Args:
-            pieces_of_learners: The pieces of each learner, by its number; those that were received
+            shards_of_learners: The shards of each learner, by its number; those that were received
                 before may be left out.
 
         Returns:
             The parts whose trajectories are lost with the runner that played them.
         """
         lost: list[int] = []
-        for piece in pieces_of_learners[self._learner_index]:
+        for shard in shards_of_learners[self._learner_index]:
             try:
-                self._received[piece.part] = piece.fetch()
+                self._received[shard.part] = shard.fetch()
             except ray.exceptions.ObjectLostError:
-                lost.append(piece.part)
+                lost.append(shard.part)
         return lost
 
     def update(

@@ -22,7 +22,7 @@ from cluster.divided_play import NUM_LOST_PARTS, DividedPlay
 from cluster.env_runner import MetaEnvRunner
 from cluster.held_out import evaluate_held_out
 from cluster.ignored_settings import refuse_ignored
-from cluster.part import Played
+from cluster.work_item import RolloutResult
 from ssmrl.config import TrainConfig
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.algorithms import ALGORITHMS, get_algorithm
@@ -152,7 +152,7 @@ class MetaAlgorithm(Algorithm):
         """What learns, as ``ssmrl`` knows it; its ``iterate`` may be left to the algorithm."""
 
     @abstractmethod
-    def play(self, play: Play) -> list[Played]:
+    def play(self, play: Play) -> list[RolloutResult]:
         """Have something played with the present parameters; the trajectories stay behind."""
 
     def tensors(self) -> dict[str, Tensor]:
@@ -197,11 +197,11 @@ class MetaAlgorithm(Algorithm):
     def _divided_play(self) -> DividedPlay:
         return DividedPlay(self)
 
-    def _report(self, played: Iterable[Played], **values: float) -> None:
+    def _report(self, played: Iterable[RolloutResult], **values: float) -> None:
         """Among the results of this iteration's runners."""
         played = list(played)
-        pieces = [piece for one in played for piece in one.pieces.values()]
-        values |= {"trajectory_bytes": float(sum(piece.num_bytes for piece in pieces))}
+        shards = [shard for one in played for shard in one.shards.values()]
+        values |= {"trajectory_bytes": float(sum(shard.num_bytes for shard in shards))}
         for name, value in values.items():
             self.metrics.log_value((ENV_RUNNER_RESULTS, name), value, window=1)
         self.metrics.log_value(

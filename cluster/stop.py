@@ -16,7 +16,9 @@ sys.path += [f"{place}/thirdparty_files" for place in _RAY.submodule_search_loca
 import psutil
 import typer
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+from ssmrl.command_line import command_app
+
+app = command_app()
 
 _GRACE_SECONDS = 10.0
 _PROGRAMS = ("raylet", "gcs_server")

@@ -7,12 +7,13 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from cluster.auth_token import token_path
+from ssmrl.command_line import command_app, refuse
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -22,7 +23,7 @@ _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 class SubmitError(Exception):
@@ -93,7 +94,7 @@ def submit(
         client = connect(dashboard)
         job = _submit(client, command, name, working_dir)
     except SubmitError as error:
-        _refuse(str(error))
+        refuse(str(error))
     typer.echo(f"submitted {job} to {dashboard.address}", err=True)
     if not follow:
         typer.echo(how_to_go_on(job, dashboard.address), err=True)
@@ -215,11 +216,6 @@ async def _follow(client: "JobSubmissionClient", job: str) -> int:
         typer.echo(f"  {' '.join(details.message.split())[:300]}", err=True)
     code = details.driver_exit_code
     return code if code is not None and 0 < code < 256 else 1
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import typer
 from experiments.folder_option import mounted
 from experiments.mutant_trial import Workshop
 from experiments.mutation import Mutant, drawn, mutants_of
+from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
 from tuning.append_only import AppendOnlyFile
@@ -73,7 +74,7 @@ TESTED: Mapping[str, tuple[str, ...]] = {
 }
 """The modules that are changed, each with the files of tests that must find it."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, NamedTuple, NoReturn
+from typing import Annotated, NamedTuple
 
 import typer
 
 from experiments.claims import CLAIMS, Claim
+from ssmrl.command_line import command_app, refuse
 from ssmrl.files import replace_file
 
 ROOT = Path(__file__).resolve().parents[1]
 _NUMBER = r"[-+]?\d[\d,]*(?:\.\d+)?"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 class Unproved(NamedTuple):
@@ -160,7 +161,7 @@ def numbers(
         try:
             files = rewrite()
         except ValueError as error:
-            _refuse(str(error))
+            refuse(str(error))
         typer.echo(f"rewritten: {', '.join(files)}" if files else "nothing to rewrite")
         return
     sentences = disagreements()
@@ -168,11 +169,6 @@ def numbers(
         typer.echo(sentence)
     typer.echo(f"{len(CLAIMS)} phrases, {len(sentences)} disagreements")
     raise typer.Exit(1 if sentences else 0)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

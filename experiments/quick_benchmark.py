@@ -23,6 +23,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor
 
 from ssmrl import SSM, AdaptationConfig, Adapter, Environment, MetaMAML
+from ssmrl.command_line import command_app
 from ssmrl.strict_json import json_text
 
 # Hidden variables of a task, uniform between the two; the standard value lies inside.
@@ -313,10 +314,7 @@ def describe(result: Result, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = command_app(
     # So that --env_name is --env-name.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )

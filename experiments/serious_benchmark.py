@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 if not __package__:
     # Run as a file: its folder would come before the standard library, and the root not at all.
@@ -19,6 +19,7 @@ import typer
 
 from experiments.benchmark_result import REPORTED_STEPS, TEST_DRAW, BenchmarkResult, estimate
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app, refuse
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.device_option import DeviceOption
 from ssmrl.strict_json import json_text, json_value
@@ -80,10 +81,7 @@ def table(results: list[BenchmarkResult]) -> str:
     return "\n".join(lines)
 
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = command_app(
     # So that --output_dir is --output-dir.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
@@ -165,9 +163,9 @@ def main(
         output_dir.mkdir(parents=True, exist_ok=True)
         record_device(output_dir, str(where))
     except (KeyError, ValueError, TypeError) as error:
-        _refuse(str(error.args[0]))
+        refuse(str(error.args[0]))
     except OSError as error:
-        _refuse(str(error))
+        refuse(str(error))
     results, failures = run_all(runs, earlier)
     if as_json:
         typer.echo(json_text({"results": [json_value(result.to_json()) for result in results]}))
@@ -181,11 +179,6 @@ def main(
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(2)
 
 
 def chosen_methods(name: str) -> tuple[str, ...]:
@@ -237,7 +230,7 @@ def run_all(
                 failures.append(f"{run.name}: {error}")
                 continue
             except BlockingIOError:
-                _refuse(f"another process is training {run.name} in {run.folder}")
+                refuse(f"another process is training {run.name} in {run.folder}")
             if result is None:
                 typer.echo("stopped; the same command with `--resume` goes on from here", err=True)
                 raise typer.Exit(128 + asked[0])

@@ -8,7 +8,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 if not __package__:
     # Run as a file: its folder would come before the standard library, and the root not at all.
@@ -25,6 +25,7 @@ from experiments.benchmark_result import (
     estimate,
 )
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app, refuse
 from ssmrl.config import METHODS
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_text
@@ -285,10 +286,7 @@ def _steps(number: int) -> str:
     return f"{number} step{'s' if number > 1 else ''}"
 
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = command_app(
     # So that --results_dir is --results-dir.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
@@ -319,7 +317,7 @@ def main(
         files = [*draw(methods, folder), folder / "summary.md"]
         replace_file(folder / "summary.md", text)
     except (ValueError, OSError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     if as_json:
         first = methods[0].results[0]
         content = {
@@ -332,11 +330,6 @@ def main(
         return
     typer.echo(text)
     typer.echo("\n".join(f"written: {path}" for path in files))
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

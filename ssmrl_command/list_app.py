@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from ssmrl.command_line import command_app
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.envs.families import ALIASES, FAMILIES
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
 from tuning.searchers import SEARCHERS
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 

@@ -3,14 +3,15 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from ssmrl.command_line import command_app, refuse
 from ssmrl.device_option import DeviceOption
 from ssmrl.strict_json import json_text
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()
@@ -77,12 +78,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
             wishes, storage, name, resume=resume, num_threads=num_threads, device=device, say=say
         )
     except RefusedError as error:
-        _refuse(str(error))
+        refuse(str(error))
     if as_json and outcome.summary is not None:
         print(json_text(outcome.summary), flush=True)
     raise typer.Exit(outcome.exit_code)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)

@@ -5,16 +5,15 @@ from typing import Any
 
 from ssmrl.config import TrainConfig
 from ssmrl.format import FORMAT, check_format
+from ssmrl.knob_words import parsed_settings
 from ssmrl.meta.algorithms import DEFAULT_ALGORITHM
 from ssmrl.run import NUM_EVALUATIONS, check_budget
-from ssmrl.strict_json import json_object, json_text, json_value
+from ssmrl.strict_json import json_object, json_text
 
 DEFAULT_ENV_STEPS = 200_000
 
 PLAN = "config.json"
 """The file of a run's plan, in its folder."""
-
-_OWN_FLAGS = {"algorithm": "--algorithm", "env.task": "--task"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class TrainPlan:
             raise ValueError("`--task` is missing: which task family? For example --task ant-vel")
         changed: dict[str, Any] = {"policy.method": wishes.method, "seed": wishes.seed}
         changed = {knob: value for knob, value in changed.items() if value is not None}
-        changed |= _parsed(wishes.knobs)
+        changed |= parsed_settings(wishes.knobs)
         start = TrainConfig.for_task(wishes.task, wishes.algorithm or DEFAULT_ALGORITHM)
         max_env_steps = wishes.max_env_steps
         if max_env_steps is None and wishes.max_cpu_seconds is None:
@@ -165,19 +164,3 @@ class TrainPlan:
         del content["format"]
         config = TrainConfig.of_knobs(content.pop("config"), what)
         return cls(config, **content)
-
-
-def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
-    """Values by knob: numbers, ``true`` and ``false`` as JSON has them, all else as text."""
-    parsed: dict[str, Any] = {}
-    for setting in settings:
-        knob, sign, text = setting.partition("=")
-        if not (knob and sign and text):
-            raise ValueError(f"`--set` must be KNOB=VALUE, but got {setting!r}")
-        if knob in _OWN_FLAGS:
-            raise ValueError(f"`{knob}` has a flag of its own; use {_OWN_FLAGS[knob]} {text}")
-        try:
-            parsed[knob] = json_value(text)
-        except ValueError:
-            parsed[knob] = text
-    return parsed

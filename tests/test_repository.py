@@ -1,5 +1,6 @@
 """Rules for the repository as a whole: file length, no machine paths, every dependency pinned."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -11,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 400
+MAX_FUNCTION_LINES = 60
 # The home of a user or of a build, at the start of a path; written so that this line is none.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(root|home|work)/")
 
@@ -49,6 +51,25 @@ def test_no_python_file_is_longer_than_the_limit() -> None:
     assert lengths, "found no Python file at all"
     too_long = {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > MAX_LINES}
     assert not too_long, f"no file may exceed {MAX_LINES} lines, but {too_long}: split it by topic"
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of the body, without the docstring."""
+    is_documented = ast.get_docstring(function, clean=False) is not None
+    body = function.body[is_documented:]
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_no_function_is_longer_than_the_limit() -> None:
+    too_long = {
+        f"{path.relative_to(ROOT)}:{node.name}": lines
+        for path in own_files()
+        if path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := code_lines(node)) > MAX_FUNCTION_LINES
+    }
+    assert not too_long, f"no function may exceed {MAX_FUNCTION_LINES} lines, but {too_long}"
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:

@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ssmrl.command_line import command_app, refuse
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.format import FormatError, check_format
 from ssmrl.knobs import typed
@@ -25,7 +26,7 @@ from tuning.trial import Trial, TrialTable
 NUM_SHOWN = 5
 _PIPED_WIDTH = 140
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()
@@ -45,7 +46,7 @@ def analyze(
             warnings.simplefilter("always")
             space, rows, rounds = read_sweep(folder)
     except (OSError, ValueError, KeyError) as error:
-        _refuse(one_line(error))
+        refuse(one_line(error))
     for warning in caught:
         typer.echo(f"warning: {printable(str(warning.message))}", err=True)
     analysis = analyse(rows, rounds[-1].space if rounds else space, seed=seed)
@@ -236,11 +237,6 @@ def _number(value: KnobValue | None) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "" if value is None else printable(str(value))
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from ssmrl.checkpoint import CheckpointError, read_tensors
+from ssmrl.command_line import command_app, refuse
 from ssmrl.config import TrainConfig
 from ssmrl.files import aside, replace_file
 from ssmrl.printable import one_line, printable
@@ -34,7 +35,7 @@ from tuning.trial import Trial, TrialState, TrialTable
 _JOURNAL = "optuna.journal"
 _MANY = 1000
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()
@@ -50,13 +51,13 @@ def doctor(
     Ends with 0 if all is sound or mended, 3 if something is damaged, 2 if it cannot be looked at.
     """
     if not any((folder / name).exists() for name in (CONFIG, *RECORD_FILES)):
-        _refuse(f"there is no sweep in {folder}")
+        refuse(f"there is no sweep in {folder}")
     try:
         with exclusive(folder):
             found = list(examine(folder))
             mended = mend(folder, found) if repair else []
     except FolderError as error:
-        _refuse(str(error))
+        refuse(str(error))
     for trouble in found:
         done = "mended: " if trouble in mended else ""
         typer.echo(printable(f"{trouble.where}: {trouble.what}; {done}{trouble.remedy}"))
@@ -198,11 +199,6 @@ def _checkpoints(folder: Path, rows: list[Trial]) -> Iterator[Trouble]:
                 )
             except (KeyError, ValueError, TypeError) as error:
                 yield Trouble(row.trial_id, one_line(error), "another version made it")
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(Ending.REFUSED)
 
 
 if __name__ == "__main__":

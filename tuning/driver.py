@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from tuning.rounds import is_confirmation
 from tuning.row_keeper import ENOUGH_ROOM, RowKeeper
 from tuning.scheduler import make_scheduler
 from tuning.search import StudySearcher, row_name
+from tuning.space import SearchSpace
 from tuning.training import MetaTraining
 from tuning.trial import TrialTable
-from tuning.trial_memory import asked_of_ray, trial_need
+from tuning.trial_memory import asked_of_ray, largest_need, trial_need
 from tuning.watch import Watch
 
 # A trial whose runners or learners are elsewhere is silent while it waits for them; of runners that
@@ -73,7 +75,13 @@ def run_trials(
     """
     earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
-    trainable = _trainable(plan, placement, folder, pulses, num_physics_threads)
+    memory = Memory.of(this.space, plan)
+    if memory.most is not None and not memory.for_all:
+        progress.note(
+            f"{plan.max_concurrent} of the largest trials do not fit the memory at once: one that "
+            "does not fit beside others waits for them"
+        )
+    trainable = _trainable(plan, placement, folder, pulses, num_physics_threads, memory)
     keeper = RowKeeper(
         this.number,
         table,
@@ -113,7 +121,12 @@ def run_trials(
 
 
 def _trainable(
-    plan: SweepPlan, placement: Placement, folder: Path, pulses: Path, num_physics_threads: int
+    plan: SweepPlan,
+    placement: Placement,
+    folder: Path,
+    pulses: Path,
+    num_physics_threads: int,
+    memory: "Memory",
 ) -> type[tune.Trainable]:
     """A trial of the plan, with what Ray keeps free for it."""
     trainable: type[tune.Trainable] = tune.with_resources(
@@ -133,7 +146,7 @@ def _trainable(
             device="cpu" if plan.num_learners else placement.device_of_trial,
             gpus_per_learner=placement.share,
         ),
-        partial(_resources, plan, placement, _most_memory()),
+        partial(_resources, plan, placement, memory),
     )
     # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
     trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
@@ -169,15 +182,35 @@ def _watch(plan: SweepPlan, placement: Placement) -> Watch:
 
 
 def _resources(
-    plan: SweepPlan, placement: Placement, most: int | None, point: dict[str, Any]
+    plan: SweepPlan, placement: Placement, memory: "Memory", point: dict[str, Any]
 ) -> PlacementGroupFactory:
-    need = trial_need(plan.base(), point, plan.seeds_per_trial)
-    return PlacementGroupFactory(bundles(plan, placement, asked_of_ray(need, most)))
+    need = memory.for_all or asked_of_ray(
+        trial_need(plan.base(), point, plan.seeds_per_trial), memory.most
+    )
+    return PlacementGroupFactory(bundles(plan, placement, need))
 
 
-def _most_memory() -> int | None:
-    """What the largest machine has for its trials [bytes]; Ray must be running."""
-    return max((int(node["Resources"].get("memory", 0)) for node in ray.nodes()), default=0) or None
+@dataclass(frozen=True)
+class Memory:
+    """What Ray is asked to keep free for the trials of a round.
+
+    Attributes:
+        for_all: The same for each, so that one process makes trial after trial [bytes]; 0 where the
+            largest do not fit side by side, and each is asked its own.
+        most: What the largest machine has for trials [bytes]; None if that is not known.
+    """
+
+    for_all: int
+    most: int | None
+
+    @classmethod
+    def of(cls, space: SearchSpace, plan: SweepPlan) -> "Memory":
+        """For the points of a space; Ray must be running."""
+        nodes = [int(node["Resources"].get("memory", 0)) for node in ray.nodes()]
+        most = max(nodes, default=0) or None
+        largest = asked_of_ray(largest_need(space, plan.seeds_per_trial), most)
+        fits = most is not None and plan.max_concurrent * largest <= sum(nodes)
+        return cls(largest if fits else 0, most)
 
 
 def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str, float]]:

@@ -7,7 +7,27 @@ from typing import Any
 from tuning.plan import SweepPlan
 
 # How a plan calls what a flag calls otherwise.
+_FLAGS = {"settings": "set"}
 _NAMES = {"budget_trials": "num_samples", "space": "space_path"}
+
+
+def plan_of(params: Mapping[str, Any], **others: Any) -> SweepPlan:
+    """The plan that a command line asks for.
+
+    How many trials work at once follows from where they are placed, and the space from its file.
+
+    Args:
+        params: Values by the names of the command's parameters, of which many are fields of a plan;
+            None leaves a field as is usual for the algorithm.
+        others: Fields that the command calls otherwise.
+
+    Raises:
+        KeyError: All that a plan raises.
+        ValueError: All that a plan raises.
+    """
+    named = {field.name for field in fields(SweepPlan)} - {"max_concurrent"}
+    given = {name: value for name, value in params.items() if name in named}
+    return SweepPlan(**given | others)
 
 
 def ignored_flags(given: Mapping[str, Any], kept: SweepPlan) -> list[str]:
@@ -26,7 +46,7 @@ def ignored_flags(given: Mapping[str, Any], kept: SweepPlan) -> list[str]:
         ['--seed 1']
     """
     return [
-        f"--{name.replace('_', '-')} {value}"
+        f"--{_FLAGS.get(name, name.replace('_', '-'))} {value}"
         for name, value in given.items()
         if value is not None and str(value) != str(getattr(kept, _NAMES.get(name, name)))
     ]
@@ -42,7 +62,7 @@ def ignored_line(context: Any, kept: SweepPlan, counting: Collection[str]) -> st
     """
     of_plan = {field.name for field in fields(SweepPlan)} | _NAMES.keys()
     given = {
-        name: value
+        name: tuple(value) if isinstance(value, list) else value
         for name, value in context.params.items()
         if name in of_plan.difference(counting)
         and context.get_parameter_source(name).name == "COMMANDLINE"

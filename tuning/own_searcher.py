@@ -1,5 +1,6 @@
 """Searchers of other packages: what asks and tells, and any sampler of Optuna's interface."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -51,7 +52,9 @@ def own_sampler(path: str, space: SearchSpace, seed: int) -> BaseSampler:
     searcher = imported(path)
     try:
         if isinstance(searcher, type) and issubclass(searcher, BaseSampler):
-            return searcher(seed=seed)  # type: ignore[call-arg]  # as Optuna's own have it
+            with warnings.catch_warnings():  # who gives its path knows that it is experimental
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return searcher(seed=seed)  # type: ignore[call-arg]  # as Optuna's own have it
         made = searcher(space, seed)
     except TypeError as error:
         raise ImportPathError(

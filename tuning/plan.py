@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ssmrl.config import TrainConfig, check_method
 from ssmrl.format import FORMAT, FormatError, check_format
+from ssmrl.knob_words import parsed_settings
 from ssmrl.meta.algorithms import DEFAULT_ALGORITHM, get_algorithm
 from ssmrl.strict_json import json_object, json_text, json_value
 from ssmrl.unknown_name import UnknownNameError
@@ -60,6 +61,7 @@ class SweepPlan:
         space_file: Where to search, and how far the space may move; by default around the task's
             defaults.
         space_path: Where the space file was read.
+        settings: Knobs that have other values than the task's defaults, each ``KNOB=VALUE``.
         sweep_id: What every row of the sweep carries; empty before it began.
 
     What is left out of trials, budget, scheduler, confirmation and fresh seeds is as
@@ -94,9 +96,11 @@ class SweepPlan:
     retries: int = 2
     space_file: SpaceFile | None = None
     space_path: str = ""
+    settings: tuple[str, ...] = ()
     sweep_id: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", tuple(self.settings or ()))
         check_method(self.method)
         self._fill_in(BY_KIND[get_algorithm(self.algorithm).kind])
         check_searcher(self.searcher)
@@ -179,6 +183,7 @@ class SweepPlan:
         return base.with_knobs(
             {knob: value for knob, value in own.items() if knob in known}
             | {"policy.method": self.method, "seed": self.seed}
+            | parsed_settings(self.settings)
         )
 
     def begun(self) -> "SweepPlan":
@@ -189,9 +194,16 @@ class SweepPlan:
         """The same plan with the space of a file.
 
         Raises:
-            ValueError: If the file is no space for this task; one sentence says why.
+            ValueError: If the file is no space for this task, or its base has another value of a
+                knob that is set; one sentence says why.
         """
         space_file = load_space_file(path, replace(self, space_file=None).base())
+        based = space_file.space.base.with_knobs(wanted := parsed_settings(self.settings))
+        if based != space_file.space.base:
+            raise ValueError(
+                f"`--set` and the base of {path} must not differ, but do in one of "
+                f"{', '.join(wanted)}; leave it out of one of the two"
+            )
         return replace(self, space_file=space_file, space_path=str(path))
 
     def space(self) -> SearchSpace:
@@ -272,9 +284,10 @@ class SweepPlan:
         flags = [
             word
             for name, value in pairs
-            if name not in ("space_file", "space_path", "sweep_id", "trial_seconds")
+            if name not in ("space_file", "space_path", "sweep_id", "trial_seconds", "settings")
             for word in (f"--{name.replace('_', '-')}", str(value))
         ]
+        flags += [word for setting in self.settings for word in ("--set", setting)]
         return [*flags, "--space", self.space_path] if self.space_path else flags
 
     def to_json(self) -> str:

@@ -10,19 +10,19 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from cluster.address import check_address
+from ssmrl.command_line import command_app, refuse
 from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
-from ssmrl.printable import printable
 from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
-from tuning.given_flags import ignored_line
+from tuning.given_flags import ignored_line, plan_of
 from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.kept_plan import kept_plan
 from tuning.placement import Placement, settled_placement
@@ -34,11 +34,11 @@ from tuning.run_folder import contents, default_name, forget_start, run_folder
 _COMMAND = ("python", "-m", "tuning.sweep")
 _COUNTING = ("task", "time_budget_s", "max_concurrent")  # also with --resume
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()
-def sweep(  # noqa: PLR0917  # one parameter a flag
+def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the context
     context: typer.Context,
     task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
     method: Annotated[
@@ -68,6 +68,10 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     ] = TIME_BUDGET_S,
     max_concurrent: Annotated[
         int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
     ] = None,
     device: DeviceOption = None,
     gpus_per_trial: GpusPerTrialOption = None,
@@ -143,65 +147,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
     Leaves NAME/trials.csv, trials.jsonl, report.html, the Optuna journal and best/ in the storage
     folder. The score is the return after adaptation on held-out tasks.
     """
-    settings: dict[str, Any] = {  # of which None means as usual for the algorithm
-        "num_samples": num_samples,
-        "max_env_steps": max_env_steps,
-        "trial_seconds": trial_seconds,
-        "scheduler": scheduler,
-        "num_confirmed": num_confirmed,
-        "num_fresh_seeds": num_fresh_seeds,
-    }
-    try:
-        check_address(address)
-        if max_env_steps is not None and trial_seconds is not None:
-            raise ValueError(
-                "`--max-env-steps` and `--trial-seconds` both set the budget; give one"
-            )
-        plan = SweepPlan(
-            task=task,
-            method=method,
-            algorithm=algorithm,
-            time_budget_s=time_budget_s,
-            num_env_runners=num_env_runners,
-            cpus_per_runner=cpus_per_runner,
-            num_learners=num_learners,
-            searcher=searcher,
-            seed=seed,
-            rounds=rounds,
-            seeds_per_trial=seeds_per_trial,
-            retries=retries,
-            **settings,
-        )
-        if space is not None:
-            plan = plan.within(space)
-        if resume and name is None:
-            raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
-        label = name or default_name(task, method)
-        folder = run_folder(storage, label)
-        plan = _settle(plan, folder, resume=resume)
-        plan, placement = settled_placement(
-            plan,
-            folder,
-            resume=resume,
-            device=device,
-            gpus_per_trial=gpus_per_trial,
-            max_concurrent=max_concurrent,
-            num_cpus=usable_cpus() if address is None else None,
-        )
-        if placement.gpus is None and plan.trial_seconds is not None and not resume:
-            raise ValueError(
-                "`--trial-seconds` is measured on this machine, but the cluster's GPUs will train; "
-                "give `--max-env-steps`"
-            )
-        before = contents(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-    except (UnknownNameError, ValueError) as error:
-        _refuse(str(error.args[0]))
-    except OSError as error:
-        _refuse(str(error))
-    if resume and (ignored := ignored_line(context, plan, _COUNTING)):
-        typer.echo(ignored, err=True)
-    place = ["--storage", str(folder.parent), "--name", label]
+    plan, placement, folder, before = _start(context)
+    place = ["--storage", str(folder.parent), "--name", folder.name]
     place += ["--address", address] if address else []
     place += placement.flags()
     place += ["--confirm"] if confirm else []
@@ -224,12 +171,55 @@ def sweep(  # noqa: PLR0917  # one parameter a flag
             if as_json:
                 print(json_text(summary), flush=True)
     except FolderError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except typer.Exit:
         if not resume:
             forget_start(folder, before)
         raise
     raise typer.Exit(summary["exit_code"])
+
+
+def _start(context: typer.Context) -> tuple[SweepPlan, Placement, Path, frozenset[str]]:
+    """Plan and placement of a sweep that can begin, its folder, and what was in that before."""
+    params = context.params
+    resume, name = params["resume"], params["name"]
+    try:
+        check_address(params["address"])
+        if params["max_env_steps"] is not None and params["trial_seconds"] is not None:
+            raise ValueError(
+                "`--max-env-steps` and `--trial-seconds` both set the budget; give one"
+            )
+        plan = plan_of(params)
+        if params["space"] is not None:
+            plan = plan.within(params["space"])
+        if resume and name is None:
+            raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
+        label = name or default_name(plan.task, plan.method)
+        folder = run_folder(params["storage"], label)
+        plan = _settle(plan, folder, resume=resume)
+        plan, placement = settled_placement(
+            plan,
+            folder,
+            resume=resume,
+            device=params["device"],
+            gpus_per_trial=params["gpus_per_trial"],
+            max_concurrent=params["max_concurrent"],
+            num_cpus=usable_cpus() if params["address"] is None else None,
+        )
+        if placement.gpus is None and plan.trial_seconds is not None and not resume:
+            raise ValueError(
+                "`--trial-seconds` is measured on this machine, but the cluster's GPUs will train; "
+                "give `--max-env-steps`"
+            )
+        before = contents(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (UnknownNameError, ValueError) as error:
+        refuse(str(error.args[0]))
+    except OSError as error:
+        refuse(str(error))
+    if resume and (ignored := ignored_line(context, plan, _COUNTING)):
+        typer.echo(ignored, err=True)
+    return plan, placement, folder, before
 
 
 def _forecast(plan: SweepPlan, placement: Placement, *, quiet: bool) -> SweepPlan:
@@ -247,14 +237,14 @@ def _forecast(plan: SweepPlan, placement: Placement, *, quiet: bool) -> SweepPla
         try:
             rates = probe(configs, at_once=at_once, devices=devices)
         except DeviceMemoryError as error:
-            _refuse(f"{error}: {at_once} trials at once need it; lower `--max-concurrent`")
+            refuse(f"{error}: {at_once} trials at once need it; lower `--max-concurrent`")
     rate = rates[0] if rates else None
     if plan.trial_seconds is not None and rate is not None:
         seconds = plan.trial_seconds / plan.seeds_per_trial
         try:
             plan = dataclasses.replace(plan, max_env_steps=rate.env_steps(seconds))
         except ValueError as error:
-            _refuse(f"`--trial-seconds {plan.trial_seconds:g}` is too short: {error}")
+            refuse(f"`--trial-seconds {plan.trial_seconds:g}` is too short: {error}")
     for line in forecast(plan, rate, rates[-1] if rates else None, placement):
         print(line, file=sys.stderr if quiet else sys.stdout, flush=True)
     return plan
@@ -293,9 +283,9 @@ def _carry_out(
             say=say,
         )
     except START_ERRORS as error:
-        _refuse(str(error))
+        refuse(str(error))
     except LostError as error:
-        _refuse(str(error), Ending.LOST)
+        refuse(str(error), Ending.LOST)
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
@@ -303,16 +293,11 @@ def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
     try:
         kept = kept_plan(plan, folder, resume=resume, say=partial(typer.echo, err=True))
     except LostError as error:
-        _refuse(str(error), Ending.LOST)
+        refuse(str(error), Ending.LOST)
     if kept is None:
         return plan.begun()
     # How long one may wait can change between two starts; what decides the trials may not.
     return dataclasses.replace(kept, time_budget_s=plan.time_budget_s)
-
-
-def _refuse(message: str, code: Ending = Ending.REFUSED) -> NoReturn:
-    typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

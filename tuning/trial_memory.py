@@ -3,16 +3,21 @@
 What any process of Python takes beside them is left out.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any
 
 from ssmrl.config import KnobValue, TrainConfig
+from tuning.ranges import Choice
+from tuning.space import SearchSpace
 from tuning.trial import Trial, TrialState
 
 NUM_LOST = 2
 """So many trials that ran out of memory make their part of the space one that fails."""
 
 _FITTED = (TrialState.COMPLETE, TrialState.PRUNED)
+_MOST_CORNERS = 64
 _DIGITS = 2  # binary ones that are kept of what is asked for: equal requests share an actor
 
 
@@ -32,6 +37,23 @@ def trial_need(base: TrainConfig, point: Mapping[str, KnobValue], num_seeds: int
         return memory_need(base.with_knobs(point)).total * num_seeds
     except (ValueError, RuntimeError):  # RuntimeError: more numbers than torch can count
         return 0
+
+
+def largest_need(space: SearchSpace, num_seeds: int = 1) -> int:
+    """What the largest point of a space needs; 0 if its corners are too many to look at [bytes].
+
+    Args:
+        space: What is needed grows with every number of it.
+        num_seeds: Seeds that train side by side.
+    """
+    ends = [
+        a_range.options if isinstance(a_range, Choice) else (a_range.high,)
+        for a_range in space.ranges.values()
+    ]
+    if math.prod(len(values) for values in ends) > _MOST_CORNERS:
+        return 0
+    corners = (dict(zip(space.ranges, values, strict=True)) for values in product(*ends))
+    return max(trial_need(space.base, corner, num_seeds) for corner in corners)
 
 
 def asked_of_ray(need: int, most: int | None) -> int:

@@ -14,6 +14,7 @@ import typer
 
 from experiments.benchmarks.harness import Measured, Row, Settings, read_rows, table, write_rows
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app
 
 BENCHMARKS = {
     "stepping": "batched step against raw physics, Gymnasium and EnvPool",
@@ -30,7 +31,7 @@ BENCHMARKS = {
 RESULTS = Path("experiments/results")
 QUICK_RESULTS = Path("runs/benchmarks-quick")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()

@@ -20,6 +20,7 @@ import typer
 from experiments.benchmarks.gpu_part import MODULES, PREFIX, Job
 from experiments.benchmarks.gpu_rows import Record, Row, table
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app
 from ssmrl.device import checked_device
 
 RESULTS = Path("experiments/results")
@@ -41,7 +42,7 @@ WEIGHTS = {
 SHORTEST = 5.0
 """With less time than this no part is started [s]."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()

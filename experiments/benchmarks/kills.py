@@ -18,6 +18,7 @@ import typer
 
 from experiments.faults.kills import DRIVER, WORKER, Killed, Moment, finish, killed, make, start
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
 from tuning.durable import append_line, recover_lines
@@ -26,7 +27,7 @@ from tuning.trial import TrialTable
 
 GONE_WITHIN_S = 10.0
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 def moments(seed: int, num_trials: int, *, quick: bool = False) -> list[Moment]:

@@ -15,12 +15,13 @@ from experiments.benchmarks.curves import CurveRow, draw_curves
 from experiments.benchmarks.learning_run import LearningRun
 from experiments.folder_option import mounted
 from ssmrl.checkpoint import CheckpointError
+from ssmrl.command_line import command_app
 from ssmrl.config import METHODS, PolicyConfig, TrainConfig
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.worker import env_shape
 from ssmrl.run import fingerprint
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()

@@ -27,6 +27,7 @@ from experiments.benchmarks.memory_returns import (
 )
 from experiments.folder_option import mounted
 from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress
+from ssmrl.command_line import command_app
 from ssmrl.config import TrainConfig
 from ssmrl.context.learner import ContextLearner
 from ssmrl.context.networks import hidden_code
@@ -60,7 +61,7 @@ _PROGRESS = ("iterations", "rows", "returns", "cpu_seconds", "env_steps")
 # The tasks of a run's evaluations: searches use draw 0, and final comparisons of sweeps 1.
 FIRST_DRAW = 100
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 class NoCode(HiddenCode):

@@ -21,6 +21,7 @@ from torch import Tensor
 from experiments.benchmarks.memory_learning import FIRST_DRAW, parsed_knob
 from experiments.folder_option import mounted
 from ssmrl.checkpoint import Checkpoint, CheckpointError, check_progress
+from ssmrl.command_line import command_app
 from ssmrl.config import TrainConfig
 from ssmrl.context.adapting_memory import AdaptingMemory
 from ssmrl.context.by_memory import MemoryPlayer
@@ -43,7 +44,7 @@ DRAW = FIRST_DRAW - 1
 BEYOND = 1.0 / 3.0
 """Tasks beyond the range lie above it, by up to this part of its length."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from experiments.faults.injection import LIST
 from experiments.faults.overnight import Overnight
 from experiments.faults.verdicts import Outcome, Verdict, outcomes, verdicts
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.provenance import provenance
 from ssmrl.strict_json import json_text
@@ -30,7 +31,7 @@ from tuning.trial import TrialTable
 FLAGS = ("--task", "point", "--algorithm", "promp", "--max-env-steps", "4000")
 _QUICK_TRIALS = 24
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()

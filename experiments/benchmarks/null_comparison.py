@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app
 from ssmrl.config import TrainConfig
 from ssmrl.files import replace_file
 from ssmrl.rollout.evaluate import judge
@@ -31,7 +32,7 @@ MAX_FALSE_ALARMS, MIN_FOUND = 0.07, 0.8
 SHIFT = 2.0
 """By so many standard deviations over seeds is the worse configuration worse."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 def seed_returns(path: Path, config: TrainConfig, num_seeds: int, env_steps: int) -> list[float]:

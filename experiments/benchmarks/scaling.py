@@ -19,6 +19,7 @@ from experiments.benchmarks.harness import Row, table
 from experiments.benchmarks.scaling_model import Layout, Measurement, ScalingModel
 from experiments.folder_option import mounted
 from experiments.plots import Curve, log_log_lines
+from ssmrl.command_line import command_app
 from ssmrl.config import PolicyConfig, TrainConfig
 from ssmrl.files import replace_file
 from tuning.plan import usable_cpus
@@ -36,7 +37,7 @@ COLUMNS = (
     *("trajectory_bytes", "weight_bytes", "predicted_s", "error", "use"),
 )
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()

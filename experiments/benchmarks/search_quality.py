@@ -1,7 +1,6 @@
 """``python -m experiments.benchmarks.search_quality``: which way of searching ends best.
 
-Not a benchmark of speed. The problems are synthetic, of known optimum, or real meta-training of
-``point``, whose best possible return is known.
+Not of speed. The problems are synthetic, or meta-training of ``point``: all of known optimum.
 """
 
 import csv
@@ -24,6 +23,7 @@ from experiments.benchmarks.synthetic_problems import make_problems
 from experiments.folder_option import mounted
 from experiments.plots import Band, interval_bars
 from experiments.statistics import median, stratified_interval
+from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from tuning.append_only import AppendOnlyFile
 
@@ -44,7 +44,7 @@ _NOISE = 11  # sets its stream apart from those of the searches
 _SYNTHETIC = tuple(problem.name for problem in make_problems(0))
 _SUITE = (*_SYNTHETIC, PointTraining.name)
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from experiments.faults.signals import (
     asked_to_end,
 )
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
 from tuning.durable import append_line, recover_lines
@@ -37,7 +38,7 @@ from tuning.plan import SweepPlan
 ENDED_WITHIN_S, GONE_WITHIN_S = 5.0, 10.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 def cells(seed: int) -> list[Asked]:

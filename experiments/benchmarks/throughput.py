@@ -17,13 +17,14 @@ from cluster.algorithm import MAML, MAMLConfig
 from cluster.session import session
 from experiments.benchmarks.raw_physics import ANT, HALF_CHEETAH, HUMANOID, RawPhysics
 from experiments.folder_option import mounted
+from ssmrl.command_line import command_app
 from ssmrl.config import TrainConfig
 
 NUM_RAW_MEASUREMENTS = 5
 RAW_STEPS = 40
 ROBOTS = {robot.task.partition("-")[0]: robot for robot in (HALF_CHEETAH, ANT, HUMANOID)}
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()

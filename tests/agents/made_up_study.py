@@ -32,11 +32,18 @@ RATE = "meta.inner_lr"
 Asked = Callable[[Board, int], tuple[Decision, int]]
 
 
-def make_study(plan: SweepPlan, folder: Path, *, say: Say = say_nothing, **limits: Any) -> Study:
+def make_study(
+    plan: SweepPlan,
+    folder: Path,
+    *,
+    say: Say = say_nothing,
+    brain_of: Callable[[Ledger], Brain] = lambda ledger: Brain(),
+    **limits: Any,
+) -> Study:
     """The study in a folder, as a process finds it when it starts."""
     budget = Budget(trials=plan.num_samples, **limits)
     ledger = Ledger(folder / "ledger.jsonl", budget)
-    return Study(plan, folder, ledger=ledger, brain=Brain(), say=say)
+    return Study(plan, folder, ledger=ledger, brain=brain_of(ledger), say=say)
 
 
 @dataclass
@@ -47,11 +54,13 @@ class MadeUpTrials:
         plan: The sweep's.
         num_left: After so many rows it makes no more, as if time were up.
         seconds: How long a round takes.
+        hangs: Whether it then makes no more for ever.
     """
 
     plan: SweepPlan
     num_left: int = 1_000_000
     seconds: float = 0.0
+    hangs: bool = False
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Every sweep gets its rows from here."""
@@ -65,6 +74,8 @@ class MadeUpTrials:
         first = first_number(before, this)
         for index in range(len(sweep.table.rows) - len(before), this.num_trials):
             if self.num_left == 0:
+                while self.hangs:
+                    time.sleep(1.0)
                 return
             self.num_left -= 1
             rng = np.random.default_rng([this.number, index])

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from agents.endpoint import Endpoint, EndpointDownError, NoToolsError, Reply, ToolCall
+from agents.endpoint import Endpoint, EndpointDownError, NoToolsError
+from agents.reply import Reply, ToolCall
 from tests.agents import scripted_server as server
 
 KEY = "canary-1234567890"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from agents.endpoint import Endpoint, EndpointDownError, NoToolsError, ToolCall
+from agents.endpoint import Endpoint, EndpointDownError, NoToolsError
+from agents.reply import ToolCall
 from agents.server_words import words_of
 from tests.agents import scripted_server as server
 

@@ -14,8 +14,8 @@ import torch
 from cluster.algorithm import MAML, MAMLConfig
 from cluster.divided_play import NUM_LOST_PARTS
 from cluster.meta_algorithm import MetaAlgorithm
-from cluster.part import Played
 from cluster.session import session
+from cluster.work_item import RolloutResult
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.train import evaluate, train
@@ -231,7 +231,7 @@ def test_trajectories_that_died_with_their_runner_are_played_again(in_process: T
     assert isinstance(algorithm, MAML)
     deliver, num_kills = algorithm._deliver, 0
 
-    def kill_before(played: Mapping[int, Played]) -> set[int]:
+    def kill_before(played: Mapping[int, RolloutResult]) -> set[int]:
         nonlocal num_kills
         if num_kills == 0:
             num_kills += 1

@@ -7,7 +7,7 @@ import pytest
 
 from cluster import collector as collector_module
 from cluster.collector import Collector
-from cluster.part import split
+from cluster.work_item import split
 from ssmrl.config import TrainConfig
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.play import Mode, Play

@@ -27,6 +27,35 @@ def test_the_plan_survives_its_file() -> None:
     assert SweepPlan.from_json(plan.to_json()) == plan
 
 
+def test_knobs_that_are_set_are_those_of_the_first_point_and_survive(tmp_path: Path) -> None:
+    plan = SweepPlan("point", algorithm="promp", settings=("meta.num_tasks=4",))
+    assert plan.base().knobs()["meta.num_tasks"] == 4
+    assert SweepPlan.from_json(plan.to_json()) == plan
+    assert plan.flags()[-2:] == ["--set", "meta.num_tasks=4"]
+    file = tmp_path / "space.yaml"
+    file.write_text(f"{KNOBS}\nbase: {{meta.num_episodes: 3}}")
+    based = plan.within(file).base().knobs()
+    assert (based["meta.num_tasks"], based["meta.num_episodes"]) == (4, 3)
+    file.write_text(f"{KNOBS}\nbase: {{meta.num_tasks: 3}}")
+    with pytest.raises(ValueError, match=r"`--set` and the base of .* differ, .* meta.num_tasks"):
+        plan.within(file)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("meta.num_tasks", "`--set` must be KNOB=VALUE"),
+        ("meta.num_task=4", "unknown knob 'meta.num_task'"),
+        ("env.task=point", "`env.task` has a flag of its own; use --task point"),
+        ("policy.method=mlp", "method"),
+        ("seed=4", "seed"),
+    ],
+)
+def test_a_knob_that_cannot_be_set_is_refused(setting: str, message: str) -> None:
+    with pytest.raises((KeyError, ValueError), match=message):
+        SweepPlan("point", algorithm="promp", settings=(setting,))
+
+
 def test_a_plan_of_other_defaults_is_refused() -> None:
     """Trials of two spaces in one table would not compare."""
     text = (
@@ -92,6 +121,17 @@ def test_cpu_arithmetic() -> None:
     # A cluster may grow: what is wanted there is not refused.
     assert plan.sized(None, None).max_concurrent == 1
     assert plan.sized(100, None).max_concurrent == 100
+
+
+def test_runners_with_a_share_of_a_cpu_fit_where_whole_ones_do_not() -> None:
+    whole = SweepPlan("point", num_env_runners=2)
+    with pytest.raises(TooFewCpusError, match=r"2 env runners \+ 0 learners\) need 3 CPUs"):
+        whole.check_cpus(2)
+    shared = dataclasses.replace(whole, cpus_per_runner=0.5)
+    shared.check_cpus(2)
+    assert shared.cpus_per_trial() == 2.0
+    with pytest.raises(TooFewCpusError, match=r"2 env runners x 0.5 \+ 0 learners\) need 2 CPUs"):
+        shared.check_cpus(1)
 
 
 def test_more_learners_than_tasks_are_refused() -> None:
@@ -237,7 +277,7 @@ def test_the_flags_make_the_plan_again() -> None:
     assert set(flags[::2]) <= options
     given = dict(zip(flags[::2], flags[1::2], strict=True))
     assert given["--seeds-per-trial"] == "2"
-    assert len(given) == len(flags) // 2 == 17
+    assert len(given) == len(flags) // 2 == 18
 
 
 @PROPERTY

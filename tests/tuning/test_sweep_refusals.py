@@ -75,7 +75,7 @@ def test_an_empty_token_file_is_one_line_and_exit_code_2(
         (["--task", "ant-velocity"], "the tasks are: ant-vel"),
         (
             ["--task", "point", "--method", "lstn"],
-            "the methods are: ssm, lstm, gru, transformer, mlp",
+            "`policy.method` must be one of ['ssm', 'lstm', 'gru', 'transformer', 'mlp'], or",
         ),
         (
             ["--task", "point", "--searcher", "tpo"],

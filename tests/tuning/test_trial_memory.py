@@ -10,10 +10,10 @@ from ray import tune
 
 from ssmrl.config import KnobValue, TrainConfig
 from tuning.search import MAX_DRAWS, StudySearcher
-from tuning.space import Float, Int, SearchSpace
+from tuning.space import Choice, Float, Int, SearchSpace
 from tuning.training import MetaTraining
 from tuning.trial import Trial, TrialState
-from tuning.trial_memory import Avoided, asked_of_ray, too_large, trial_need
+from tuning.trial_memory import Avoided, asked_of_ray, largest_need, too_large, trial_need
 
 BASE = TrainConfig.for_task("point", "promp")
 WIDTH = "policy.hidden_dim"
@@ -94,6 +94,25 @@ def test_ray_is_asked_for_a_little_more_and_never_for_what_no_machine_has(need: 
     assert need <= asked_of_ray(need, None) < 1.5 * need + 1
     assert asked_of_ray(need, 5) == min(asked_of_ray(need, None), 5)
     assert len({asked_of_ray(size, None) for size in range(1000, 2000)}) <= 4, "shared requests"
+
+
+def test_the_largest_point_of_a_space_is_that_of_its_upper_ends() -> None:
+    """Whatever it needs, no other point of the space needs more."""
+    base = TrainConfig.for_task("point", "promp")
+    ranges = {
+        "policy.method": Choice(("ssm", "mlp")),
+        "policy.hidden_dim": Int(16, 256, step=16),
+        "meta.inner_lr": Float(0.01, 1.0, log=True),
+    }
+    space = SearchSpace(ranges, base)
+    largest = largest_need(space, num_seeds=2)
+    for method in ("ssm", "mlp"):
+        for width in (16, 128, 256):
+            point = {"policy.method": method, "policy.hidden_dim": width, "meta.inner_lr": 0.1}
+            assert 0 < trial_need(base, point, 2) <= largest
+    many = {f"policy.{name}": Choice((1, 2, 3, 4, 5)) for name in ("num_layers", "num_heads")}
+    many |= {f"meta.{name}": Choice((1, 2, 3, 4, 5)) for name in ("num_tasks", "num_epochs")}
+    assert largest_need(SearchSpace(many, base)) == 0, "too many corners to look at"
 
 
 def test_two_losses_make_a_region_and_what_fitted_elsewhere_counts_for_nothing() -> None:

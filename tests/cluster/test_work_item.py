@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.part import Delivery, Played, concatenate, split
+from cluster.work_item import Delivery, RolloutResult, concatenate, split
 from ssmrl.config import TrainConfig
 from ssmrl.rollout.assignment import train_assignment
 from ssmrl.rollout.play import Mode, Play
@@ -73,14 +73,14 @@ def test_each_learner_gets_its_tasks_and_the_driver_all_returns() -> None:
     for part in parts:
         tasks = torch.arange(part.tasks.start, part.tasks.stop, dtype=torch.float32)
         trajectories = [trajectory_of(tasks), trajectory_of(10.0 + tasks)]
-        played = Played.of(part, trajectories, Delivery.DIRECT)
+        played = RolloutResult.of(part, trajectories, Delivery.DIRECT)
         assert played.env_steps == len(tasks) * 2 * 3 * 2
         assert torch.equal(played.returns[:, :, 0], torch.stack([3 * tasks, 3 * (10.0 + tasks)]))
-        for share, piece in played.pieces.items():
+        for share, piece in played.shards.items():
             received.setdefault(share, []).append(piece.fetch())
-        assert not Played.of(part, trajectories, Delivery.NONE).pieces
+        assert not RolloutResult.of(part, trajectories, Delivery.NONE).shards
     rewards = {
-        share: [t.reward[:, 0, 0].tolist() for t in concatenate(pieces)]
-        for share, pieces in received.items()
+        share: [t.reward[:, 0, 0].tolist() for t in concatenate(shards)]
+        for share, shards in received.items()
     }
     assert rewards == {0: [[0.0, 1.0], [10.0, 11.0]], 1: [[2.0, 3.0, 4.0], [12.0, 13.0, 14.0]]}

@@ -25,7 +25,7 @@ class Delivery(Enum):
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkItem:
     """What one runner plays.
 
     Attributes:
@@ -48,7 +48,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TrajectoryShard:
     """Trajectories of the tasks of one part that belong to one learner.
 
     Attributes:
@@ -74,25 +74,27 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Played:
+class RolloutResult:
     """What came of a part.
 
     Attributes:
         number: Of the part.
         returns: Of each episode with the same tasks, ``(K, N, B)``.
         env_steps: What it took [env steps].
-        pieces: The trajectories by the number of the learner's share; none if they stay behind.
+        shards: The trajectories by the number of the learner's share; none if they stay behind.
     """
 
     number: int
     returns: Tensor
     env_steps: int
-    pieces: Mapping[int, Piece]
+    shards: Mapping[int, TrajectoryShard]
 
     @classmethod
-    def of(cls, part: Part, trajectories: Sequence[Trajectory], delivery: Delivery) -> "Played":
+    def of(
+        cls, part: WorkItem, trajectories: Sequence[Trajectory], delivery: Delivery
+    ) -> "RolloutResult":
         """Sum up a part, and put its trajectories where the learners find them."""
-        pieces: dict[int, Piece] = {}
+        shards: dict[int, TrajectoryShard] = {}
         start = 0
         for share, num_tasks in part.shares.items() if delivery is not Delivery.NONE else ():
             content: Any = [
@@ -102,17 +104,17 @@ class Played:
             num_bytes = sum(leaf.nbytes for trajectory in content for leaf in trajectory)
             if delivery is Delivery.REFERENCE:
                 content = ray.put(content)
-            pieces[share] = Piece(part.number, num_bytes, content)
+            shards[share] = TrajectoryShard(part.number, num_bytes, content)
             start += num_tasks
         return cls(
             part.number,
             torch.stack([episode_return(trajectory) for trajectory in trajectories]),
             sum(trajectory.reward.numel() for trajectory in trajectories),
-            pieces,
+            shards,
         )
 
 
-def split(play: Play, num_parts: int, num_shares: int = 1) -> list[Part]:
+def split(play: Play, num_parts: int, num_shares: int = 1) -> list[WorkItem]:
     """Divide a play among runners, and each part again among learners.
 
     The shares of the learners do not depend on the number of parts, so that neither does what the
@@ -126,7 +128,7 @@ def split(play: Play, num_parts: int, num_shares: int = 1) -> list[Part]:
     assignment = play.assignment
     num_parts = 1 if play.mode is Mode.OTHER_REWARDS else num_parts
     bounds = np.linspace(0, len(assignment.tasks), num_shares + 1).astype(int)
-    parts: list[Part] = []
+    parts: list[WorkItem] = []
     start = 0
     for number, piece in enumerate(assignment.split(num_parts)):
         end = start + len(piece.tasks)
@@ -135,7 +137,7 @@ def split(play: Play, num_parts: int, num_shares: int = 1) -> list[Part]:
             for share, (low, high) in enumerate(pairwise(bounds))
         }
         shares = {share: n for share, n in common.items() if n > 0}
-        parts.append(Part(number, play, slice(start, end), shares))
+        parts.append(WorkItem(number, play, slice(start, end), shares))
         start = end
     return parts
 

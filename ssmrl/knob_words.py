@@ -1,0 +1,35 @@
+"""Knobs as a command line sets them: ``--set KNOB=VALUE``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ssmrl.strict_json import json_value
+
+_OWN_FLAGS = {"algorithm": "--algorithm", "env.task": "--task"}
+
+
+def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Values by knob: numbers, ``true`` and ``false`` as JSON has them, all else as text.
+
+    Args:
+        settings: Each ``KNOB=VALUE``.
+
+    Raises:
+        ValueError: If one is of another form, or is of a knob that has a flag of its own.
+
+    Example:
+        >>> parsed_settings(["meta.inner_lr=0.1", "policy.gated=true"])
+        {'meta.inner_lr': 0.1, 'policy.gated': True}
+    """
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        knob, sign, text = setting.partition("=")
+        if not (knob and sign and text):
+            raise ValueError(f"`--set` must be KNOB=VALUE, but got {setting!r}")
+        if knob in _OWN_FLAGS:
+            raise ValueError(f"`{knob}` has a flag of its own; use {_OWN_FLAGS[knob]} {text}")
+        try:
+            parsed[knob] = json_value(text)
+        except ValueError:
+            parsed[knob] = text
+    return parsed
