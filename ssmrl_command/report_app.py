@@ -2,17 +2,18 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from ssmrl.command_line import command_app, refuse
 from ssmrl.printable import one_line, printable
 from tuning.ending import Ending, LostError
 from tuning.interruption import FolderError, exclusive
 from tuning.kept_plan import CONFIG, is_study, is_whole, written_plan
 from tuning.record_files import RECORD_FILES, ROUNDS, ROWS
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_app()
 
 
 @app.command()
@@ -32,18 +33,17 @@ def report(
     # What `ssmrl train` leaves has a config.json, too.
     has_records = any((folder / name).exists() for name in RECORD_FILES)
     if not has_records and not is_whole(folder / CONFIG):
-        _refuse(f"there is no sweep in {folder}")
+        refuse(f"there is no sweep in {folder}")
     try:
         with exclusive(folder):
             lost = _write(folder)
     except FolderError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except (LostError, OSError, ValueError, KeyError) as error:
-        _refuse(f"{one_line(error)}; `ssmrl doctor {folder}` says what is damaged")
+        refuse(f"{one_line(error)}; `ssmrl doctor {folder}` says what is damaged")
     typer.echo(printable(f"table {folder / 'trials.csv'}, report {folder / 'report.html'}"))
     if lost is not None:
-        typer.echo(f"error: {one_line(lost)}", err=True)
-        raise typer.Exit(Ending.LOST)
+        refuse(one_line(lost), Ending.LOST)
 
 
 def _write(folder: Path) -> LostError | None:
@@ -59,8 +59,3 @@ def _write(folder: Path) -> LostError | None:
     # How a study was asked for, its budget above all, is in no record.
     command = "" if is_study(folder) else shlex.join([*SWEEP, *plan.flags()])
     return report_anew(plan, folder, table, rounds=rounds, command=command)
-
-
-def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {printable(message)}", err=True)
-    raise typer.Exit(Ending.REFUSED)

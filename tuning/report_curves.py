@@ -34,7 +34,7 @@ def curves(rows: Sequence[Trial], best: Trial | None, bound: float | None) -> st
     signs = [(dash(""), "other trials, after adaptation")] if drawn else []
     if bound is not None:
         level = 100.0 - y.place(bound)
-        lines.append((((0.0, level), (100.0, level)), "bound"))
+        lines.append(([(0.0, level), (100.0, level)], "bound"))
         signs.append((dash("bound"), "bound without adaptation"))
     for trial in winner:
         lines += [(_points(trial, x, y, 1), "before"), (_points(trial, x, y, 2), "winner")]
