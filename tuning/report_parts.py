@@ -20,6 +20,7 @@ _SHAPES = {
     TrialState.HUNG: "M-5 0h10M0-5v10",
 }
 _LARGE = 1000
+_MANY_LINES = 60
 
 
 def number(value: KnobValue | None, style: str = ".4g") -> str:
@@ -143,9 +144,12 @@ def mark(x: float, y: float, sign: str, words: str = "") -> str:
 def lines_layer(lines: Sequence[tuple[Sequence[tuple[float, float]], str]]) -> str:
     """Lines that stretch with the chart, of a width that does not.
 
+    Where there are many, those below shine through.
+
     Args:
         lines: Of each the points, from the left and from the top [percent], and its style.
     """
+    many = ' class="many"' if len(lines) > _MANY_LINES else ""
     drawn = "".join(
         f'<polyline class="line {style}" points="'
         + " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -153,7 +157,7 @@ def lines_layer(lines: Sequence[tuple[Sequence[tuple[float, float]], str]]) -> s
         for points, style in lines
     )
     return (
-        '<svg width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none" '
+        f'<svg{many} width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none" '
         f'overflow="visible">{drawn}</svg>'
     )
 

@@ -56,6 +56,7 @@ svg text { font-size: 12px; fill: var(--muted); }
 .line.s0 { stroke: var(--s0); } .line.s1 { stroke: var(--s1); } .line.s2 { stroke: var(--s2); }
 .line.s3 { stroke: var(--s3); } .line.s4 { stroke: var(--s4); } .line.s5 { stroke: var(--s5); }
 .line.s3, .line.s4, .line.s5 { stroke-width: 1.75px; }
+.many .line:not(.winner, .before, .bound) { opacity: .4; }
 .mark { fill: var(--accent); } .mark.faint { fill: var(--faint); }
 .mark.pruned { fill: var(--warn); }
 .mark.diverged, .mark.hung { fill: none; stroke: var(--bad); stroke-width: 2px; }

@@ -6,11 +6,14 @@ from html import escape
 from tuning.analysis import cost
 from tuning.plan import SweepPlan
 from tuning.report_parts import number, table, text_cell
-from tuning.trial import Trial, TrialState
+from tuning.trial import FAILURES, Trial, TrialState
+
+_MANY = 20
+_ORDER = (*FAILURES, TrialState.PRUNED)
 
 
 def failures(rows: Sequence[Trial]) -> str:
-    """How the trials ended, and of those that did not complete the cause.
+    """How the trials ended, and of those that did not complete the cause, failures first.
 
     Args:
         rows: The trials by number.
@@ -24,12 +27,20 @@ def failures(rows: Sequence[Trial]) -> str:
             causes.setdefault((trial.state, trial.reason), []).append(trial.trial_id)
     if not causes:
         return f"{said}<p>Every one of them completed.</p>" if rows else said
+    shown = sorted(causes.items(), key=lambda cause: _ORDER.index(cause[0][0]))
     items = "".join(
-        f"<li><p><b>{state.value}</b>, {_count(names)}: {escape(', '.join(names))}</p>"
+        f"<li><p><b>{state.value}</b>, {_count(names)}: {escape(_some(names))}</p>"
         f'<p class="note">{escape(reason)}</p></li>'
-        for (state, reason), names in causes.items()
+        for (state, reason), names in shown[:_MANY]
     )
-    return f'{said}<ul class="causes">{items}</ul>'
+    left = len(shown) - _MANY
+    more = f'<p class="note">{left} more causes stand in the table below.</p>' if left > 0 else ""
+    return f'{said}<ul class="causes">{items}</ul>{more}'
+
+
+def _some(names: Sequence[str]) -> str:
+    others = f" and {len(names) - _MANY} others" if len(names) > _MANY else ""
+    return ", ".join(names[:_MANY]) + others
 
 
 def _count(names: Sequence[str]) -> str:

@@ -189,6 +189,18 @@ def test_a_cause_is_told_once_for_all_that_had_it(tmp_path: Path) -> None:
     assert '2 trials: t0000, t0001</p><p class="note">not &lt;finite&gt;</p>' in told
 
 
+def test_of_many_failures_some_are_told_and_those_before_what_was_stopped(tmp_path: Path) -> None:
+    rows = [ended(0, 1.0, state=TrialState.PRUNED, reason="stopped early")]
+    rows += [ended(i, None, reason="same") for i in range(1, 24)]
+    rows += [ended(i, None, reason=f"cause {i}") for i in range(24, 44)]
+    told = section(make(tmp_path, rows), "failures")
+    assert told.count("<li>") == 20
+    assert "23 trials: t0001, " in told
+    assert ", t0020 and 3 others</p>" in told
+    assert "2 more causes stand in the table below" in told
+    assert "stopped early" not in told
+
+
 def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     page = make(tmp_path, [ended(0, None), ended(1, None)])
     assert "No trial completed" in page
