@@ -62,7 +62,7 @@ svg text { font-size: 12px; fill: var(--muted); }
 .mark.diverged, .mark.hung { fill: none; stroke: var(--bad); stroke-width: 2px; }
 .mark.failed, .mark.oom { fill: var(--bad); }
 .mark.winner { fill: var(--best); stroke: var(--card); stroke-width: 1.5px; }
-.bar { fill: var(--accent); } .range { fill: var(--accent); opacity: .38; }
+.bar { fill: var(--s2); } .range { fill: var(--accent); opacity: .38; }
 .whisker { stroke: var(--text); stroke-width: 1.5px; }
 .strips { list-style: none; margin: 0 0 .75rem; padding: 0; }
 .strips li { display: flex; flex-wrap: wrap; justify-content: space-between; gap: .1rem .75rem;
