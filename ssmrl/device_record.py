@@ -1,6 +1,7 @@
 """``device.json``: where and with what the results beside it were made; no part of their names."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -65,6 +66,19 @@ def record_device(folder: Path, name: str) -> None:
         "made_with": provenance(),
     }
     replace_file(folder / _FILE, json_text(content, indent=2) + "\n")
+
+
+def recorded_device(folder: Path) -> dict[str, Any]:
+    """What ``record_device`` wrote down last; nothing if it did not, or it cannot be read.
+
+    Args:
+        folder: Of the results.
+    """
+    path = folder / _FILE
+    try:
+        return json_object(path.read_text(), str(path))
+    except (OSError, ValueError):
+        return {}
 
 
 def gpu_name(name: str) -> str | None:

@@ -33,6 +33,10 @@ SUBCOMMANDS = {
     "analyze": Subcommand(
         "tuning.analyze:app", "Say what the table of a sweep tells; change nothing."
     ),
+    "report": Subcommand(
+        "ssmrl_command.report_app:app",
+        "Write the page and the table of a sweep anew; train nothing.",
+    ),
     "doctor": Subcommand(
         "tuning.doctor:app", "Look through all files of a sweep, and name what is damaged."
     ),

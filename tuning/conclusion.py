@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmrl.checkpoint import Checkpoint
+from ssmrl.device_record import recorded_device
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.meta.algorithms import get_algorithm
@@ -13,6 +14,7 @@ from ssmrl.student import LEVEL
 from tuning.comparison import LATER_LEVEL, Comparison, compare
 from tuning.ending import LostError, ending, lost_lines
 from tuning.fresh_returns import NUM_FRESH_TASKS, blind_return, fresh_returns, saved_run
+from tuning.going_on import going_on
 from tuning.plan import SweepPlan
 from tuning.report import write_report
 from tuning.round_log import Round
@@ -64,19 +66,7 @@ def conclude(
             comparison = _judge(plan, folder, table.rows, best)
         except LostError as error:
             lost = error  # of what is left there is a report
-    bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
-    write_report(
-        folder / "report.html",
-        title=f"{plan.task}, {plan.method}: {len(table.rows)} trials",
-        table=table,
-        best=best,
-        space=rounds[-1].space if rounds else plan.space(),
-        max_env_steps=plan.max_env_steps,
-        bound=bound,
-        comparison=comparison,
-        command=command,
-        rounds=rounds if plan.rounds > 1 else (),
-    )
+    bound = _report(plan, folder, table, best, comparison, lost, rounds=rounds, command=command)
     say(f"table {folder / 'trials.csv'}, report {folder / 'report.html'}")
     if lost is not None:
         raise lost
@@ -89,6 +79,75 @@ def conclude(
         say(line)
     code = ending(table.rows, **how)
     return _summary(folder, table, best, comparison, bound, code, table.best(plan.rounds))
+
+
+def report_anew(
+    plan: SweepPlan,
+    folder: Path,
+    table: TrialTable,
+    *,
+    rounds: Sequence[Round],
+    command: str,
+) -> LostError | None:
+    """Write the table and the report of what the rows say now; nothing else is changed.
+
+    Returns on fresh tasks are in no row: as at the end of a sweep, the checkpoints of winner and
+    default are played for them, which gives the same numbers each time.
+
+    Args:
+        plan: What was to be done.
+        folder: The sweep's.
+        table: Its rows so far.
+        rounds: Where each round searched.
+        command: The command line that repeats the sweep.
+
+    Returns:
+        What is missing for a verdict, of which the report then says so; None if nothing is.
+    """
+    table.write_csv(folder / "trials.csv")
+    best = winner(table.rows, plan)
+    comparison, lost = None, None
+    try:
+        comparison = None if best is None else _judge(plan, folder, table.rows, best)
+    except LostError as error:
+        lost = error
+    _report(plan, folder, table, best, comparison, lost, rounds=rounds, command=command)
+    return lost
+
+
+def _report(
+    plan: SweepPlan,
+    folder: Path,
+    table: TrialTable,
+    best: Trial | None,
+    comparison: Comparison | None,
+    lost: LostError | None,
+    *,
+    rounds: Sequence[Round],
+    command: str,
+) -> float | None:
+    """Write the page; the bound without adaptation."""
+    bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
+    write_report(
+        folder / "report.html",
+        title=f"{plan.task}, {plan.method}: {len(table.rows)} trials",
+        plan=plan,
+        table=table,
+        best=best,
+        space=rounds[-1].space if rounds else plan.space(),
+        bound=bound,
+        comparison=comparison,
+        command=command,
+        rounds=rounds if plan.rounds > 1 else (),
+        unjudged="" if lost is None else str(lost),
+        going_on=going_on(plan, folder, is_open=best is not None and not _is_shown(comparison)),
+        made_with=recorded_device(folder),
+    )
+    return bound
+
+
+def _is_shown(comparison: Comparison | None) -> bool:
+    return comparison is not None and comparison.is_shown
 
 
 def _summary(

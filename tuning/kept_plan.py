@@ -50,10 +50,40 @@ def kept_plan(
         return None
     if not exists:
         raise ValueError(f"there is no {what} in {folder} to resume")
-    kept = _read(folder, say)
+    kept = written_plan(folder, say)
     if kept.task != plan.task:
         raise ValueError(f"the {what} in {folder} is about {kept.task!r}, not {plan.task!r}")
     return kept
+
+
+def written_plan(folder: Path, say: Callable[[str], object]) -> SweepPlan:
+    """The plan of a sweep as it was written down, or its copy.
+
+    Args:
+        folder: Of the sweep, or study.
+        say: Is told if the plan was not where it should be.
+
+    Raises:
+        ValueError: If another version wrote it.
+        LostError: If the plan is damaged or gone, and its copy, too.
+    """
+    path = folder / CONFIG
+    try:
+        return SweepPlan.from_json(path.read_text(), str(path))
+    except FormatError:
+        raise
+    except (OSError, ValueError) as error:
+        copy = logged_plan(folder)
+        if copy is None and is_whole(path):
+            raise  # another version wrote it
+        why = "is gone" if isinstance(error, FileNotFoundError) else "is damaged"
+        if copy is None:
+            raise LostError(
+                f"{path} {why}, and no record of {ROUNDS} holds a copy of the plan; restore the "
+                "file; trials.jsonl can be read without it"
+            ) from error
+    say(f"{path} {why}; it is made anew of the plan in {ROUNDS}")
+    return copy
 
 
 def logged_plan(folder: Path) -> SweepPlan | None:
@@ -100,23 +130,3 @@ def is_whole(path: Path) -> bool:
 def _copies(folder: Path) -> list[Mapping[str, Any]]:
     records = [line.record for line in look_at(folder / ROUNDS).lines if line.record is not None]
     return [record.content for record in records if record.content.get("event") == PLAN]
-
-
-def _read(folder: Path, say: Callable[[str], object]) -> SweepPlan:
-    path = folder / CONFIG
-    try:
-        return SweepPlan.from_json(path.read_text(), str(path))
-    except FormatError:
-        raise
-    except (OSError, ValueError) as error:
-        copy = logged_plan(folder)
-        if copy is None and is_whole(path):
-            raise  # another version wrote it
-        why = "is gone" if isinstance(error, FileNotFoundError) else "is damaged"
-        if copy is None:
-            raise LostError(
-                f"{path} {why}, and no record of {ROUNDS} holds a copy of the plan; restore the "
-                "file; trials.jsonl can be read without it"
-            ) from error
-    say(f"{path} {why}; it is made anew of the plan in {ROUNDS}")
-    return copy

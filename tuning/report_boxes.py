@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from html import escape
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
-
 from ssmrl.config import KnobValue
 from tuning.ranges import Choice, Range
 from tuning.ranking import ranking
-from tuning.report_parts import image, number
+from tuning.report_parts import breakable, mark, number, table, text_cell
+from tuning.report_scale import KnobAxis, knob_axis
 from tuning.round_log import Round
 from tuning.trial import Trial
 
-_SIZE = (4.0, 2.2)
+_ROW, _LINE = 22, 14  # heights [pixels]
+_DOT = '<circle class="mark winner" r="5"/>'
 
 
 def boxes_section(rounds: Sequence[Round], rows: Sequence[Trial]) -> str:
@@ -25,12 +24,12 @@ def boxes_section(rounds: Sequence[Round], rows: Sequence[Trial]) -> str:
     """
     incumbents = [_incumbent(rows, this.number) for this in rounds]
     knobs = dict.fromkeys(knob for this in rounds for knob in this.space.ranges)
-    images = [_knob_image(knob, rounds, incumbents) for knob in knobs]
+    figures = [_figure(knob, rounds, incumbents) for knob in knobs]
     note = (
         '<p class="note">Bars: where each round searched. Dots: the best configuration at the end '
         "of the round.</p>"
     )
-    return "\n".join([*images, note, _moves_table(rounds)])
+    return f'{note}\n<div class="small">{"".join(figures)}</div>\n{_moves_table(rounds)}'
 
 
 def _incumbent(rows: Sequence[Trial], round_number: int) -> dict[str, KnobValue]:
@@ -38,78 +37,75 @@ def _incumbent(rows: Sequence[Trial], round_number: int) -> dict[str, KnobValue]
     return ranked[0].knobs if ranked else {}
 
 
-def _knob_image(
-    knob: str, rounds: Sequence[Round], incumbents: Sequence[dict[str, KnobValue]]
-) -> str:
-    boxes = [(this.number, this.space.ranges[knob]) for this in rounds if knob in this.space.ranges]
-    dots = [
-        (this.number, incumbent[knob])
-        for this, incumbent in zip(rounds, incumbents, strict=True)
-        if knob in incumbent
-    ]
-
-    def draw(axes: Axes) -> None:
-        axes.use_sticky_edges = False  # the lower end of a bar is an end of the range, not 0
-        levels = _levels([a_range for _, a_range in boxes], [value for _, value in dots])
-        for place, a_range in boxes:
-            _draw_range(axes, place, a_range, levels)
-        if dots:
-            heights = [levels.index(str(value)) if levels else value for _, value in dots]
-            axes.scatter([place for place, _ in dots], heights, color="tab:orange", zorder=3)
-        if levels:
-            axes.set_yticks(range(len(levels)), levels)
-        elif all(not isinstance(a_range, Choice) and a_range.log for _, a_range in boxes):
-            axes.set_yscale("log")
-        axes.set_title(knob, fontsize=9)
-        axes.set_xlabel("round")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(rounds[0].number - 0.6, rounds[-1].number + 0.6)
-
-    return image(draw, f"range of {knob} in each round", _SIZE)
-
-
-def _levels(ranges: Sequence[Range], values: Sequence[KnobValue]) -> list[str]:
-    """The options of all rounds as text, in order; empty if the ranges are numeric."""
-    choices = [a_range for a_range in ranges if isinstance(a_range, Choice)]
-    if not choices:
-        return []
-    options = [option for choice in choices for option in choice.options]
-    return list(dict.fromkeys(map(str, [*options, *values])))
-
-
-def _draw_range(axes: Axes, place: int, a_range: Range, levels: Sequence[str]) -> None:
-    if isinstance(a_range, Choice):
-        heights = [levels.index(str(option)) for option in a_range.options]
-        axes.scatter(
-            [place] * len(heights), heights, marker="s", s=180, color="tab:blue", alpha=0.3
+def _figure(knob: str, rounds: Sequence[Round], incumbents: Sequence[dict[str, KnobValue]]) -> str:
+    ranges = [this.space.ranges[knob] for this in rounds if knob in this.space.ranges]
+    axis = knob_axis(knob, ranges, [point[knob] for point in incumbents if knob in point])
+    height, num_lines = _ROW * len(rounds), 1 + max(line for *_, line in axis.labels())
+    parts = []
+    for index, (this, incumbent) in enumerate(zip(rounds, incumbents, strict=True)):
+        middle = _ROW * index + _ROW / 2
+        parts.append(
+            f'<text x="-10" y="{middle}" dy=".35em" text-anchor="end">round {this.number}</text>'
         )
-    else:
-        height = a_range.high - a_range.low
-        axes.bar(place, height, bottom=a_range.low, width=0.6, color="tab:blue", alpha=0.3)
+        if knob in this.space.ranges:
+            parts += [_bar(axis, this.space.ranges[knob], middle)]
+        if knob in incumbent:
+            words = f"round {this.number}: {incumbent[knob]}"
+            place = axis.place(incumbent[knob])
+            parts.append(mark(place, 100.0 * middle / height, _DOT, words))
+    return (
+        f'<figure><h3>{breakable(knob)}</h3><svg class="moves" '
+        f'height="{height + 4 + _LINE * num_lines}" role="img" '
+        f'aria-label="range of {escape(knob)} in each round"><svg height="{height}" '
+        f'overflow="visible">{"".join(parts)}</svg>{_labels(axis, height)}</svg></figure>'
+    )
+
+
+def _bar(axis: KnobAxis, a_range: Range, middle: float) -> str:
+    if isinstance(a_range, Choice):
+        return "".join(
+            f'<svg x="{axis.place(option):.2f}%" y="{middle}" overflow="visible">'
+            '<rect class="range" x="-12" y="-8" width="24" height="16"/></svg>'
+            for option in a_range.options
+        )
+    if axis.scale is None:  # it was a choice in another round
+        return ""
+    low, high = axis.scale.place(a_range.low), axis.scale.place(a_range.high)
+    return (
+        f'<rect class="range" x="{low:.2f}%" y="{middle - 8}" width="{high - low:.2f}%" '
+        'height="16"/>'
+    )
+
+
+def _labels(axis: KnobAxis, height: float) -> str:
+    """What stands below: the ends of a scale, or the levels."""
+    return "".join(
+        f'<text x="{place:.2f}%" y="{height + 14 + _LINE * line}" text-anchor="{anchor}">'
+        f"{escape(words)}</text>"
+        for place, words, anchor, line in axis.labels()
+    )
 
 
 def _moves_table(rounds: Sequence[Round]) -> str:
     head = ["round", "set by", "trials", "knob", "move", "from", "to", "why", "evidence"]
-    lines = [f"<tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>"]
+    lines = []
     for this in rounds:
-        first = f"<td>{this.number}</td>{_text(this.author)}<td>{this.num_trials}</td>"
+        first = f'<th scope="row">{this.number}</th>{text_cell(this.author)}'
+        first += f"<td>{this.num_trials}</td>"
         if not this.moves:
             lines.append(f'<tr>{first}<td class="text" colspan="6">nothing moved</td></tr>')
         for move in this.moves:
             cells = [
-                _text(move.knob),
-                _text(move.kind),
+                text_cell(move.knob),
+                text_cell(move.kind),
                 f"<td>{_range(move.old)}</td>",
                 f"<td>{_range(move.new)}</td>",
-                _text(move.statistic),
-                _text(", ".join(move.trial_ids)),
+                text_cell(move.statistic),
+                text_cell(", ".join(move.trial_ids)),
             ]
             lines.append(f"<tr>{first}{''.join(cells)}</tr>")
-    return '<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>"
-
-
-def _text(text: str) -> str:
-    return f'<td class="text">{escape(text)}</td>'
+    words = ["set by", "knob", "move", "why", "evidence"]
+    return table("moves of the space", head, lines, words=words)
 
 
 def _range(a_range: Range) -> str:

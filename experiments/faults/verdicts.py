@@ -199,7 +199,7 @@ def _agrees(row: Trial, trial: Any) -> bool:
 
 def _report(folder: Path, rows: Sequence[Trial]) -> Verdict:
     page = (folder / "report.html").read_text()
-    cells = re.findall(r"<tr[^>]*><td>(t\d+)</td><td>(\w+)</td><td>(.*?)</td>", page)
+    cells = re.findall(r'<tr[^>]*><th scope="row">(t\d+)</th><td>(\w+)</td><td>(.*?)</td>', page)
     expected = [
         (row.trial_id, row.state.value, unescape(number(row.score)))
         for row in sorted(rows, key=lambda row: row.number)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.browser import Page, browser, find_browser
+from tests.browser import Page, browser, find_browser
 from tests.cluster.private_ray import Started, sweep_with_dashboard
 
 BROWSER = find_browser()

@@ -235,7 +235,7 @@ def test_the_report_is_given_the_winner_and_the_last_space(folder: Folder) -> No
     assert told_to["best"].trial_id == "t0002"
     assert told_to["title"] == "point, ssm: 8 trials"
     assert told_to["space"] == folder.rounds[-1].space
-    assert told_to["max_env_steps"] == PLAN.max_env_steps
+    assert told_to["plan"] == PLAN
     assert told_to["bound"] == -20.0
     assert told_to["comparison"].difference == pytest.approx(9.0)
     assert told_to["rounds"] == (), "one round needs no story"

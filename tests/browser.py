@@ -32,10 +32,14 @@ class Page:
 
     Args:
         socket: Of the page's own DevTools endpoint.
+
+    Attributes:
+        events: What the browser told without being asked, of the domains that were enabled.
     """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket, self._numbers = socket, itertools.count(1)
+        self.events: list[dict[str, Any]] = []
 
     async def open(self, url: str) -> None:
         """Go there; for an address that differs in its fragment alone the page stays loaded."""
@@ -86,7 +90,9 @@ class Page:
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
             message = json.loads((await self._socket.receive(timeout=30.0)).data)
-            if message.get("id") == number:  # the others are events
+            if "method" in message:
+                self.events.append(message)
+            if message.get("id") == number:
                 if "Inspected target navigated" in message.get("error", {}).get("message", ""):
                     raise NavigatedError
                 assert "error" not in message, message["error"]
