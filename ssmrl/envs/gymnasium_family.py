@@ -89,6 +89,7 @@ def gymnasium_family(
             horizon,
             observation_dim,
             action_dim,
+            varies="unknown",
             train=str(train),
             test=str(test),
             observation=f"that of {name}",
