@@ -34,13 +34,26 @@ def judged(contract: type[Any]) -> Iterator[Verdict]:
     Raises:
         RuntimeError: If Python was told to leave assertions out, with which every rule would hold.
     """
+    for name in rule_names(contract):
+        yield judge(contract, name)
+
+
+def judge(contract: type[Any], name: str) -> Verdict:
+    """Try one rule of a contract.
+
+    Args:
+        contract: The class.
+        name: Of the method.
+
+    Raises:
+        RuntimeError: If Python was told to leave assertions out, with which every rule would hold.
+    """
     if not __debug__:
         raise RuntimeError(
             "the rules are assertions, which Python was told to leave out; run it without -O, "
             "and without PYTHONOPTIMIZE"
         )
-    for name in rule_names(contract):
-        yield Verdict(in_words(name), _how_broken(getattr(contract(), name)))
+    return Verdict(in_words(name), _how_broken(getattr(contract(), name)))
 
 
 def rule_names(contract: type[Any]) -> list[str]:

@@ -62,14 +62,15 @@ class SequenceModelContract:
     def test_outputs_and_memory_have_their_widths(self) -> None:
         """In a step and in a scan; of a model of one's own the features, too."""
         model = random_model(self.config)
-        x, hidden, first = random_sequences(model, seed=0)
         if isinstance(model, OwnModel):
-            features, _ = model.encoder.step(x[:, 0], hidden)  # type: ignore[operator]
+            x = torch.ones(NUM_SEQUENCES, INPUT_DIM).double()
+            features, _ = model.encoder.step(x, model.init_hidden(NUM_SEQUENCES))  # type: ignore[operator]
             wanted = (NUM_SEQUENCES, self.config.hidden_dim)
             assert features.shape == wanted, (
                 f"features must be (B, policy.hidden_dim), {wanted}, but are "
                 f"{tuple(features.shape)}"
             )
+        x, hidden, first = random_sequences(model, seed=0)
         stepped, scanned = model.step(x[:, 0], hidden), model.scan(x, hidden, first)
         for name, (output, memory), steps in (
             ("step", stepped, ()),

@@ -9,13 +9,12 @@ from ssmrl.testing import FamilyContract
 from ssmrl.testing.lanes import Lanes, actions, numbers, streams, tasks
 
 TERMS = {"velocity", "direction", "forward", "distance", "survive", "control", "contact"}
-EXAMPLES = ("examples.own_task:FAMILY", "examples.own_robot:FAMILY")
 # Positions and velocities; what the humanoid sees of its inertia and actuators comes after them.
 NUM_BLIND = {"humanoid-mass": 45, "humanoid-inertia": 45}
 
 
 class TestEveryFamily(FamilyContract):
-    @pytest.fixture(autouse=True, params=[*FAMILIES, *EXAMPLES])
+    @pytest.fixture(autouse=True, params=FAMILIES)
     def _family(self, request: pytest.FixtureRequest) -> None:
         self.family = get_family(request.param)
         self.num_blind = NUM_BLIND.get(request.param)
