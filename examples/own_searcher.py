@@ -11,7 +11,7 @@ class StepFromBest:
 
     def __init__(self, space, seed):
         self.space, self.rng = space, np.random.default_rng(seed)
-        self.best, self.score = space.default_point(), -np.inf
+        self.best, self.score = {}, -np.inf
 
     def tell(self, point, score):
         """A trial ended; without a score it failed."""
@@ -19,11 +19,17 @@ class StepFromBest:
             self.best, self.score = point, score
 
     def ask(self):
-        """A point near the best."""
-        size = 10.0 ** self.rng.uniform(-2.0, 0.0)
-        units = {knob: self.space.ranges[knob].to_unit(self.best[knob]) for knob in self.best}
-        steps = size * self.rng.standard_normal(len(units))
-        return {
-            knob: self.space.ranges[knob].from_unit(min(max(unit + step, 0.0), 1.0))
-            for (knob, unit), step in zip(units.items(), steps, strict=True)
-        }
+        """A point near the best: a knob that hangs on another one comes after that."""
+        size, point = 10.0 ** self.rng.uniform(-2.0, 0.0), {}
+        while waiting := [knob for knob in self.space.active_knobs(point) if knob not in point]:
+            point |= {knob: self.near(knob, size) for knob in waiting}
+        return point
+
+    def near(self, knob, size):
+        """A value near that of the best, or any if that has none."""
+        own, is_new = self.space.ranges[knob], knob not in self.best
+        if hasattr(own, "options"):
+            is_drawn = is_new or self.rng.random() < size
+            return own.options[self.rng.integers(len(own.options))] if is_drawn else self.best[knob]
+        unit = self.rng.random() if is_new else own.to_unit(self.best[knob])
+        return own.from_unit(unit + size * self.rng.standard_normal())

@@ -43,6 +43,10 @@ SUBCOMMANDS = {
     "bench": Subcommand(
         "experiments.benchmarks.__main__:app", "Measure speed against peers and floors."
     ),
+    "check": Subcommand(
+        "ssmrl_command.check_app:app",
+        "Hold a family, sequence model, algorithm or searcher of your own against the rules.",
+    ),
     "cluster": Subcommand(
         "ssmrl_command.cluster_app:app", "Check launch files, submit a job, stop a Ray."
     ),

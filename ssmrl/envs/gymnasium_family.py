@@ -68,7 +68,7 @@ def gymnasium_family(
     observation_dim, action_dim = _dims(sample, name)
     if horizon is None:
         horizon = None if sample.spec is None else sample.spec.max_episode_steps
-    sample.close()  # type: ignore[no-untyped-call]
+    sample.close()  # type: ignore[no-untyped-call]  # Gymnasium has no types there
     if horizon is None:
         raise ValueError(f"`horizon` must be given: the registration of {name} has none")
     if code is None and isinstance(train, UniformBox):
@@ -89,6 +89,7 @@ def gymnasium_family(
             horizon,
             observation_dim,
             action_dim,
+            varies="unknown",
             train=str(train),
             test=str(test),
             observation=f"that of {name}",

@@ -23,7 +23,7 @@ class HiddenCode(ABC):
 
     @abstractmethod
     def encode(self, parameters: Array) -> Array:
-        """The code of hidden variables; in [-1, 1] for all that the family can draw."""
+        """The code of hidden variables; in [-1, 1] for all that is trained on."""
 
     @abstractmethod
     def decode(self, code: Array) -> Array:

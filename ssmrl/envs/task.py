@@ -120,7 +120,8 @@ class FamilySpec:
         horizon: Default length of an episode [env steps].
         observation_dim: ``O``.
         action_dim: ``A``.
-        varies: ``reward`` or ``dynamics``: through what a task makes itself felt.
+        varies: ``reward`` or ``dynamics``: through what a task makes itself felt; ``unknown`` where
+            only the environment knows.
         train: Where the training tasks come from.
         test: Where the held-out tasks come from.
         disjoint: Whether no held-out task is ever trained on.
@@ -142,7 +143,7 @@ class FamilySpec:
     horizon: int
     observation_dim: int
     action_dim: int
-    varies: Literal["reward", "dynamics"] = "reward"
+    varies: Literal["reward", "dynamics", "unknown"] = "reward"
     train: str = "unknown"
     test: str = "unknown"
     disjoint: bool = False

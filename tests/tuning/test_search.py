@@ -56,20 +56,17 @@ def row(number: int, state: TrialState, score: float | None, knobs: dict[str, Kn
 
 
 @pytest.mark.parametrize("name", SEARCHERS)
-def test_every_searcher_starts_with_the_initial_points_and_stays_inside(
-    tmp_path: Path, name: str
-) -> None:
+def test_every_searcher_starts_with_the_initial_points(tmp_path: Path, name: str) -> None:
     first = [SPACE.default_point(), OTHER_POINT]
     search = searcher(tmp_path, name=name, initial_points=[PlannedPoint(point) for point in first])
     points = []
-    for i in range(12):
+    for i in range(6):
         points.append(search.suggest(f"x{i}"))
         assert search.number(f"x{i}") == i
         search.on_trial_complete(f"x{i}", result(float(i), finished=True))
     assert points[:2] == first
-    assert all(SPACE.contains(point) for point in points), points
     assert all(type(point["policy.state_dim"]) is int for point in points)
-    assert len({str(point) for point in points}) > 8
+    assert len({str(point) for point in points}) == 6
 
 
 @pytest.mark.parametrize("name", SEARCHERS)

@@ -3,11 +3,12 @@
 import torch
 from torch import nn
 
-from tests.contracts.sequence_policy import INPUT_DIM, make_policy, random_sequences
+from ssmrl.config import SequenceConfig
+from ssmrl.testing.sequences import INPUT_DIM, random_model, random_sequences
 
 
 def test_equals_the_librarys_with_the_same_weights() -> None:
-    policy = make_policy("gru")
+    policy = random_model(SequenceConfig("gru", hidden_dim=6))
     x, hidden, first = random_sequences(policy, seed=0)
     library = nn.GRU(INPUT_DIM, policy.state_dim, batch_first=True).double()
     names = {"weight_ih_l0": "input_layer.weight", "bias_ih_l0": "input_layer.bias"}

@@ -3,13 +3,14 @@
 import torch
 from torch import nn
 
+from ssmrl.config import SequenceConfig
 from ssmrl.models.lstm import LSTM
-from tests.contracts.sequence_policy import INPUT_DIM, make_policy, random_sequences
+from ssmrl.testing.sequences import INPUT_DIM, random_model, random_sequences
 
 
 def test_equals_the_librarys_with_the_same_weights() -> None:
     """``nn.LSTM`` orders its rows input, forget, candidate, output."""
-    policy = make_policy("lstm")
+    policy = random_model(SequenceConfig("lstm", hidden_dim=6))
     x, hidden, first = random_sequences(policy, seed=0)
     units = policy.state_dim // 2
     library = nn.LSTM(INPUT_DIM, units, batch_first=True).double()

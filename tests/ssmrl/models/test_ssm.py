@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from ssmrl.config import SequenceConfig
 from ssmrl.models.recurrence import recurrence
 from ssmrl.models.ssm import SSM, StateSpaceModel
+from ssmrl.testing.sequences import random_model
 from tests.contracts.property_settings import PROPERTY
-from tests.contracts.sequence_policy import make_policy
 
 FINGERPRINT = [6.93833, 15.00230, 17.00517, 100.81037]
 """Sum and sum of squares of the output, then of the memory, computed with version 0.1."""
@@ -131,7 +132,7 @@ def test_zero_order_hold_is_the_exact_response_to_a_constant_input() -> None:
 
     ``b`` are the weights of the drive in their units, the same for any time step.
     """
-    policy = make_policy("ssm")
+    policy = random_model(SequenceConfig("ssm", state_dim=6, hidden_dim=8))
     assert isinstance(policy, StateSpaceModel)
     x = torch.ones(1, 1, policy.input_dim).double().expand(1, 5_000, -1)
     with torch.no_grad():
@@ -161,7 +162,7 @@ def test_every_mode_is_heard_alike_at_first() -> None:
 
 def test_remembers() -> None:
     """An input of the first step still shows in the last output; an MLP could not."""
-    policy = make_policy("ssm")
+    policy = random_model(SequenceConfig("ssm", state_dim=6, hidden_dim=8))
     x = torch.zeros(2, 10, 3).double()
     x[1, 0] = 1.0
     output, _ = policy(x)

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from ssmrl.meta.inner import inner_adapt
 from ssmrl.models.transformer import Norm, Transformer
+from ssmrl.testing.sequences import INPUT_DIM, OUTPUT_DIM
 from ssmrl.types import Params
-from tests.contracts.sequence_policy import INPUT_DIM, OUTPUT_DIM
 
 HIDDEN_DIM, NUM_LAYERS, NUM_HEADS = 8, 2, 2
 
