@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from tuning.space import SearchSpace
-from tuning.trial import Trial
+from tuning.spaces.space import SearchSpace
+from tuning.table.trial import Trial
 
 # The identifiers that the project gives. Another one, from a table that was written elsewhere,
 # could hold a sentence, and is neither shown to an agent nor accepted from one.

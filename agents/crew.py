@@ -25,9 +25,9 @@ from agents.prompts import EXPECTED_OUTPUT, ROLES, author_knobs, task_text
 from agents.strict_json import clean_text
 from agents.tools import TOOLS, call_tool
 from ssmrl.strict_json import json_text, json_value
-from tuning.ranges import Choice
-from tuning.space import SearchSpace
-from tuning.trust_box import Proposal, propose
+from tuning.box.trust_box import Proposal, propose
+from tuning.spaces.ranges import Choice
+from tuning.spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from crewai.tools import BaseTool

@@ -8,7 +8,7 @@ from typing import Any
 from agents.ledger import KINDS, Budget
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
-from tuning.ranges import range_text
+from tuning.spaces.ranges import range_text
 
 
 def description(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.findings import MAX_TEXT_LENGTH, Author, Decision, Direction, may_change
-from tuning.space import SearchSpace
+from tuning.spaces.space import SearchSpace
 
 
 def finding_schema(author: str, space: SearchSpace) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from agents.strict_json import (
     text_of,
 )
 from ssmrl.strict_json import json_text, json_value
-from tuning.ranges import range_fields, range_from
-from tuning.space import Choice, Float, Int, Range, SearchSpace
-from tuning.trust_box import check_space
+from tuning.box.trust_box import check_space
+from tuning.spaces.ranges import range_fields, range_from
+from tuning.spaces.space import Choice, Float, Int, Range, SearchSpace
 
 __all__ = [
     "Author",

@@ -12,8 +12,8 @@ from scipy.stats import mannwhitneyu
 from agents.findings import Direction, Expectation, Finding
 from ssmrl.config import KnobValue
 from ssmrl.strict_json import json_text
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import incumbent
+from tuning.box.trust_box import incumbent
+from tuning.table.trial import Trial, TrialState
 
 # A round has few trials. Nothing but a line of the report hangs on the verdict.
 LEVEL = 0.1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from agents.ledger import Event, EventKind
 from agents.reply import MESSAGE_FIELDS, Message, Reply
 from ssmrl.strict_json import json_text
-from tuning.field_types import COUNT, TEXT, FieldType, check_fields, check_present
+from tuning.table.field_types import COUNT, TEXT, FieldType, check_fields, check_present
 
 REFUSES_TOOLS: Mapping[str, Any] = {"refuses_tools": True}
 """What is kept of a server that said it takes no tools, which is an answer, too."""

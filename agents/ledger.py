@@ -14,8 +14,16 @@ from typing import Any
 
 from agents.redaction import Redaction
 from ssmrl.unknown_name import UnknownNameError
-from tuning.append_only import AppendOnlyFile
-from tuning.field_types import ANYTHING, COUNT, NUMBER, TEXT, check_fields, check_present, map_of
+from tuning.table.append_only import AppendOnlyFile
+from tuning.table.field_types import (
+    ANYTHING,
+    COUNT,
+    NUMBER,
+    TEXT,
+    check_fields,
+    check_present,
+    map_of,
+)
 
 KINDS = ("trials", "minutes", "tokens", "calls")
 

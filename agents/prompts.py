@@ -8,10 +8,10 @@ from agents.finding_schema import finding_schema
 from agents.findings import Author, Finding, may_change
 from agents.strict_json import clean_text, quote
 from ssmrl.strict_json import json_text, json_value
-from tuning.move import Move
-from tuning.ranges import Choice, Range, range_fields
-from tuning.ranking import ranking
-from tuning.trust_box import incumbent
+from tuning.box.trust_box import incumbent
+from tuning.spaces.ranges import Choice, Range, range_fields
+from tuning.table.move import Move
+from tuning.table.ranking import ranking
 
 MAX_EARLIER_LENGTH = 8000
 _MAX_EARLIER_TEXT = 400

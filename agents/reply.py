@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from tuning.field_types import TEXT, FieldType, check_fields, check_present, list_of, map_of
+from tuning.table.field_types import TEXT, FieldType, check_fields, check_present, list_of, map_of
 
 Message: TypeAlias = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
 """``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
 
 if __name__ == "__main__":  # before all that takes its time to be imported
-    from tuning.quiet_start import quiet_start
+    from tuning.folder.quiet_start import quiet_start
 
     quiet_start()
 
@@ -29,12 +29,12 @@ from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, get_algorithm
 from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
+from tuning.folder.interruption import FolderError, exclusive, interruptible
+from tuning.folder.run_folder import contents, default_name, forget_start, run_folder
 from tuning.given_flags import ignored_line, plan_of
-from tuning.interruption import FolderError, exclusive, interruptible
 from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, usable_cpus
-from tuning.run_folder import contents, default_name, forget_start, run_folder
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300

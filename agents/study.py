@@ -16,14 +16,14 @@ from agents.hypotheses import score_hypothesis
 from agents.ledger import KINDS, EventKind, Ledger, Reservation
 from ssmrl.strict_json import json_text
 from tuning.engine import Sweep
-from tuning.move import Move
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
-from tuning.ranges import Choice, Range
-from tuning.round_log import Round
 from tuning.rounds import closing_round, is_confirmation, next_round, searched_rows
-from tuning.space import SearchSpace
-from tuning.trial import Trial
+from tuning.spaces.ranges import Choice, Range
+from tuning.spaces.space import SearchSpace
+from tuning.table.move import Move
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial
 
 CREW = "agents"
 

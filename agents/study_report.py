@@ -13,8 +13,8 @@ from ssmrl.files import replace_file
 from ssmrl.strict_json import json_text, json_value
 from tuning.conclusion import conclude
 from tuning.plan import SweepPlan
-from tuning.ranges import range_text
-from tuning.round_log import Round
+from tuning.spaces.ranges import range_text
+from tuning.table.round_log import Round
 
 
 def conclude_study(

@@ -18,9 +18,9 @@ from ssmrl.model_size import SIZES, model_size
 from ssmrl.strict_json import json_text
 from ssmrl.unknown_name import UnknownNameError
 from tuning.analysis import cost, edge_hits, failure_map, importance
-from tuning.ranges import range_fields
-from tuning.ranking import ranking
-from tuning.trial import FAILURES, Trial, TrialState
+from tuning.spaces.ranges import range_fields
+from tuning.table.ranking import ranking
+from tuning.table.trial import FAILURES, Trial, TrialState
 
 MAX_ANSWER_LENGTH = 4000
 _NUM_BEST = 5

@@ -28,7 +28,7 @@ from experiments.mutation import Mutant, drawn, mutants_of
 from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
-from tuning.append_only import AppendOnlyFile
+from tuning.table.append_only import AppendOnlyFile
 
 PROJECT = Path(__file__).resolve().parents[1]
 QUICK = 2.0
@@ -56,7 +56,7 @@ TESTED: Mapping[str, tuple[str, ...]] = {
     "ssmrl/rollout/adaptation.py": (f"{_ROLLOUT}/test_adaptation.py",),
     "tuning/comparison.py": ("tests/tuning/test_comparison.py",),
     "tuning/power.py": ("tests/tuning/test_comparison.py",),
-    "tuning/ranking.py": ("tests/tuning/test_ranking.py",),
+    "tuning/table/ranking.py": ("tests/tuning/test_ranking.py",),
     "tuning/scheduler.py": ("tests/tuning/test_scheduler.py",),
     "tuning/rounds.py": (
         "tests/tuning/test_rounds.py",

@@ -45,7 +45,7 @@ class _LazyGroup(TyperGroup):
         if known is None:
             return name, command, rest
         if known.starts_slowly and not ctx.resilient_parsing:
-            from tuning.quiet_start import quiet_start
+            from tuning.folder.quiet_start import quiet_start
 
             quiet_start()
         return name, known.load(), rest

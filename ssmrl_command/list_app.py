@@ -12,7 +12,7 @@ from ssmrl.config import METHODS, TrainConfig
 from ssmrl.envs.families import ALIASES, FAMILIES
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
-from tuning.searchers import SEARCHERS
+from tuning.search.searchers import SEARCHERS
 
 app = command_app()
 

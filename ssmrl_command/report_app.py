@@ -9,9 +9,9 @@ import typer
 from ssmrl.command_line import command_app, refuse
 from ssmrl.printable import one_line, printable
 from tuning.ending import Ending, LostError
-from tuning.interruption import FolderError, exclusive
+from tuning.folder.interruption import FolderError, exclusive
 from tuning.kept_plan import CONFIG, is_study, is_whole, written_plan
-from tuning.record_files import RECORD_FILES, ROUNDS, ROWS
+from tuning.table.record_files import RECORD_FILES, ROUNDS, ROWS
 
 app = command_app()
 
@@ -50,8 +50,8 @@ def _write(folder: Path) -> LostError | None:
     """Read the records, which changes none of them, and write what they come to."""
     from tuning.conclusion import report_anew
     from tuning.going_on import SWEEP
-    from tuning.round_log import RoundLog
-    from tuning.trial import TrialTable
+    from tuning.table.round_log import RoundLog
+    from tuning.table.trial import TrialTable
 
     plan = written_plan(folder, say=lambda line: typer.echo(printable(line), err=True))
     table = TrialTable(folder / ROWS, plan.sweep_id)

@@ -18,7 +18,7 @@ from ssmrl_command.train_progress import TrainProgress
 from ssmrl_command.train_results import Outcome, conclusion, leave, summary_of
 from ssmrl_command.train_seeds import train_seeds
 from ssmrl_command.train_start import Start
-from tuning.interruption import BusyError, FolderError, exclusive
+from tuning.folder.interruption import BusyError, FolderError, exclusive
 
 Say = Callable[[str], None]
 

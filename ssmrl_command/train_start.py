@@ -14,7 +14,7 @@ from ssmrl.run import LocalEngine, TrainingRun
 from ssmrl.stacked_runs import StackedRuns
 from ssmrl_command.available_memory import available_memory
 from ssmrl_command.train_plan import PLAN, TrainPlan, Wishes
-from tuning.run_folder import default_name, run_folder
+from tuning.folder.run_folder import default_name, run_folder
 
 _CHECKPOINTS = "checkpoints"  # the folder of a run's state, in that of the run
 _MIB = 2**20

@@ -10,10 +10,10 @@ from typing import Any
 
 from ssmrl.config import KnobValue
 from tuning.importance import Importance, importance
-from tuning.ranges import Choice, Float, Int, Range
-from tuning.ranking import Ranked, elite, ranking
-from tuning.space import SearchSpace
-from tuning.trial import FAILURES, Trial, TrialState
+from tuning.spaces.ranges import Choice, Float, Int, Range
+from tuning.spaces.space import SearchSpace
+from tuning.table.ranking import Ranked, elite, ranking
+from tuning.table.trial import FAILURES, Trial, TrialState
 
 __all__ = [
     "Analysis",

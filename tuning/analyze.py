@@ -17,11 +17,11 @@ from ssmrl.knobs import typed
 from ssmrl.printable import one_line, printable
 from ssmrl.strict_json import json_object, json_text, json_value
 from tuning.analysis import Analysis, analyse
-from tuning.ranges import Choice, Range
-from tuning.ranking import Ranked
-from tuning.round_log import Round, RoundLog
-from tuning.space import SearchSpace
-from tuning.trial import Trial, TrialTable
+from tuning.spaces.ranges import Choice, Range
+from tuning.spaces.space import SearchSpace
+from tuning.table.ranking import Ranked
+from tuning.table.round_log import Round, RoundLog
+from tuning.table.trial import Trial, TrialTable
 
 NUM_SHOWN = 5
 _PIPED_WIDTH = 140

@@ -16,8 +16,7 @@ from tuning.ending import LostError, ending, lost_lines
 from tuning.fresh_returns import NUM_FRESH_TASKS, blind_return, fresh_returns, saved_run
 from tuning.going_on import going_on
 from tuning.plan import SweepPlan
-from tuning.report import write_report
-from tuning.round_log import Round
+from tuning.report.page import write_report
 from tuning.rounds import (
     fresh_rows,
     further_verdict,
@@ -26,7 +25,8 @@ from tuning.rounds import (
     num_verdicts,
     winner,
 )
-from tuning.trial import LOST, Trial, TrialTable
+from tuning.table.round_log import Round
+from tuning.table.trial import LOST, Trial, TrialTable
 
 
 def conclude(

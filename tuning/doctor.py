@@ -15,10 +15,11 @@ from ssmrl.files import aside, replace_file
 from ssmrl.printable import one_line, printable
 from ssmrl.run import checkpoint_path
 from tuning.ending import Ending
-from tuning.interruption import FolderError, exclusive
+from tuning.folder.interruption import FolderError, exclusive
 from tuning.kept_plan import CONFIG, changed_fields, is_whole, logged_plan
 from tuning.plan import SweepPlan
-from tuning.record_files import (
+from tuning.search.study import repair_journal
+from tuning.table.record_files import (
     LEDGER,
     RECORD_FILES,
     ROUNDS,
@@ -28,9 +29,8 @@ from tuning.record_files import (
     read_rows,
     record_troubles,
 )
-from tuning.result_files import BY_RESUME, TABLE, result_troubles
-from tuning.study import repair_journal
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.result_files import BY_RESUME, TABLE, result_troubles
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 _JOURNAL = "optuna.journal"
 _MANY = 1000

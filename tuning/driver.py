@@ -25,14 +25,14 @@ from tuning.ending import LostError
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.progress import Progress
-from tuning.round_log import Round
 from tuning.rounds import is_confirmation
 from tuning.row_keeper import ENOUGH_ROOM, RowKeeper
 from tuning.scheduler import make_scheduler
-from tuning.search import StudySearcher, row_name
-from tuning.space import SearchSpace
+from tuning.search.searcher import StudySearcher, row_name
+from tuning.spaces.space import SearchSpace
+from tuning.table.round_log import Round
+from tuning.table.trial import TrialTable
 from tuning.training import MetaTraining
-from tuning.trial import TrialTable
 from tuning.trial_memory import asked_of_ray, largest_need, trial_need
 from tuning.watch import Watch
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from ssmrl.printable import printable
-from tuning.trial import LOST, Trial
+from tuning.table.trial import LOST, Trial
 
 
 class Ending(IntEnum):

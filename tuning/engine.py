@@ -15,18 +15,18 @@ from ssmrl.knobs import KnobValue
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
 from tuning.ending import LostError
-from tuning.interruption import hear_signals
+from tuning.folder.interruption import hear_signals
 from tuning.kept_rounds import Decide, kept_rounds
 from tuning.placement import GpuError, Placement
 from tuning.plan import SweepPlan, TooFewCpusError
 from tuning.planned_points import planned_points
 from tuning.progress import Progress
-from tuning.ranges import range_text
-from tuning.round_log import Round
 from tuning.rounds import first_number, is_verdict, next_round
 from tuning.row_keeper import METRIC
-from tuning.search import StudySearcher, repair_journal
-from tuning.trial import Trial, TrialTable
+from tuning.search.searcher import StudySearcher, repair_journal
+from tuning.spaces.ranges import range_text
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialTable
 from tuning.trial_memory import Avoided, trial_need
 
 START_ERRORS = (
@@ -109,7 +109,7 @@ def frame_line(rows: Sequence[Trial], seconds: float, at_once: int) -> str:
         at_once: So many trials at once.
 
     Example:
-        >>> from tuning.trial import TrialState
+        >>> from tuning.table.trial import TrialState
         >>> rows = [Trial(f"t{n}", n, TrialState.PRUNED, 1.0, {}, seconds=9.0) for n in range(4)]
         >>> frame_line(rows, 20.0, 2)
         '4 trials in 20 s, 36 s of training and evaluation, 2 at once: 1.00 s a trial beside that'

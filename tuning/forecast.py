@@ -3,12 +3,12 @@
 from ssmrl.config import TrainConfig
 from tuning.comparison import MIN_SEEDS
 from tuning.experience_memory import replay_need
-from tuning.iteration_length import iteration_lengths
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.power import findable_spreads
 from tuning.probe import Rate
-from tuning.space import Int
+from tuning.spaces.iteration_length import iteration_lengths
+from tuning.spaces.space import Int
 
 _LITTLE = 0.1  # of a budget
 _MANY = 1000

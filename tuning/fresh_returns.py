@@ -13,7 +13,7 @@ from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector, Mode
 from ssmrl.run import checkpoint_path
 from tuning.ending import LostError
-from tuning.trial import Trial
+from tuning.table.trial import Trial
 
 # Draw 0 chose the winner.
 FRESH_DRAW = 1

@@ -18,10 +18,10 @@ from optuna.distributions import (
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial
 
-from tuning.ranges import Choice, Float, Range
-from tuning.ranking import MIN_ELITE, Ranked, elite, ranking
-from tuning.space import SearchSpace
-from tuning.trial import Trial
+from tuning.spaces.ranges import Choice, Float, Range
+from tuning.spaces.space import SearchSpace
+from tuning.table.ranking import MIN_ELITE, Ranked, elite, ranking
+from tuning.table.trial import Trial
 
 MIN_CONFIGURATIONS = 2 * MIN_ELITE
 NUM_RESAMPLES = 200

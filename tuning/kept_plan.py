@@ -7,11 +7,11 @@ from typing import Any
 
 from ssmrl.format import FormatError
 from ssmrl.strict_json import json_object, json_text
-from tuning.append_only import look_at
 from tuning.ending import LostError
 from tuning.plan import SweepPlan
-from tuning.record_files import RECORD_FILES, ROUNDS
-from tuning.round_log import PLAN
+from tuning.table.append_only import look_at
+from tuning.table.record_files import RECORD_FILES, ROUNDS
+from tuning.table.round_log import PLAN
 
 CONFIG = "config.json"
 _OF_A_START = ("time_budget_s", "max_concurrent", "space_path")  # which each start may change

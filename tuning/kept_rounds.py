@@ -8,11 +8,11 @@ from typing import TypeAlias
 from ssmrl.files import aside
 from tuning.ending import LostError
 from tuning.plan import SweepPlan
-from tuning.record_files import ROUNDS, ROWS
-from tuning.round_log import Round, RoundLog
 from tuning.rounds import further_verdict, next_round
-from tuning.study import study_spaces
-from tuning.trial import Trial
+from tuning.search.study import study_spaces
+from tuning.table.record_files import ROUNDS, ROWS
+from tuning.table.round_log import Round, RoundLog
+from tuning.table.trial import Trial
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
 """Makes the round after those so far, with all their rows in the table; None if there is none."""

@@ -13,11 +13,11 @@ from ssmrl.meta.algorithms import DEFAULT_ALGORITHM, get_algorithm
 from ssmrl.strict_json import json_object, json_text, json_value
 from ssmrl.unknown_name import UnknownNameError
 from tuning.experience_memory import check_replays, replay_need
-from tuning.iteration_length import iteration_lengths
 from tuning.plan_defaults import BY_KIND, TIME_BUDGET_S, PlanDefaults
-from tuning.searchers import check_searcher
-from tuning.space import SearchSpace, default_limits, default_space
-from tuning.space_file import SpaceFile, load_space_file
+from tuning.search.searchers import check_searcher
+from tuning.spaces.iteration_length import iteration_lengths
+from tuning.spaces.space import SearchSpace, default_limits, default_space
+from tuning.spaces.space_file import SpaceFile, load_space_file
 
 SCHEDULERS = ("asha", "none")
 

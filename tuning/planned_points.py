@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ssmrl.config import KnobValue
+from tuning.box.trust_box import incumbent, is_first_box_draw
 from tuning.plan import SweepPlan
-from tuning.planned_point import PlannedPoint
-from tuning.ranking import ranking
-from tuning.round_log import Round
 from tuning.rounds import (
     first_number,
     is_confirmation,
@@ -16,9 +14,11 @@ from tuning.rounds import (
     judged_points,
     searched_rows,
 )
-from tuning.search import StudySearcher
-from tuning.trial import Trial
-from tuning.trust_box import incumbent, is_first_box_draw
+from tuning.search.planned_point import PlannedPoint
+from tuning.search.searcher import StudySearcher
+from tuning.table.ranking import ranking
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial
 
 
 def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[PlannedPoint]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ssmrl.config import KnobValue
 from ssmrl.printable import printable
-from tuning.trial import FAILURES, Trial, TrialState
+from tuning.table.trial import FAILURES, Trial, TrialState
 
 MAX_ROWS = 20
 _STYLES: dict[str, str] = {

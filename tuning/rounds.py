@@ -6,12 +6,12 @@ Functions of the table and the log, so that a resumed sweep does what the first 
 from collections.abc import Mapping, Sequence
 
 from ssmrl.knobs import KnobValue
+from tuning.box.trust_box import propose
 from tuning.comparison import MIN_SEEDS
 from tuning.plan import SweepPlan
-from tuning.ranking import ranking
-from tuning.round_log import Round
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import propose
+from tuning.table.ranking import ranking
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState
 
 FIRST, TRUST_BOX = "the task's defaults", "trust box"
 CONFIRMATION, VERDICT = "confirmation", "verdict"

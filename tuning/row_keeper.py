@@ -20,8 +20,8 @@ from tuning.memory_use import num_memory_kills
 from tuning.progress import Progress
 from tuning.pulse import Sign
 from tuning.scheduler import trains_again
-from tuning.search import StudySearcher, row_name
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.search.searcher import StudySearcher, row_name
+from tuning.table.trial import Trial, TrialState, TrialTable
 from tuning.watch import Watch
 
 METRIC = "score"

@@ -10,7 +10,7 @@ from ssmrl.run import NUM_EVALUATIONS
 from ssmrl.unknown_name import UnknownNameError
 from tuning.plan import SCHEDULERS
 from tuning.stages import FACTOR
-from tuning.trial import Trial
+from tuning.table.trial import Trial
 
 
 def make_scheduler(

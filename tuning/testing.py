@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.import_path import ImportPathError
-from tuning.search import STEP, StudySearcher
-from tuning.space import Choice, Condition, Float, Int, SearchSpace
+from tuning.search.searcher import STEP, StudySearcher
+from tuning.spaces.space import Choice, Condition, Float, Int, SearchSpace
 
 _BASE = TrainConfig(algorithm="promp")
 

@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.ranges import Choice
-from tuning.space import SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.spaces.ranges import Choice
+from tuning.spaces.space import SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 NUM_LOST = 2
 """So many trials that ran out of memory make their part of the space one that fails."""

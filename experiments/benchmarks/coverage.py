@@ -12,8 +12,8 @@ from experiments.benchmarks.harness import Measured, Row, Settings
 from experiments.statistics import crossed_interval, median, stratified_interval
 from ssmrl.student import LEVEL, student_interval
 from tuning.comparison import LATER_LEVEL, compare
-from tuning.ranking import ranking
-from tuning.trial import Trial, TrialState
+from tuning.table.ranking import ranking
+from tuning.table.trial import Trial, TrialState
 
 NUM_DRAWS, NUM_QUICK_DRAWS = 4000, 100
 MIN_COVERAGE, MAX_COVERAGE = 0.93, 0.97

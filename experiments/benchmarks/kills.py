@@ -21,9 +21,9 @@ from experiments.folder_option import mounted
 from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
-from tuning.durable import append_line, recover_lines
 from tuning.plan import SweepPlan
-from tuning.trial import TrialTable
+from tuning.table.durable import append_line, recover_lines
+from tuning.table.trial import TrialTable
 
 GONE_WITHIN_S = 10.0
 

@@ -26,7 +26,7 @@ from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.provenance import provenance
 from ssmrl.strict_json import json_text
-from tuning.trial import TrialTable
+from tuning.table.trial import TrialTable
 
 FLAGS = ("--task", "point", "--algorithm", "promp", "--max-env-steps", "4000")
 _QUICK_TRIALS = 24

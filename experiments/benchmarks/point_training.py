@@ -15,7 +15,7 @@ from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.meta.settings import GradientSettings
 from ssmrl.train import evaluate, train
 from tuning.plan import SweepPlan
-from tuning.space import SearchSpace, default_limits, default_space
+from tuning.spaces.space import SearchSpace, default_limits, default_space
 
 MAX_ENV_STEPS = 16_000
 NUM_CHECKS = 2  # fresh seeds that the named configuration is trained with again

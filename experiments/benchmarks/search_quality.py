@@ -25,7 +25,7 @@ from experiments.plots import Band, interval_bars
 from experiments.statistics import median, stratified_interval
 from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
-from tuning.append_only import AppendOnlyFile
+from tuning.table.append_only import AppendOnlyFile
 
 COLUMNS = (
     *("problem", "way", "regret", "regret_low", "regret_high", "num_seeds", "num_trials"),

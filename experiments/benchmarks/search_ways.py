@@ -14,15 +14,15 @@ from agents.board import Board
 from agents.brain import make_brain
 from agents.crew import consult
 from ssmrl.config import KnobValue
+from tuning.box.trust_box import incumbent
 from tuning.plan import SweepPlan
 from tuning.planned_points import planned_points
-from tuning.round_log import Round
 from tuning.rounds import first_number, next_round
-from tuning.search import StudySearcher, row_name
-from tuning.space import SearchSpace
-from tuning.space_file import SpaceFile
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import incumbent
+from tuning.search.searcher import StudySearcher, row_name
+from tuning.spaces.space import SearchSpace
+from tuning.spaces.space_file import SpaceFile
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
 """The next round, from the plan, the rounds before and their rows; None after the last one."""

@@ -32,8 +32,8 @@ from experiments.folder_option import mounted
 from ssmrl.command_line import command_app
 from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
-from tuning.durable import append_line, recover_lines
 from tuning.plan import SweepPlan
+from tuning.table.durable import append_line, recover_lines
 
 ENDED_WITHIN_S, GONE_WITHIN_S = 5.0, 10.0
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")

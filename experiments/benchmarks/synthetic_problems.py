@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.space import Choice, Condition, Float, Int, Range, SearchSpace
+from tuning.spaces.space import Choice, Condition, Float, Int, Range, SearchSpace
 
 NOISE_STD = 0.01
 """Standard deviation of a score, in units of regret."""

@@ -8,7 +8,7 @@ from functools import partial
 from unittest.mock import patch
 
 from experiments.faults.clock import set_back_if_asked
-from tuning.quiet_start import quiet_start
+from tuning.folder.quiet_start import quiet_start
 
 FLOOR_S, START_S = 6.0, 60.0
 """In place of 20 s and 180 s, which so many hangs would wait for [s]."""

@@ -19,7 +19,7 @@ from ssmrl.files import replace_file
 from ssmrl.run import checkpoint_path
 from tuning.plan import SweepPlan
 from tuning.pulse import Sign
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 WORKER, DRIVER = "kill -9 a trial", "kill -9 the driver"
 _TIMES = ("seconds", "peak_bytes")

@@ -30,9 +30,9 @@ from experiments.faults.processes import DriverProcess
 from ssmrl.config import TrainConfig
 from ssmrl.run import checkpoint_path
 from ssmrl.strict_json import json_object, json_text
-from tuning.durable import append_line, recover_lines
 from tuning.pulse import Sign
-from tuning.trial import Trial, TrialState
+from tuning.table.durable import append_line, recover_lines
+from tuning.table.trial import Trial, TrialState
 
 NAME = "night"
 """Of the sweep in the storage folder."""

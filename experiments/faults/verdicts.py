@@ -13,12 +13,12 @@ from experiments.faults.injection import STRUCK
 from experiments.faults.processes import GONE_WITHIN_S as WAITED_S
 from ssmrl.strict_json import json_object
 from tuning.doctor import examine
-from tuning.durable import recover_lines
 from tuning.plan import SweepPlan
-from tuning.report_parts import number
-from tuning.round_log import RoundLog
-from tuning.study import OUTSIDE, PLANNED, ROW, open_storage, open_study, own_trials
-from tuning.trial import LOST, Trial, TrialState, TrialTable
+from tuning.report.parts import number
+from tuning.search.study import OUTSIDE, PLANNED, ROW, open_storage, open_study, own_trials
+from tuning.table.durable import recover_lines
+from tuning.table.round_log import RoundLog
+from tuning.table.trial import LOST, Trial, TrialState, TrialTable
 
 CODES = {"KILL": -9, "TERM": 143, "INT": 130, "HUP": 129}
 NOT_BEGUN = "not begun"

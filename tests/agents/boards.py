@@ -7,8 +7,8 @@ import numpy as np
 
 from agents.board import Board
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.space import Choice, Float, Int, Range, SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.spaces.space import Choice, Float, Int, Range, SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 BASE = TrainConfig.for_task("point", "promp").with_knobs({"meta.num_epochs": 1})
 RANGES: dict[str, Range] = {

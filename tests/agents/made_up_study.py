@@ -19,14 +19,14 @@ from agents.findings import Author, Change, Decision, Direction, Expectation, Fi
 from agents.ledger import Budget, EventKind, Ledger
 from agents.study import Study
 from tests.tuning.handmade import draw_point
+from tuning.box.trust_box import propose
 from tuning.engine import Sweep
 from tuning.plan import SweepPlan
 from tuning.planned_points import planned_points
-from tuning.round_log import Round
 from tuning.rounds import first_number
-from tuning.search import row_name
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import propose
+from tuning.search.searcher import row_name
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState
 
 RATE = "meta.inner_lr"
 Asked = Callable[[Board, int], tuple[Decision, int]]

@@ -6,8 +6,8 @@ import numpy as np
 
 from agents.board import Board
 from ssmrl.config import TrainConfig
-from tuning.space import SearchSpace, default_limits, default_space
-from tuning.trial import Trial, TrialState
+from tuning.spaces.space import SearchSpace, default_limits, default_space
+from tuning.table.trial import Trial, TrialState
 
 
 def space() -> SearchSpace:

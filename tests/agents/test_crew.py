@@ -15,7 +15,7 @@ from agents.findings import Author, Finding, check_finding
 from agents.ledger import Ledger
 from tests.agents import scripted_server as server
 from tests.agents.round_table import Notebook, board, rows, space, trial
-from tuning.trust_box import propose
+from tuning.box.trust_box import propose
 
 KEY = "canary-1234567890"
 NO_CHANGE = {

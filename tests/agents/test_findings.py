@@ -20,7 +20,7 @@ from agents.findings import (
     parse_finding,
 )
 from tests.agents.boards import BASE, LIMITS, RANGES, make_board, make_trial
-from tuning.space import Choice, Float, Int, SearchSpace
+from tuning.spaces.space import Choice, Float, Int, SearchSpace
 
 SPACE = SearchSpace(RANGES, BASE)
 

@@ -17,7 +17,7 @@ from agents.findings import Author, RefusedError, check_finding, parse_finding
 from agents.strict_json import MAX_REPLY_LENGTH
 from agents.tools import MAX_ANSWER_LENGTH, TOOLS, call_tool
 from tests.agents.boards import BASE, make_board, make_trial
-from tuning.space import Choice, SearchSpace
+from tuning.spaces.space import Choice, SearchSpace
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_MALFORMED, NUM_HOSTILE = 500, 200

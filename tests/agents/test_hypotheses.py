@@ -8,7 +8,7 @@ import pytest
 from agents.findings import Finding
 from agents.hypotheses import Verdict, score_hypothesis
 from tests.agents.boards import make_trial
-from tuning.trial import Trial, TrialState
+from tuning.table.trial import Trial, TrialState
 
 BEFORE = (make_trial(0, 1.0, {"meta.inner_lr": 0.1}), make_trial(1, -9.0, {"meta.inner_lr": 0.9}))
 

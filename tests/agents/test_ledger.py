@@ -17,7 +17,7 @@ from agents.ledger import KINDS, Budget, BudgetError, Event, EventKind, Ledger
 from ssmrl import disk_room
 from ssmrl.format import FormatError
 from tests.contracts.property_settings import PROPERTY
-from tuning.record import sealed
+from tuning.table.record import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = 'sk-canary"\\ключ-0123'

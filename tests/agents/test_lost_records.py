@@ -12,8 +12,8 @@ from tests.agents.made_up_study import MadeUpTrials, as_a_rule, end_of, install_
 from tuning.ending import LostError
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
-from tuning.record import sealed
-from tuning.record_files import mend_records
+from tuning.table.record import sealed
+from tuning.table.record_files import mend_records
 
 PLAN = SweepPlan("point", algorithm="promp", rounds=2, num_samples=7, num_confirmed=2)
 RUN = {"num_cpus": 1, "placement": Placement(), "quiet": True}

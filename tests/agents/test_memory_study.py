@@ -11,7 +11,7 @@ from agents.research import app
 from ssmrl.config import TrainConfig
 from ssmrl.meta.algorithms import ALGORITHMS
 from tests.tuning.tiny_memory import ENV_STEPS, write_space
-from tuning.trial import TrialState, TrialTable
+from tuning.table.trial import TrialState, TrialTable
 
 SCORE = ("algorithm", "env.", "evaluation.", "seed")  # what defines it is not searched
 

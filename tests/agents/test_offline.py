@@ -10,8 +10,8 @@ from agents.offline import offline_reply
 from agents.prompts import task_text
 from agents.tools import TOOLS, call_tool
 from tests.agents.round_table import board, rows, space, trial
-from tuning.space import Int, SearchSpace
-from tuning.trust_box import propose
+from tuning.box.trust_box import propose
+from tuning.spaces.space import Int, SearchSpace
 
 SCHEMAS = [
     {"type": "function", "function": {"name": name, "parameters": dict(tool.parameters)}}

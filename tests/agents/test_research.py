@@ -17,7 +17,7 @@ from ssmrl.__main__ import app as ssmrl_app
 from tests.tuning.tiny_gradient import write_space
 from tuning.plan import SweepPlan
 from tuning.rounds import winner
-from tuning.trial import Trial, TrialTable
+from tuning.table.trial import Trial, TrialTable
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = SweepPlan("point", algorithm="promp", num_samples=6, rounds=2, max_env_steps=4000)

@@ -20,9 +20,9 @@ from tests.agents.made_up_study import (
     make_study,
 )
 from tests.contracts.property_settings import PROPERTY
-from tuning.durable import append_line
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
+from tuning.table.durable import append_line
 
 PLAN = SweepPlan("point", algorithm="promp", rounds=3, num_samples=9, num_confirmed=2)
 RUN = {"num_cpus": 1, "placement": Placement(), "quiet": True}
@@ -101,7 +101,7 @@ def test_a_process_that_dies_after_any_line_changes_nothing(
             copied.append(deaths / f"{len(copied):03d}")
             shutil.copytree(whole, copied[-1])
 
-        patch.setattr("tuning.append_only.append_line", append_and_copy)
+        patch.setattr("tuning.table.append_only.append_line", append_and_copy)
         study = make_study(plan, whole)
         study.run(**RUN)
     expected = end_of(study)

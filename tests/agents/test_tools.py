@@ -23,9 +23,9 @@ from ssmrl.models.presets import num_parameters
 from tests.agents.boards import BASE, make_board, make_trial
 from tests.contracts.property_settings import PROPERTY
 from tuning.analysis import edge_hits
-from tuning.space import Float, Int, SearchSpace
-from tuning.trial import TrialState
-from tuning.trust_box import incumbent
+from tuning.box.trust_box import incumbent
+from tuning.spaces.space import Float, Int, SearchSpace
+from tuning.table.trial import TrialState
 
 BOARD = make_board(24)
 ARGUMENTS: dict[str, Any] = {

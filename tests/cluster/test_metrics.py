@@ -22,7 +22,7 @@ from ssmrl.config import TrainConfig
 from ssmrl.train import train
 from tests.cluster.private_ray import ROOT, Started, sweep_with_dashboard
 from tests.ssmrl.unchecked_types import unchecked_types
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 LAUNCH = ROOT / "cluster" / "launch"
 NAME = "scraped"

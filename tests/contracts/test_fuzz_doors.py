@@ -35,8 +35,8 @@ from ssmrl.meta.diverged import DivergedError
 from tests.contracts.property_settings import PROPERTY
 from tests.ssmrl.test_bad_checkpoints import KNOBS, TENSORS, signed
 from tuning import space_file, trial
-from tuning.space_file import load_space_file
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.spaces.space_file import load_space_file
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 CASES = int(os.environ.get("SSMRL_FUZZ_CASES", "8"))
 FUZZ = settings(PROPERTY, max_examples=CASES, derandomize=CASES < 50, database=None)

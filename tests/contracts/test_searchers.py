@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuning.searchers import SEARCHERS
+from tuning.search.searchers import SEARCHERS
 from tuning.testing import SearcherContract
 
 

@@ -18,7 +18,7 @@ from ssmrl.envs.point import PointEnv
 from ssmrl.meta.batch import MetaBatch
 from ssmrl.run import TrainingRun
 from tests.tuning.tiny_gradient import write_space
-from tuning.trial import TrialState, TrialTable
+from tuning.table.trial import TrialState, TrialTable
 
 SMALL = {"meta.num_tasks": 2, "meta.num_episodes": 2, "evaluation.num_tasks": 2}
 SMALL |= {"evaluation.num_episodes": 2, "meta.num_epochs": 1}

@@ -26,7 +26,7 @@ from experiments.benchmarks.search_quality import (
 from experiments.benchmarks.search_ways import WAYS, final_regret, search
 from experiments.benchmarks.synthetic_problems import Problem, make_problems
 from experiments.plots import Band
-from tuning.trial import Trial, TrialState
+from tuning.table.trial import Trial, TrialState
 
 COMMAND_LINE = CliRunner()
 SUITE = [problem.name for problem in make_problems(0)]

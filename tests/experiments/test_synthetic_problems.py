@@ -14,7 +14,7 @@ from experiments.benchmarks.synthetic_problems import (
 )
 from ssmrl.config import KnobValue
 from tests.tuning.handmade import draw_point
-from tuning.space import Choice
+from tuning.spaces.space import Choice
 
 NAMES = [
     f"{landscape}-{where}"

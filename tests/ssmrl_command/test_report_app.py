@@ -12,9 +12,9 @@ from ssmrl_command.app import app
 from tests.tuning.test_conclusion import PLAN, Folder
 from tuning import conclusion
 from tuning.conclusion import conclude
-from tuning.interruption import exclusive
-from tuning.round_log import RoundLog
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.folder.interruption import exclusive
+from tuning.table.round_log import RoundLog
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 BEGUN = replace(PLAN, sweep_id="a")
 

@@ -22,7 +22,7 @@ from ssmrl.run import TrainingRun
 from ssmrl.saved_policy import SavedPolicy
 from ssmrl_command.app import app
 from ssmrl_command.train_plan import TrainPlan, Wishes
-from tuning.interruption import exclusive
+from tuning.folder.interruption import exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOBS = {

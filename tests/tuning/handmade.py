@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.space import Choice, Float, Range, SearchSpace
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import propose
+from tuning.box.trust_box import propose
+from tuning.spaces.space import Choice, Float, Range, SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 BASE = TrainConfig(algorithm="promp")
 CLIP = "meta.clip"

@@ -11,14 +11,14 @@ import numpy as np
 
 from tests.tuning.handmade import draw_point
 from tuning.comparison import Comparison, compare
-from tuning.move import Move
 from tuning.plan import SweepPlan
-from tuning.ranges import Choice, Float, Int
-from tuning.report import write_report
-from tuning.round_log import Round
-from tuning.space import SearchSpace
-from tuning.space_file import SpaceFile
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.report.page import write_report
+from tuning.spaces.ranges import Choice, Float, Int
+from tuning.spaces.space import SearchSpace
+from tuning.spaces.space_file import SpaceFile
+from tuning.table.move import Move
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 HOSTILE = "t0010<img src=x onerror=alert(1)>" + "x" * 60
 LONG = "meta.inference_updates_per_meta_episode"

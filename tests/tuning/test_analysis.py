@@ -21,9 +21,9 @@ from tuning.analysis import (
     edge_hits,
     failure_map,
 )
-from tuning.ranges import Choice, Float, Int, Range
-from tuning.space import Condition, SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.spaces.ranges import Choice, Float, Int, Range
+from tuning.spaces.space import Condition, SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 LR, STEPS, METHOD, DIM = (
     "meta.inner_lr",

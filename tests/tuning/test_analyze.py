@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from ssmrl.config import TrainConfig
 from tuning.analysis import analyse
 from tuning.analyze import app
-from tuning.move import Move
 from tuning.plan import SweepPlan
-from tuning.ranges import Float
-from tuning.round_log import Round, RoundLog
-from tuning.space import SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.spaces.ranges import Float
+from tuning.spaces.space import SearchSpace
+from tuning.table.move import Move
+from tuning.table.round_log import Round, RoundLog
+from tuning.table.trial import Trial, TrialState
 
 PLAN = SweepPlan(task="point", algorithm="promp")
 LR = "meta.inner_lr"

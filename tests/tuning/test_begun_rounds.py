@@ -14,8 +14,8 @@ from tuning.engine import Sweep
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.rounds import next_round
-from tuning.search import row_name
-from tuning.trial import Trial, TrialState
+from tuning.search.searcher import row_name
+from tuning.table.trial import Trial, TrialState
 
 PLAN = SweepPlan(
     "point",

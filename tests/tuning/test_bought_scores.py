@@ -14,10 +14,10 @@ from tests.ssmrl.unchecked_types import unchecked_types
 from tests.tuning.tiny_memory import TINY_KNOBS
 from tests.tuning.tiny_memory import write_space as write_memory_space
 from tuning.forecast import forecast
-from tuning.iteration_length import iteration_lengths
 from tuning.plan import SweepPlan
-from tuning.space import Choice, Int, Range, SearchSpace, default_space
-from tuning.space_file import load_space_file
+from tuning.spaces.iteration_length import iteration_lengths
+from tuning.spaces.space import Choice, Int, Range, SearchSpace, default_space
+from tuning.spaces.space_file import load_space_file
 
 BUDGETS = {"promp": 2400, "context-sac": 560}
 POINT = {

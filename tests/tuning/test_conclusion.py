@@ -18,8 +18,8 @@ from tuning import conclusion
 from tuning.conclusion import conclude
 from tuning.fresh_returns import FreshReturns
 from tuning.plan import SweepPlan
-from tuning.round_log import Round
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 PLAN = SweepPlan("point", algorithm="promp", num_samples=9, num_confirmed=0, num_fresh_seeds=3)
 DEFAULT = PLAN.space().default_point()

@@ -10,9 +10,9 @@ from ssmrl.config import KnobValue
 from tests.tuning.test_conclusion import BETTER, DEFAULT, PLAN, Folder
 from tuning import conclusion
 from tuning.conclusion import next_until_shown
-from tuning.ranges import Float
-from tuning.round_log import Round
-from tuning.trial import Trial, TrialState
+from tuning.spaces.ranges import Float
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState
 
 NARROWER = PLAN.space().replace_ranges({"meta.inner_lr": Float(0.02, 0.5, log=True)})
 Reported = dict[str, Any]

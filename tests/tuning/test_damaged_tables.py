@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tuning.test_analyze import PLAN, moved_sweep, run, trials
-from tuning.record import sealed
+from tuning.table.record import sealed
 
 KNOBS = PLAN.space().default_point()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ssmrl.config import TrainConfig
-from tuning.space import Choice, Float, Int, Range, SearchSpace, default_space
+from tuning.spaces.space import Choice, Float, Int, Range, SearchSpace, default_space
 
 BASE = TrainConfig(algorithm="promp")
 

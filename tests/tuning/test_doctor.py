@@ -16,11 +16,11 @@ from ssmrl.run import checkpoint_path
 from ssmrl_command.app import app as ssmrl_app
 from tuning.doctor import app
 from tuning.engine import Sweep
-from tuning.interruption import exclusive
+from tuning.folder.interruption import exclusive
 from tuning.plan import SweepPlan
-from tuning.record import sealed_loss
 from tuning.rounds import next_round
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.record import sealed_loss
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 
 def saved(folder: Path, row: Trial) -> Path:

@@ -3,7 +3,7 @@
 import pytest
 
 from tuning.ending import Ending, ending, lost_lines
-from tuning.trial import FAILURES, LOST, Trial, TrialState
+from tuning.table.trial import FAILURES, LOST, Trial, TrialState
 
 
 def row(state: TrialState, number: int = 0) -> Trial:

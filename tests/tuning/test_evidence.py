@@ -22,10 +22,10 @@ from tests.tuning.handmade import (
     rows_of,
     space_of,
 )
-from tuning.evidence import failing_corners, hopeless_levels, worse_corners
-from tuning.space import Choice, Condition, Float, Int, Range, SearchSpace
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import propose
+from tuning.box.evidence import failing_corners, hopeless_levels, worse_corners
+from tuning.box.trust_box import propose
+from tuning.spaces.space import Choice, Condition, Float, Int, Range, SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 
 def scores_with_a_bad_low_quarter(num_bad: int, num_good: int) -> dict[KnobValue, float | None]:

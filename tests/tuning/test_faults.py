@@ -14,10 +14,10 @@ from tuning.ending import Ending, ending
 from tuning.engine import Sweep
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
-from tuning.planned_point import PlannedPoint
-from tuning.round_log import Round
 from tuning.rounds import FIRST
-from tuning.trial import TrialState
+from tuning.search.planned_point import PlannedPoint
+from tuning.table.round_log import Round
+from tuning.table.trial import TrialState
 from tuning.watch import Watch
 
 EXPECTED = {

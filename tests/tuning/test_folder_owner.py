@@ -16,15 +16,15 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.tuning.failing_locks import preloaded
-from tuning import folder_owner
-from tuning.folder_owner import OWNER, Owner, owned, read_owner
-from tuning.interruption import BusyError, FolderError, exclusive
+from tuning.folder import folder_owner
+from tuning.folder.folder_owner import OWNER, Owner, owned, read_owner
+from tuning.folder.interruption import BusyError, FolderError, exclusive
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = """
 import sys, time
 from pathlib import Path
-from tuning.interruption import FolderError, exclusive
+from tuning.folder.interruption import FolderError, exclusive
 folder, number = Path(sys.argv[1]), sys.argv[2]
 (folder / f"here-{number}").touch()
 while not (folder / "go").exists():

@@ -20,7 +20,7 @@ from tests.ssmrl.two_sides import NAME, only, two_sides
 from tuning import fresh_returns as module
 from tuning.ending import LostError
 from tuning.fresh_returns import blind_return, fresh_returns, saved_run
-from tuning.trial import Trial, TrialState
+from tuning.table.trial import Trial, TrialState
 
 SEARCH_DRAW = 0
 

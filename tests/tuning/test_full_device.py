@@ -14,9 +14,9 @@ from tests.tuning.tiny_gradient import TINY
 from tuning.engine import Sweep
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
-from tuning.round_log import Round
 from tuning.rounds import FIRST
-from tuning.trial import TrialState
+from tuning.table.round_log import Round
+from tuning.table.trial import TrialState
 
 CONFIG = TrainConfig.for_task("point", "promp").with_knobs(
     {"meta.num_tasks": 2, "meta.num_episodes": 2, "evaluation.num_tasks": 2}

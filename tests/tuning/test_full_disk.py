@@ -11,9 +11,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from ssmrl import disk_room
 from tuning import driver
-from tuning.durable import append_line, recover_lines
 from tuning.ending import LostError
-from tuning.study import open_storage
+from tuning.search.study import open_storage
+from tuning.table.durable import append_line, recover_lines
 
 
 @pytest.fixture(autouse=True)

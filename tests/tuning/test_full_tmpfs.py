@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.private_ray import ROOT
 from tests.tuning.tiny_gradient import write_space
-from tuning.trial import TrialState, TrialTable
+from tuning.table.trial import TrialState, TrialTable
 
 SIZE_MB = 24
 

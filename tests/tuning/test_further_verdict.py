@@ -13,10 +13,10 @@ from tuning.conclusion import next_until_shown
 from tuning.fresh_returns import FreshReturns
 from tuning.plan import SweepPlan
 from tuning.planned_points import planned_points
-from tuning.round_log import Round
 from tuning.rounds import VERDICT, fresh_rows, further_verdict, num_verdicts, winner
-from tuning.search import row_name
-from tuning.trial import Trial, TrialState
+from tuning.search.searcher import row_name
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState
 
 HERE = Path()
 

@@ -9,10 +9,10 @@ import pytest
 
 from tuning.engine import Sweep
 from tuning.plan import SweepPlan
-from tuning.planned_point import PlannedPoint
 from tuning.rounds import next_round
-from tuning.search import StudySearcher
-from tuning.trial import Trial, TrialState
+from tuning.search.planned_point import PlannedPoint
+from tuning.search.searcher import StudySearcher
+from tuning.table.trial import Trial, TrialState
 
 
 @pytest.mark.parametrize("how", ["copied", "renamed", "linked", "stays"])

@@ -13,9 +13,9 @@ from optuna.importance import PedAnovaImportanceEvaluator
 
 from ssmrl.config import KnobValue, TrainConfig
 from tuning.importance import Importance, importance
-from tuning.ranges import Choice, Float, Int, Range
-from tuning.space import Condition, SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.spaces.ranges import Choice, Float, Int, Range
+from tuning.spaces.space import Condition, SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 LR, CLIP, STEPS, METHOD, DIM = (
     "meta.inner_lr",

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tuning.interruption import BusyError, exclusive, interruptible
+from tuning.folder.interruption import BusyError, exclusive, interruptible
 
 ROOT = Path(__file__).resolve().parents[2]
 WAITING = """
 import sys, time
 from pathlib import Path
-from tuning.interruption import exclusive, interruptible
+from tuning.folder.interruption import exclusive, interruptible
 {before}
 folder = Path(sys.argv[1])
 (folder / "config.json").touch()
@@ -96,7 +96,7 @@ def test_what_was_started_to_outlive_its_terminal_does(tmp_path: Path) -> None:
 
 def test_a_signal_that_ray_took_is_taken_back(tmp_path: Path) -> None:
     taken = (
-        "import signal; from tuning.interruption import hear_signals; "
+        "import signal; from tuning.folder.interruption import hear_signals; "
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); hear_signals(); time.sleep(60)"
     )
     returned, said = stopped(start(tmp_path, during=taken), signal.SIGTERM)
@@ -104,7 +104,7 @@ def test_a_signal_that_ray_took_is_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_start_that_is_broken_off_is_one_line(tmp_path: Path) -> None:
-    code = "from tuning.quiet_start import quiet_start; quiet_start(); print(flush=True); "
+    code = "from tuning.folder.quiet_start import quiet_start; quiet_start(); print(flush=True); "
     process = subprocess.Popen(
         [sys.executable, "-c", f"{code} import time; time.sleep(60)"],
         cwd=ROOT,

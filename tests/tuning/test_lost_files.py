@@ -28,10 +28,10 @@ from tuning.engine import Sweep
 from tuning.fresh_returns import FreshReturns, saved_run
 from tuning.kept_plan import CONFIG, kept_plan
 from tuning.plan import SweepPlan
-from tuning.record import sealed
 from tuning.rounds import next_round
 from tuning.sweep import app
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.record import sealed
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 PLAN = SweepPlan(
     "point",

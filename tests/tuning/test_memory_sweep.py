@@ -11,7 +11,7 @@ from ssmrl.checkpoint import Checkpoint
 from tests.tuning.tiny_memory import ENV_STEPS, write_space
 from tuning.plan import SweepPlan
 from tuning.sweep import app
-from tuning.trial import Trial, TrialTable
+from tuning.table.trial import Trial, TrialTable
 
 KEYS = {
     *("best_mean", "default_mean", "difference", "low", "high", "num_tasks", "verdict"),

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.tuning.handmade import CLIP, CLIPS
-from tuning.move import Move
-from tuning.space import Int
+from tuning.spaces.space import Int
+from tuning.table.move import Move
 
 
 def test_a_move_returns_from_its_line() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from ssmrl.config import KnobValue, TrainConfig
 from ssmrl.import_path import ImportPathError, imported
-from tuning.search import StudySearcher
-from tuning.searchers import check_searcher
-from tuning.space import Float, Int, SearchSpace
+from tuning.search.searcher import StudySearcher
+from tuning.search.searchers import check_searcher
+from tuning.spaces.space import Float, Int, SearchSpace
 
 SPACE = SearchSpace(
     {"policy.hidden_dim": Int(16, 128, step=16), "meta.inner_lr": Float(0.01, 1.0, log=True)},
@@ -58,8 +58,8 @@ def _imports(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(path: str) -> Any:
         return own[path] if path in own else imported(path)
 
-    monkeypatch.setattr("tuning.own_searcher.imported", found)
-    monkeypatch.setattr("tuning.searchers.imported", found)
+    monkeypatch.setattr("tuning.search.own_searcher.imported", found)
+    monkeypatch.setattr("tuning.search.searchers.imported", found)
 
 
 def searcher(name: str) -> StudySearcher:

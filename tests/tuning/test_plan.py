@@ -14,9 +14,9 @@ from ssmrl.format import FormatError
 from ssmrl.meta.algorithms import ALGORITHMS
 from tests.contracts.property_settings import PROPERTY
 from tuning.experience_memory import TooLittleMemoryError, replay_need
+from tuning.folder.run_folder import run_folder
 from tuning.kept_plan import kept_plan
 from tuning.plan import SweepPlan, TooFewCpusError
-from tuning.run_folder import run_folder
 
 ANT_SPACE = Path(__file__).resolve().parents[2] / "docs" / "spaces" / "ant-vel.yaml"
 KNOBS = "format: 2\nknobs: {meta.inner_lr: {kind: float, low: 0.01, high: 1}}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tuning.progress import Progress
-from tuning.trial import Trial, TrialState
+from tuning.table.trial import Trial, TrialState
 
 
 class Terminal(io.StringIO):

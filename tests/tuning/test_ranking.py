@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from tuning.ranking import elite, level_for_best_of, ranking
-from tuning.trial import Trial, TrialState
+from tuning.table.ranking import elite, level_for_best_of, ranking
+from tuning.table.trial import Trial, TrialState
 
 
 def ended(number: int, score: float | None, lr: float = 0.1, **changes: Any) -> Trial:

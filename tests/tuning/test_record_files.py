@@ -15,15 +15,15 @@ import pytest
 
 from agents.ledger import Budget, EventKind, Ledger
 from ssmrl.config import TrainConfig
-from tuning.append_only import AppendOnlyFile, look_at
-from tuning.move import Move
-from tuning.ranges import Float
-from tuning.record import sealed
-from tuning.record_files import mend_records, record_troubles
-from tuning.record_lines import examined, mended
-from tuning.round_log import Round, RoundLog
-from tuning.space import SearchSpace
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.spaces.ranges import Float
+from tuning.spaces.space import SearchSpace
+from tuning.table.append_only import AppendOnlyFile, look_at
+from tuning.table.move import Move
+from tuning.table.record import sealed
+from tuning.table.record_files import mend_records, record_troubles
+from tuning.table.record_lines import examined, mended
+from tuning.table.round_log import Round, RoundLog
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 SWEEP = "5eed"
 BASE = TrainConfig(algorithm="promp")

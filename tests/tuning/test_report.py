@@ -10,13 +10,13 @@ import pytest
 
 from ssmrl.config import TrainConfig
 from tuning.comparison import compare
-from tuning.move import Move
 from tuning.plan import SweepPlan
-from tuning.ranges import Choice, Float, Int
-from tuning.report import write_report
-from tuning.round_log import Round
-from tuning.space import SearchSpace
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.report.page import write_report
+from tuning.spaces.ranges import Choice, Float, Int
+from tuning.spaces.space import SearchSpace
+from tuning.table.move import Move
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 RANGES = {"meta.inner_lr": Float(1e-3, 1.0), "meta.clip": Float(1e-3, 1.0)}
 SPACE = SearchSpace(RANGES, TrainConfig(algorithm="promp"))

@@ -9,11 +9,11 @@ import pytest
 
 from ssmrl.config import TrainConfig
 from ssmrl.format import FormatError
-from tuning.move import Move
-from tuning.ranges import Float, Int, Range
-from tuning.record import sealed
-from tuning.round_log import Round, RoundLog
-from tuning.space import SearchSpace
+from tuning.spaces.ranges import Float, Int, Range
+from tuning.spaces.space import SearchSpace
+from tuning.table.move import Move
+from tuning.table.record import sealed
+from tuning.table.round_log import Round, RoundLog
 
 BASE = TrainConfig(algorithm="promp")
 LR, STEPS = "meta.inner_lr", "meta.num_epochs"

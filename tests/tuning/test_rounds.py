@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from ssmrl.config import KnobValue
 from tests.contracts.property_settings import PROPERTY
 from tests.tuning.handmade import draw_point
+from tuning.box.trust_box import incumbent
 from tuning.plan import SweepPlan
-from tuning.planned_point import PlannedPoint
 from tuning.planned_points import planned_points
-from tuning.ranking import ranking
-from tuning.round_log import Round
 from tuning.rounds import (
     CONFIRMATION,
     VERDICT,
@@ -29,11 +27,13 @@ from tuning.rounds import (
     searched_rows,
     winner,
 )
-from tuning.search import row_name
-from tuning.space import Choice, SearchSpace
-from tuning.space_file import SpaceFile
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import incumbent
+from tuning.search.planned_point import PlannedPoint
+from tuning.search.searcher import row_name
+from tuning.spaces.space import Choice, SearchSpace
+from tuning.spaces.space_file import SpaceFile
+from tuning.table.ranking import ranking
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState
 
 FEW = settings(PROPERTY, max_examples=10)  # each plays a whole sweep
 STATES = (TrialState.COMPLETE,) * 5 + (TrialState.DIVERGED, TrialState.PRUNED)

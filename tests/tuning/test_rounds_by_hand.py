@@ -9,8 +9,6 @@ import pytest
 from ssmrl.config import KnobValue
 from tests.tuning.handmade import draw_point
 from tuning.plan import SweepPlan
-from tuning.ranges import Float
-from tuning.round_log import Round
 from tuning.rounds import (
     CONFIRMATION,
     FIRST,
@@ -27,7 +25,9 @@ from tuning.rounds import (
     searched_rows,
     winner,
 )
-from tuning.trial import Trial, TrialState
+from tuning.spaces.ranges import Float
+from tuning.table.round_log import Round
+from tuning.table.trial import Trial, TrialState
 
 KNOB = "meta.inner_lr"
 PLAN = SweepPlan(

@@ -12,7 +12,7 @@ import ray
 from tuning import row_keeper
 from tuning.pulse import Sign
 from tuning.row_keeper import RowKeeper
-from tuning.trial import LOST, Trial, TrialState, TrialTable
+from tuning.table.trial import LOST, Trial, TrialState, TrialTable
 from tuning.watch import Watch
 
 RESULT: dict[str, Any] = {

@@ -9,10 +9,10 @@ import cmaes
 import pytest
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.planned_point import PlannedPoint
-from tuning.search import SEARCHERS, StudySearcher, row_name
-from tuning.space import Choice, Condition, Float, Int, SearchSpace
-from tuning.trial import Trial, TrialState
+from tuning.search.planned_point import PlannedPoint
+from tuning.search.searcher import SEARCHERS, StudySearcher, row_name
+from tuning.spaces.space import Choice, Condition, Float, Int, SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 BASE = TrainConfig(algorithm="promp")
 FLAT = SearchSpace(

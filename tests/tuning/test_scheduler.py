@@ -7,7 +7,7 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tuning.scheduler import Sparing, make_scheduler, trains_again
-from tuning.trial import Trial, TrialState
+from tuning.table.trial import Trial, TrialState
 
 
 class FakeTrial:

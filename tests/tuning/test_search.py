@@ -10,16 +10,16 @@ import pytest
 from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.planned_point import PlannedPoint
-from tuning.search import (
+from tuning.search.planned_point import PlannedPoint
+from tuning.search.searcher import (
     SEARCHERS,
     StudySearcher,
     open_storage,
     repair_journal,
     row_name,
 )
-from tuning.space import Choice, Float, Int, SearchSpace
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.spaces.space import Choice, Float, Int, SearchSpace
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 NAN = float("nan")
 SPACE = SearchSpace(

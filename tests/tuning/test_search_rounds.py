@@ -8,11 +8,11 @@ import pytest
 from optuna.trial import TrialState as StudyState
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.planned_point import PlannedPoint
-from tuning.search import SEARCHERS, StudySearcher, open_storage, row_name
-from tuning.space import Choice, Condition, Float, Int, SearchSpace
-from tuning.study import import_rows, open_study
-from tuning.trial import Trial, TrialState
+from tuning.search.planned_point import PlannedPoint
+from tuning.search.searcher import SEARCHERS, StudySearcher, open_storage, row_name
+from tuning.search.study import import_rows, open_study
+from tuning.spaces.space import Choice, Condition, Float, Int, SearchSpace
+from tuning.table.trial import Trial, TrialState
 
 Point = dict[str, KnobValue]
 FIRST = SearchSpace(

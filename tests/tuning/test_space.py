@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ssmrl.config import TrainConfig
-from tuning.space import (
+from tuning.spaces.space import (
     Choice,
     Condition,
     Float,

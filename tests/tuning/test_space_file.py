@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ssmrl.config import TrainConfig
 from ssmrl.format import FormatError
-from tuning.space import Choice, Condition, Float, Int
-from tuning.space_file import MAX_BYTES, SpaceFile, load_space_file
+from tuning.spaces.space import Choice, Condition, Float, Int
+from tuning.spaces.space_file import MAX_BYTES, SpaceFile, load_space_file
 
 BASE = TrainConfig.for_task("ant-vel", "promp")
 SPACES = Path(__file__).parents[2] / "docs" / "spaces"

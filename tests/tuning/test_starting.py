@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import tuning.sweep as command
 from agents.research import app as research_app
 from tests.tuning.tiny_gradient import write_space
-from tuning.interruption import FolderError, exclusive
+from tuning.folder.interruption import FolderError, exclusive
+from tuning.folder.run_folder import run_folder
 from tuning.plan import SweepPlan
-from tuning.run_folder import run_folder
 
 URLS = ["s3://bucket/runs", "gs://bucket", "https://host/x", "file:///tmp/x", "S3:/bucket"]
 
@@ -54,7 +54,7 @@ def test_inside_a_job_of_a_cluster_the_path_is_whole(
 def test_the_sign_of_a_job_is_the_one_of_ray() -> None:
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
-    from tuning.run_folder import JOB_VARIABLE
+    from tuning.folder.run_folder import JOB_VARIABLE
 
     assert JOB_VARIABLE == RAY_JOB_CONFIG_JSON_ENV_VAR
 

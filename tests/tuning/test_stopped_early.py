@@ -14,13 +14,13 @@ from ray.tune.schedulers import TrialScheduler
 from ssmrl.run import NUM_EVALUATIONS, Row
 from tests.tuning.test_scheduler import FakeTrial
 from tests.tuning.test_search import SPACE, reopened, searcher
-from tuning.planned_point import PlannedPoint
-from tuning.ranking import ranking
-from tuning.samplers import _rank
 from tuning.scheduler import make_scheduler
-from tuning.search import StudySearcher, row_name
+from tuning.search.planned_point import PlannedPoint
+from tuning.search.samplers import _rank
+from tuning.search.searcher import StudySearcher, row_name
 from tuning.seeds_row import SeedsRow
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.ranking import ranking
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 BUDGET = 8000
 KNOBS = [SPACE.default_point() | {"policy.state_dim": 8 * n} for n in range(1, 8)]

@@ -20,11 +20,11 @@ from ssmrl.__main__ import app as ssmrl_app
 from ssmrl.config import TrainConfig
 from tests.tuning.tiny_gradient import write_space
 from tuning.plan import SweepPlan
-from tuning.ranking import ranking
 from tuning.rounds import winner
-from tuning.search import open_storage
-from tuning.study import ROW, own_trials
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.search.searcher import open_storage
+from tuning.search.study import ROW, own_trials
+from tuning.table.ranking import ranking
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 # Four trials of search, and two that train the best of them again.
 PLAN = SweepPlan("point", algorithm="promp", num_samples=6, max_env_steps=8000)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tests.tuning.tiny_gradient import write_space
 from tuning.plan import SweepPlan
-from tuning.trial import TrialTable
+from tuning.table.trial import TrialTable
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ssmrl.config import TrainConfig
 from ssmrl.format import FormatError
-from tuning.trial import Trial, TrialState, TrialTable
+from tuning.table.trial import Trial, TrialState, TrialTable
 
 NAN = float("nan")
 KNOBS = {"policy.state_dim": 32, "meta.inner_lr": 0.1}

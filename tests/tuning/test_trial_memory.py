@@ -9,10 +9,10 @@ import pytest
 from ray import tune
 
 from ssmrl.config import KnobValue, TrainConfig
-from tuning.search import MAX_DRAWS, StudySearcher
-from tuning.space import Choice, Float, Int, SearchSpace
+from tuning.search.searcher import MAX_DRAWS, StudySearcher
+from tuning.spaces.space import Choice, Float, Int, SearchSpace
+from tuning.table.trial import Trial, TrialState
 from tuning.training import MetaTraining
-from tuning.trial import Trial, TrialState
 from tuning.trial_memory import Avoided, asked_of_ray, largest_need, too_large, trial_need
 
 BASE = TrainConfig.for_task("point", "promp")

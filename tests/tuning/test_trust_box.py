@@ -26,16 +26,16 @@ from tests.tuning.handmade import (
     rows_of,
     space_of,
 )
-from tuning.ranking import ranking
-from tuning.space import Choice, Condition, Float, Int, Range, SearchSpace
-from tuning.trial import Trial, TrialState
-from tuning.trust_box import (
+from tuning.box.trust_box import (
     FIRST_BOX_SHARE,
     check_space,
     incumbent,
     is_first_box_draw,
     propose,
 )
+from tuning.spaces.space import Choice, Condition, Float, Int, Range, SearchSpace
+from tuning.table.ranking import ranking
+from tuning.table.trial import Trial, TrialState
 
 # ------------------------------------------------------------------------------- the incumbent
 

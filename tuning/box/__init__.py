@@ -1,0 +1,1 @@
+"""The statistics that move a space between rounds."""

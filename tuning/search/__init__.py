@@ -1,0 +1,1 @@
+"""How points are chosen: a study behind the interface of Tune's searchers."""

@@ -1,0 +1,1 @@
+"""What is searched: ranges, spaces, and the files that describe them."""

@@ -1,0 +1,1 @@
+"""What a sweep wrote down: rows, rounds and records, each added to and never rewritten."""
