@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from cluster.container_rules import containerfile_faults
-from cluster.fault import Fault, placeholders
-from cluster.launch_rules import launch_faults
-from cluster.launch_schema import schema_faults
-from cluster.manifest_rules import manifest_faults
+from cluster.launch.container_rules import containerfile_faults
+from cluster.launch.fault import Fault, placeholders
+from cluster.launch.manifest_rules import manifest_faults
+from cluster.launch.rules import launch_faults
+from cluster.launch.schema import schema_faults
 from cluster.plain_yaml import check_events, loaded
 from ssmrl.command_line import command_app, refuse
 

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cluster.check import LAUNCH, app, file_faults, pinned_ray, shipped_files
-from cluster.fault import Fault
+from cluster.launch.fault import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY_VERSION = pinned_ray((ROOT / "constraints.txt").read_text())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster.check import LAUNCH
-from cluster.container_rules import Instruction, instructions
+from cluster.launch.container_rules import Instruction, instructions
 from tests.cluster.installed import put, required
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.fault import Fault, leaves, mapping, sequence
+from cluster.launch.fault import Fault, leaves, mapping, sequence
 
 TOKEN_PATH = "~/.ray/auth_token"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

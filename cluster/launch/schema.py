@@ -12,7 +12,7 @@ from typing import Any
 import click
 import jsonschema
 
-from cluster.fault import Fault
+from cluster.launch.fault import Fault
 from ssmrl.strict_json import json_value
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cluster.fault import Fault, mapping, sequence
+from cluster.launch.fault import Fault, mapping, sequence
 
 _RAY_KINDS = ("RayCluster", "RayJob")
 _OPENING_KINDS = ("Ingress", "Gateway", "HTTPRoute", "Route")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.fault import Fault
+from cluster.launch.fault import Fault
 
 _EXACT_TAG = re.compile(r":[\w.-]*\d+\.\d+\.\d+[\w.-]*$|@sha256:[0-9a-f]{64}$")
 

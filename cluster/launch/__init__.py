@@ -1,0 +1,1 @@
+"""Files that start clusters, and the rules that they are held to."""
