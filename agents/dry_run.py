@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.ledger import KINDS, Budget
+from agents.budget import KINDS, Budget
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
 from tuning.spaces.ranges import range_text

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from agents.ledger import Budget, EventKind, Ledger
+from agents.budget import Budget
+from agents.ledger import EventKind, Ledger
 from ssmrl.format import FormatError
 from tuning.ending import LostError
 from tuning.kept_plan import is_study, kept_plan

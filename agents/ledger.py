@@ -3,7 +3,6 @@
 What is to be spent is written down before it is, so that no crash gives anything back.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from agents.budget import KINDS, Budget, check_amount
 from agents.redaction import Redaction
-from ssmrl.unknown_name import UnknownNameError
 from tuning.table.append_only import AppendOnlyFile
 from tuning.table.field_types import (
     ANYTHING,
@@ -24,8 +23,6 @@ from tuning.table.field_types import (
     check_present,
     map_of,
 )
-
-KINDS = ("trials", "minutes", "tokens", "calls")
 
 
 class BudgetError(RuntimeError):
@@ -58,44 +55,6 @@ _TYPES = {
     "data": map_of(ANYTHING),
     "time": NUMBER,
 }
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What may be spent in all; None for no limit.
-
-    Attributes:
-        trials: Trials.
-        minutes: Wall-clock time [min].
-        tokens: Tokens of a language model, questions and answers together.
-        calls: Calls of a language model.
-
-    Raises:
-        ValueError: If one is negative or not finite.
-    """
-
-    trials: float | None = None
-    minutes: float | None = None
-    tokens: float | None = None
-    calls: float | None = None
-
-    def __post_init__(self) -> None:
-        for kind in KINDS:
-            if (limit := getattr(self, kind)) is not None:
-                _check_amount(f"the budget of {kind}", limit)
-
-    def limit(self, kind: str) -> float:
-        """How much of a kind; infinite without a limit.
-
-        Raises:
-            KeyError: If the kind is not known; the message lists those that are.
-        """
-        if kind not in KINDS:
-            raise UnknownNameError(
-                f"unknown kind {kind!r} of budget; the kinds are: {', '.join(KINDS)}"
-            )
-        limit = getattr(self, kind)
-        return math.inf if limit is None else float(limit)
 
 
 @dataclass(frozen=True)
@@ -264,7 +223,7 @@ class Ledger:
             ValueError: If the amount is not positive and finite.
         """
         left = self.remaining(kind)
-        _check_amount("a reserved amount", amount)
+        check_amount("a reserved amount", amount)
         if amount == 0:
             raise ValueError("a reserved amount must be positive, but got 0.")
         if amount > left:
@@ -290,7 +249,7 @@ class Ledger:
         Raises:
             ValueError: If it is settled, or unknown, or ``actual`` is negative or not finite.
         """
-        _check_amount("what was spent", actual)
+        check_amount("what was spent", actual)
         if self._open.get(reservation.number) != reservation:
             raise ValueError(
                 f"only what is reserved can be settled, once, but got {reservation}; "
@@ -362,13 +321,13 @@ class Ledger:
             case EventKind.RESERVED:
                 check_present(data, "kind", "amount")
                 self._budget.limit(data["kind"])
-                _check_amount("a reserved amount", data["amount"])
+                check_amount("a reserved amount", data["amount"])
                 reservation = Reservation(event.number, data["kind"], data["amount"])
                 self._open[event.number] = reservation
                 self._catch_up(reservation.kind, data)
             case EventKind.SETTLED:
                 check_present(data, "actual", "reservation")
-                _check_amount("what was spent", data["actual"])
+                check_amount("what was spent", data["actual"])
                 if (settled := self._open.pop(data["reservation"], None)) is not None:
                     self._settled[settled.kind] += data["actual"]
                     self._catch_up(settled.kind, data)
@@ -392,10 +351,5 @@ class Ledger:
     def _catch_up(self, kind: str, data: Mapping[str, Any]) -> None:
         """Count what lost records spent, as far as a later one tells; never less than is known."""
         if self._num_lost and "spent" in data:
-            _check_amount("what was spent", data["spent"])
+            check_amount("what was spent", data["spent"])
             self._settled[kind] += max(0.0, data["spent"] - self.spent(kind))
-
-
-def _check_amount(what: str, amount: Any) -> None:
-    if not NUMBER.holds(amount) or not (math.isfinite(amount) and amount >= 0):
-        raise ValueError(f"{what} must be finite and at least 0, but got {amount!r}.")

@@ -16,9 +16,10 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from agents.budget import KINDS, Budget
 from agents.dry_run import as_text, description
 from agents.kept_study import kept_study
-from agents.ledger import KINDS, Budget, EventKind, Ledger
+from agents.ledger import EventKind, Ledger
 from agents.study_trials import check_trials
 from cluster.address import check_address
 from ssmrl.command_line import command_app, refuse

@@ -10,10 +10,11 @@ from typing import Any
 
 from agents.board import Board
 from agents.brain import Brain, Say
+from agents.budget import KINDS
 from agents.crew import consult
 from agents.findings import Author, Finding
 from agents.hypotheses import score_hypothesis
-from agents.ledger import KINDS, EventKind, Ledger, Reservation
+from agents.ledger import EventKind, Ledger, Reservation
 from ssmrl.strict_json import json_text
 from tuning.engine import Sweep
 from tuning.placement import Placement

@@ -2,8 +2,8 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 
@@ -46,9 +46,13 @@ def value(name: str, what: str, column: str = "value", key: str = "what") -> flo
     return float(row[column])
 
 
+_MEASURED = "docs/measured.md"
+_measured = partial(Claim, _MEASURED)
+
+
 def _bench(phrase: str, name: str, *whats: str) -> Claim:
     file = f"benchmark-{name}.csv"
-    return Claim("README.md", phrase, file, lambda: [value(file, what) for what in whats])
+    return Claim(_MEASURED, phrase, file, lambda: [value(file, what) for what in whats])
 
 
 _TASKS = ("ant-vel", "halfcheetah-vel", "halfcheetah-dir")
@@ -64,7 +68,7 @@ def _by_memory(task: str) -> Claim:
     is_zero = task == "halfcheetah-dir"
     blind = "{:.0f}" if is_zero else "{:.1f}"
     return Claim(
-        "README.md",
+        _MEASURED,
         f"{task} {{:.1f}}, {{:.1f}} ({{:.1f}}, {blind})",
         f"memory-learning-{task}-default-seed*.csv",
         lambda: [
@@ -83,12 +87,12 @@ def _interquartile(task: str) -> Claim:
         middle, interval = interquartile([read_returns(p)[4] for p in sorted(RESULTS.glob(files))])
         return [middle, *(interval or ())]
 
-    return Claim("README.md", f"{task} {{:.1f}} [{{:.1f}}, {{:.1f}}]", files, ends)
+    return Claim(_MEASURED, f"{task} {{:.1f}} [{{:.1f}}, {{:.1f}}]", files, ends)
 
 
 def _by_blind_twin(task: str) -> Claim:
     return Claim(
-        "README.md",
+        _MEASURED,
         f"{task} {{:.1f}}, {{:.1f}} and ",
         f"memory-learning-{task}-blind-twin-seed*.csv",
         lambda: _memory(task, "off", 1, "blind-twin"),
@@ -197,32 +201,73 @@ def _trial_seconds() -> list[float]:
     return [min(seconds), max(seconds)]
 
 
-def _in_readme(phrase: str, rows: str, values: Callable[[], Sequence[float]]) -> Claim:
-    return Claim("README.md", phrase, rows, values)
-
-
-def _of_learning() -> Iterator[Claim]:
-    """What README says of what was learnt."""
-    yield _in_readme(
+def _of_readme() -> Iterator[Claim]:
+    """What README repeats of it, and what its sweep printed."""
+    yield Claim(
+        "README.md",
         "at most eight trials of {:,.0f} env steps each",
         _SWEEP,
         lambda: [max(float(row["env_steps"]) for row in rows_of(_SWEEP))],
     )
-    yield _in_readme(
+    yield Claim(
+        "README.md",
         "winner policy.state_dim={:.0f} policy.hidden_dim={:.0f} meta.outer_lr={:.4g} "
         "meta.num_inner_steps={:.0f} (trial t0002)",
         _SWEEP,
         _winner,
     )
-    yield _in_readme(
+    yield Claim(
+        "README.md",
+        "without adaptation is {:.1f}, {:.1f} and {:.0f}",
+        "memory-learning-*-default-seed*.csv",
+        lambda: [fmean(_memory(task, "blind_return", 4)) for task in _TASKS],
+    )
+    for task in _TASKS:
+        yield replace(_interquartile(task), file="README.md")
+    step, robots = "batched step / ", ("HalfCheetah", "Ant", "Humanoid")
+    for phrase, name, whats in (
+        (
+            "| HalfCheetah {:.2f}, Ant {:.2f}, Humanoid {:.2f};",
+            "stepping",
+            [f"{robot}: {step}raw mujoco.batch" for robot in robots],
+        ),
+        (
+            "; {:.1f}x and {:.1f}x |",
+            "stepping",
+            [f"HalfCheetah: {step}{peer}" for peer in ("Gymnasium", "EnvPool")],
+        ),
+        (
+            "HalfCheetah {:.1f}x, Ant {:.1f}x",
+            "collecting",
+            [f"{robot}: collect with ssm 53 K / RLlib" for robot in robots[:2]],
+        ),
+        (
+            "{:.1f}x / {:.1f}x and {:.1f}x / {:.1f}x",
+            "meta-update",
+            [
+                f"MAML update against {peer} with the model on {loop}"
+                for peer in ("higher", "TorchOpt")
+                for loop in ("our", "plain")
+            ],
+        ),
+        (
+            "nn.GRU | {:.1f}x and {:.1f}x |",
+            "layers",
+            [f"whole state space policy against nn.{peer}" for peer in ("LSTM", "GRU")],
+        ),
+    ):
+        yield replace(_bench(phrase, name, *whats), file="README.md")
+
+
+def _of_learning() -> Iterator[Claim]:
+    """What was learnt."""
+    yield Claim(
+        "docs/library.md",
         "for example {:.0f} (halfcheetah), {:.0f} (ant), over 100 steps",
         "the families",
-        lambda: [
-            get_family(name).no_adaptation_bound(100) or 0.0
-            for name in ("halfcheetah-vel", "ant-vel")
-        ],
+        lambda: [get_family(name).no_adaptation_bound(100) or 0.0 for name in _TASKS[1::-1]],
     )
-    yield _in_readme(
+    yield _measured(
         "after {:.0f} and {:.0f} CPU-seconds of training ({:.0f} to {:.0f} and {:.0f} to {:.0f} "
         "thousand env steps) on 100 fresh tasks",
         "memory-learning-*-default-seed*.csv",
@@ -233,7 +278,7 @@ def _of_learning() -> Iterator[Claim]:
         yield _interquartile(task)
     for task in _TASKS[:2]:
         yield _by_blind_twin(task)
-    yield _in_readme(
+    yield _measured(
         "{:.0f} / {:.0f}, {:.0f} / {:.0f}, {:.0f} / {:.0f}",
         "learning-halfcheetah-dir-mlp-64-seed*.csv",
         _learning,
@@ -241,21 +286,21 @@ def _of_learning() -> Iterator[Claim]:
 
 
 def _of_long_runs() -> Iterator[Claim]:
-    """What README says of long runs, of searches and of many runners."""
-    yield _in_readme("{:.0f} M env steps, against raw", _THROUGHPUT, lambda: _rate()[:1])
-    yield _in_readme("{:.1f} k against", _THROUGHPUT, lambda: _rate()[1:])
-    yield _in_readme(
+    """Long runs, searches, and many runners."""
+    yield _measured("{:.0f} M env steps, against raw", _THROUGHPUT, lambda: _rate()[:1])
+    yield _measured("{:.1f} k against", _THROUGHPUT, lambda: _rate()[1:])
+    yield _measured(
         "{:.0f} / {:.0f} over the first ten iterations, {:.0f} / {:.0f} over the last ten",
         _THROUGHPUT,
         _ten,
     )
-    yield _in_readme(
+    yield _measured(
         "trust box {:.2f} [{:.2f}, {:.2f}] / {:.2f} [{:.2f}, {:.2f}], "
         "random search {:.2f} / {:.2f}",
         "search-quality.csv",
         _regret,
     )
-    yield _in_readme(
+    yield _measured(
         "{:.0f} / {:.0f} / {:.0f} |",
         "learning-halfcheetah-dir-ssm-matched-seed0.csv",
         lambda: [
@@ -263,14 +308,14 @@ def _of_long_runs() -> Iterator[Claim]:
             for how in ("before", "after", "shuffled")
         ],
     )
-    yield _in_readme(
+    yield _measured(
         "{:.1f} / {:.1f} s; at most {:.2f} %; at most {:.1f} %", "scaling.csv", _scaling
     )
-    yield _in_readme("{:,.0f} / {:,.0f} MiB", "benchmark-memory.csv", _peak)
+    yield _measured("{:,.0f} / {:,.0f} MiB", "benchmark-memory.csv", _peak)
 
 
 def _of_speed() -> Iterator[Claim]:
-    """What README says of speed beside peers and floors."""
+    """Speed beside peers and floors."""
     step, raw = "batched step / ", "raw mujoco.batch"
     robots = ("HalfCheetah", "Ant", "Humanoid")
     yield _bench(
@@ -349,5 +394,5 @@ def _of_docs() -> Iterator[Claim]:
     )
 
 
-CLAIMS = (*_of_learning(), *_of_long_runs(), *_of_speed(), *_of_docs())
+CLAIMS = (*_of_readme(), *_of_learning(), *_of_long_runs(), *_of_speed(), *_of_docs())
 """All that are proved."""

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
+MAX_README_LINES = 120
 # The home of a user or of a build, at the start of a path; written so that this line is none.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(root|home|work)/")
 
@@ -51,6 +52,10 @@ def test_no_python_file_is_longer_than_the_limit() -> None:
     assert lengths, "found no Python file at all"
     too_long = {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > MAX_LINES}
     assert not too_long, f"no file may exceed {MAX_LINES} lines, but {too_long}: split it by topic"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_README_LINES
 
 
 def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -14,9 +14,10 @@ import pytest
 import agents.study as study_module
 from agents.board import Board
 from agents.brain import Brain, Say, say_nothing
+from agents.budget import Budget
 from agents.crew import Consultation
 from agents.findings import Author, Change, Decision, Direction, Expectation, Finding
-from agents.ledger import Budget, EventKind, Ledger
+from agents.ledger import EventKind, Ledger
 from agents.study import Study
 from tests.tuning.handmade import draw_point
 from tuning.box.trust_box import propose

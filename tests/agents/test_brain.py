@@ -10,9 +10,10 @@ import time
 import pytest
 
 from agents.brain import Brain, make_brain
+from agents.budget import Budget
 from agents.endpoint import Endpoint
 from agents.findings import Author
-from agents.ledger import Budget, Ledger
+from agents.ledger import Ledger
 from agents.offline import offline_reply
 from agents.plain_text import plain_reply
 from agents.prompts import task_text

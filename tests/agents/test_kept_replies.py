@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from agents.brain import Brain, make_brain
+from agents.budget import Budget
 from agents.endpoint import MAX_TEXT_LENGTH, NoToolsError
 from agents.findings import Author
 from agents.kept_replies import KeptReplies
-from agents.ledger import Budget, Event, EventKind, Ledger
+from agents.ledger import Event, EventKind, Ledger
 from agents.offline import offline_reply
 from agents.prompts import task_text
 from agents.reply import Reply, ToolCall

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.ledger import KINDS, Budget, BudgetError, Event, EventKind, Ledger
+from agents.budget import KINDS, Budget
+from agents.ledger import BudgetError, Event, EventKind, Ledger
 from ssmrl import disk_room
 from ssmrl.format import FormatError
 from tests.contracts.property_settings import PROPERTY
@@ -118,7 +119,8 @@ def test_a_budget_is_never_exceeded_by_more_than_one_call(
 def test_what_a_killed_process_reserved_counts_as_spent_until_it_is_settled(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from agents.ledger import Budget, Ledger\n"
+        "from agents.budget import Budget\n"
+        "from agents.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1]), Budget(trials=20))\n"
         "ledger.settle(ledger.reserve('trials', 8), 6)\n"
         "ledger.reserve('trials', 8)\n"

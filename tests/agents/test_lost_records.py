@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.budget import KINDS, Budget
 from agents.kept_study import kept_study
-from agents.ledger import KINDS, Budget, EventKind, Ledger
+from agents.ledger import EventKind, Ledger
 from ssmrl.files import replace_file
 from tests.agents.made_up_study import MadeUpTrials, as_a_rule, end_of, install_consult, make_study
 from tuning.ending import LostError

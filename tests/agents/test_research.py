@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agents.ledger import Budget, Ledger
+from agents.budget import Budget
+from agents.ledger import Ledger
 from agents.research import app
 from ssmrl.__main__ import app as ssmrl_app
 from tests.tuning.tiny_gradient import write_space

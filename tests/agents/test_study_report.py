@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import agents.study_report as report_module
+from agents.budget import Budget
 from agents.earlier import earlier_findings
-from agents.ledger import Budget, EventKind, Ledger
+from agents.ledger import EventKind, Ledger
 from agents.study import Study
 from agents.study_report import conclude_study
 from ssmrl.checkpoint import Checkpoint

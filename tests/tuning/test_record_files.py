@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agents.ledger import Budget, EventKind, Ledger
+from agents.budget import Budget
+from agents.ledger import EventKind, Ledger
 from ssmrl.config import TrainConfig
 from tuning.spaces.ranges import Float
 from tuning.spaces.space import SearchSpace
