@@ -24,6 +24,7 @@ _SMALL: Mapping[str, KnobValue] = {
     "policy.hidden_dim": 8,
     "meta.num_tasks": 2,
     "meta.num_episodes": 3,
+    "meta.num_epochs": 2,
     "meta.num_lanes": 4,
     "meta.random_env_steps": 40,
     "meta.replay_env_steps": 120,
