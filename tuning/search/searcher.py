@@ -281,11 +281,11 @@ class StudySearcher(Searcher):
     ) -> tuple[Interrupted, ...]:
         """Fills a new study, or goes on where a dead driver left it, even while it filled it."""
         own = own_trials(self._study)
-        first = own[0].user_attrs.get(ROW) if own else None
-        if first not in (None, row_name(self._first_number)):
+        numbers = row_numbers(self._study, self._first_number).values()
+        if (first := min(numbers, default=self._first_number)) != self._first_number:
             raise ValueError(
-                f"`first_number` must stay what it was when the study began, with row {first}, "
-                f"but got {self._first_number}."
+                "`first_number` must stay what it was when the study began, with row "
+                f"{row_name(first)}, but got {self._first_number}."
             )
         is_lost = not own and bool(recorded)
         if not own:
@@ -299,12 +299,34 @@ class StudySearcher(Searcher):
                 self.enqueue(
                     stale.knobs, resumes=stale.number, outside=stale.outside, seed=stale.seed
                 )
-        if is_lost:  # with it went which of the planned points were still to come
-            initial_points = [p for p in initial_points if not any(map(p.made, recorded))]
+        if is_lost:
+            initial_points = self._fill_gaps(initial_points, recorded)
         if all(trial.state is StudyState.WAITING for trial in own):
             for planned in initial_points[len(own) :]:
                 self.enqueue(planned.knobs, outside=planned.outside, seed=planned.seed)
         return requeued
+
+    def _fill_gaps(
+        self, initial_points: Sequence[PlannedPoint], recorded: Sequence[Trial]
+    ) -> list[PlannedPoint]:
+        """Give the numbers of trials that were lost with the journal to others.
+
+        These were at work when their driver died, and their points are known to nobody. What was
+        planned and not made comes first, then points that are drawn evenly.
+
+        Returns:
+            The planned points that are still to come.
+        """
+        made = {row.number for row in recorded}
+        gaps = [n for n in range(self._first_number, max(made)) if n not in made]
+        coming = [p for p in initial_points if not any(map(p.made, recorded))]
+        for number, planned in zip(gaps, coming, strict=False):
+            self.enqueue(planned.knobs, resumes=number, outside=planned.outside, seed=planned.seed)
+        for number, point in zip(
+            gaps[len(coming) :], even_draws(self._space, self._seed), strict=False
+        ):
+            self.enqueue(point, resumes=number)
+        return coming[len(gaps) :]
 
     def _check_outside(self, point: Mapping[str, KnobValue]) -> None:
         self._space.base.with_knobs(point)
