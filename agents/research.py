@@ -148,6 +148,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
 
     Leaves NAME/research.md, report.html, saved_models/, ledger.jsonl, rounds.jsonl and trials.csv
     in the storage folder. Statistics decide what the agents may change.
+
+    Example: ssmrl research --task point --algorithm promp --rounds 2 --budget-trials 12 --dry-run
     """
     brain_of = (model, base_url, patience, study_patience)
     plan, budget, folder, placement, before = _start(context, brain_of)

@@ -40,6 +40,8 @@ def check(
 
     One line a fault, with the file, the key and what to write. Exits with 0 if there is none, with
     1 if there are some, and with 2 if a file cannot be read.
+
+    Example: ssmrl cluster check
     """
     paths = files or shipped_files()
     try:

@@ -124,7 +124,7 @@ def stop_command(
 ) -> None:
     """End one Ray on this host, and no other.
 
-    Example: python -m cluster.stop --temp-dir /tmp/ray
+    Example: ssmrl cluster stop --temp-dir /tmp/ray
     """
     folder = temp_dir() if folder is None else folder
     typer.echo(f"ended {stop(folder)} processes of the Ray in {folder}")

@@ -88,6 +88,8 @@ def submit(
     """Run a command on a Ray cluster, follow its log, and exit with its code.
 
     The job goes on when this command is interrupted; it then says how to follow or stop it.
+
+    Example: ssmrl cluster submit --working-dir . -- python -m tuning.sweep --task ant-vel
     """
     try:
         dashboard = Dashboard(find_address(address), find_token(token_file))

@@ -42,6 +42,8 @@ def evaluate_command(
     """Let a saved policy adapt to held-out tasks, and print the return of each episode.
 
     The checkpoint may have been made on any device.
+
+    Example: ssmrl evaluate runs/mine --num-tasks 10
     """
     try:
         there = checked_device(device or "cpu")

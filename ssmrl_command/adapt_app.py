@@ -31,7 +31,10 @@ def adapt_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let a saved policy adapt to one task, and print the return of each episode."""
+    """Let a saved policy adapt to one task, and print the return of each episode.
+
+    Example: ssmrl adapt runs/mine --task-parameters 0.6,0.8
+    """
     from ssmrl.meta.adapted_policy import adapted_policy, check_saves
     from ssmrl.rollout.report import PolicyReport
     from ssmrl.saved_policy import SavedPolicy

@@ -28,7 +28,7 @@ def check(
     A line says of each rule whether it holds. The exit code is 0 if all do, 1 if one is broken, and
     2 if there is nothing to check at the path.
 
-    Example: ssmrl check my_package.my_family:FAMILY
+    Example: ssmrl check examples.own_searcher:StepFromBest
     """
     try:
         kind, contract = contract_of(path)

@@ -47,6 +47,8 @@ def render_command(
 
     Left its first episode without adaptation, right the last of --episodes with it; a frame for
     each env step. Robots are drawn without a display, by MUJOCO_GL=egl or osmesa.
+
+    Example: ssmrl render runs/mine --output mine.gif
     """
     _choose_renderer()
     from ssmrl.command_line import refuse

@@ -28,7 +28,7 @@ def report(
     Ends with 0, with 3 if the report is there without a verdict since a checkpoint is gone, and
     with 2 if there is no sweep, or somebody is working on it, or its records are damaged.
 
-    Example: ssmrl report runs/mine
+    Example: ssmrl report runs/swept
     """
     # What `ssmrl train` leaves has a config.json, too.
     has_records = any((folder / name).exists() for name in RECORD_FILES)

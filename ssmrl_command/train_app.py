@@ -61,7 +61,10 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         bool, typer.Option("--json", help="End stdout with one JSON object.")
     ] = False,
 ) -> None:
-    """Train a policy in this process, and leave it in a folder with its learning curve."""
+    """Train a policy in this process, and leave it in a folder with its learning curve.
+
+    Example: ssmrl train --task point --env-steps 2000 --name mine
+    """
     from ssmrl_command.train import RefusedError, train
     from ssmrl_command.train_plan import Wishes
 

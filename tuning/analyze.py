@@ -40,6 +40,8 @@ def analyze(
     """Print which knobs matter, where the best and the failures lie, the cost, and the boxes.
 
     Reads FOLDER/trials.jsonl, config.json and rounds.jsonl; the sweep may be running.
+
+    Example: ssmrl analyze runs/swept
     """
     try:
         with warnings.catch_warnings(record=True) as caught:

@@ -49,6 +49,8 @@ def doctor(
     """Look through all files of a sweep that nobody works on, and name what is damaged.
 
     Ends with 0 if all is sound or mended, 3 if something is damaged, 2 if it cannot be looked at.
+
+    Example: ssmrl doctor runs/swept
     """
     if not any((folder / name).exists() for name in (CONFIG, *RECORD_FILES)):
         refuse(f"there is no sweep in {folder}")

@@ -146,6 +146,9 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
 
     Leaves NAME/trials.csv, trials.jsonl, report.html, the Optuna journal and best/ in the storage
     folder. The score is the return after adaptation on held-out tasks.
+
+    Example: ssmrl sweep --task point --algorithm promp --num-samples 2 --max-env-steps 4000
+    --name swept
     """
     plan, placement, folder, before = _start(context)
     place = ["--storage", str(folder.parent), "--name", folder.name]

@@ -53,6 +53,8 @@ def benchmarks(  # noqa: PLR0917  # one parameter a flag
     """Run benchmarks, each in a process of its own; exit code 1 if one could not be measured.
 
     A missed target is a result, not an error.
+
+    Example: ssmrl bench --only floor --quick
     """
     if list_names:
         for name, subject in BENCHMARKS.items():
