@@ -61,10 +61,19 @@ def is_ok(moment: Moment, found: Killed, num_trials: int) -> bool:
 
 
 @app.command()
-def kills(
+def kills(  # noqa: PLR0917  # one parameter a flag
     num_trials: Annotated[int, typer.Option("--trials", min=4, help="Of each sweep.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Of sweeps and moments.")] = 0,
     searcher: Annotated[str, typer.Option(help="How points are chosen.")] = "tpe",
+    at_once: Annotated[
+        int,
+        typer.Option(
+            "--max-concurrent",
+            min=1,
+            help="Trials at once. More than one are not stopped early, and points are drawn "
+            "evenly, since both depend on which trial ends first.",
+        ),
+    ] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Two moments.")] = False,
     storage: Annotated[
         Path, typer.Option(help="Where the sweeps are kept.", callback=mounted)
@@ -86,7 +95,9 @@ def kills(
         num_samples=num_trials,
         max_env_steps=4000,
         seed=seed,
-        searcher=searcher,
+        searcher=searcher if at_once == 1 else "random",
+        scheduler=None if at_once == 1 else "none",
+        max_concurrent=at_once,
     )
     told = [json_object(line, "a cell") for line in recover_lines(storage / "cells.jsonl")]
     try:

@@ -129,8 +129,7 @@ def killed(plan: SweepPlan, undisturbed: Path, folder: Path, moment: Moment) -> 
         if driver.code() is None:
             driver.end(signal.SIGKILL)
             driver.wait_until_gone()
-    rows = TrialTable(folder / "trials.jsonl").rows
-    others = TrialTable(undisturbed / "trials.jsonl").rows
+    rows, others = _by_number(folder), _by_number(undisturbed)
     finished = {Trial.from_json(line).trial_id for line in then.decode().splitlines()}
     later = log.read_bytes()[said:].decode(errors="replace").splitlines()
     rerun = {line.split()[0] for line in later if " started: " in line} & finished
@@ -180,6 +179,11 @@ def _complete_lines(folder: Path) -> bytes:
     path = folder / "trials.jsonl"
     content = path.read_bytes() if path.exists() else b""
     return content[: content.rfind(b"\n") + 1]
+
+
+def _by_number(folder: Path) -> list[Trial]:
+    """The rows of a sweep; of several trials at once any may end first."""
+    return sorted(TrialTable(folder / "trials.jsonl").rows, key=lambda row: row.number)
 
 
 def _timeless(row: Trial) -> dict[str, Any]:
