@@ -54,19 +54,10 @@ class Origin:
     Attributes:
         path: As it was given.
         sha256: Of the file.
-
-    Raises:
-        ValueError: If one of them is no text.
     """
 
     path: str
     sha256: str
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.path, str) and isinstance(self.sha256, str)):
-            raise ValueError(
-                f"`from` must be a path and a SHA-256, but got {self.path!r} and {self.sha256!r}"
-            )
 
 
 @dataclass(frozen=True)
@@ -202,11 +193,20 @@ class TrainPlan:
             )
         del content["format"]
         config = TrainConfig.of_knobs(content.pop("config"), what)
-        origin = content.pop(_FROM, None)
-        return cls(config, **content, origin=None if origin is None else Origin(**origin))
+        origin = _origin(content.pop(_FROM, None), what)
+        return cls(config, **content, origin=origin)
 
 
 _FROM = "from"
+
+
+def _origin(content: Any, what: str) -> Origin | None:
+    if content is None:
+        return None
+    is_whole = isinstance(content, dict) and content.keys() == {"path", "sha256"}
+    if not (is_whole and all(isinstance(value, str) for value in content.values())):
+        raise ValueError(f"`from` in {what} must be a path and a SHA-256, but is {content!r}")
+    return Origin(**content)
 
 
 def _config(wishes: Wishes, changed: dict[str, Any], start: SavedStart | None) -> TrainConfig:

@@ -290,5 +290,5 @@ def test_plans_with_an_origin_are_read_back_as_they_were_written(trained: Path) 
     with pytest.raises(ValueError, match="a path and a SHA-256"):
         TrainPlan.from_json(json.dumps(content), "it")
     content["from"] = {"path": "a"}
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="a path and a SHA-256"):
         TrainPlan.from_json(json.dumps(content), "it")
