@@ -8,16 +8,20 @@ from pathlib import Path
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # a Path has left one of the slashes
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Writes a whole file so that a reader finds the old one or the new one, never a part.
+
+    Args:
+        path: The file; its folder is there.
+        content: Bytes, or text, which is written as UTF-8.
 
     Raises:
         OSError: If the folder cannot be written; the old file is then untouched.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp's 0600 would keep the report from the user's colleagues

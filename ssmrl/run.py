@@ -25,6 +25,7 @@ from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.evaluate import Evaluation, judge
 from ssmrl.rollout.play import Collect, LocalCollector, Mode
 from ssmrl.saved_policy import acting_part
+from ssmrl.saved_start import SavedStart
 
 NUM_EVALUATIONS = 4
 _SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -181,9 +182,12 @@ class TrainingRun:
         engine: Where the work is done; by default in this process.
         num_threads: Threads of the physics, for the default engine.
         num_evaluations: How many.
+        start: Networks to begin with where there is no checkpoint to go on from; without, they are
+            those of the seed.
 
     Raises:
         DeviceMemoryError: If the device has no room for what is gone on from.
+        CheckpointError: If the networks to begin with are others than the configuration's.
         ValueError: If there is not exactly one budget, or a number is not positive.
     """
 
@@ -197,6 +201,7 @@ class TrainingRun:
         engine: Engine | None = None,
         num_threads: int = 1,
         num_evaluations: int = NUM_EVALUATIONS,
+        start: SavedStart | None = None,
     ) -> None:
         check_budget(max_env_steps, max_cpu_seconds, num_evaluations)
         self._config = config
@@ -208,7 +213,9 @@ class TrainingRun:
         self._saved = time.monotonic()
         clear_parts(self.path)
         with device_memory(config):
-            self._restore()
+            if not self._restore() and start is not None:
+                begun = start.over(self._engine.tensors())
+                self._engine.load(begun, 0, self.experience)
 
     @property
     def experience(self) -> Path:
@@ -328,13 +335,14 @@ class TrainingRun:
             returns={str(k): value for k, value in means.items() if math.isfinite(value)},
         )
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Go on from the checkpoint; whether there is one that can be gone on from."""
         try:
             saved = Checkpoint.load(self.path)
             progress = self._checked_progress(saved)
             self._engine.load(saved.tensors, progress["iterations"], self.experience)
         except FileNotFoundError:
-            return
+            return False
         except CheckpointError:
             # Kept for whoever wants to know; the run starts anew.
             for kept, name in ((self.path, ".damaged"), (self.experience, ".damaged-replay")):
@@ -342,11 +350,12 @@ class TrainingRun:
                     target = kept.with_suffix(name)
                     shutil.rmtree(target, ignore_errors=True)
                     kept.replace(target)
-            return
+            return False
         progress["curve"] = tuple(tuple(point) for point in progress["curve"])
         progress["curve_cpu_seconds"] = tuple(progress["curve_cpu_seconds"])
         progress["interval"] = progress["interval"] and tuple(progress["interval"])
         self.row = replace(self.row, **progress)
+        return True
 
     def _checked_progress(self, saved: Checkpoint) -> dict[str, Any]:
         """What to go on with, of a checkpoint that this version of the engine can load."""

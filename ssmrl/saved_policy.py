@@ -42,8 +42,20 @@ class SavedPolicy:
             CheckpointError: If it is no checkpoint of this version, lacks a part of the policy, or
                 a number of that is not finite.
         """
-        file = _file_of(path)
-        saved = Checkpoint.load(file)
+        file = checkpoint_file(path)
+        return cls.of(Checkpoint.load(file), file)
+
+    @classmethod
+    def of(cls, saved: Checkpoint, file: Path) -> "SavedPolicy":
+        """The policy of a checkpoint that was read.
+
+        Args:
+            saved: The checkpoint.
+            file: Where it was read, for the message.
+
+        Raises:
+            CheckpointError: If it lacks a part of the policy, or a number of that is not finite.
+        """
         player = get_algorithm(saved.config.algorithm).player_type()
         params = player.params_of(saved.tensors)
         check_tensors(file, params, player(saved.config).initial_params())
@@ -66,7 +78,15 @@ def acting_part(config: TrainConfig, tensors: Mapping[str, Tensor]) -> dict[str,
     return {name: value for name, value in tensors.items() if params_of({name: value})}
 
 
-def _file_of(path: Path) -> Path:
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint that a path means.
+
+    Args:
+        path: The file, or a folder as ``SavedPolicy.load`` has it.
+
+    Raises:
+        FileNotFoundError: If a folder holds none.
+    """
     if not path.is_dir():
         return path
     for name in _FILES:

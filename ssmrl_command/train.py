@@ -17,7 +17,7 @@ from ssmrl_command.train_plan import PLAN, Wishes
 from ssmrl_command.train_progress import TrainProgress
 from ssmrl_command.train_results import Outcome, conclusion, leave, summary_of
 from ssmrl_command.train_seeds import train_seeds
-from ssmrl_command.train_start import Start
+from ssmrl_command.train_start import START_FILE, Start
 from tuning.folder.interruption import BusyError, FolderError, exclusive
 
 Say = Callable[[str], None]
@@ -83,6 +83,8 @@ def train(
 
 
 def _carried_out(start: Start, log: LogKind | None, held: ExitStack, say: Say) -> Outcome:
+    if start.begun_with is not None:  # before the plan, which says that it is there
+        replace_file(start.folder / START_FILE, start.begun_with.content)
     for folder, plan in start.plans.items():
         replace_file(folder / PLAN, plan.to_json())
         record_device(folder, str(start.device))

@@ -41,6 +41,15 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         list[str] | None,
         typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="Begin with the networks of a checkpoint, or of the folder that holds one; what "
+            "is left open is as there.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the run; by default task, algorithm and time.")
     ] = None,
@@ -79,6 +88,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         max_cpu_seconds=seconds,
         num_evaluations=num_evaluations,
         num_seeds=num_seeds,
+        checkpoint=checkpoint,
     )
     try:
         outcome = train(

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import torch
 
+from ssmrl.checkpoint import CheckpointError
 from ssmrl.device import CPU
 from ssmrl.device_memory import device_memory, free_bytes
 from ssmrl.device_record import checked_device_of, gpu_name
 from ssmrl.meta.algorithms import get_algorithm
 from ssmrl.run import LocalEngine, TrainingRun
+from ssmrl.saved_start import SavedStart
 from ssmrl.stacked_runs import StackedRuns
 from ssmrl_command.available_memory import available_memory
 from ssmrl_command.train_plan import PLAN, TrainPlan, Wishes
 from tuning.folder.run_folder import default_name, run_folder
+
+START_FILE = "start.safetensors"
+"""What a run began with, if with saved networks: a copy of the file, in its folder."""
 
 _CHECKPOINTS = "checkpoints"  # the folder of a run's state, in that of the run
 _MIB = 2**20
@@ -31,6 +36,7 @@ class Start:
         device: Where networks learn.
         experience_bytes: What kept experience takes there [bytes].
         going_on: The command that goes on with it.
+        begun_with: The networks that it begins with; None if they are those of its seed.
     """
 
     run: TrainingRun | StackedRuns
@@ -39,6 +45,7 @@ class Start:
     device: torch.device
     experience_bytes: int
     going_on: str
+    begun_with: SavedStart | None = None
 
     @classmethod
     def of(
@@ -66,26 +73,34 @@ class Start:
         Raises:
             DeviceMemoryError: If the device has no room for it.
             KeyError: If a name is unknown.
+            OSError: If there is no checkpoint to begin with, or it cannot be read.
             TypeError: If a value has another type.
             ValueError: If anything else cannot be; the message names it.
         """
         if resume and name is None:
             raise ValueError("`--resume` needs `--name`: which run shall go on?")
-        plan = None if resume else TrainPlan.of(wishes)
-        label = name or default_name(str(wishes.task), _algorithm(plan))
-        folder = run_folder(storage, label)
-        if plan is None:
+        begun_with = None
+        if resume:
+            label = str(name)
+            folder = run_folder(storage, label)
             plan = _kept(folder).resumed(wishes)
-        elif folder.exists() and any(folder.iterdir()):
+            begun_with = _kept_start(plan, folder)
+        else:
+            if wishes.checkpoint is not None:
+                begun_with = SavedStart.load(wishes.checkpoint)
+            plan = TrainPlan.of(wishes, begun_with)
+            label = name or default_name(plan.config.env.task, plan.config.algorithm)
+            folder = run_folder(storage, label)
+        if not resume and folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; add --resume, or take another --name")
         where = checked_device_of(device, folder, resume=resume)
         needed = _checked_experience(plan, where)
-        run = _run(plan, folder, num_threads, where)
+        run = _run(plan, folder, num_threads, where, begun_with)
         going_on = ["ssmrl", "train", "--storage", str(folder.parent), "--name", label, "--resume"]
         going_on += ["--num-threads", str(num_threads)] if num_threads > 1 else []
         going_on += ["--device", str(where)] if where != CPU else []
         going_on += ["--log", log] if log is not None else []
-        return cls(run, plan, folder, where, needed, shlex.join(going_on))
+        return cls(run, plan, folder, where, needed, shlex.join(going_on), begun_with)
 
     @property
     def plans(self) -> dict[Path, TrainPlan]:
@@ -107,6 +122,9 @@ class Start:
             f"{config.env.task}, {config.algorithm}, {config.policy.method}, {who}: "
             f"{budget}, {plan.num_evaluations} evaluations, in {self.folder}"
         ]
+        rows = self.run.rows if isinstance(self.run, StackedRuns) else [self.run.row]
+        goes_on = any(row.iterations for row in rows)
+        lines += [] if goes_on else self._origin_lines()
         if self.experience_bytes:
             what = "the replay takes" if plan.num_seeds == 1 else "the replays take"
             lines.append(f"{what} up to {self.experience_bytes / _MIB:,.1f} MiB of memory")
@@ -114,14 +132,27 @@ class Start:
             lines.append(f"networks learn on {self.device}, {gpu_name(str(self.device))}")
         if config.policy.method == "mlp" and get_algorithm(config.algorithm).kind == "memory":
             lines.append("mlp sees one transition and remembers none: this run is the control")
-        rows = self.run.rows if isinstance(self.run, StackedRuns) else [self.run.row]
-        if any(row.iterations for row in rows):
+        if goes_on:
             lines.append(f"going on after {min(row.env_steps for row in rows):,} env steps")
+        return lines
+
+    def _origin_lines(self) -> list[str]:
+        """With which networks it begins, and what of them is not saved."""
+        origin, begun_with = self.plan.origin, self.begun_with
+        if origin is None or begun_with is None:
+            return []
+        lines = [f"begins with the networks of {origin.path} (SHA-256 {origin.sha256[:12]})"]
+        if not begun_with.is_whole:
+            lines.append("critics and optimizer start fresh: the file holds what acting needs")
         return lines
 
 
 def _run(
-    plan: TrainPlan, folder: Path, num_threads: int, device: torch.device
+    plan: TrainPlan,
+    folder: Path,
+    num_threads: int,
+    device: torch.device,
+    begun_with: SavedStart | None,
 ) -> TrainingRun | StackedRuns:
     if plan.num_seeds == 1:
         return TrainingRun(
@@ -131,6 +162,7 @@ def _run(
             folder=folder / _CHECKPOINTS,
             engine=LocalEngine(plan.config, num_threads, device=device),
             num_evaluations=plan.num_evaluations,
+            start=begun_with,
         )
     assert plan.max_env_steps is not None, "the plan of several seeds refuses another budget"
     of_seeds = _plans_of_seeds(plan, folder)
@@ -151,15 +183,30 @@ def _plans_of_seeds(plan: TrainPlan, folder: Path) -> dict[Path, TrainPlan]:
     return {folder / f"seed-{own.config.seed}": own for own in plan.of_seeds()}
 
 
-def _algorithm(plan: TrainPlan | None) -> str:
-    return "" if plan is None else plan.config.algorithm
-
-
 def _kept(folder: Path) -> TrainPlan:
     path = folder / PLAN
     if not path.is_file():
         raise ValueError(f"there is no run to go on with in {folder}: it has no {PLAN}")
     return TrainPlan.from_json(path.read_text(), str(path))
+
+
+def _kept_start(plan: TrainPlan, folder: Path) -> SavedStart | None:
+    """What the run that is gone on with began with: its own copy, wherever the original is."""
+    if plan.origin is None:
+        return None
+    path, wanted = folder / START_FILE, plan.origin.sha256
+    try:
+        kept = SavedStart.load(path)
+    except (OSError, CheckpointError) as error:
+        why = str(error)
+    else:
+        if kept.sha256 == wanted:
+            return kept
+        why = f"{path} has SHA-256 {kept.sha256}"
+    raise ValueError(
+        f"{path} must be what the run began with, but {why}; copy {plan.origin.path} there again, "
+        f"as it was with SHA-256 {wanted}"
+    )
 
 
 def _checked_experience(plan: TrainPlan, device: torch.device) -> int:

@@ -24,6 +24,7 @@ from tuning.table.record_files import (
     RECORD_FILES,
     ROUNDS,
     ROWS,
+    WARM_ROWS,
     Trouble,
     mend_records,
     read_rows,
@@ -79,7 +80,7 @@ def examine(folder: Path) -> Iterator[Trouble]:
     rows, troubles = read_rows(folder / ROWS, sweep)
     yield from troubles
     yield from _missing(rows)
-    for name in (ROUNDS, LEDGER):
+    for name in (ROUNDS, LEDGER, WARM_ROWS):
         yield from record_troubles(folder / name, sweep)
     yield from _journal(folder / _JOURNAL)
     yield from _checkpoints(folder, rows)
@@ -105,7 +106,7 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
         if (folder / CONFIG).exists():
             (folder / CONFIG).replace(aside(folder / CONFIG))
         replace_file(folder / CONFIG, copy.to_json())
-    for name in RECORD_FILES:
+    for name in (*RECORD_FILES, WARM_ROWS):
         if any(trouble.where.startswith(f"{name}, ") for trouble in able):
             mend_records(folder / name, sweep)
     if any(trouble.where == _JOURNAL for trouble in able):

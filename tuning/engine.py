@@ -28,6 +28,7 @@ from tuning.spaces.ranges import range_text
 from tuning.table.round_log import Round
 from tuning.table.trial import Trial, TrialTable
 from tuning.trial_memory import Avoided, trial_need
+from tuning.warm_start import kept_warm_rows
 
 START_ERRORS = (
     ConnectionError,
@@ -207,6 +208,7 @@ class Sweep:
         self._mend_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
         try:
             self.table = TrialTable(folder / "trials.jsonl", plan.sweep_id)
+            self._warm = kept_warm_rows(plan, folder, say=say)
             self._log = kept_rounds(plan, folder, self.table.rows, restore=restore, say=say)
         except ValueError as error:
             repair = f"`ssmrl doctor {folder} --repair` keeps every good record"
@@ -307,8 +309,8 @@ class Sweep:
             storage_path=self._folder / "optuna.journal",
             study_name=self._study_name(this),
             metric=METRIC,
-            initial_points=planned_points(plan, this, before),
-            imports=before,
+            initial_points=planned_points(plan, this, before, self._warm),
+            imports=[*self._warm, *before],
             first_number=first_number(rows, this),
             resume=True,
             recorded=[row for row in rows if row.round == this.number],

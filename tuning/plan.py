@@ -21,6 +21,10 @@ from tuning.spaces.space_file import SpaceFile, load_space_file
 
 SCHEDULERS = ("asha", "none")
 
+_OTHERWISE = (  # has no flag of its name, or not always
+    *("space_file", "space_path", "settings", "warm_start", "num_warm_rows"),
+    *("sweep_id", "trial_seconds"),
+)
 _BY_KIND: Any = None  # left out: what PlanDefaults say for the algorithm
 
 
@@ -62,6 +66,8 @@ class SweepPlan:
             defaults.
         space_path: Where the space file was read.
         settings: Knobs that have other values than the task's defaults, each ``KNOB=VALUE``.
+        warm_start: Where the rows of an earlier sweep were read; empty if there were none.
+        num_warm_rows: How many of them its searchers learn from.
         sweep_id: What every row of the sweep carries; empty before it began.
 
     What is left out of trials, budget, scheduler, confirmation and fresh seeds is as
@@ -97,6 +103,8 @@ class SweepPlan:
     space_file: SpaceFile | None = None
     space_path: str = ""
     settings: tuple[str, ...] = ()
+    warm_start: str = ""
+    num_warm_rows: int = 0
     sweep_id: str = ""
 
     def __post_init__(self) -> None:
@@ -284,10 +292,11 @@ class SweepPlan:
         flags = [
             word
             for name, value in pairs
-            if name not in ("space_file", "space_path", "sweep_id", "trial_seconds", "settings")
+            if name not in _OTHERWISE
             for word in (f"--{name.replace('_', '-')}", str(value))
         ]
         flags += [word for setting in self.settings for word in ("--set", setting)]
+        flags += ["--warm-start", self.warm_start] if self.warm_start else []
         return [*flags, "--space", self.space_path] if self.space_path else flags
 
     def to_json(self) -> str:

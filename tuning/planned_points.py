@@ -21,7 +21,9 @@ from tuning.table.round_log import Round
 from tuning.table.trial import Trial
 
 
-def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[PlannedPoint]:
+def planned_points(
+    plan: SweepPlan, this: Round, rows: Sequence[Trial], warm: Sequence[Trial] = ()
+) -> list[PlannedPoint]:
     """What a round tries before the searcher chooses.
 
     The first round begins with the default configuration, later ones with the incumbent under
@@ -33,6 +35,7 @@ def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[
         plan: Of the sweep.
         this: The round.
         rows: The table as it was when the round began, in any order.
+        warm: Rows of an earlier sweep from which its searchers learn.
     """
     if is_verdict(plan, this):
         judged = judged_points(plan, rows)
@@ -49,12 +52,12 @@ def planned_points(plan: SweepPlan, this: Round, rows: Sequence[Trial]) -> list[
     points = [] if best_so_far is None else [best_so_far.knobs]
     if this.space != plan.space():
         num_drawn = sum(is_first_box_draw(index) for index in range(this.num_trials))
-        points += _first_box_draws(plan, this, rows, num_drawn)
+        points += _first_box_draws(plan, this, rows, warm, num_drawn)
     return [_again(plan, knobs, rows) for knobs in points[: this.num_trials]]
 
 
 def _first_box_draws(
-    plan: SweepPlan, this: Round, rows: Sequence[Trial], num_drawn: int
+    plan: SweepPlan, this: Round, rows: Sequence[Trial], warm: Sequence[Trial], num_drawn: int
 ) -> list[dict[str, KnobValue]]:
     # The round's own searcher must not make the same draws: its seed is the plan's.
     seed = int(np.random.SeedSequence([plan.seed, this.number]).generate_state(1)[0])
@@ -64,7 +67,7 @@ def _first_box_draws(
         seed=seed,
         storage_path=None,
         study_name="first space",
-        imports=sorted(rows, key=lambda row: row.number),
+        imports=[*warm, *sorted(rows, key=lambda row: row.number)],
         first_number=first_number(rows, this),
     )
     return [searcher.suggest(f"draw {index}") for index in range(num_drawn)]

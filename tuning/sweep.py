@@ -30,6 +30,7 @@ from tuning.placement import Placement, settled_placement
 from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
+from tuning.warm_start import WarmStart
 
 _COMMAND = ("python", "-m", "tuning.sweep")
 _COUNTING = ("task", "time_budget_s", "max_concurrent")  # also with --resume
@@ -110,6 +111,14 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
         Path | None,
         typer.Option(help="YAML file of knobs, ranges and limits, like docs/spaces/ant-vel.yaml."),
     ] = None,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="An earlier sweep of the same task, evaluation and budget, from whose rows the "
+            "searcher learns: its folder, or its trials.jsonl.",
+        ),
+    ] = None,
     storage: Annotated[Path, typer.Option(help="Folder of all sweeps.")] = Path("runs"),
     name: Annotated[
         str | None, typer.Option(help="Name of this sweep; by default task, method and time.")
@@ -150,7 +159,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     Example: ssmrl sweep --task point --algorithm promp --num-samples 2 --max-env-steps 4000
     --name swept
     """
-    plan, placement, folder, before = _start(context)
+    plan, placement, folder, before, warm = _start(context)
     place = ["--storage", str(folder.parent), "--name", folder.name]
     place += ["--address", address] if address else []
     place += placement.flags()
@@ -166,6 +175,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
                 plan,
                 folder,
                 placement,
+                warm,
                 address=address,
                 dashboard=dashboard,
                 confirm=confirm,
@@ -182,8 +192,13 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     raise typer.Exit(summary["exit_code"])
 
 
-def _start(context: typer.Context) -> tuple[SweepPlan, Placement, Path, frozenset[str]]:
-    """Plan and placement of a sweep that can begin, its folder, and what was in that before."""
+def _start(
+    context: typer.Context,
+) -> tuple[SweepPlan, Placement, Path, frozenset[str], WarmStart | None]:
+    """Plan and placement of a sweep that can begin, its folder, what was in that before, and rows.
+
+    The rows are those of an earlier sweep, if a new one begins with some.
+    """
     params = context.params
     resume, name = params["resume"], params["name"]
     try:
@@ -192,7 +207,7 @@ def _start(context: typer.Context) -> tuple[SweepPlan, Placement, Path, frozense
             raise ValueError(
                 "`--max-env-steps` and `--trial-seconds` both set the budget; give one"
             )
-        plan = plan_of(params)
+        plan = plan_of(params, warm_start=str(params["warm_start"] or ""))
         if params["space"] is not None:
             plan = plan.within(params["space"])
         if resume and name is None:
@@ -200,6 +215,9 @@ def _start(context: typer.Context) -> tuple[SweepPlan, Placement, Path, frozense
         label = name or default_name(plan.task, plan.method)
         folder = run_folder(params["storage"], label)
         plan = _settle(plan, folder, resume=resume)
+        warm = None if resume else _warm_start(plan)
+        if warm is not None:
+            plan = dataclasses.replace(plan, num_warm_rows=len(warm.rows))
         plan, placement = settled_placement(
             plan,
             folder,
@@ -222,7 +240,23 @@ def _start(context: typer.Context) -> tuple[SweepPlan, Placement, Path, frozense
         refuse(str(error))
     if resume and (ignored := ignored_line(context, plan, _COUNTING)):
         typer.echo(ignored, err=True)
-    return plan, placement, folder, before
+    return plan, placement, folder, before, warm
+
+
+def _warm_start(plan: SweepPlan) -> WarmStart | None:
+    if not plan.warm_start:
+        return None
+    if plan.trial_seconds is not None:
+        raise ValueError(
+            "`--trial-seconds` must be left out with `--warm-start`: scores compare where budgets "
+            "are equal; give the `--max-env-steps` of that sweep"
+        )
+    if plan.searcher in ("random", "qmc"):
+        raise ValueError(
+            f"`--searcher` must be one that learns with `--warm-start`, but {plan.searcher!r} "
+            "learns from no row; take tpe, gp or cmaes"
+        )
+    return WarmStart.of(Path(plan.warm_start), plan)
 
 
 def _forecast(plan: SweepPlan, placement: Placement, *, quiet: bool) -> SweepPlan:
@@ -257,6 +291,7 @@ def _carry_out(
     plan: SweepPlan,
     folder: Path,
     placement: Placement,
+    warm: WarmStart | None,
     *,
     address: str | None,
     dashboard: bool,
@@ -268,9 +303,12 @@ def _carry_out(
     from ssmrl.device_record import record_device
     from tuning.engine import START_ERRORS, run_sweep
 
+    say = partial(print, file=sys.stderr if quiet else sys.stdout, flush=True)
+    if warm is not None:
+        say(warm.line())
+        warm.keep(folder, plan.sweep_id)
     replace_file(folder / "config.json", plan.to_json())
     record_device(folder, placement.device)
-    say = partial(print, file=sys.stderr if quiet else sys.stdout, flush=True)
     command = shlex.join([*_COMMAND, *plan.flags()])
     try:
         return run_sweep(

@@ -13,7 +13,7 @@ JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
-_STARTED = ("config.json", "device.json", "ledger.jsonl", ".lock", ".owner")
+_STARTED = ("config.json", "device.json", "ledger.jsonl", "warm_start.jsonl", ".lock", ".owner")
 
 
 def run_folder(storage: Path, name: str) -> Path:

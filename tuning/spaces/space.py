@@ -308,12 +308,16 @@ def _adapts_by_gradient(base: TrainConfig) -> bool:
     return get_algorithm(base.algorithm).kind == "gradient"
 
 
-def _check_searchable(knob: str, base: TrainConfig) -> None:
-    """What defines the score would be chosen to raise it, and nothing were learnt."""
+def why_not_searched(knob: str, base: TrainConfig) -> str | None:
+    """Why a knob defines the score: it would be chosen to raise it. None if it may be searched."""
     reason = _NOT_SEARCHED.get(knob) or _NOT_SEARCHED.get(f"{knob.partition('.')[0]}.*")
     if _adapts_by_gradient(base):
         reason = reason or _NOT_SEARCHED_BY_GRADIENT.get(knob)
-    if reason is not None:
+    return reason
+
+
+def _check_searchable(knob: str, base: TrainConfig) -> None:
+    if (reason := why_not_searched(knob, base)) is not None:
         raise ValueError(f"`{knob}` must not be searched: {reason}")
 
 

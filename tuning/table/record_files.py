@@ -15,11 +15,14 @@ from tuning.table.trial import Trial
 
 ROWS, ROUNDS, LEDGER = "trials.jsonl", "rounds.jsonl", "ledger.jsonl"
 RECORD_FILES = (ROWS, ROUNDS, LEDGER)
+WARM_ROWS = "warm_start.jsonl"
+"""Rows of an earlier sweep with which one began."""
 
 _THEN = {
     ROWS: "`--resume` makes its trial again",
     ROUNDS: "`--resume` makes its round anew of plan, rows and journal",
     LEDGER: "`--resume` counts what it may have spent as spent",
+    WARM_ROWS: "rounds that are still to begin are searched without it",
 }
 
 
@@ -66,7 +69,7 @@ def mend_records(path: Path, sweep: str) -> None:
     """Set aside a damaged file, and leave one with every good record of it in its place.
 
     Args:
-        path: One of ``RECORD_FILES``.
+        path: One of ``RECORD_FILES``, or ``WARM_ROWS``.
         sweep: The id that every record must have; empty for any.
     """
     unwanted: set[int] = set()
