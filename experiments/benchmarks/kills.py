@@ -89,15 +89,15 @@ def kills(  # noqa: PLR0917  # one parameter a flag
         shutil.rmtree(storage, ignore_errors=True)
     storage = storage.resolve()
     storage.mkdir(parents=True, exist_ok=True)
+    several: dict[str, Any] = {} if at_once == 1 else {"searcher": "random", "scheduler": "none"}
     plan = SweepPlan(
         "point",
         algorithm="promp",
         num_samples=num_trials,
         max_env_steps=4000,
         seed=seed,
-        searcher=searcher if at_once == 1 else "random",
-        scheduler=None if at_once == 1 else "none",
         max_concurrent=at_once,
+        **{"searcher": searcher} | several,
     )
     told = [json_object(line, "a cell") for line in recover_lines(storage / "cells.jsonl")]
     try:
