@@ -194,10 +194,20 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ended = np.zeros(num_envs, dtype=np.bool_)
-        self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        self._random = [seeding.np_random() for _ in range(num_envs)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._again, ()
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator of each simulation, as Gymnasium's own vector environments have it."""
+        return tuple(generator for generator, _ in self._random)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each simulation: what ``reset`` was given, or one that was drawn."""
+        return tuple(seed for _, seed in self._random)
 
     def reset(
         self,
@@ -221,11 +231,11 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         new_task, parameters = self._trials.read(options)
         for lane, each in enumerate(seeds):
             if each is not None:
-                self._generators[lane] = seeding.np_random(each)[0]
+                self._random[lane] = seeding.np_random(each)
         self._ended[:] = False
         observation = self._trials.start(
             np.ones(self.num_envs, dtype=np.bool_),
-            self._generators,
+            self.np_random,
             new_task=np.array([new_task or each is not None for each in seeds]),
             parameters=parameters,
         )
@@ -244,7 +254,7 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         step = self._trials.step(actions, (self.num_envs, *self._trials.action_space.shape))
         observation, reward, terminated, truncated = step[:4]
         if again.any():
-            observation = self._trials.start(again, self._generators)
+            observation = self._trials.start(again, self.np_random)
             reward = np.where(again, 0.0, reward)
             terminated, truncated = terminated & ~again, truncated & ~again
         self._ended = terminated | truncated
