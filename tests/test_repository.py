@@ -54,6 +54,19 @@ def test_no_python_file_is_longer_than_the_limit() -> None:
     assert not too_long, f"no file may exceed {MAX_LINES} lines, but {too_long}: split it by topic"
 
 
+def test_the_map_of_the_project_has_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = ("ssmrl", "cluster", "tuning", "agents", "experiments", "ssmrl_command")
+    modules = [
+        path.relative_to(ROOT)
+        for path in own_files()
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in rooms
+    ]
+    lacking = [str(path) for path in modules if path.name not in text]
+    lacking = [each for each in lacking if not re.search(r"__init__|/gpu_\w+\.py$", each)]
+    assert not lacking, f"docs/architecture.md must have a line for {lacking}"
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_README_LINES
 
