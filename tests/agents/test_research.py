@@ -174,7 +174,7 @@ def test_a_dry_run_of_a_kept_study_shows_its_own_settings(tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["--task", "points"], "the tasks are: "),
-        (["--task", "point", "--method", "lstn"], "the methods are: "),
+        (["--task", "point", "--method", "lstn"], "`policy.method` must be one of"),
         (["--task", "point", "--rounds", "0"], "`rounds` must be at least 1"),
         (["--task", "point", "--seed", "-1"], "`seed` must be at least 0, but got -1"),
         (["--task", "point", "--rounds", "30"], "each of the 30 rounds must have a trial"),

@@ -34,8 +34,9 @@ from ssmrl.deployed import load
 from ssmrl.meta.diverged import DivergedError
 from tests.contracts.property_settings import PROPERTY
 from tests.ssmrl.test_bad_checkpoints import KNOBS, TENSORS, signed
-from tuning import space_file, trial
+from tuning.spaces import space_file
 from tuning.spaces.space_file import load_space_file
+from tuning.table import trial
 from tuning.table.trial import Trial, TrialState, TrialTable
 
 CASES = int(os.environ.get("SSMRL_FUZZ_CASES", "8"))

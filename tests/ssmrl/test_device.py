@@ -1,14 +1,11 @@
 """A device by its name: refused before any work starts, with what to do."""
 
 import warnings
-from typing import get_args
 
 import pytest
 import torch
 
-import ssmrl_command.app
 from ssmrl.device import CPU, check_device_name, checked_device, on_cpu, visible_gpus
-from ssmrl.device_option import DeviceOption
 from ssmrl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 
@@ -97,12 +94,6 @@ def test_a_name_alone_is_checked_for_devices_of_other_machines() -> None:
     check_device_name("cuda:40")
     with pytest.raises(ValueError, match="must be cpu, cuda or cuda:N, but got 'gpu'"):
         check_device_name("gpu")
-
-
-def test_the_porch_has_the_same_flag_as_the_rooms() -> None:
-    """It may not import theirs, which would load the engine."""
-    own, theirs = (get_args(flag)[1] for flag in (ssmrl_command.app.DeviceOption, DeviceOption))
-    assert vars(own) == vars(theirs)
 
 
 def test_a_checkpoint_has_copies() -> None:
