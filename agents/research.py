@@ -101,7 +101,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
         typer.Option(help="none or asha; what is stopped early is no evidence for the agents."),
     ] = "none",
     space: Annotated[Path | None, typer.Option(help="YAML file of knobs and limits.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the searcher and of training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the searcher and of training.")] = 0,
     storage: Annotated[Path, typer.Option(help="Folder of all studies.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of this study.")] = None,
     resume: Annotated[

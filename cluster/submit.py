@@ -66,7 +66,7 @@ def submit(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of the dashboard; by default RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+            help="Address of the dashboard; by default RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
             f"{DEFAULT_ADDRESS}."
         ),
     ] = None,
@@ -76,7 +76,7 @@ def submit(
             help="By default RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the job; must not exist yet.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the job; must not exist yet.")] = None,
     working_dir: Annotated[
         Path | None,
         typer.Option(help="Folder to send along and run in; else what is installed there runs."),

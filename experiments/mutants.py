@@ -232,7 +232,7 @@ class Run:
 @app.command()
 def mutants(
     number: Annotated[int, typer.Option(min=1, help="Mutants that are drawn.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the draw.")] = 0,
     seconds: Annotated[
         float | None, typer.Option(min=0.0, help="Begin nothing after this time [s].")
     ] = None,

@@ -335,7 +335,7 @@ def main(
     num_adapt_steps: Annotated[int, typer.Option(min=0, help="Adaptation steps.")] = 3,
     num_train_tasks: Annotated[int, typer.Option(min=1, help="Tasks to train on.")] = 128,
     num_test_tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Meta-train a model of each environment, adapt it to other physics, print the errors."""

@@ -109,7 +109,8 @@ def main(
         typer.Option(help="Folder of results, curves and checkpoints.", callback=mounted),
     ] = Path("runs/serious_benchmark"),
     seed: Annotated[
-        list[int], typer.Option(min=0, help="Of weights, tasks and rollouts; may be repeated.")
+        list[int],
+        typer.Option(min=0, help="Random seed of weights, tasks and rollouts; repeatable."),
     ] = [0],  # noqa: B006  # typer copies it
     # A small meta-batch, and a step size to match: many updates in few env steps.
     num_tasks: Annotated[int, typer.Option(help="Tasks of a meta-batch.")] = 10,

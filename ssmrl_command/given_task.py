@@ -19,7 +19,7 @@ TaskOption: TypeAlias = Annotated[
     ),
 ]
 SeedOption: TypeAlias = Annotated[
-    int, typer.Option(min=0, help="Of start states, exploration, and of the task if it is drawn.")
+    int, typer.Option(min=0, help="Random seed of start states, exploration and a drawn task.")
 ]
 CheckpointArgument: TypeAlias = Annotated[
     Path, typer.Argument(help="A checkpoint, or the folder that holds one.")

@@ -39,7 +39,8 @@ def render_command(
     num_episodes: EpisodesOption = None,
     seed: SeedOption = 0,
     size: Annotated[
-        int, typer.Option(help="Of each half: the video is 2 SIZE wide, 1.25 SIZE high [pixels].")
+        int,
+        typer.Option(help="Width of each half; the video is 2 SIZE wide, 1.25 SIZE high [pixels]."),
     ] = 480,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

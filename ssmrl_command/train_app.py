@@ -32,7 +32,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         float | None,
         typer.Option(help="Budget in its place [CPU seconds of training, evaluation apart]."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all randomness; 0 by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; 0 by default.")] = None,
     num_seeds: Annotated[
         int | None,
         typer.Option(help="Train so many seeds at once, counted from --seed; context-sac alone."),

@@ -32,7 +32,7 @@ app = command_app()
 @app.command()
 def analyze(
     folder: Annotated[Path, typer.Argument(help="Folder of the sweep.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of the intervals' resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap intervals.")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of tables.")
     ] = False,

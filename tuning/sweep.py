@@ -87,7 +87,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     scheduler: Annotated[
         str | None, typer.Option(help="asha or none; by default none for a memory, else asha.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the searcher and of training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the searcher and of training.")] = 0,
     rounds: Annotated[
         int, typer.Option(help="After each round the search space moves by the table so far.")
     ] = 1,

@@ -62,8 +62,8 @@ def is_ok(moment: Moment, found: Killed, num_trials: int) -> bool:
 
 @app.command()
 def kills(  # noqa: PLR0917  # one parameter a flag
-    num_trials: Annotated[int, typer.Option("--trials", min=4, help="Of each sweep.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="Of sweeps and moments.")] = 0,
+    num_trials: Annotated[int, typer.Option("--trials", min=4, help="Trials per sweep.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of sweeps and moments.")] = 0,
     searcher: Annotated[str, typer.Option(help="How points are chosen.")] = "tpe",
     at_once: Annotated[
         int,

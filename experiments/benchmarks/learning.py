@@ -35,7 +35,9 @@ def learning(  # noqa: PLR0917  # one parameter a flag
         list[str] | None, typer.Option(help="NAME=VALUE, any knob; may be repeated.")
     ] = None,
     env_steps: Annotated[int, typer.Option(min=1, help="Budget [env steps].")] = 20_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, tasks and rollouts.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed of weights, tasks and rollouts.")
+    ] = 0,
     shuffled_rewards: Annotated[
         bool, typer.Option("--shuffled-rewards", help="Train the control, not only judge by it.")
     ] = False,

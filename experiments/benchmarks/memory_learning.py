@@ -293,7 +293,7 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     knob: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, for example meta.episodes_per_task=2.")
     ] = None,
-    label: Annotated[str, typer.Option(help="Of the curve's name.")] = "default",
+    label: Annotated[str, typer.Option(help="Label in the name of the curve's file.")] = "default",
     blind: Annotated[
         bool, typer.Option("--blind", help="Keep the hidden variable from the learner.")
     ] = False,

@@ -36,8 +36,8 @@ app = command_app()
 
 @app.command()
 def night(
-    num_trials: Annotated[int, typer.Option("--trials", min=1, help="Of the sweep.")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="Of the faults.")] = 0,
+    num_trials: Annotated[int, typer.Option("--trials", min=1, help="Trials of the sweep.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the faults.")] = 0,
     seconds: Annotated[
         float, typer.Option(min=60.0, help="When the sweep ends, whatever is left of it [s].")
     ] = 7200.0,

@@ -44,8 +44,8 @@ app = command_app()
 def scaling(
     runners: Annotated[str, typer.Option(help="Numbers of runners, with commas.")] = "1,2,4,8",
     repeats: Annotated[int, typer.Option(min=1, help="Timed iterations of each.")] = 5,
-    num_tasks: Annotated[int, typer.Option(min=1, help="Of the strong-scaling batch.")] = 40,
-    num_episodes: Annotated[int, typer.Option(min=1, help="Of each task.")] = 20,
+    num_tasks: Annotated[int, typer.Option(min=1, help="Tasks of the strong-scaling batch.")] = 40,
+    num_episodes: Annotated[int, typer.Option(min=1, help="Episodes per task.")] = 20,
     method: Annotated[str, typer.Option(help="Sequence model.")] = "mlp",
     hidden_dim: Annotated[int, typer.Option(min=1, help="Its width.")] = 64,
     output: Annotated[

@@ -109,10 +109,10 @@ class Quality:
 
 @app.command()
 def search_quality(  # noqa: PLR0917  # one parameter a flag
-    seeds: Annotated[int, typer.Option(min=1, help="Of every problem.")] = 40,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of random seeds per problem.")] = 40,
     crew_seeds: Annotated[int, typer.Option(min=1, help="At most, for the slow crew.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Where the space moves.")] = 4,
-    trials: Annotated[int, typer.Option(min=1, help="Of every search, in all.")] = 48,
+    trials: Annotated[int, typer.Option(min=1, help="Trials per search.")] = 48,
     ways: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(WAYS),
     training: Annotated[
         bool, typer.Option("--training", help="Search the meta-training of `point` instead.")

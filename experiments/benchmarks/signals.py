@@ -70,7 +70,7 @@ def is_ok(asked: Asked, ended: Ended) -> bool:
 
 @app.command()
 def signals(
-    seed: Annotated[int, typer.Option(min=0, help="Of the times between signals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the times between signals.")] = 0,
     storage: Annotated[
         Path, typer.Option(help="Where the sweeps are kept.", callback=mounted)
     ] = Path("runs/signals"),

@@ -128,9 +128,13 @@ def table(rows: Sequence[Trained]) -> str:
 
 @app.command()
 def stable_baselines(
-    ppo_env_steps: Annotated[int, typer.Option(min=1, help="Of each PPO [env steps].")] = 30_000,
-    sac_env_steps: Annotated[int, typer.Option(min=1, help="Of each SAC [env steps].")] = 5_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of all trainings.")] = 0,
+    ppo_env_steps: Annotated[
+        int, typer.Option(min=1, help="Budget of each PPO run [env steps].")
+    ] = 30_000,
+    sac_env_steps: Annotated[
+        int, typer.Option(min=1, help="Budget of each SAC run [env steps].")
+    ] = 5_000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of all runs.")] = 0,
     output: Annotated[
         Path,
         typer.Option(help="Folder of the table.", callback=mounted),
