@@ -76,7 +76,7 @@ def run_trials(
     earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
     memory = Memory.of(this.space, plan)
-    if memory.most is not None and not memory.for_all:
+    if memory.is_short and not placement.on_gpu:  # there Ray is asked for shares of GPUs alone
         progress.note(
             f"{plan.max_concurrent} of the largest trials do not fit the memory at once: one that "
             "does not fit beside others waits for them"
@@ -198,10 +198,12 @@ class Memory:
         for_all: The same for each, so that one process makes trial after trial [bytes]; 0 where the
             largest do not fit side by side, and each is asked its own.
         most: What the largest machine has for trials [bytes]; None if that is not known.
+        is_short: Whether the largest are known not to fit side by side.
     """
 
     for_all: int
     most: int | None
+    is_short: bool = False
 
     @classmethod
     def of(cls, space: SearchSpace, plan: SweepPlan) -> "Memory":
@@ -209,8 +211,10 @@ class Memory:
         nodes = [int(node["Resources"].get("memory", 0)) for node in ray.nodes()]
         most = max(nodes, default=0) or None
         largest = asked_of_ray(largest_need(space, plan.seeds_per_trial), most)
-        fits = most is not None and plan.max_concurrent * largest <= sum(nodes)
-        return cls(largest if fits else 0, most)
+        if most is None or not largest:
+            return cls(0, most)
+        fits = plan.max_concurrent <= sum(node // largest for node in nodes)
+        return cls(largest if fits else 0, most, is_short=not fits)
 
 
 def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str, float]]:

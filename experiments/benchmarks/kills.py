@@ -4,8 +4,6 @@ Trials are killed at ten moments, the driver at twenty, one in each sweep; each 
 same sweep undisturbed, row for row.
 """
 
-import csv
-import io
 import shutil
 import signal
 import sys
@@ -16,10 +14,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from experiments.faults.kills import DRIVER, WORKER, Killed, Moment, finish, killed, make, start
+from experiments.faults.kills import DRIVER, WORKER, Killed, Moment, ended_sweep, killed
+from experiments.faults.rows_file import write_rows
 from experiments.folder_option import mounted
 from ssmrl.command_line import command_app
-from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
 from tuning.plan import SweepPlan
 from tuning.table.durable import append_line, recover_lines
@@ -101,7 +99,7 @@ def kills(  # noqa: PLR0917  # one parameter a flag
     )
     told = [json_object(line, "a cell") for line in recover_lines(storage / "cells.jsonl")]
     try:
-        undisturbed = _undisturbed(plan, storage)
+        undisturbed = ended_sweep(plan, storage / "undisturbed")
         num_rows = len(TrialTable(undisturbed / "trials.jsonl").rows)
         wanted = moments(seed, num_rows, quick=quick)
         known = [{name: cell[name] for name in asdict(wanted[0])} for cell in told]
@@ -125,24 +123,11 @@ def kills(  # noqa: PLR0917  # one parameter a flag
     raise typer.Exit(num_well < len(told))
 
 
-def _undisturbed(plan: SweepPlan, storage: Path) -> Path:
-    folder = storage / "undisturbed"
-    if not (folder / "report.html").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        make(plan, folder)
-        finish(start(plan, folder))
-    return folder
-
-
 def _write(output: Path, cells: list[dict[str, Any]]) -> None:
     """The table, by moments."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    cells = sorted(cells, key=lambda cell: (cell["what"], cell["rows"], cell["delay_s"]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(cells)
-    replace_file(output, text.getvalue())
+    write_rows(
+        output, sorted(cells, key=lambda cell: (cell["what"], cell["rows"], cell["delay_s"]))
+    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Trials and drivers are killed, hang, run out of memory, compute what is no numbe
 zeroed and flipped. The faults are drawn from a seed. At the end it is seen that nothing is missing.
 """
 
-import csv
-import io
 import shutil
 import signal
 import sys
@@ -20,6 +18,7 @@ from experiments.faults.driver import FLOOR_S, START_S
 from experiments.faults.fault_list import FaultList, drawn, drawn_few
 from experiments.faults.injection import LIST
 from experiments.faults.overnight import Overnight
+from experiments.faults.rows_file import write_rows
 from experiments.faults.verdicts import Outcome, Verdict, outcomes, verdicts
 from experiments.folder_option import mounted
 from ssmrl.command_line import command_app
@@ -132,7 +131,6 @@ def _write(
     about: dict[str, Any],
 ) -> None:
     """The list of faults beside what came of each, the stops, and the verdicts."""
-    output.mkdir(parents=True, exist_ok=True)
     faults = [
         {**asdict(each.fault), "struck": each.num_struck, "expected": each.expected}
         | {"state": each.state, "reason": each.reason, "ok": each.is_ok}
@@ -143,18 +141,10 @@ def _write(
         for each in events
         if each["what"] == "stop"
     ]
-    _write_csv(output / f"{name}-trials.csv", faults)
-    _write_csv(output / f"{name}-stops.csv", stops)
-    _write_csv(output / f"{name}-verdicts.csv", [each._asdict() for each in found])
+    write_rows(output / f"{name}-trials.csv", faults)
+    write_rows(output / f"{name}-stops.csv", stops)
+    write_rows(output / f"{name}-verdicts.csv", [each._asdict() for each in found])
     replace_file(output / f"{name}.json", json_text(about, indent=1) + "\n")
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    replace_file(path, text.getvalue())
 
 
 if __name__ == "__main__":

@@ -4,19 +4,18 @@ Three signals at four moments, a terminal that is closed, a reader that goes awa
 fast, whether the way on is told, and what is left.
 """
 
-import csv
-import io
 import shutil
 import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
-from experiments.faults.kills import finish, make, start
+from experiments.faults.kills import ended_sweep
+from experiments.faults.rows_file import write_rows
 from experiments.faults.signals import (
     IMPORTS,
     MOMENTS,
@@ -30,7 +29,6 @@ from experiments.faults.signals import (
 )
 from experiments.folder_option import mounted
 from ssmrl.command_line import command_app
-from ssmrl.files import replace_file
 from ssmrl.strict_json import json_object, json_text
 from tuning.plan import SweepPlan
 from tuning.table.durable import append_line, recover_lines
@@ -90,7 +88,7 @@ def signals(
     known = [{name: cell[name] for name in asdict(Asked("", ""))} for cell in told]
     wanted = cells(seed)
     try:
-        finished = _finished(plan, storage)
+        finished = ended_sweep(plan, storage / "finished")
         for number, asked in enumerate(wanted):
             if asdict(asked) in known:
                 continue
@@ -100,32 +98,14 @@ def signals(
             told.append(asdict(asked) | asdict(ended) | {"ok": is_ok(asked, ended)})
             append_line(storage / "cells.jsonl", json_text(told[-1]))
             typer.echo(f"{number + 1}/{len(wanted)} {told[-1]}")
-            _write(output, told)
+            write_rows(output, told)
     except KeyboardInterrupt:
         typer.echo("\nstopped; the same command goes on", err=True)
         raise typer.Exit(130) from None
-    _write(output, told)
+    write_rows(output, told)
     num_well = sum(each["ok"] for each in told)
     typer.echo(f"{num_well} of {len(told)} ended as they should; table in {output}")
     raise typer.Exit(num_well < len(told))
-
-
-def _finished(plan: SweepPlan, storage: Path) -> Path:
-    folder = storage / "finished"
-    if not (folder / "report.html").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        make(plan, folder)
-        finish(start(plan, folder))
-    return folder
-
-
-def _write(output: Path, told: list[dict[str, Any]]) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(told[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(told)
-    replace_file(output, text.getvalue())
 
 
 if __name__ == "__main__":

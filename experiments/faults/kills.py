@@ -1,6 +1,7 @@
 """One sweep and one kill: of the process of a trial, or of the driver, and what came of it."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -99,6 +100,15 @@ def finish(driver: DriverProcess) -> tuple[int, list[str], float]:
             raise TimeoutError(f"a sweep of seconds took more than {_LONGEST_S:.0f} s")
         time.sleep(0.2)
     return code, *driver.wait_until_gone()
+
+
+def ended_sweep(plan: SweepPlan, folder: Path) -> Path:
+    """Make a sweep to its end, unless its folder holds it already; gives the folder."""
+    if not (folder / "report.html").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        make(plan, folder)
+        finish(start(plan, folder))
+    return folder
 
 
 def killed(plan: SweepPlan, undisturbed: Path, folder: Path, moment: Moment) -> Killed:

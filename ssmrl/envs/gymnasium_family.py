@@ -8,9 +8,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ssmrl.envs.batched_env import BatchedEnv, Camera, NoPictureError, Step
-from ssmrl.envs.hidden_code import BoxCode, HiddenCode
+from ssmrl.envs.hidden_code import HiddenCode
 from ssmrl.envs.rewards import Motion
-from ssmrl.envs.task import FamilySpec, TaskDistribution, TaskFamily, UniformBox
+from ssmrl.envs.task import (
+    FamilySpec,
+    TaskDistribution,
+    TaskFamily,
+    num_parameters,
+    ranges_code,
+)
 
 MakeSimulation: TypeAlias = Callable[[], gymnasium.Env[Any, Any]]
 SetTask: TypeAlias = Callable[[gymnasium.Env[Any, Any], tuple[float, ...]], None]
@@ -53,6 +59,7 @@ def gymnasium_family(
         ValueError: If a space is no such box, or no horizon is known.
 
     Example:
+        >>> from ssmrl.envs.task import UniformBox
         >>> def set_gravity(env, parameters):
         ...     env.g = parameters[0]
         >>> train, test = UniformBox((5.0,), (12.0,)), UniformBox((12.0,), (15.0,))
@@ -71,13 +78,10 @@ def gymnasium_family(
     sample.close()  # type: ignore[no-untyped-call]  # Gymnasium has no types there
     if horizon is None:
         raise ValueError(f"`horizon` must be given: the registration of {name} has none")
-    if code is None and isinstance(train, UniformBox):
-        code = BoxCode(train.low, train.high)
 
     def make_env(num_envs: int, horizon: int, action_scale: float, num_threads: int) -> BatchedEnv:
         return GymnasiumBatch(make, set_task, num_envs, horizon, action_scale)
 
-    num_parameters = train.sample_array(np.random.default_rng(0), 1).shape[1]
     return TaskFamily(
         name,
         train,
@@ -85,7 +89,7 @@ def gymnasium_family(
         make_env,
         FamilySpec(
             hidden,
-            num_parameters,
+            num_parameters(train),
             horizon,
             observation_dim,
             action_dim,
@@ -98,7 +102,7 @@ def gymnasium_family(
             source=name,
         ),
         bound_per_step,
-        hidden=code,
+        hidden=ranges_code(train) if code is None else code,
     )
 
 

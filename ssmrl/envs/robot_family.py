@@ -5,12 +5,18 @@ from pathlib import Path
 import numpy as np
 
 from ssmrl.envs.dynamics import Dynamics, VariedModel
-from ssmrl.envs.hidden_code import BoxCode, HiddenCode
+from ssmrl.envs.hidden_code import HiddenCode
 from ssmrl.envs.locomotion import LocomotionEnv
 from ssmrl.envs.physics import BatchedPhysics
 from ssmrl.envs.rewards import Reward
 from ssmrl.envs.robots import Healthy, Robot
-from ssmrl.envs.task import FamilySpec, TaskDistribution, TaskFamily, UniformBox
+from ssmrl.envs.task import (
+    FamilySpec,
+    TaskDistribution,
+    TaskFamily,
+    num_parameters,
+    ranges_code,
+)
 
 
 def own_robot(
@@ -105,17 +111,15 @@ def robot_family(
     Raises:
         ValueError: If the tasks have not one multiplier for each constant that varies.
     """
-    num_parameters = train.sample_array(np.random.default_rng(0), 1).shape[1]
+    num_drawn = num_parameters(train)
     if dynamics is not None:
         physics = BatchedPhysics(robot.model, 1, frame_skip=robot.frame_skip, num_threads=1)
         num_variables = VariedModel(physics, dynamics).num_variables
-        if num_variables != num_parameters:
+        if num_variables != num_drawn:
             raise ValueError(
                 f"`train` must draw {num_variables} multipliers of {dynamics.name} for a task, but "
-                f"draws {num_parameters}; a multiplier is for each constant that is not 0"
+                f"draws {num_drawn}; a multiplier is for each constant that is not 0"
             )
-    if code is None and isinstance(train, UniformBox):
-        code = BoxCode(train.low, train.high)
 
     def make_env(
         num_envs: int, horizon: int, action_scale: float, num_threads: int
@@ -131,7 +135,7 @@ def robot_family(
         make_env,
         FamilySpec(
             hidden,
-            num_parameters,
+            num_drawn,
             horizon,
             robot.num_observations,
             robot.num_actuators,
@@ -147,5 +151,5 @@ def robot_family(
         ),
         bound_per_step,
         reward=reward if dynamics is None else None,
-        hidden=code,
+        hidden=ranges_code(train) if code is None else code,
     )

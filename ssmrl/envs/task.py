@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssmrl.envs.batched_env import BatchedEnv
-from ssmrl.envs.hidden_code import HiddenCode
+from ssmrl.envs.hidden_code import BoxCode, HiddenCode
 from ssmrl.envs.rewards import Motion, Reward
 from ssmrl.knobs import whole
 
@@ -95,6 +95,18 @@ class UniformBox(TaskDistribution):
     def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Draw independently."""
         return rng.uniform(self.low, self.high, (num_tasks, len(self.low)))
+
+
+def ranges_code(distribution: TaskDistribution) -> HiddenCode | None:
+    """The scale of the ranges that a distribution draws from; None where it has no ranges."""
+    if isinstance(distribution, UniformBox):
+        return BoxCode(distribution.low, distribution.high)
+    return None
+
+
+def num_parameters(distribution: TaskDistribution) -> int:
+    """How many hidden variables a task of a distribution has, ``P``."""
+    return int(distribution.sample_array(np.random.default_rng(0), 1).shape[1])
 
 
 @dataclass(frozen=True)

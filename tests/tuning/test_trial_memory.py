@@ -9,6 +9,8 @@ import pytest
 from ray import tune
 
 from ssmrl.config import KnobValue, TrainConfig
+from tuning.driver import Memory
+from tuning.plan import SweepPlan
 from tuning.search.searcher import MAX_DRAWS, StudySearcher
 from tuning.spaces.space import Choice, Float, Int, SearchSpace
 from tuning.table.trial import Trial, TrialState
@@ -113,6 +115,40 @@ def test_the_largest_point_of_a_space_is_that_of_its_upper_ends() -> None:
     many = {f"policy.{name}": Choice((1, 2, 3, 4, 5)) for name in ("num_layers", "num_heads")}
     many |= {f"meta.{name}": Choice((1, 2, 3, 4, 5)) for name in ("num_tasks", "num_epochs")}
     assert largest_need(SearchSpace(many, base)) == 0, "too many corners to look at"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "at_once", "is_shared", "is_short"),
+    [
+        ([10.0], 10, True, False),
+        ([10.0], 11, False, True),
+        ([1.5, 1.5, 1.5], 3, True, False),
+        ([1.5, 1.5, 1.5], 4, False, True),  # 4.5 in all, but no machine holds two
+        ([0.0], 3, False, False),  # not known
+    ],
+)
+def test_the_largest_trials_share_a_request_where_machines_hold_them_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: list[float],
+    at_once: int,
+    is_shared: bool,
+    is_short: bool,
+) -> None:
+    plan = SweepPlan("point", algorithm="promp", max_concurrent=at_once)
+    one = asked_of_ray(largest_need(plan.space()), None)
+    sizes = [{"Resources": {"memory": size * one}} for size in nodes]
+    monkeypatch.setattr("tuning.driver.ray.nodes", lambda: sizes)
+    memory = Memory.of(plan.space(), plan)
+    assert (bool(memory.for_all), memory.is_short) == (is_shared, is_short)
+
+
+def test_where_the_largest_point_is_not_known_nothing_is_said_to_be_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = SweepPlan("point", algorithm="promp")
+    monkeypatch.setattr("tuning.driver.ray.nodes", lambda: [{"Resources": {"memory": 1e9}}])
+    monkeypatch.setattr("tuning.driver.largest_need", lambda *_: 0)
+    assert Memory.of(plan.space(), plan) == Memory(0, 10**9)
 
 
 def test_two_losses_make_a_region_and_what_fitted_elsewhere_counts_for_nothing() -> None:
