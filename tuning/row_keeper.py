@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import OutOfMemoryError
 
 from cluster.metrics import SweepMetrics
 from ssmrl.disk_room import PATIENCE_S, free_room, no_room
@@ -29,8 +30,10 @@ METRIC = "score"
 ENOUGH_ROOM = 8 * 2**20
 """With less of it free on the disk the user is told that trials may have to wait [bytes]."""
 
-# As Ray 2.56 says whom its memory monitor has ended, and what they held [GB].
+# As Ray 2.60 says that its memory monitor has ended processes, and which, and what they held [GB].
+_MONITOR = re.compile(r"\d+ worker\(s\) were killed due to the node running low on memory")
 _KILLED = re.compile(r"Selected to kill: .*?pid=(\d+), actual memory used=([\d.]+)GB")
+_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)  # as Tune begins each in a trial's file
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _RETRIES_OF_A_HANG = 1
@@ -138,7 +141,15 @@ class RowKeeper(tune.Callback):
             self._end(trial, *self._outcome(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed more often than it may, perhaps before it began."""
+        """A trial failed more often than it may, perhaps before it began.
+
+        Raises:
+            RuntimeError: If Ray's memory monitor ended it beside a larger one, while its process
+                was being started: it is for ``lost_to_memory_monitor`` then.
+        """
+        words = _last_failure(trial.error_file)
+        if _MONITOR.search(words) and self._largest_killed(words) not in (None, trial.trial_id):
+            raise RuntimeError("killed beside a larger one") from OutOfMemoryError(words)
         self._end(trial, *self._loss(trial))
 
     def lost_to_memory_monitor(self, error: BaseException) -> bool:
@@ -153,26 +164,14 @@ class RowKeeper(tune.Callback):
         Returns:
             Whether it was that, and a trial of these.
         """
-        killed = error.__cause__
-        if not isinstance(killed, ray.exceptions.OutOfMemoryError):
+        words = str(error.__cause__)
+        is_monitor = isinstance(error.__cause__, OutOfMemoryError)
+        largest = self._largest_killed(words) if is_monitor else None
+        if largest is None:
             return False
-        held = {int(pid): float(size) for pid, size in _KILLED.findall(str(killed))}
-        signs = {
-            trial_id: Sign.read(self._pulses / self._name(trial))
-            for trial_id, trial in self._open.items()
-        }
-        own = {
-            trial_id: held[sign.pid]
-            for trial_id, sign in signs.items()
-            if sign is not None and sign.pid in held
-        }
-        if not own:
-            return False
-        largest = max(own, key=lambda trial_id: own[trial_id])
-        trial = self._open[largest]
+        peak, trial = _held(words)[self._pids()[largest]], self._open[largest]
         self._searcher.on_trial_complete(largest, error=True)
-        peak = {"peak_bytes": int(own[largest] * 1e9)}
-        self._end(trial, TrialState.OOM, _first_sentence(str(killed)), **peak)
+        self._end(trial, TrialState.OOM, _monitors_words(words), peak_bytes=int(peak * 1e9))
         return True
 
     def close(self) -> None:
@@ -185,6 +184,20 @@ class RowKeeper(tune.Callback):
             self._searcher.on_trial_complete(trial_id, trial.last_result)
             if METRIC in (trial.last_result or {}) and not trains_again(trial):
                 self._end(trial, *self._outcome(trial))
+
+    def _largest_killed(self, words: str) -> str | None:
+        """The id of the largest trial that the monitor says it ended; None if it was none."""
+        held = _held(words)
+        own = {trial_id: held[pid] for trial_id, pid in self._pids().items() if pid in held}
+        return max(own, key=lambda trial_id: own[trial_id], default=None)
+
+    def _pids(self) -> dict[str, int]:
+        """The processes of the trials at work, as far as they have shown a sign of life."""
+        signs = {
+            trial_id: Sign.read(self._pulses / self._name(trial))
+            for trial_id, trial in self._open.items()
+        }
+        return {trial_id: sign.pid for trial_id, sign in signs.items() if sign is not None}
 
     def _name(self, trial: Any) -> str:
         return row_name(self._searcher.number(trial.trial_id))
@@ -246,7 +259,10 @@ class RowKeeper(tune.Callback):
         """Why a trial failed."""
         if (silence := self._hung.pop(trial.trial_id, None)) is not None:
             return TrialState.HUNG, silence
-        words = _last_line(trial.error_file)
+        failure = _last_failure(trial.error_file)
+        if _MONITOR.search(failure):
+            return TrialState.OOM, _monitors_words(failure)
+        words = _last_line(failure)
         kills, self._memory_kills = self._memory_kills, num_memory_kills()
         if self._memory_kills > kills:
             return TrialState.OOM, f"the kernel killed a process for want of memory; {words}"
@@ -291,14 +307,25 @@ def _searched(trial: Any) -> dict[str, Any]:
     return {knob: value for knob, value in trial.config.items() if knob != "seed"}
 
 
-def _last_line(error_file: str | None) -> str:
+def _last_failure(error_file: str | None) -> str:
+    """What Tune has written of the last failure of a trial; empty if it has not."""
+    return _FAILURE.split(Path(error_file).read_text())[-1] if error_file else ""
+
+
+def _last_line(failure: str) -> str:
     """What went wrong, from the end of a traceback."""
-    lines = Path(error_file).read_text().strip().splitlines() if error_file else []
+    lines = failure.strip().splitlines()
     return lines[-1] if lines else "the worker died"
 
 
-def _first_sentence(text: str) -> str:
-    return " ".join(text.split()).partition(". ")[0]
+def _held(words: str) -> dict[int, float]:
+    """What the processes held that Ray's memory monitor says it ended, by their pids [GB]."""
+    return {int(pid): float(size) for pid, size in _KILLED.findall(words)}
+
+
+def _monitors_words(words: str) -> str:
+    found = _MONITOR.search(words)
+    return found[0] if found else "Ray's memory monitor ended it"
 
 
 def _doing(sign: Sign | None, before: float | None, silence: float) -> str:

@@ -217,6 +217,47 @@ def test_the_largest_that_rays_memory_monitor_ended_has_a_row_and_its_siblings_h
     three.searcher.on_trial_complete.assert_called_once_with("b", error=True)
 
 
+def failures(folder: Path, *words: str) -> str:
+    """The file in which Tune keeps the failures of a trial."""
+    heads = (f"Failure # {n} (occurred at 2026-11-28_02-00-00)\n" for n in range(1, 9))
+    return written(
+        folder, "".join(f"{head}{said}\n" for head, said in zip(heads, words, strict=False))
+    )
+
+
+def test_one_that_the_monitor_ended_in_its_start_is_begun_again_where_a_larger_one_was_ended(
+    three: Tuned, tmp_path: Path
+) -> None:
+    """Its process gave no sign of life yet, so that the pulse is that of the one before it."""
+    killed = str(monitor(pid11=1.37, pid99=0.2).__cause__)
+    starting = three.keeper._open["c"]
+    starting.error_file = failures(tmp_path, "The actor died", killed)
+    with pytest.raises(RuntimeError, match="beside a larger one") as raised:
+        three.keeper.on_trial_error(1, [], starting)
+    assert three.keeper.lost_to_memory_monitor(raised.value)
+    assert (three.row.trial_id, three.row.state) == ("t0000", TrialState.OOM)
+    assert three.row.peak_bytes == 1_370_000_000
+
+
+@pytest.mark.parametrize("pid", ["pid13", "pid99"])
+def test_one_that_the_monitor_ended_alone_in_its_start_has_a_row(
+    pid: str, three: Tuned, tmp_path: Path
+) -> None:
+    alone = three.keeper._open["c"]
+    alone.error_file = failures(tmp_path, str(monitor(**{pid: 0.2}).__cause__))
+    three.keeper.on_trial_error(1, [], alone)
+    assert (three.row.trial_id, three.row.state) == ("t0002", TrialState.OOM)
+    assert three.row.reason == "1 worker(s) were killed due to the node running low on memory"
+
+
+def test_a_failure_after_one_of_the_monitors_is_what_it_says(three: Tuned, tmp_path: Path) -> None:
+    failed = three.keeper._open["c"]
+    memory = str(monitor(pid13=0.2).__cause__)
+    failed.error_file = failures(tmp_path, memory, "Traceback:\nValueError: no friction")
+    three.keeper.on_trial_error(1, [], failed)
+    assert (three.row.state, three.row.reason) == (TrialState.FAILED, "ValueError: no friction")
+
+
 def test_any_other_error_of_tunes_goes_on(three: Tuned) -> None:
     assert not three.keeper.lost_to_memory_monitor(RuntimeError("something else"))
     assert not three.keeper.lost_to_memory_monitor(monitor(pid99=9.0)), "somebody else's"
