@@ -2,15 +2,9 @@
 
 import secrets
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
-import ray
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-Look = Callable[[str, str], str]
-"""Path and content of a marker file -> what is wrong with it on this node; empty if nothing is."""
+from cluster.every_node import Look, complaints, in_words
 
 
 class NotSharedError(ValueError):
@@ -35,42 +29,16 @@ def check_shared(folder: Path, *, look: Look | None = None, timeout_s: float = 6
     content = secrets.token_hex(16)
     marker.write_text(content)
     try:
-        complaints = _ask(look or _make_look(), str(marker), content, timeout_s)
+        found = complaints(look or _make_look(), str(marker), content, timeout_s=timeout_s)
     finally:
         marker.unlink()
-    if complaints:
-        nodes = "; ".join(f"{node}: {complaint}" for node, complaint in complaints.items())
+    if found:
         raise NotSharedError(
             f"every node must see the folder of the sweep, {folder.resolve()} on "
             f"{socket.gethostname()}, since trials keep their checkpoints there wherever they run, "
-            f"but not all do ({nodes}); choose a `--storage` that all nodes mount under the same "
-            "path, such as a folder on NFS"
+            f"but not all do ({in_words(found)}); choose a `--storage` that all nodes mount under "
+            "the same path, such as a folder on NFS"
         )
-
-
-def _ask(look: Look, marker: str, content: str, timeout_s: float) -> dict[str, str]:
-    """Complaints by node."""
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            answer = task.options(scheduling_strategy=here).remote(marker, content)
-            asked[answer] = f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
-    complaints = {}
-    for answer, node in asked.items():
-        if answer not in answered:
-            ray.cancel(answer, force=True)
-            complaints[node] = f"no answer within {timeout_s:g} s"
-            continue
-        try:
-            complaint = ray.get(answer)
-        except RayError as error:
-            complaint = str(error).strip().splitlines()[-1]
-        if complaint:
-            complaints[node] = complaint
-    return complaints
 
 
 def _make_look() -> Look:

@@ -11,6 +11,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ssmrl_command.renderer import RendererError, check_renderer
+
 
 @dataclass(frozen=True)
 class Subcommand:
@@ -45,10 +47,16 @@ class _LazyGroup(TyperGroup):
         known = self.subcommands.get(name or "")
         if known is None:
             return name, command, rest
-        if known.starts_slowly and not ctx.resilient_parsing:
-            from tuning.folder.quiet_start import quiet_start
+        if not ctx.resilient_parsing:
+            try:
+                check_renderer()
+            except RendererError as error:
+                typer.echo(f"error: {error}", err=True)
+                raise typer.Exit(2) from error
+            if known.starts_slowly:
+                from tuning.folder.quiet_start import quiet_start
 
-            quiet_start()
+                quiet_start()
         return name, known.load(), rest
 
 

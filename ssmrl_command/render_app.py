@@ -1,8 +1,5 @@
 """``ssmrl render``: a video of a saved policy on one task, before and after adaptation."""
 
-import os
-import sys
-from ctypes.util import find_library
 from pathlib import Path
 from typing import Annotated
 
@@ -15,15 +12,10 @@ from ssmrl_command.given_task import (
     TaskOption,
     task_of,
 )
+from ssmrl_command.renderer import choose_renderer
 
 # Not `command_app`: with it MuJoCo is imported, which asks once and then what MUJOCO_GL says.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-_LIBRARIES = {
-    "egl": ("EGL", "the packages libegl1 and libgl1-mesa-dri"),
-    "osmesa": ("OSMesa", "the package libosmesa6"),
-}
-"""By the value of MUJOCO_GL: the library, and what brings it."""
 
 
 @app.command()
@@ -51,7 +43,7 @@ def render_command(
 
     Example: ssmrl render runs/mine --output mine.gif
     """
-    _choose_renderer()
+    choose_renderer()
     from ssmrl.command_line import refuse
     from ssmrl.envs.batched_env import NoPictureError
     from ssmrl.saved_policy import SavedPolicy
@@ -80,27 +72,3 @@ def render_command(
     if task_parameters is None:
         typer.echo(f"the task was drawn from the test distribution with --seed {seed}")
     typer.echo(video.to_text())
-
-
-def _choose_renderer() -> None:
-    """Draw without a display where there is none, by what is installed.
-
-    MuJoCo asks once, when it is imported.
-
-    Raises:
-        Exit: If the one that is asked for is not installed, where MuJoCo could not be imported.
-    """
-    if "mujoco" in sys.modules:
-        return
-    asked = os.environ.get("MUJOCO_GL", "").lower().strip()
-    found = [name for name, (library, _) in _LIBRARIES.items() if find_library(library)]
-    if asked in _LIBRARIES and asked not in found:
-        typer.echo(
-            f"error: MUJOCO_GL={asked} needs {_LIBRARIES[asked][1]}, which this machine lacks; "
-            f"install that, or set MUJOCO_GL to another of {', '.join(_LIBRARIES)}",
-            err=True,
-        )
-        raise typer.Exit(2)
-    windows = (asked, os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
-    if found and sys.platform == "linux" and not any(windows):
-        os.environ["MUJOCO_GL"] = found[0]

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.auth_token import TokenError
+from cluster.own_modules import MissingModuleError, check_modules
 from cluster.session import StartError, num_gpus, session
 from cluster.shared_folder import NotSharedError, check_shared
+from ssmrl.checkpoint import own_parts
 from ssmrl.files import aside
+from ssmrl.import_path import is_import_path
 from ssmrl.knobs import KnobValue
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
@@ -24,7 +27,7 @@ from tuning.progress import Progress
 from tuning.rounds import first_number, is_verdict, next_round
 from tuning.row_keeper import METRIC
 from tuning.search.searcher import StudySearcher, repair_journal
-from tuning.spaces.ranges import range_text
+from tuning.spaces.ranges import Choice, range_text
 from tuning.table.round_log import Round
 from tuning.table.trial import Trial, TrialTable
 from tuning.trial_memory import Avoided, trial_need
@@ -33,6 +36,7 @@ from tuning.warm_start import kept_warm_rows
 START_ERRORS = (
     ConnectionError,
     GpuError,
+    MissingModuleError,
     NotSharedError,
     StartError,
     TokenError,
@@ -82,6 +86,7 @@ def run_sweep(
         ConnectionError: If there is no cluster at the address.
         TokenError: If a private cluster cannot have a token to ask for.
         NotSharedError: If nodes of the cluster do not see the folder.
+        MissingModuleError: If they cannot import a part of the user's own.
     """
     sweep = Sweep(plan, folder, say=say)
     decide: Decide = partial(next_until_shown, folder) if confirm else next_round
@@ -150,17 +155,26 @@ def ready(
     Raises:
         TooFewCpusError: If a private Ray cannot hold the trials.
         NotSharedError: If nodes of the cluster do not see the folder.
+        MissingModuleError: If they cannot import a part of the user's own.
     """
     if address is None:
         plan.check_cpus(found_cpus)
         return found_cpus
     check_shared(folder)
+    check_modules(_own_parts(plan))
     needed = math.ceil(plan.max_concurrent * plan.cpus_per_trial())
     if needed > found_cpus:
         say(
             f"the trials need {needed} CPUs, the cluster has {found_cpus}: some wait until it grows"
         )
     return needed
+
+
+def _own_parts(plan: SweepPlan) -> list[str]:
+    """The import paths among what trials may be made of."""
+    tried = [r.options for r in plan.limits().ranges.values() if isinstance(r, Choice)]
+    values = {str(value) for options in tried for value in options if is_import_path(value)}
+    return sorted({*own_parts(plan.base()), *values})
 
 
 def on_cluster(plan: SweepPlan, placement: Placement, *, say: Callable[[str], None]) -> Placement:

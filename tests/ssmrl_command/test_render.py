@@ -141,13 +141,25 @@ def test_without_a_renderer_one_line_says_what_to_install(
 def test_a_renderer_that_is_asked_for_and_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MuJoCo could not even be imported then."""
+    """MuJoCo could not even be imported then, which is why no other command goes on either."""
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    monkeypatch.delitem(sys.modules, "mujoco")
-    monkeypatch.setattr("ssmrl_command.render_app.find_library", lambda name: None)
-    result = invoke("render", str(tmp_path))
-    assert result.exit_code == 2
-    assert result.stderr.startswith("error: MUJOCO_GL=osmesa needs the package libosmesa6")
+    monkeypatch.setattr("ssmrl_command.renderer.find_library", lambda name: None)
+    for command in (["render", str(tmp_path)], ["list", "families"]):
+        result = invoke(*command)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: MUJOCO_GL=osmesa needs the package libosmesa6")
+
+
+def test_a_renderer_that_mujoco_does_not_know_is_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "software")
+    result = invoke("train", "--task", "ant-vel")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: MUJOCO_GL='software' is no renderer of MuJoCo's; set it to egl, osmesa, glfw or "
+        "disable, or unset it\n"
+    )
 
 
 def test_an_encoder_that_is_missing_is_named(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
-"""A folder that some nodes do not see is found before anything is trained in it."""
+"""What nodes of a cluster lack, a folder or a part of the user's own, is found before training."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,14 +9,31 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from cluster.own_modules import MissingModuleError, check_modules
 from cluster.session import session
 from cluster.shared_folder import NotSharedError, check_shared
+from ssmrl.import_path import source_digest
 
 BLIND = "blind"
+PART = "part_of_a_user:FAMILY"
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The module of the part, in the working directory, which Ray's workers search too."""
+    folder, before = tmp_path_factory.mktemp("user"), Path.cwd()
+    file = folder / "part_of_a_user.py"
+    file.write_text("FAMILY = 'mine'\n")
+    sys.path.append(str(folder))
+    os.chdir(folder)
+    yield file
+    os.chdir(before)
+    sys.path.remove(str(folder))
+    sys.modules.pop("part_of_a_user", None)
+
+
+@pytest.fixture(scope="module")
+def cluster(module: Path) -> Iterator[Cluster]:
     """Two nodes on this machine, which share its disk; the second one has a mark."""
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes.add_node(num_cpus=1, resources={BLIND: 1})
@@ -92,3 +111,38 @@ def test_another_folder_of_the_same_path_is_not_taken_for_it(tmp_path: Path) -> 
     marker.write_text("b")
     assert look(str(marker), "a") == "another folder of the same path"
     assert look(str(marker), "b") == ""
+
+
+def test_nodes_that_have_a_part_pass(cluster: Cluster) -> None:
+    check_modules([PART, "math:pi"])
+
+
+def test_the_node_that_lacks_a_part_is_named(cluster: Cluster) -> None:
+    blind = node_of_the_mark()
+    expected = source_digest(PART)
+
+    def look(path: str, digest: str) -> str:
+        assert (path, digest) == ("part_of_a_user:FAMILY", expected)
+        is_blind = ray.get_runtime_context().get_node_id() == blind
+        return "there is no module 'part_of_a_user'" if is_blind else ""
+
+    with pytest.raises(MissingModuleError, match="there is no module") as raised:
+        check_modules([PART], look=look)
+    assert f"({blind[:8]}): there is no module" in str(raised.value)
+    assert str(raised.value).count("there is no module") == 1
+
+
+def test_another_version_and_a_missing_file_are_told_by_every_node(
+    cluster: Cluster, module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process uses what it has imported; the nodes look at the disk."""
+    monkeypatch.setattr("cluster.own_modules.source_digest", lambda path: "0" * 64)
+    with pytest.raises(MissingModuleError) as raised:
+        check_modules([PART])
+    assert str(raised.value).count("another version of its module") == 2
+    module.rename(module.with_suffix(".gone"))
+    fresh = "part_of_a_user:OTHER"
+    with pytest.raises(MissingModuleError, match="cannot be imported") as raised:
+        check_modules([fresh])
+    module.with_suffix(".gone").rename(module)
+    assert str(raised.value).count("'part_of_a_user:OTHER' cannot be imported") == 2
