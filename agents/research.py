@@ -26,8 +26,10 @@ from ssmrl.command_line import command_app, refuse
 from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
+from ssmrl.log_option import LogOption, asked_log
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, get_algorithm
 from ssmrl.strict_json import json_text
+from ssmrl.train_log import LogKind
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
 from tuning.folder.interruption import FolderError, exclusive, interruptible
@@ -137,6 +139,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     num_learners: Annotated[
         int, typer.Option(help="Learners that share the meta-updates of a trial.")
     ] = 0,
+    log: LogOption = None,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Have Ray's dashboard, and say where it is.")
     ] = False,
@@ -152,6 +155,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     Example: ssmrl research --task point --algorithm promp --rounds 2 --budget-trials 12 --dry-run
     """
     brain_of = (model, base_url, patience, study_patience)
+    log_kind = asked_log(log)
     plan, budget, folder, placement, before = _start(context, brain_of)
     if dry_run:
         content = description(plan, budget, folder, model, placement)
@@ -161,6 +165,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     place = ["--task", plan.task, "--storage", str(folder.parent), "--name", folder.name]
     place += ["--address", address] if address else []
     place += placement.flags()
+    place += ["--log", log_kind] if log_kind else []
     place += ["--dashboard"] if dashboard else []
     place += ["--json"] if as_json else []
     try:
@@ -177,6 +182,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
                 use_earlier=use_earlier,
                 address=address,
                 dashboard=dashboard,
+                log=log_kind,
                 quiet=as_json,
                 command=shlex.join([*_MODULE, *_flags(plan, budget), *words]),
             )
@@ -255,6 +261,7 @@ def _run(
     use_earlier: bool,
     address: str | None,
     dashboard: bool,
+    log: LogKind | None,
     quiet: bool,
     command: str,
 ) -> dict[str, Any]:
@@ -289,6 +296,7 @@ def _run(
             ledger=ledger,
             brain=_make_brain(*brain_of, say=_recorder(ledger, show), meter=ledger),
             earlier=earlier,
+            log=log,
             say=show,
         )
     except DamagedError as error:

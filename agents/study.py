@@ -16,6 +16,7 @@ from agents.findings import Author, Finding
 from agents.hypotheses import score_hypothesis
 from agents.ledger import EventKind, Ledger, Reservation
 from ssmrl.strict_json import json_text
+from ssmrl.train_log import LogKind
 from tuning.engine import Sweep
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
@@ -63,6 +64,7 @@ class Study:
         ledger: Everything that is said and spent.
         brain: Who answers for the agents.
         earlier: Findings of earlier studies of the task.
+        log: Where else the evaluations of trials are written.
         say: Is told what happens, round by round; it need not write it down.
     """
 
@@ -74,6 +76,7 @@ class Study:
         ledger: Ledger,
         brain: Brain,
         earlier: Sequence[Mapping[str, Any]] = (),
+        log: LogKind | None = None,
         say: Say,
     ) -> None:
         self._plan, self._folder, self._ledger, self._brain = plan, folder, ledger, brain
@@ -86,7 +89,7 @@ class Study:
         if 0.0 < self._minutes < float("inf"):
             plan = replace(plan, time_budget_s=60.0 * self._minutes)
             self._clock = ledger.reserve("minutes", self._minutes)
-        self.sweep = Sweep(plan, folder, say=self._note, restore=self._restore)
+        self.sweep = Sweep(plan, folder, log=log, say=self._note, restore=self._restore)
         if self.sweep.rounds and self.sweep.is_complete(self.sweep.rounds[-1]):
             self._account(self.sweep.rounds[-1])  # which a process that died may have left undone
         self._count_what_is_known()

@@ -11,8 +11,8 @@ from ssmrl.device_record import record_device
 from ssmrl.files import replace_file
 from ssmrl.run import TrainingRun
 from ssmrl.stacked_runs import StackedRuns
+from ssmrl.train_log import LogKind, TrainLog, checked_log, open_log
 from ssmrl_command.stop_request import StopRequest
-from ssmrl_command.train_log import LogKind, TrainLog, checked_log, open_log
 from ssmrl_command.train_plan import PLAN, Wishes
 from ssmrl_command.train_progress import TrainProgress
 from ssmrl_command.train_results import Outcome, conclusion, leave, summary_of
@@ -108,7 +108,7 @@ def _logs(start: Start, kind: LogKind, held: ExitStack) -> list[TrainLog]:
     rows = start.run.rows if isinstance(start.run, StackedRuns) else [start.run.row]
     own = [(folder, plan) for folder, plan in start.plans.items() if plan.num_seeds == 1]
     return [
-        held.enter_context(open_log(kind, folder, plan.config, row))
+        held.enter_context(open_log(kind, folder, plan.config.knobs(), row))
         for (folder, plan), row in zip(own, rows, strict=True)
     ]
 

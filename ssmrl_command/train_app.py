@@ -9,6 +9,7 @@ import typer
 
 from ssmrl.command_line import command_app, refuse
 from ssmrl.device_option import DeviceOption
+from ssmrl.log_option import LogOption
 from ssmrl.strict_json import json_text
 
 app = command_app()
@@ -62,10 +63,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     num_evaluations: Annotated[
         int | None, typer.Option(help="Evaluations at equal shares of the budget; 4 by default.")
     ] = None,
-    log: Annotated[
-        str | None,
-        typer.Option(metavar="tensorboard|wandb", help="Whom to tell of iterations too."),
-    ] = None,
+    log: LogOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End stdout with one JSON object.")
     ] = False,

@@ -9,8 +9,8 @@ from typing import Any
 
 from ssmrl.run import Row
 from ssmrl.stacked_runs import StackedRuns
+from ssmrl.train_log import TrainLog
 from ssmrl_command.stop_request import StopRequest
-from ssmrl_command.train_log import TrainLog
 from ssmrl_command.train_plan import TrainPlan
 from ssmrl_command.train_results import Outcome, leave, summary_of
 from ssmrl_command.train_start import Start

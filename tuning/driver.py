@@ -21,6 +21,7 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from cluster.metrics import SweepMetrics
 from ssmrl.disk_room import is_full, wait_for_room
+from ssmrl.train_log import LogKind
 from tuning.ending import LostError
 from tuning.placement import Placement
 from tuning.plan import SweepPlan
@@ -33,6 +34,7 @@ from tuning.spaces.space import SearchSpace
 from tuning.table.round_log import Round
 from tuning.table.trial import TrialTable
 from tuning.training import MetaTraining
+from tuning.trial_log import TrialLog
 from tuning.trial_memory import asked_of_ray, largest_need, trial_need
 from tuning.watch import Watch
 
@@ -52,6 +54,7 @@ def run_trials(
     time_budget_s: float,
     num_physics_threads: int,
     placement: Placement,
+    log: LogKind | None = None,
 ) -> bool:
     """Make the trials of a round that the table still lacks; Ray must be running.
 
@@ -65,6 +68,7 @@ def run_trials(
         time_budget_s: Train no longer than this [s].
         num_physics_threads: MuJoCo's threads in each trial.
         placement: Where trials learn.
+        log: Where else evaluations are written.
 
     Returns:
         Whether trials are left only because Tune ended, which it does where Ray ends a trial for
@@ -94,6 +98,7 @@ def run_trials(
         pulses=pulses,
         watch=_watch(plan, placement),
     )
+    logs = [] if log is None else [TrialLog(log, folder, searcher)]
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     # They warn that the loggers, which are off, left no files, and of choices that are meant.
     for name in ("ray.tune", "ray.train", "ray.rllib", "ray._common.deprecation"):
@@ -112,12 +117,16 @@ def run_trials(
         run_config=RunConfig(
             name=f"tune-{this.number}-{os.getpid()}",
             storage_path=str((folder / "tune").resolve()),
-            callbacks=[keeper],
+            callbacks=[keeper, *logs],
             failure_config=FailureConfig(max_failures=plan.retries),
             verbose=0,
         ),
     )
-    return _is_cut_short(tuner, keeper, folder)
+    try:
+        return _is_cut_short(tuner, keeper, folder)
+    finally:
+        for each in logs:
+            each.close()
 
 
 def _trainable(

@@ -15,6 +15,7 @@ from ssmrl.checkpoint import own_parts
 from ssmrl.files import aside
 from ssmrl.import_path import is_import_path
 from ssmrl.knobs import KnobValue
+from ssmrl.train_log import LogKind
 from tuning.conclusion import conclude, next_until_shown
 from tuning.driver import run_trials
 from tuning.ending import LostError
@@ -60,6 +61,7 @@ def run_sweep(
     command: str,
     placement: Placement,
     confirm: bool = False,
+    log: LogKind | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Search round after round, compare, report.
@@ -74,6 +76,7 @@ def run_sweep(
         command: The command line that makes this sweep.
         placement: Where trials learn.
         confirm: Train more seeds while it is open whether winner and default differ.
+        log: Where else evaluations are written.
         say: Prints a line.
 
     Returns:
@@ -88,7 +91,7 @@ def run_sweep(
         NotSharedError: If nodes of the cluster do not see the folder.
         MissingModuleError: If they cannot import a part of the user's own.
     """
-    sweep = Sweep(plan, folder, say=say)
+    sweep = Sweep(plan, folder, log=log, say=say)
     decide: Decide = partial(next_until_shown, folder) if confirm else next_round
     if confirm or not sweep.is_finished():
         with session(
@@ -202,6 +205,7 @@ class Sweep:
     Args:
         plan: What to do.
         folder: Where it is kept.
+        log: Where else the evaluations of trials are written.
         say: Prints a line.
         restore: Who decides a round again that is lost; None if nobody but a sweep decides.
 
@@ -215,10 +219,11 @@ class Sweep:
         plan: SweepPlan,
         folder: Path,
         *,
+        log: LogKind | None = None,
         say: Callable[[str], None],
         restore: Decide | None = None,
     ) -> None:
-        self._plan, self._folder, self._say = plan, folder, say
+        self._plan, self._folder, self._log_kind, self._say = plan, folder, log, say
         self._mend_journal(folder / "optuna.journal")  # here, before Ray starts, not in a round
         try:
             self.table = TrialTable(folder / "trials.jsonl", plan.sweep_id)
@@ -304,6 +309,7 @@ class Sweep:
                 time_budget_s=left_s,
                 num_physics_threads=threads,
                 placement=placement,
+                log=self._log_kind,
             ):
                 left_s = max(1.0, self._deadline - time.monotonic())
 

@@ -18,8 +18,10 @@ from cluster.address import check_address
 from ssmrl.command_line import command_app, refuse
 from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
+from ssmrl.log_option import LogOption, asked_log
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
 from ssmrl.strict_json import json_text
+from ssmrl.train_log import LogKind
 from ssmrl.unknown_name import UnknownNameError
 from tuning.ending import Ending, LostError
 from tuning.folder.interruption import FolderError, exclusive, interruptible
@@ -144,6 +146,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join; by default a private one here.")
     ] = None,
+    log: LogOption = None,
     dashboard: Annotated[
         bool, typer.Option("--dashboard", help="Have Ray's dashboard, and say where it is.")
     ] = False,
@@ -159,11 +162,13 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     Example: ssmrl sweep --task point --algorithm promp --num-samples 2 --max-env-steps 4000
     --name swept
     """
+    log_kind = asked_log(log)
     plan, placement, folder, before, warm = _start(context)
     place = ["--storage", str(folder.parent), "--name", folder.name]
     place += ["--address", address] if address else []
     place += placement.flags()
     place += ["--confirm"] if confirm else []
+    place += ["--log", log_kind] if log_kind else []
     place += ["--dashboard"] if dashboard else []
     place += ["--json"] if as_json else []
     going_on = shlex.join([*_COMMAND, "--task", plan.task, *place, "--resume"])
@@ -179,6 +184,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
                 address=address,
                 dashboard=dashboard,
                 confirm=confirm,
+                log=log_kind,
                 quiet=as_json,
             )
             if as_json:
@@ -296,6 +302,7 @@ def _carry_out(
     address: str | None,
     dashboard: bool,
     confirm: bool,
+    log: LogKind | None,
     quiet: bool,
 ) -> dict[str, Any]:
     """Write the plan down and run it; what only Ray can find out is refused here."""
@@ -321,6 +328,7 @@ def _carry_out(
             command=command,
             placement=placement,
             confirm=confirm,
+            log=log,
             say=say,
         )
     except START_ERRORS as error:

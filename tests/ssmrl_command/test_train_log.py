@@ -1,9 +1,7 @@
 """``ssmrl train --log``: what is told of a run, read back; going on; and what is refused."""
 
 import csv
-import struct
 import sys
-from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,11 +10,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from ssmrl import train_log
 from ssmrl.learner import Metrics
 from ssmrl.run import Row
-from ssmrl_command import train_log
+from ssmrl.train_log import TrainLog
 from ssmrl_command.app import app
-from ssmrl_command.train_log import TrainLog
+from tests.event_files import events, scalars
 from tests.ssmrl_command.test_train import SETS
 
 BUDGET = ["--num-evaluations", "2"]
@@ -25,28 +24,6 @@ START = ["--task", "point", *SETS]
 
 def invoke(storage: Path, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["train", "--storage", str(storage), *arguments])
-
-
-def events(folder: Path) -> list[Any]:
-    """All events of a folder: records with a length of 8 bytes and two sums of 4 bytes."""
-    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
-    found = []
-    for path in sorted(folder.iterdir()):
-        content = path.read_bytes()
-        while content:
-            (length,) = struct.unpack("<Q", content[:8])
-            found.append(event_pb2.Event.FromString(content[12 : 12 + length]))
-            content = content[16 + length :]
-    return found
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """By name each env step and value."""
-    found = defaultdict(list)
-    for event in events(folder):
-        for value in event.summary.value:
-            found[value.tag].append((event.step, value.simple_value))
-    return found
 
 
 def test_tensorboard_is_told_of_each_iteration_and_evaluation(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``ssmrl train --log``: the numbers of a run for those who watch them elsewhere.
+"""``--log``: the numbers of a run, or of a trial, for those who watch them elsewhere.
 
 Not what a run needs to go on, and not its curve: those are in its folder whether or not it is
 logged.
@@ -6,6 +6,7 @@ logged.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from enum import StrEnum
@@ -13,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ssmrl.config import TrainConfig
+from ssmrl.knobs import KnobValue
 from ssmrl.run import Row
 
 TENSORBOARD = "tensorboard"
@@ -80,6 +81,9 @@ class TrainLog(AbstractContextManager["TrainLog"], ABC):
     def write(self, numbers: dict[str, float], env_steps: int) -> None:
         """Hand on finite numbers by name, with the env steps of training so far."""
 
+    def ended(self, knobs: Mapping[str, KnobValue], score: float | None) -> None:
+        """A trial is over: hand on its searched knobs beside its score, where that has a place."""
+
     @abstractmethod
     def close(self) -> None:
         """Hand on what was held back."""
@@ -88,18 +92,21 @@ class TrainLog(AbstractContextManager["TrainLog"], ABC):
         self.close()
 
 
-def open_log(kind: LogKind, folder: Path, config: TrainConfig, row: Row) -> TrainLog:
-    """The log of a run.
+def open_log(
+    kind: LogKind, folder: Path, knobs: Mapping[str, KnobValue], row: Row, *, trial: str = ""
+) -> TrainLog:
+    """The log of a run, or of a trial of a sweep.
 
     Args:
-        kind: Who is told.
-        folder: Of the run.
-        config: Of the run.
+        kind: Where to write.
+        folder: The folder of the run or of the sweep.
+        knobs: All settings.
         row: Where it starts, or goes on.
+        trial: The name of the trial, such as ``t0003``; empty for a run.
     """
     if kind is LogKind.tensorboard:
-        return _TensorboardLog(folder / TENSORBOARD, row)
-    return _WandbLog(folder, config, row)
+        return _TensorboardLog(folder / TENSORBOARD / trial, row)
+    return _WandbLog(folder, knobs, row, trial)
 
 
 class _TensorboardLog(TrainLog):
@@ -117,6 +124,10 @@ class _TensorboardLog(TrainLog):
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, env_steps)
 
+    def ended(self, knobs: Mapping[str, KnobValue], score: float | None) -> None:
+        if score is not None:  # a row of the HParams tab
+            self._writer.add_hparams(dict(knobs), {"score": score}, name="hparams")
+
     def close(self) -> None:
         self._writer.close()
 
@@ -124,14 +135,18 @@ class _TensorboardLog(TrainLog):
 class _WandbLog(TrainLog):
     """A run of Weights & Biases, with the settings of whoever is logged in to it."""
 
-    def __init__(self, folder: Path, config: TrainConfig, row: Row) -> None:
+    def __init__(self, folder: Path, knobs: Mapping[str, KnobValue], row: Row, trial: str) -> None:
         import wandb
 
         super().__init__(row)
-        known = folder / "wandb.id"
-        own = {"id": known.read_text(), "resume": "allow"} if known.is_file() else {}
+        known = folder / (f"wandb-{trial}.id" if trial else "wandb.id")
+        own: dict[str, Any] = (
+            {"id": known.read_text(), "resume": "allow"} if known.is_file() else {}
+        )
+        if trial:  # several are at work in one process
+            own |= {"group": folder.name, "reinit": "create_new"}
         self._run: Any = wandb.init(
-            project="ssmrl", name=folder.name, dir=str(folder), config=dict(config.knobs()), **own
+            project="ssmrl", name=trial or folder.name, dir=str(folder), config=dict(knobs), **own
         )
         known.write_text(str(self._run.id))
 
