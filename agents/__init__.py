@@ -1,1 +1,1 @@
-"""The research crew, by language model or offline: reads tables, proposes search spaces."""
+"""The research crew, by language model or offline: it reads tables and proposes search spaces."""

@@ -1,4 +1,4 @@
-"""What lies on the table when the agents of a round are asked: data without behaviour."""
+"""The data that the agents of a round are asked about; no behaviour."""
 
 import re
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from tuning.spaces.space import SearchSpace
 from tuning.table.trial import Trial
 
-# The identifiers that the project gives. Another one, from a table that was written elsewhere,
-# could hold a sentence, and is neither shown to an agent nor accepted from one.
+# The form of the project's own trial identifiers. Any other, from a foreign table, could hold a
+# sentence, so it is neither shown to an agent nor accepted from one.
 TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
@@ -16,14 +16,14 @@ class Board:
     """The table of trials, the box they were drawn from, and what may still be spent.
 
     Attributes:
-        space: Where the last round searched.
-        limits: How far any range may ever move; the same knobs, conditions and base.
-        first: Where the first round searched.
+        space: The space of the last round.
+        limits: The hard limits of all ranges; the same knobs, conditions and base.
+        first: The space of the first round.
         rows: All trials so far.
-        round: The round that is asked about, from 1.
-        budget_trials_left: Trials that may still be made.
+        round: Round number, from 1.
+        budget_trials_left: Number of trials left in the budget.
         refused: Fingerprints of the findings that were refused before.
-        seed: Of the resampling behind the intervals that the tools give.
+        seed: Seed of the resampling for the tools' intervals.
 
     Raises:
         ValueError: If a number is negative, or the limits do not contain the space.
@@ -51,9 +51,9 @@ class Board:
             )
 
     def trials(self) -> dict[str, Trial]:
-        """The trials that agents are shown and may cite, by their identifiers.
+        """The trials that agents see and may cite, by identifier.
 
-        Those of an odd name, and those outside of the limits, are not among them.
+        Trials with a malformed identifier or outside the limits are left out.
         """
         return {
             row.trial_id: row

@@ -1,4 +1,4 @@
-"""Who answers the crew: a model behind an endpoint, or the statistics alone; not what is asked."""
+"""Answers for the crew: from a model behind an endpoint, or offline from statistics alone."""
 
 import atexit
 import functools
@@ -34,8 +34,8 @@ OFFLINE = "offline"
 KEY_VARIABLES = ("SSMRL_API_KEY", "OPENAI_API_KEY")
 
 _QUIET = {
-    # Telemetry would connect, wait ten seconds without a network, and take over SIGINT and SIGTERM.
-    # OTEL_SDK_DISABLED would also silence Ray, which starts its workers with this environment.
+    # Telemetry would connect, wait ten seconds without a network, and handle SIGINT and SIGTERM.
+    # OTEL_SDK_DISABLED would also silence Ray, whose workers inherit this environment.
     "CREWAI_DISABLE_TELEMETRY": "true",
     "CREWAI_DISABLE_TRACKING": "true",
     "CREWAI_TRACING_ENABLED": "false",
@@ -46,7 +46,7 @@ _NO_WORDS = "(an answer without words)"  # CrewAI gives up on an empty one
 
 
 class Say(Protocol):
-    """Is told what happens while it happens, such as a ledger with its ``record``."""
+    """Receives progress events, like a ledger's ``record``."""
 
     def __call__(
         self,
@@ -56,23 +56,23 @@ class Say(Protocol):
         who: str = "",
         data: Mapping[str, Any] | None = None,
     ) -> object:
-        """Something happened."""
+        """Receives one event."""
 
 
 def say_nothing(
     kind: EventKind, text: str = "", *, who: str = "", data: Mapping[str, Any] | None = None
 ) -> None:
-    """Nobody is told."""
+    """Ignores the event."""
 
 
 class Brain:
-    """Answers for the agents: by the endpoint while it is up and paid for, else offline.
+    """Answers for the agents: by the endpoint while it is up and within budget, else offline.
 
     Args:
         endpoint: The model; None for the offline brain, which answers from the statistics.
-        say: Is told when the endpoint is given up.
+        say: Receives an event when the endpoint is given up.
         native_tools: Whether the offline brain calls tools natively, or in plain text.
-        kept: Replies that were received before; what they answer, nobody is asked again.
+        kept: Replies received before; their questions are not asked again.
     """
 
     def __init__(
@@ -92,26 +92,26 @@ class Brain:
 
     @property
     def name(self) -> str:
-        """Who is meant to answer: ``offline``, or the name of the model."""
+        """The configured brain: ``offline``, or the name of the model."""
         return OFFLINE if self._endpoint is None else self._endpoint.model
 
     @property
     def speaker(self) -> str:
-        """Who gave the last answer: ``offline``, or the name of the model."""
+        """The source of the last answer: ``offline``, or the name of the model."""
         return self._speaker
 
     @property
     def takes_tools(self) -> bool:
-        """Whether tools are called natively; otherwise in the words ``Action:`` and so on."""
+        """Whether tools are called natively, or else in plain text (``Action:`` and so on)."""
         takes = self._native_tools if self._endpoint is None else self._endpoint.takes_tools
         return takes and self._kept.takes_tools
 
     def begin(self, round: int, who: str) -> None:
-        """The next answers are those of one agent in one round of a study."""
+        """Starts the conversation of one agent in one round of a study."""
         self._kept.begin(round, who)
 
     def interrupt(self) -> None:
-        """Answer no more, from another thread; what waits for an answer gets an error at once."""
+        """Stop answering; callable from any thread. A waiting caller gets an error at once."""
         self._is_interrupted = True
         if self._endpoint is not None:
             self._endpoint.give_up("interrupted")
@@ -121,14 +121,14 @@ class Brain:
         return text if self._endpoint is None else self._endpoint.redact(text)
 
     def answer(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> Reply:
-        """What the agent says next.
+        """The agent's next reply.
 
         Args:
             messages: The conversation of one agent so far.
-            tools: Schemas of its tools; none where tools are called in plain text.
+            tools: Schemas of its tools; empty if tools are called in plain text.
 
         Raises:
-            NoToolsError: If the endpoint turns out not to take tools, or did so before.
+            NoToolsError: If the endpoint refuses tools, or a kept reply says that it did.
             RuntimeError: If ``interrupt`` was called.
         """
         question = self._kept.question(messages, tools)
@@ -144,7 +144,7 @@ class Brain:
     def _new_answer(
         self, messages: Sequence[Message], tools: Sequence[Message], question: Mapping[str, Any]
     ) -> Reply:
-        """What is said to a question that was never answered."""
+        """The reply to a question that has no kept reply."""
         endpoint = self._endpoint
         if endpoint is not None and not endpoint.is_down:
             try:
@@ -163,7 +163,7 @@ class Brain:
         return offline_reply(messages, tools)
 
     def to_llm(self) -> "BaseLLM":
-        """The brain as CrewAI knows models; imports CrewAI, silenced."""
+        """The brain behind CrewAI's model interface; imports CrewAI, silenced."""
         quieten_crewai()
         llm = _llm_class()(model=self.name)
         llm.bind(self)
@@ -180,17 +180,17 @@ def make_brain(
     say: Say = say_nothing,
     meter: Meter | None = None,
 ) -> Brain:
-    """The brain of a study: of a model at any OpenAI-compatible endpoint, or offline without one.
+    """The brain of a study: a model at any OpenAI-compatible endpoint, or offline without one.
 
-    The key comes from the environment variable ``SSMRL_API_KEY``. For OpenAI itself, and nowhere
-    else, ``OPENAI_API_KEY`` is taken in its absence: a key is not sent to a place that it was not
-    made for. Servers on one's own machine need none:
+    The key comes from the environment variable ``SSMRL_API_KEY``. If it is missing, OpenAI itself,
+    and no other server, gets ``OPENAI_API_KEY``: a key is sent only where it belongs. Servers on
+    one's own machine need none:
 
     ========= =================================== ===========================
     server    ``base_url``                        ``model``
     ========= =================================== ===========================
     Ollama    ``http://127.0.0.1:11434/v1``       as ``ollama list`` names it
-    vLLM      ``http://127.0.0.1:8000/v1``        as ``vllm serve`` was told
+    vLLM      ``http://127.0.0.1:8000/v1``        as given to ``vllm serve``
     llama.cpp ``http://127.0.0.1:8080/v1``        any
     OpenAI    left out                            as in its documentation
     others    as in their documentation           as in their documentation
@@ -198,14 +198,14 @@ def make_brain(
 
     Args:
         model: Name of the model at the server; None for the offline brain.
-        base_url: Of the server; OpenAI's by default.
-        environ: Where the key is.
-        patience_s: How long the server may be silent while it owes an answer [s]; each new piece
-            of one that streams counts as life. A slow machine needs more before the first.
-        study_patience_s: Time that may be lost on the server over the whole study; as much if left
-            out [s].
-        say: Is told of each failed attempt, and when the endpoint is given up.
-        meter: Calls and tokens are reserved from it, and what it has replies to is not asked again.
+        base_url: Base URL of the server; OpenAI's by default.
+        environ: Environment variables with the key.
+        patience_s: Maximum silence of the server within a reply [s]; each new piece of a stream
+            restarts it. A slow machine needs more time before the first piece.
+        study_patience_s: Maximum time lost on the server over the whole study; by default
+            ``patience_s`` [s].
+        say: Receives events about failed attempts and about giving up the endpoint.
+        meter: Meter that calls and tokens are reserved from; it also supplies the kept replies.
 
     Raises:
         ValueError: If there is a ``base_url`` without a model, or a value is malformed.
@@ -233,13 +233,13 @@ def make_brain(
 
 
 def quieten_crewai() -> None:
-    """See that CrewAI, once imported, connects nowhere, takes no signal, and stores nothing here.
+    """Ensure that CrewAI, once imported, connects nowhere, handles no signals and stores no files.
 
-    It keeps the last answers of every crew in a database. That goes to a folder which is deleted
-    when the process ends, unless ``CREWAI_STORAGE_DIR`` names one.
+    Its database of the last answers goes to a temporary folder, which is deleted when the process
+    ends, unless ``CREWAI_STORAGE_DIR`` names one.
     """
     os.environ.update(_QUIET)
-    # What it logs as an error it also raises, and the caller reports it.
+    # Every error that CrewAI logs is also raised, and the caller reports it.
     logging.getLogger("crewai").setLevel(logging.CRITICAL)
     if "CREWAI_STORAGE_DIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="ssmrl-crew-")
@@ -255,12 +255,12 @@ def _key(url: str, environ: Mapping[str, str]) -> str:
 
 @functools.cache
 def _llm_class() -> Any:
-    """Made late: its parent's module takes seconds to import."""
+    """Defines the class only on use: importing its base class takes seconds."""
     from crewai import BaseLLM
     from pydantic import PrivateAttr
 
     class BrainLLM(BaseLLM):
-        """A brain behind CrewAI's interface of a model."""
+        """A brain behind CrewAI's model interface."""
 
         _brain: Brain = PrivateAttr()
 
@@ -283,7 +283,7 @@ def _llm_class() -> Any:
             try:
                 reply = self._brain.answer(said, tools or [])
             except NoToolsError as error:
-                # The words by which CrewAI knows to go on in plain text.
+                # At these words, CrewAI continues in plain text.
                 raise RuntimeError(f"the model does not support tools: {error}") from None
             if reply.tool_calls and tools:
                 return [_openai_call(call) for call in reply.tool_calls]
@@ -302,7 +302,7 @@ def _llm_class() -> Any:
             tools: "list[dict[str, BaseTool]] | None" = None,
             response_model: "type[BaseModel] | None" = None,
         ) -> int:
-            return len(str(messages)) // 4  # CrewAI's own estimate comes with a warning each time
+            return len(str(messages)) // 4  # CrewAI's own estimate warns on every call
 
     return BrainLLM
 

@@ -1,4 +1,4 @@
-"""What a study may spend in all, by kind; not what was spent."""
+"""The total budget of a study, by kind; not its spending so far."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ KINDS = ("trials", "minutes", "tokens", "calls")
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent in all; None for no limit.
+    """Total amounts that may be spent; None for no limit.
 
     Attributes:
         trials: Trials.
         minutes: Wall-clock time [min].
-        tokens: Tokens of a language model, questions and answers together.
+        tokens: Tokens of a language model, prompts and replies together.
         calls: Calls of a language model.
 
     Raises:
@@ -35,10 +35,10 @@ class Budget:
                 check_amount(f"the budget of {kind}", limit)
 
     def limit(self, kind: str) -> float:
-        """How much of a kind; infinite without a limit.
+        """The limit of a kind; infinite without a limit.
 
         Raises:
-            KeyError: If the kind is not known; the message lists those that are.
+            KeyError: If the kind is not known; the message lists the known ones.
         """
         if kind not in KINDS:
             raise UnknownNameError(
@@ -49,10 +49,10 @@ class Budget:
 
 
 def check_amount(what: str, amount: Any) -> None:
-    """Refuse what is no amount.
+    """Check that a value is a valid amount.
 
     Raises:
-        ValueError: If it is no number, negative or not finite; the message names it.
+        ValueError: If it is not a number, negative or not finite; the message names it.
     """
     if not NUMBER.holds(amount) or not (math.isfinite(amount) and amount >= 0):
         raise ValueError(f"{what} must be finite and at least 0, but got {amount!r}.")

@@ -1,4 +1,4 @@
-"""Three agents read a round and one search space comes out; CrewAI runs them, code checks them."""
+"""Asks three agents for the next search space; CrewAI runs them, code checks their replies."""
 
 import functools
 import queue
@@ -43,11 +43,11 @@ _MAX_FAREWELL_S = 5.0
 
 @dataclass(frozen=True)
 class Refusal:
-    """A reply that was not taken.
+    """A reply that was refused.
 
     Attributes:
-        author: Whose it was.
-        reason: Why not.
+        author: The agent that gave it.
+        reason: Why it was refused.
     """
 
     author: Author
@@ -56,15 +56,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Consultation:
-    """What came of asking the three agents.
+    """The outcome of asking the three agents.
 
     Attributes:
-        space: Where the next round searches.
-        findings: Of each agent in turn; the trust box's where ``spoken`` says so.
+        space: The space of the next round.
+        findings: Finding of each agent in turn; the trust box's own if ``spoken`` says so.
         decision: Whether another round is made.
-        num_trials: How many trials it gets.
-        refusals: The replies that were not taken.
-        spoken: Who spoke for each agent: ``offline``, the name of a model, or ``trust box``.
+        num_trials: Number of trials of that round.
+        refusals: The refused replies.
+        spoken: Source of each agent's finding: ``offline``, the name of a model, or ``trust box``.
     """
 
     space: SearchSpace
@@ -85,15 +85,15 @@ def consult(
 ) -> Consultation:
     """Asks State Modeling and Meta-Learning for a proposal each, and the Coordinator to merge them.
 
-    An agent whose reply is refused is told why and asked again, twice at most; then the trust box's
-    own proposal stands in its place. No reply, however bad, is an error.
+    An agent whose reply is refused gets the reason and is asked again, twice at most. Then the
+    trust box's own proposal takes its place. No reply, however bad, raises an error.
 
     Args:
         board: The table, the spaces and the budget.
-        brain: Who answers for the agents.
-        round_trials: How many trials the next round gets as a rule.
+        brain: The brain that answers for the agents.
+        round_trials: Usual number of trials of the next round.
         earlier: Findings of earlier studies of the task, as JSON objects; quoted as foreign text.
-        say: Is told who says what, while it happens.
+        say: Receives progress events.
 
     Raises:
         ValueError: If ``round_trials`` is below 1, or the spaces do not belong together.
@@ -126,7 +126,7 @@ def consult(
 
 
 class _Round:
-    """The three conversations of one round, and what has come of them so far."""
+    """The three conversations of one round, with their findings so far."""
 
     def __init__(
         self, board: Board, brain: Brain, proposal: Proposal, num_trials: int, say: Say
@@ -138,7 +138,7 @@ class _Round:
         self.spoken: dict[Author, str] = {}
 
     def ask(self, author: Author, earlier: Sequence[Mapping[str, Any]]) -> SearchSpace:
-        """Get the finding of one agent, and the space that follows from it."""
+        """Ask one agent for its finding, and return the space that follows from it."""
         refused = ""
         board = self._board_of(author)
         self._brain.begin(board.round, author.value)
@@ -169,10 +169,10 @@ class _Round:
         return self._fall_back(author)
 
     def _board_of(self, author: Author) -> Board:
-        """What an agent's proposal is checked against.
+        """The board that an agent's proposal is checked against.
 
-        The knobs of the others are where the trust box would have them: otherwise nobody could
-        propose anything while the incumbent is out of the reach of two agents' knobs.
+        Knobs of the other agents have the ranges that the trust box proposes. Otherwise no proposal
+        could pass while knobs of two agents must expand to hold the incumbent.
         """
         if author is Author.COORDINATOR:
             return self._board
@@ -182,10 +182,10 @@ class _Round:
         return replace(self._board, space=self._board.space.replace_ranges(others))
 
     def _reply(self, author: Author, text: str, board: Board) -> str:
-        """The raw answer of an agent; what went wrong instead, which is refused like any prose."""
+        """The raw answer of an agent, or ``no answer`` after an error, which is then refused."""
         try:
             raw = _kickoff(author, text, self._brain, self._answer(author, board))
-        # CrewAI raises whatever a provider, a tool or its own parser does; none may end a study.
+        # CrewAI passes on any error of a provider, a tool or its parser; none may end a study.
         except Exception as error:
             reason = clean_text(self._brain.redact(f"{type(error).__name__}: {error}"), 200)
             self._say(EventKind.NOTED, f"no answer: {reason}", who=author.value)
@@ -200,9 +200,9 @@ class _Round:
         return raw
 
     def _answer(self, author: Author, board: Board) -> Callable[[str, str], str]:
-        """What a tool answers an agent; after many calls, only that it is enough."""
+        """A function that answers an agent's tool calls, up to ``_MAX_TOOL_CALLS`` of them."""
         num_calls = 0
-        one_at_a_time = threading.Lock()  # of several calls in one reply, CrewAI makes threads
+        one_at_a_time = threading.Lock()  # CrewAI runs several calls of one reply in threads
 
         def answer(name: str, arguments_json: str) -> str:
             nonlocal num_calls
@@ -227,7 +227,7 @@ class _Round:
         )
 
     def _fall_back(self, author: Author) -> SearchSpace:
-        """What the trust box proposes of an agent's knobs; for the coordinator, of all."""
+        """Use the trust box's proposal for an agent's knobs; for the coordinator, all knobs."""
         knobs = author_knobs(author, self._board)
         moves = [move for move in self._proposal.moves if move.knob in knobs]
         changes = {move.knob: move.new for move in moves}
@@ -255,18 +255,18 @@ class _Round:
 
 
 def _kickoff(author: Author, text: str, brain: Brain, answer: Callable[[str, str], str]) -> str:
-    """The raw reply of one agent of CrewAI to one task.
+    """The raw reply of one CrewAI agent to one task.
 
-    On a thread of its own: on the main thread, CrewAI's event loop takes SIGINT, and holds it back
-    until the model has answered.
+    It runs on its own thread: on the main thread, CrewAI's event loop would hold back SIGINT until
+    the model has answered.
     """
-    brain.to_llm()  # imports CrewAI, whose telemetry may see the main thread alone
+    brain.to_llm()  # imports CrewAI here, since its telemetry expects the main thread
     outcome: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             outcome.put(_crew_reply(author, text, brain, answer))
-        # It is raised again below, where it is waited for.
+        # The waiting thread below raises it again.
         except Exception as error:
             outcome.put(error)
 
@@ -311,19 +311,19 @@ def _crew_reply(author: Author, text: str, brain: Brain, answer: Callable[[str, 
         cache=False,
         tracing=False,
     )
-    output: Any = crew.kickoff()  # its type allows for a stream, which was not asked for
+    output: Any = crew.kickoff()  # its declared type includes a stream, which is not used
     return str(output.raw)
 
 
 def _crew_tools(answer: Callable[[str, str], str]) -> "list[BaseTool]":
-    """The project's tools as CrewAI knows them."""
+    """The project's tools as CrewAI tools."""
     from pydantic import Field, create_model
 
     tools = []
     for tool in TOOLS.values():
         required = tool.parameters["required"]
         fields: dict[str, Any] = {
-            # The type stays open: what was sent is checked by the tool, not bent into shape here.
+            # Any type is accepted here: the tool checks the arguments, and nothing coerces them.
             name: (Any, Field(... if name in required else None, json_schema_extra=dict(schema)))
             for name, schema in tool.parameters["properties"].items()
         }
@@ -336,7 +336,7 @@ def _crew_tools(answer: Callable[[str, str], str]) -> "list[BaseTool]":
 
 @functools.cache
 def _tool_class() -> Any:
-    """Made late: its parent's module takes seconds to import."""
+    """Defines the class only on use: importing its base class takes seconds."""
     from crewai.tools import BaseTool
     from pydantic import PrivateAttr
 

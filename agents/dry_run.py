@@ -1,4 +1,4 @@
-"""What a study would do, for whoever asks before it does it."""
+"""Describes what a study would do, for ``--dry-run``."""
 
 import math
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from tuning.spaces.ranges import range_text
 def description(
     plan: SweepPlan, budget: Budget, folder: Path, model: str | None, placement: Placement
 ) -> dict[str, Any]:
-    """A study that was not begun, as plain data.
+    """A study that has not started, as plain data.
 
     Args:
-        plan: Its trials.
-        budget: What it may take.
-        folder: Where it would be kept.
-        model: Who would answer; None is the offline brain.
-        placement: Where trials would learn.
+        plan: The plan of its trials.
+        budget: Its total budget.
+        folder: Its folder.
+        model: The model that would answer; None for the offline brain.
+        placement: Devices that trials would run on.
     """
     limits = plan.limits().ranges
     left = {kind: budget.limit(kind) for kind in KINDS}
@@ -44,7 +44,7 @@ def description(
 
 
 def as_text(content: Mapping[str, Any]) -> str:
-    """The same as lines to be read."""
+    """The description as lines of text."""
     rounds = ", ".join(map(str, content["trials_of_rounds"]))
     budget = ", ".join(f"{kind} {limit:g}" for kind, limit in content["budget"].items())
     return "\n".join(

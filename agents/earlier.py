@@ -1,4 +1,4 @@
-"""What earlier studies of a task found, read from their folders; foreign text, never trusted."""
+"""Findings of earlier studies of a task, read from their folders as untrusted foreign text."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +14,12 @@ MAX_TEXT_LENGTH = 400
 
 
 def earlier_findings(folder: Path, task: str) -> tuple[Mapping[str, Any], ...]:
-    """Findings of the other studies of the task beside this one, the newest study first.
+    """Findings of other studies of the task in the same storage folder, the newest study first.
 
-    A file that is too large or not of this form is passed over: nothing hangs on it.
+    A file that is too large or malformed is skipped: the findings are optional.
 
     Args:
-        folder: This study's; the others lie beside it.
+        folder: This study's folder; the others lie next to it.
         task: The task family.
 
     Returns:

@@ -1,4 +1,4 @@
-"""One OpenAI-compatible server, and a bound on the time that is lost on it; not who asks it."""
+"""A client of one OpenAI-compatible server, with a bound on the time that is lost on it."""
 
 import json
 import math
@@ -19,21 +19,21 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 MAX_TEXT_LENGTH = 65_536
 
 _MAX_BYTES = 1 << 20
-_STREAM = Stream(has_news, is_end, 16 * _MAX_BYTES)  # each token comes in a wrapper of its own
+_STREAM = Stream(has_news, is_end, 16 * _MAX_BYTES)  # larger, since JSON wraps each token
 _MAX_ATTEMPTS = 6
 _MAX_TOOL_CALLS = 8
 _MAX_ARGUMENTS_LENGTH = 8192
 _MAX_DEPTH = 32
 _MAX_KEY_LENGTH = 4096
-_MIN_SECRET_LENGTH = 8  # local servers are given words such as "none", which are none
-_OF_TOOLS = (200, 400, 404, 422, 500, 501)  # by which servers say that they take none
+_MIN_SECRET_LENGTH = 8  # shorter keys, such as "none" for local servers, are not secrets
+_OF_TOOLS = (200, 400, 404, 422, 500, 501)  # statuses with which servers refuse tools
 _RETRIED = frozenset({408, 409, 425, 429})
-# Some servers open the thought in the question; one that was cut has no end.
+# Some servers put the opening tag into the prompt; a thought that was cut has no closing tag.
 _THOUGHT = re.compile(r"\A.*?</think>|\A\s*<think>.*\Z", re.DOTALL)
 
 
 class EndpointDownError(RuntimeError):
-    """The server is not asked any more in this run; the message says why."""
+    """The server was given up for the rest of this run; the message says why."""
 
 
 class NoToolsError(RuntimeError):
@@ -41,41 +41,40 @@ class NoToolsError(RuntimeError):
 
 
 class Meter(Protocol):
-    """What calls and tokens are reserved from before they are spent, such as a ledger."""
+    """A budget that calls and tokens are reserved from before they are spent, such as a ledger."""
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """All that was written down so far, with the replies that were kept."""
+        """All recorded events, with the kept replies."""
 
     def reserve(self, kind: str, amount: float) -> Reservation:
-        """Takes something from a budget; raises ``BudgetError`` if less is left."""
+        """Takes an amount from a budget; raises ``BudgetError`` if less is left."""
 
     def settle(
         self, reservation: Reservation, actual: float, reply: Mapping[str, Any] | None = None
     ) -> None:
-        """Replaces what was reserved by what it took, and keeps the reply that it was spent on."""
+        """Replaces a reservation by the amount spent, and stores the reply that it paid for."""
 
 
 class Endpoint:
     """A model behind ``/chat/completions``, which is given up once too much time was lost on it.
 
-    Answers are asked for as streams, and of a server that streams every new piece counts as life:
-    such an answer may take as long as it needs.
+    Answers are requested as streams. If the server streams, every new piece restarts the timeout,
+    so such an answer may take as long as it needs.
 
-    Time is lost by an attempt that fails and by the pause that follows it, never by an answer. When
-    six attempts in a row have failed, when ``study_patience_s`` are lost in all, or when the server
-    refuses what no second attempt can mend, the endpoint is down and stays so.
+    Failed attempts and the pauses after them count as lost time, answers never do. The endpoint is
+    down for good after six failed attempts in a row, after ``study_patience_s`` of lost time, or
+    after a refusal that a retry cannot fix.
 
     Args:
         model: Name of the model at the server.
-        base_url: Where it answers, up to and with ``/v1``.
-        key: Sent as bearer token to this server and shown nowhere; empty for none.
-        patience_s: How long the server may be silent while it owes an answer [s].
-        study_patience_s: Time that may be lost on the server in all; as ``patience_s`` if left
-            out [s].
-        max_tokens: Longest answer that is asked for.
-        report: Is told in one sentence of each failed attempt.
-        meter: Each attempt is reserved from it as one call with its tokens; None for no limit.
+        base_url: URL of the server, up to and including ``/v1``.
+        key: Bearer token, sent to this server and shown nowhere; empty for none.
+        patience_s: Maximum silence of the server within a reply [s].
+        study_patience_s: Maximum time lost on the server in total; by default ``patience_s`` [s].
+        max_tokens: Maximum length of a requested answer [tokens].
+        report: Receives one sentence for each failed attempt.
+        meter: Meter that each attempt reserves one call and its tokens from; None for no limit.
 
     Raises:
         ValueError: If a value is outside its range; the message never holds the key.
@@ -122,7 +121,7 @@ class Endpoint:
 
     @property
     def is_down(self) -> bool:
-        """Whether it is not asked any more."""
+        """Whether the endpoint was given up."""
         return bool(self._down)
 
     @property
@@ -141,16 +140,15 @@ class Endpoint:
         tools: Sequence[Message] = (),
         question: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """What the model answers.
+        """The model's answer.
 
         Args:
             messages: The conversation so far, each with ``role`` and ``content``.
-            tools: Schemas of the tools that the model may ask for.
-            question: What the meter keeps the reply with, by which it is found again; without one
-                the reply is not kept.
+            tools: Schemas of the tools that the model may call.
+            question: Key under which the meter stores the reply; None to store no reply.
 
         Raises:
-            EndpointDownError: If the server is down, or is found to be.
+            EndpointDownError: If the endpoint is down, or goes down now.
             NoToolsError: If the server says that it takes no tools.
             BudgetError: If the budget does not allow one more call.
         """
@@ -167,7 +165,7 @@ class Endpoint:
         raise EndpointDownError(self.redact(self._down))
 
     def give_up(self, reason: str) -> None:
-        """Ask it no more, for a reason of the caller's; from any thread, and at once."""
+        """Stop using the server, at once and from any thread, for the caller's reason."""
         self._down = self._down or reason
         self._given_up.set()
         if (exchange := self._exchange) is not None:
@@ -194,7 +192,7 @@ class Endpoint:
             self._meter.settle(call, 0)
             raise
         self._meter.settle(call, 1)
-        num_tokens = num_asked  # what a failed attempt took, as far as is known
+        num_tokens = num_asked  # the estimate for a failed attempt
         said: Mapping[str, Any] = {}
         try:
             reply = self._attempt(messages, tools)
@@ -202,7 +200,7 @@ class Endpoint:
         except NoToolsError:
             said = REFUSES_TOOLS
             raise
-        finally:  # in one record, so that no reply is paid and not kept
+        finally:  # one record for both, so that no paid reply is lost
             kept = {**question, "model": self._model, **said} if question and said else None
             self._meter.settle(tokens, num_tokens, kept)
         return reply
@@ -246,7 +244,7 @@ class Endpoint:
     def _refusal(
         self, status: int, words: str, with_tools: bool, retry_after_s: float | None = None
     ) -> Exception:
-        """What to make of a server's no, which 200 stands for where the error came as an answer."""
+        """The error for a server's refusal; status 200 means an error object in the answer."""
         said = f"the server answered {status}" if status != 200 else "the server answered an error"
         lowered = words.lower()
         if status in (400, 422) and (learnt := self._learnt(lowered)):
@@ -262,7 +260,7 @@ class Endpoint:
         return _AttemptError(said + self._hint(), is_final=True)
 
     def _learnt(self, words: str) -> str:
-        """What the server wants otherwise, if that is something else than so far."""
+        """Adapts the request format to the server's complaint; empty if nothing new was learnt."""
         if self._limit_name == "max_tokens" and "max_completion_tok" in words:
             self._limit_name = "max_completion_tokens"
             return "the server wants `max_completion_tokens`"
@@ -275,7 +273,7 @@ class Endpoint:
         return ""
 
     def _hint(self) -> str:
-        """What may be wrong with the place, where something else than a model answers."""
+        """A hint about the base URL, for when the answer does not come from a model."""
         base = self._url.removesuffix("/chat/completions")
         if base.endswith("/v1"):
             return ""
@@ -293,7 +291,7 @@ class Endpoint:
         except CutError as error:
             raise _AttemptError(str(error)) from None
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-            said = "the answer was cut, or is no chat completion"
+            said = "the answer was cut, or is not a chat completion"
             raise _AttemptError(said + self._hint()) from None
         text = self.redact(_THOUGHT.sub("", content, count=1)) if isinstance(content, str) else ""
         if len(text) > MAX_TEXT_LENGTH:
@@ -315,7 +313,7 @@ class Endpoint:
             self._down = f"{error}; {_MAX_ATTEMPTS} attempts in a row failed"
         elif pause_s >= left_s:
             self._down = (
-                f"{error}; the {self._in_all_s:g} s for waiting are used up; a slow server needs a "
+                f"{error}; the {self._in_all_s:g} s for waiting are used up; give a slow server a "
                 "larger `--patience`"
             )
         else:
@@ -324,7 +322,7 @@ class Endpoint:
 
 
 class _AttemptError(Exception):
-    """One attempt brought no answer."""
+    """One attempt failed."""
 
     def __init__(
         self, sentence: str, *, pause_s: float | None = None, is_final: bool = False
@@ -338,12 +336,12 @@ def _checked_key(key: str) -> str:
     key = key.strip()
     if len(key) > _MAX_KEY_LENGTH or not all("!" <= letter <= "~" for letter in key):
         # The value is left out: this message may be printed.
-        raise ValueError("the key must be printable ASCII without spaces; look at the variable.")
+        raise ValueError("the key must be printable ASCII without spaces; check its variable.")
     return key
 
 
 def _lenient(tool: Message) -> dict[str, Any]:
-    """The schema without ``strict``, which some servers refuse and which is checked here anyway."""
+    """The schema without ``strict``, which some servers refuse; arguments are checked here."""
     function = {name: value for name, value in tool["function"].items() if name != "strict"}
     return {"type": "function", "function": function}
 

@@ -1,4 +1,4 @@
-"""One HTTP request with a hard end in time and in bytes; it knows nothing of models."""
+"""One HTTP request with a hard limit in time and in bytes; it knows nothing about models."""
 
 import queue
 import socket
@@ -11,18 +11,18 @@ from urllib.parse import urlsplit
 
 
 class ExchangeError(RuntimeError):
-    """There was no whole answer; the message says why, and quotes nothing of the request."""
+    """There was no complete answer; the message says why, and quotes nothing of the request."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a server answered.
+    """A server's answer.
 
     Attributes:
         status: HTTP status.
-        body: All of it.
-        retry_after_s: How long the server asks to wait [s]; None if it does not.
-        is_stream: Whether the body came in pieces, as lines of events.
+        body: The whole body.
+        retry_after_s: Pause that the server asks for [s]; None if it does not.
+        is_stream: Whether the body is a stream of events, one per line.
     """
 
     status: int
@@ -36,9 +36,9 @@ class Stream:
     """How the lines of a stream of events are read.
 
     Attributes:
-        has_news: Whether a line shows that the answer goes on: then the time begins anew.
-        is_end: Whether nothing follows a line.
-        max_bytes: A longer stream is an error.
+        has_news: Tests whether a line has new content, which restarts the timeout.
+        is_end: Tests whether a line is the last one.
+        max_bytes: Maximum length of the stream [bytes].
     """
 
     has_news: Callable[[bytes], bool]
@@ -47,11 +47,11 @@ class Stream:
 
 
 def check_url(url: str) -> str:
-    """The URL, if a request can go there and nothing but a place is in it.
+    """The URL, if it is a plain address that a request can be sent to.
 
     Raises:
         ValueError: If it is not ``http://`` or ``https://`` with a host, or has a user, a query or
-            a fragment. The message quotes none of it, since a password may stand there.
+            a fragment. The message does not quote it, since it may contain a password.
     """
     parts = urlsplit(url)
     try:
@@ -71,16 +71,16 @@ class Exchange:
     """One request and its answer, on a thread of its own.
 
     Redirects are not followed, and neither proxies nor credentials are taken from the environment:
-    the request goes to the place that was named, or nowhere.
+    the request goes to the given URL only.
 
     Args:
-        url: Where to, as ``check_url`` lets it pass.
-        body: What to post.
-        headers: Sent with it.
-        timeout_s: From the look-up of the name to the last byte [s]; also for a server that sends a
-            byte now and then. Of a stream, from one line with news to the next.
-        max_bytes: A longer answer is an error.
-        stream: How to read a stream of events, if one comes; as any other answer if left out.
+        url: URL of the request, accepted by ``check_url``.
+        body: Body of the POST request.
+        headers: Headers of the request.
+        timeout_s: Time limit from the name look-up to the last byte [s], even if bytes keep
+            arriving. For a stream, the limit between two lines with new content.
+        max_bytes: Maximum length of the answer [bytes].
+        stream: How to read a stream of events; None to read it like any other answer.
     """
 
     def __init__(
@@ -95,19 +95,19 @@ class Exchange:
     ) -> None:
         self._url, self._body, self._headers = url, body, headers
         self._timeout_s, self._max_bytes, self._stream = timeout_s, max_bytes, stream
-        # None is a sign of life.
+        # None means that new content arrived.
         self._outcome: queue.SimpleQueue[Response | ExchangeError | None] = queue.SimpleQueue()
         self._socket: socket.socket | None = None
 
     def response(self) -> Response:
-        """What the server answers, whole, and in time.
+        """The complete answer of the server.
 
         Raises:
             ExchangeError: If time or bytes are used up, the connection fails or ends early, or
-                somebody calls ``abort``.
+                ``abort`` is called.
         """
-        # Neither the look-up of a name nor a header that drips obeys the timeout of a socket. A
-        # thread that is left behind holds a socket that is shut, or a look-up that ends by itself.
+        # A socket timeout bounds neither the name look-up nor headers that arrive byte by byte, so
+        # a thread does the work. An abandoned thread ends soon: its socket is shut down.
         threading.Thread(target=self._run, name="endpoint", daemon=True).start()
         try:
             while (outcome := self._outcome.get(timeout=self._timeout_s)) is None:
@@ -121,7 +121,7 @@ class Exchange:
         return outcome
 
     def abort(self) -> None:
-        """End it from another thread."""
+        """Abort the exchange from another thread."""
         self._outcome.put(ExchangeError("given up"))
 
     def _run(self) -> None:
@@ -130,7 +130,7 @@ class Exchange:
         except ExchangeError as error:
             self._outcome.put(error)
         except (OSError, HTTPException, ValueError) as error:
-            # A ValueError comes from a host that is no name. The text may quote what was sent.
+            # A ValueError comes from an invalid host. Its text may quote the request.
             self._outcome.put(ExchangeError(f"no answer: {_reason(error)}"))
 
     def _exchange(self) -> Response:
@@ -141,7 +141,7 @@ class Exchange:
         try:
             connection.connect()
             self._socket = connection.sock
-            if time.monotonic() >= deadline:  # nobody waits any more: do not send
+            if time.monotonic() >= deadline:  # the caller has stopped waiting: do not send
                 raise ExchangeError("no connection in time")
             connection.request("POST", parts.path, self._body, dict(self._headers))
             response = connection.getresponse()

@@ -1,4 +1,4 @@
-"""The JSON schema of a finding, to be shown to the model that answers; the checks are elsewhere."""
+"""The JSON schema of a finding, as shown to the model; ``findings.py`` checks the reply."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from tuning.spaces.space import SearchSpace
 
 
 def finding_schema(author: str, space: SearchSpace) -> dict[str, Any]:
-    """The JSON schema of a reply, to be shown to the model; ``parse_finding`` is stricter.
+    """The JSON schema of a reply, as shown to the model; ``parse_finding`` is stricter.
 
     Args:
-        author: Who is asked.
-        space: The present space; only its knobs are offered.
+        author: The agent that is asked.
+        space: The current space; only its knobs are offered.
     """
     author = Author(author)
     knobs = [knob for knob in space.ranges if may_change(author, knob)]

@@ -1,4 +1,4 @@
-"""What an agent may say: a typed change of the search space, with evidence; not what it is asked.
+"""Findings of agents: typed changes of the search space, with evidence; not the prompts.
 
 A finding comes from the raw reply of a model (``parse_finding``) and becomes the next space only
 through the same checks as a move of the trust box (``check_finding``).
@@ -46,14 +46,14 @@ _SIDES = ("low", "high")
 
 
 class Author(StrEnum):
-    """Which agent speaks."""
+    """The agents."""
 
     STATE_MODELING = "state modeling"
     META_LEARNING = "meta-learning"
     COORDINATOR = "coordinator"
 
 
-# What the other two may change; the coordinator may change every knob of the space.
+# Knob prefixes that the other two may change; the coordinator may change every knob.
 _SECTIONS = {
     Author.STATE_MODELING: ("policy.",),
     Author.META_LEARNING: ("meta.",),
@@ -61,7 +61,7 @@ _SECTIONS = {
 
 
 class Direction(StrEnum):
-    """How trials on one side of a knob will compare with the others."""
+    """Expected comparison of the trials on one side of a knob with the others."""
 
     BETTER = "better"
     SAME = "same"
@@ -81,7 +81,7 @@ class Change:
 
     Attributes:
         knob: The knob.
-        range: All of its new range.
+        range: Its whole new range.
     """
 
     knob: str
@@ -90,12 +90,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the next round will show if the hypothesis holds.
+    """The expected result of the next round if the hypothesis holds.
 
     Attributes:
-        knob: The knob that it is about.
-        side: Which trials are meant: those with a value below (``"low"``) or above (``"high"``)
-            that of the best so far; of a Choice, those with this option, as text.
+        knob: The knob.
+        side: The trials in question: those with a value below (``"low"``) or above (``"high"``)
+            that of the best trial so far; for a Choice, those with this option, as text.
         direction: How their scores compare with those of the other trials of that round.
     """
 
@@ -106,17 +106,17 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Finding:
-    """What an agent concluded from the table, and where it would search next.
+    """An agent's conclusion from the table, and its proposal for the next space.
 
     Attributes:
-        author: Who says so.
-        hypothesis: What is believed.
-        expected_effect: What should happen if it is true, in words.
-        expectation: The same, so that it can be checked.
-        changes: What differs from the present space; none to leave it.
+        author: The agent.
+        hypothesis: The hypothesis, in words.
+        expected_effect: The expected effect if it is true, in words.
+        expectation: The expected effect in a form that code can check.
+        changes: Changes to the current space; empty to leave it as it is.
         trial_ids: The trials that are the evidence.
-        decision: Whether to go on; the coordinator's alone.
-        num_trials: How many trials the next round gets; the coordinator's alone.
+        decision: Whether to go on; only from the coordinator.
+        num_trials: Number of trials of the next round; only from the coordinator.
     """
 
     author: Author
@@ -129,7 +129,7 @@ class Finding:
     num_trials: int | None = None
 
     def fingerprint(self) -> str:
-        """Equal for two findings that ask for the same with the same evidence, in any words."""
+        """A key that is equal for findings with the same proposal and evidence, in any words."""
         fields = self._fields()
         for name in ("hypothesis", "expected_effect", "expectation"):
             del fields[name]
@@ -181,18 +181,18 @@ class Finding:
 
 
 def parse_finding(raw: object, *, author: str, space: SearchSpace) -> Finding:
-    """The finding that a raw reply holds.
+    """The finding in a raw reply.
 
-    A change names a knob of the space with ``low`` and ``high``, or with ``options``. The scale of
-    a range is the space's, and so is its step, unless an end needs a finer one.
+    A change names a knob of the space with ``low`` and ``high``, or with ``options``. A range keeps
+    the scale of the space, and its step, unless an end needs a finer one.
 
     Args:
-        raw: The reply as it came: at most 64 kB with one JSON object, in a fence or prose or bare.
-        author: Who was asked; never taken from the reply.
-        space: What the changes refer to.
+        raw: The raw reply: at most 64 kB with one JSON object, in a fence, in prose, or bare.
+        author: The agent that was asked; never taken from the reply.
+        space: The space that the changes refer to.
 
     Raises:
-        RefusedError: If the reply is anything else. The message quotes next to nothing of it.
+        RefusedError: If the reply is anything else. The message quotes very little of it.
     """
     author = Author(author)
     fields = find_object(raw)
@@ -214,10 +214,10 @@ def parse_finding(raw: object, *, author: str, space: SearchSpace) -> Finding:
 
 
 def parse_changes(value: object, space: SearchSpace) -> tuple[Change, ...]:
-    """The changes that a list of JSON objects asks for.
+    """The changes in a list of JSON objects.
 
     Raises:
-        RefusedError: If it is no such list, or a range is none.
+        RefusedError: If it is not such a list, or a range is invalid.
     """
     if not isinstance(value, list):
         raise RefusedError(f"`changes` must be a list, but is {quote(value)}")
@@ -233,8 +233,8 @@ def check_finding(finding: Finding, board: Board) -> SearchSpace:
     """The next space, if the finding is allowed.
 
     Args:
-        finding: What was proposed.
-        board: What it is about. The caller keeps the fingerprints of what was refused in it.
+        finding: The proposal.
+        board: The board it refers to. The caller adds the fingerprints of refused findings to it.
 
     Raises:
         RefusedError: If the author may not change a knob, a trial of the evidence does not exist,
@@ -268,11 +268,11 @@ def next_space(changes: tuple[Change, ...], board: Board) -> SearchSpace:
     """
     for change in changes:
         limit = board.limits.ranges.get(change.knob)
-        # First, since a space tries every option, and there may be many that nobody asked for.
+        # Checked first, since making a space checks every option, and a reply may hold many.
         if limit is None or not limit.covers(change.range):
             raise RefusedError(
-                f"the range of `{change.knob}` must lie inside of its limits, on their steps, but "
-                f"{quote(str(change.range))} does not lie in {limit}"
+                f"the range of `{change.knob}` must lie inside of its limits and on their steps, "
+                f"but {quote(str(change.range))} does not fit {limit}"
             )
     try:
         space = board.space.replace_ranges({change.knob: change.range for change in changes})
@@ -285,7 +285,7 @@ def next_space(changes: tuple[Change, ...], board: Board) -> SearchSpace:
 
 
 def may_change(author: Author, knob: str) -> bool:
-    """Whether a knob is one of those that an agent answers for."""
+    """Whether an agent may change a knob."""
     return author not in _SECTIONS or knob.startswith(_SECTIONS[author])
 
 
@@ -350,7 +350,7 @@ def _options(value: object, old: Choice) -> Choice:
     if not isinstance(value, list) or len(value) > 64:
         raise RefusedError(f"`options` must be a list, but is {quote(value)}")
     for option in value:
-        if not isinstance(option, int | float | str):  # a list cannot even be looked up
+        if not isinstance(option, int | float | str):  # for example a list, which has no hash
             raise RefusedError(f"an option must be a number or a text, but is {quote(option)}")
     return Choice(tuple(value))
 
@@ -359,7 +359,7 @@ def _between(knob: str, low: object, high: object, old: Float | Int) -> Float | 
     if isinstance(old, Float):
         return dataclasses.replace(old, low=_number(knob, low), high=_number(knob, high))
     first, last = _integer(knob, low), _integer(knob, high)
-    # As fine as it takes to meet both ends without losing a step of the present range.
+    # The coarsest step that hits both ends and keeps every step of the current range.
     step = math.gcd(old.step, first - old.low, last - old.low)
     return dataclasses.replace(old, low=first, high=last, step=step)
 

@@ -1,4 +1,4 @@
-"""Whether what a finding expected came true in the round that followed; it decides nothing."""
+"""Tests whether a finding's expectation came true in the next round; no decision depends on it."""
 
 import dataclasses
 import math
@@ -15,15 +15,15 @@ from ssmrl.strict_json import json_text
 from tuning.box.trust_box import incumbent
 from tuning.table.trial import Trial, TrialState
 
-# A round has few trials. Nothing but a line of the report hangs on the verdict.
+# A lenient level, as a round has few trials and only a line of the report depends on the verdict.
 LEVEL = 0.1
 MIN_TRIALS_OF_SIDE = 2
 MIN_TRIALS_OF_SAME = 5
-SAME_SHARE = 0.25  # of the scores' standard deviation
+SAME_SHARE = 0.25  # share of the scores' standard deviation
 
 
 class Verdict(StrEnum):
-    """What became of a hypothesis."""
+    """The outcome of a hypothesis."""
 
     SUPPORTED = "supported"
     REFUTED = "refuted"
@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class HypothesisScore:
-    """A verdict and the number that it rests on.
+    """A verdict with its statistic.
 
     Attributes:
         verdict: Whether the expectation came true.
@@ -52,15 +52,15 @@ class HypothesisScore:
 def score_hypothesis(
     finding: Finding, rows_before: Sequence[Trial], rows_after: Sequence[Trial]
 ) -> HypothesisScore:
-    """Compares the new trials on the side that the finding meant with the other new ones.
+    """Compares the new trials on the finding's side of a knob with the other new trials.
 
-    Only trials made since count: those before are what the hypothesis was drawn from. Those that
-    diverged rank below all scores; those that were stopped early, or failed for reasons that need
-    not be theirs, are left out.
+    Only trials made since the finding count, since earlier ones suggested the hypothesis. Diverged
+    trials rank below all scores. Trials that were stopped early, or failed for other reasons that
+    may not be the knob's, are left out.
 
     Args:
-        finding: What was expected.
-        rows_before: The table when it was said; its best says what is the low side and the high.
+        finding: The finding with the expectation.
+        rows_before: The table at the time of the finding; its best trial divides low from high.
         rows_after: The table after the round.
     """
     expectation = finding.expectation
@@ -90,7 +90,7 @@ def score_hypothesis(
 
 
 def _split(knob: str, rows: Sequence[Trial]) -> float:
-    """The best trial's value; without one the middle of what was tried."""
+    """The best trial's value; without a best trial, the median of the tried values."""
     best = incumbent(rows)
     known = [best.knobs[knob]] if best is not None and knob in best.knobs else []
     values = known or [row.knobs[knob] for row in rows if knob in row.knobs]
@@ -127,7 +127,7 @@ def _same(a: list[float], b: list[float]) -> tuple[Verdict, str]:
     finite = [score for score in (*a, *b) if math.isfinite(score)]
     difference = abs(statistics.median(a) - statistics.median(b))
     is_small = len(finite) > 1 and difference <= SAME_SHARE * statistics.stdev(finite)
-    # That no difference was shown is not that there is none.
+    # A difference that was not shown may still exist, so "same" needs more trials.
     if is_small and min(len(a), len(b)) >= MIN_TRIALS_OF_SAME:
         return Verdict.SUPPORTED, f"the medians differ by {difference:.3g}"
     return Verdict.UNDECIDED, f"Mann-Whitney p = {p:.3f} for a difference"
@@ -137,7 +137,7 @@ def _p_value(a: list[float], b: list[float], alternative: str) -> float:
     """Exact without ties, else by the normal approximation; 1 if all scores are equal."""
     if len({*a, *b}) == 1:
         return 1.0
-    # Ranks alone matter, and the test takes no infinite score.
+    # The test uses only ranks, but does not accept infinite scores.
     order = sorted({*a, *b})
     ranks = ([order.index(score) for score in scores] for scores in (a, b))
     return float(mannwhitneyu(*ranks, alternative=alternative).pvalue)

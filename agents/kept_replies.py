@@ -1,4 +1,4 @@
-"""Replies that a process received before it died, for the same questions; it asks nobody."""
+"""Reuses replies that an earlier process of the study received to the same questions."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from ssmrl.strict_json import json_text
 from tuning.table.field_types import COUNT, TEXT, FieldType, check_fields, check_present
 
 REFUSES_TOOLS: Mapping[str, Any] = {"refuses_tools": True}
-"""What is kept of a server that said it takes no tools, which is an answer, too."""
+"""The kept reply of a server that refused tools, which is an answer, too."""
 
 _TYPES: Mapping[str, FieldType] = {
     "round": COUNT,
@@ -27,8 +27,8 @@ class Kept(NamedTuple):
     """A reply from the ledger.
 
     Attributes:
-        model: Who gave it.
-        reply: None if the server said that it takes no tools.
+        model: The model that gave it.
+        reply: The reply; None if the server refused tools.
     """
 
     model: str
@@ -36,14 +36,14 @@ class Kept(NamedTuple):
 
 
 class KeptReplies:
-    """Replies that are in a ledger, each for the question that it answered.
+    """The replies in a ledger, by the question that they answer.
 
-    A question is the same if the same agent is asked it in the same round, after as many replies,
-    and with the same messages and tools. Who answers now does not matter: what was said stands.
+    Two questions are the same if agent, round, number of earlier replies, messages and tools are
+    equal. The model may differ: a kept reply stays valid when another model answers now.
 
     Args:
-        events: Of the ledger, as a process finds it; records that keep no reply, such as those of
-            older versions, are passed over.
+        events: Events of the ledger at the start of the process; records without a reply, such as
+            those of older versions, are skipped.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -57,26 +57,26 @@ class KeptReplies:
 
     @property
     def takes_tools(self) -> bool:
-        """Whether tools may be called natively, as far as the kept replies tell."""
+        """Whether tools may be called natively, according to the kept replies."""
         return self._takes_tools
 
     def begin(self, round: int, who: str) -> None:
-        """The next questions are those of a conversation with one agent.
+        """Starts a conversation with one agent.
 
         Args:
-            round: Of the study.
+            round: Round number of the study.
             who: The agent.
         """
         self._round, self._who, self._position = round, who, 0
-        # Asked in another way than it was begun, a conversation has other questions.
+        # A conversation keeps the tool mode that it began with: the other asks other questions.
         self._takes_tools = self._began_with_tools.get((round, who), self._takes_tools)
 
     def question(self, messages: Sequence[Message], tools: Sequence[Message]) -> dict[str, Any]:
-        """What a question is known by, and kept with its reply.
+        """The key of a question, which is stored with its reply.
 
         Args:
             messages: The conversation so far.
-            tools: Schemas of the tools that may be asked for.
+            tools: Schemas of the tools that may be called.
         """
         said = [{name: m[name] for name in MESSAGE_FIELDS if name in m} for m in messages]
         asked = json_text([said, list(tools)])
@@ -89,14 +89,14 @@ class KeptReplies:
         }
 
     def find(self, question: Mapping[str, Any]) -> Kept | None:
-        """What was answered to a question, if that is in the ledger."""
+        """The kept reply to a question, if the ledger has one."""
         found = self._kept.get(_key(question))
         if found is not None and found.reply is None:
             self._takes_tools = False
         return found
 
     def advance(self) -> None:
-        """The conversation has one reply more, whoever gave it."""
+        """Counts one more reply of the conversation, from any source."""
         self._position += 1
 
     def _take(self, content: Any, num_tokens: int) -> None:
@@ -106,7 +106,7 @@ class KeptReplies:
             has_words = "refuses_tools" not in content
             reply = Reply.from_content(content, num_tokens) if has_words else None
         except (ValueError, TypeError, AttributeError):
-            return  # of another version: the question is asked again
+            return  # from another version: the question is asked again
         self._kept[_key(content)] = Kept(content["model"], reply)
         conversation = content["round"], content["who"]
         self._began_with_tools.setdefault(conversation, content["with_tools"])

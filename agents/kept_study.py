@@ -1,4 +1,4 @@
-"""Plan and budget of a study that was begun, or of a new one."""
+"""Plan and budget of a new study, or of one that is resumed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,17 +20,17 @@ def kept_study(
     resume: bool,
     say: Callable[[str], object],
 ) -> tuple[SweepPlan, Budget]:
-    """The plan and the budget of a new study, or those of the one to go on with.
+    """The plan and the budget of a new study, or those of the study to resume.
 
-    What is given anew of minutes, tokens and calls takes the place of what the study had. Its
-    trials stay what they were: its rounds are divided by them.
+    Budgets of minutes, tokens and calls that are given again replace the study's own. Its budget
+    of trials stays: the lengths of its rounds depend on it.
 
     Args:
-        plan: What is asked for now.
-        budget: What may be spent, as far as it is given now.
-        folder: Of the study.
-        resume: Whether to go on with one.
-        say: Is told if the plan was not where it should be.
+        plan: The plan from the command line.
+        budget: The budget from the command line.
+        folder: Folder of the study.
+        resume: Whether to resume a study.
+        say: Receives a line if the plan is missing and is restored.
 
     Raises:
         ValueError: If there is no such study, or the folder holds a sweep instead.
@@ -52,19 +52,19 @@ def kept_study(
     if ledger.events:
         if not given and all(event.kind is not EventKind.BUDGET for event in ledger.events):
             raise LostError(
-                f"what the study may spend stood in a record of {path} that is lost; restore it, "
-                "or give `--budget-minutes`, `--budget-tokens` or `--budget-calls` anew"
+                f"the budget of the study is in a lost record of {path}; restore the file, or give "
+                "`--budget-minutes`, `--budget-tokens` or `--budget-calls` again"
             )
         trials = kept.num_samples if ledger.budget.trials is None else ledger.budget.trials
         return kept, replace(ledger.budget, trials=trials, **given)
     if is_study(folder):
         raise LostError(
-            f"{path} is gone or empty: what the agents said, and what they spent, is not known; "
-            "restore it from a copy, or go on with the trials alone by `python -m tuning.sweep`"
+            f"{path} is gone or empty: what the agents said and spent is not known; restore it "
+            "from a copy, or continue without the agents by `python -m tuning.sweep`"
         )
     if (folder / "rounds.jsonl").exists():
         raise ValueError(
-            f"{folder} has trials but no ledger of what they took: it is a sweep, not a study; go "
-            "on with `python -m tuning.sweep`, or choose another `--name`"
+            f"{folder} has trials but no ledger, so it is a sweep, not a study; resume it with "
+            "`python -m tuning.sweep`, or choose another `--name`"
         )
     return kept, replace(budget, trials=kept.num_samples)  # killed before it began

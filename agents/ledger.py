@@ -1,6 +1,6 @@
-"""All that was said, decided, refused and spent, line by line on the disk; it decides nothing.
+"""The append-only ledger of a study: replies, decisions, refusals and spending, on the disk.
 
-What is to be spent is written down before it is, so that no crash gives anything back.
+Spending is written down before it happens, so that a crash cannot hide it.
 """
 
 import time
@@ -26,23 +26,23 @@ from tuning.table.field_types import (
 
 
 class BudgetError(RuntimeError):
-    """There is not enough left for what was to be done; the message does the sum."""
+    """The budget does not suffice for a step; the message gives the numbers."""
 
 
 class EventKind(StrEnum):
-    """What a line of the ledger is about."""
+    """The kind of a ledger line."""
 
-    SAID = "said"  # by an agent, raw
-    FOUND = "found"  # a finding that was accepted
-    REFUSED = "refused"  # a reply or a call that was not
-    FELL_BACK = "fell back"  # on the trust box, or on the offline brain
+    SAID = "said"  # an agent's raw reply
+    FOUND = "found"  # an accepted finding
+    REFUSED = "refused"  # a refused reply
+    FELL_BACK = "fell back"  # a fallback to the trust box or to the offline brain
     DECIDED = "decided"  # the next space, and whether to go on
-    SCORED = "scored"  # an earlier hypothesis
+    SCORED = "scored"  # the verdict on an earlier hypothesis
     NOTED = "noted"  # anything else
-    BUDGET = "budget"  # what may be spent from here on
-    RESERVED = "reserved"  # is about to be spent
-    SETTLED = "settled"  # was spent
-    LOST = "lost"  # something that was damaged and is set aside
+    BUDGET = "budget"  # the total budget from here on
+    RESERVED = "reserved"  # an amount that is about to be spent
+    SETTLED = "settled"  # the amount that was spent of a reservation
+    LOST = "lost"  # the place of a damaged record
 
 
 _OF_BUDGET = (EventKind.BUDGET, EventKind.RESERVED, EventKind.SETTLED)
@@ -59,12 +59,12 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Reservation:
-    """Something that is about to be spent.
+    """An amount that is about to be spent.
 
     Attributes:
-        number: Of its line.
+        number: Number of its line.
         kind: One of ``KINDS``.
-        amount: At most this, as far as is known beforehand.
+        amount: Largest expected amount.
     """
 
     number: int
@@ -74,16 +74,16 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Event:
-    """One line.
+    """One line of the ledger.
 
     Attributes:
-        number: From 1, without gaps.
-        kind: What it is about.
-        round: Of the study; 0 before the first.
+        number: Line number, from 1, without gaps.
+        kind: Kind of the event.
+        round: Round number of the study; 0 before the first.
         who: Who said or did it.
-        text: In words, or the raw reply.
-        data: The same in numbers.
-        time: When [s since 1970].
+        text: Description, or the raw reply.
+        data: The same as data.
+        time: Time of the event [s since 1970].
     """
 
     number: int
@@ -99,16 +99,16 @@ class Event:
         object.__setattr__(self, "data", MappingProxyType(dict(self.data)))
 
     def content(self) -> dict[str, Any]:
-        """What a record of it holds."""
+        """The content of its record."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return fields | {"data": dict(self.data)}
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> "Event":
-        """The event that a record holds.
+        """The event in a record's content.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the content is not an event.
         """
         check_fields(content, _TYPES)
         try:
@@ -120,22 +120,22 @@ class Event:
 class Ledger:
     """An append-only file of events, and the budget that follows from it.
 
-    The file is read when the ledger is made, which changes nothing; a last line that was not
-    written to its end is left out with a warning. What was reserved and not settled when a process
-    died counts as spent, until it is settled. Where records are lost, what they spent is known as
-    far as later ones tell; what is in doubt counts as spent. One process writes at a time.
+    The file is read when the ledger is made, which changes nothing; an incomplete last line is left
+    out with a warning. A reservation left open by a dead process counts as spent until it is
+    settled. The spending of lost records is recovered from later records; doubtful amounts count
+    as spent. One process writes at a time.
 
     Args:
         path: A file of JSON lines, made with the first event.
-        budget: What may be spent in all, what earlier processes spent included. None for the
-            budget that the file names, or without one no limit.
-        secrets: Texts that are never written: each becomes ``***`` wherever it occurs in what is
-            said. Those of fewer than four characters are no secrets.
-        clock: The time [s since 1970].
-        sweep: The id of the sweep, which every line carries; without one, lines of any are read.
+        budget: The total budget, including the spending of earlier processes. None for the budget
+            in the file, or no limit if it has none.
+        secrets: Texts that are never written: ``***`` replaces each in all events. Texts shorter
+            than four characters are not secrets.
+        clock: Returns the time [s since 1970].
+        sweep: The id of the sweep, which every line carries; empty to read lines of any sweep.
 
     Raises:
-        FormatError: If a line is of another format.
+        FormatError: If a line has another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
@@ -154,7 +154,7 @@ class Ledger:
         self._budget = Budget()
         self._open: dict[int, Reservation] = {}
         self._settled = dict.fromkeys(KINDS, 0.0)
-        self._num_lost = self._num_open = 0  # of those in doubt: it may have been no record
+        self._num_lost = self._num_open = 0  # open: lost lines that may not have been events
         self._file = AppendOnlyFile(path, sweep)
         self._file.read(self._take, self._lose)
         self._fill_in(self._num_open)
@@ -168,17 +168,17 @@ class Ledger:
 
     @property
     def budget(self) -> Budget:
-        """What may be spent in all."""
+        """The total budget."""
         return self._budget
 
     @property
     def unsettled(self) -> tuple[Reservation, ...]:
-        """What was reserved and not settled, also by a process that died."""
+        """Open reservations, including those of a dead process."""
         return tuple(self._open.values())
 
     @property
     def num_lost(self) -> int:
-        """How many records were damaged and are set aside."""
+        """Number of damaged records."""
         return self._num_lost
 
     def record(
@@ -193,11 +193,11 @@ class Ledger:
         """Writes a line; when this returns, it is on the disk.
 
         Args:
-            kind: What it is about; what concerns the budget has methods of its own.
-            text: In words; without its end if it is very long.
+            kind: Kind of the event, except the budget's kinds, which have their own methods.
+            text: Description; truncated if it is very long.
             who: Who said or did it.
-            round: Of the study.
-            data: The same in numbers; a number that is not finite becomes text.
+            round: Round number of the study.
+            data: The same as data; a number that is not finite becomes text.
 
         Raises:
             ValueError: If the kind is one of the budget's.
@@ -205,17 +205,17 @@ class Ledger:
             OSError: If the file cannot be written; the event is then not part of the ledger.
         """
         if kind in _OF_BUDGET:
-            raise ValueError(f"`{kind}` is written by `reserve` and `settle`, not recorded.")
+            raise ValueError(f"`{kind}` must be written by `reserve` or `settle`, not by `record`.")
         redacted = self._redaction.value(data or {})
         return self._write(kind, round, self.redact(who), self.redact(text), redacted)
 
     def reserve(self, kind: str, amount: float) -> Reservation:
-        """Takes something from the budget before it is spent; it is on the disk when this returns.
+        """Reserves an amount before it is spent; the line is on the disk when this returns.
 
         Args:
             kind: One of ``KINDS``.
-            amount: As much as it may take. If it takes more after all, that is the last that is
-                spent of this kind.
+            amount: Largest expected amount. If more is spent after all, it counts in full, and the
+                overrun may use up the budget of this kind.
 
         Raises:
             BudgetError: If less is left. Nothing is reserved then.
@@ -238,13 +238,13 @@ class Ledger:
     def settle(
         self, reservation: Reservation, actual: float, reply: Mapping[str, Any] | None = None
     ) -> None:
-        """Replaces what was reserved by what it took; the rest is free again.
+        """Replaces a reservation by the amount spent; the rest is free again.
 
         Args:
-            reservation: Which has not been settled yet.
-            actual: What it took; more than was reserved is counted in full.
-            reply: What was got for it, kept whole in the same line; left out if it holds a secret,
-                since without it it would be another one.
+            reservation: An open reservation.
+            actual: Amount spent; more than was reserved counts in full.
+            reply: The reply that it paid for, stored whole in the same line; left out if it holds a
+                secret, since redaction would alter it.
 
         Raises:
             ValueError: If it is settled, or unknown, or ``actual`` is negative or not finite.
@@ -252,8 +252,8 @@ class Ledger:
         check_amount("what was spent", actual)
         if self._open.get(reservation.number) != reservation:
             raise ValueError(
-                f"only what is reserved can be settled, once, but got {reservation}; "
-                f"open are {[entry.number for entry in self.unsettled]}."
+                f"only what is reserved can be settled, once, but got {reservation}; the open "
+                f"reservations are {[entry.number for entry in self.unsettled]}."
             )
         kind = reservation.kind
         spent = self.spent(kind) - reservation.amount + actual
@@ -262,21 +262,21 @@ class Ledger:
         self._write(EventKind.SETTLED, data=data | ({"reply": reply} if is_kept else {}))
 
     def spent(self, kind: str) -> float:
-        """How much of a kind is gone: what was settled, and all that is reserved."""
+        """The amount spent of a kind: all that was settled, and all open reservations."""
         self._budget.limit(kind)
         reserved = sum(entry.amount for entry in self._open.values() if entry.kind == kind)
         return self._settled[kind] + reserved
 
     def remaining(self, kind: str) -> float:
-        """How much of a kind may still be reserved; infinite without a limit, never negative.
+        """The amount of a kind that may still be reserved; infinite without a limit, at least 0.
 
         Raises:
-            KeyError: If the kind is not known; the message lists those that are.
+            KeyError: If the kind is not known; the message lists the known ones.
         """
         return max(0.0, self._budget.limit(kind) - self.spent(kind))
 
     def redact(self, text: str) -> str:
-        """The text without the secrets, also where they are spelled as JSON spells them."""
+        """The text without the secrets, in their plain and their JSON spelling."""
         return self._redaction.text(text)
 
     def _write(
@@ -302,7 +302,7 @@ class Ledger:
         self._num_open += 1
 
     def _fill_in(self, num_lost: int) -> None:
-        """Have an event for each record that is lost, so that the others keep their numbers."""
+        """Add an event for each lost record, so that the others keep their numbers."""
         for _ in range(num_lost):
             self._events.append(Event(len(self._events) + 1, EventKind.LOST))
             self._num_lost += 1
@@ -312,7 +312,7 @@ class Ledger:
         if event.number != len(self._events) + 1:
             raise ValueError(
                 f"the lines must be numbered without gaps, but {event.number} follows "
-                f"{len(self._events)}; the file was changed by something else."
+                f"{len(self._events)}; another program changed the file, so restore it."
             )
         data = event.data
         match event.kind:
@@ -336,7 +336,7 @@ class Ledger:
         self._events.append(event)
 
     def _settle_lost(self, data: Mapping[str, Any]) -> None:
-        """Count what was settled of a reservation whose record is lost."""
+        """Count the settlement of a reservation whose record is lost."""
         number = data["reservation"]
         lost = (event.number for event in self._events if event.kind is EventKind.LOST)
         if number not in lost:
@@ -344,12 +344,12 @@ class Ledger:
         if "kind" not in data or "spent" not in data:
             raise ValueError(
                 f"the record of reservation {number} is lost, and this one, which settles it, does "
-                "not say of what kind it was; restore the file from a copy"
+                "not give its kind; restore the file from a copy"
             )
         self._catch_up(data["kind"], data)
 
     def _catch_up(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Count what lost records spent, as far as a later one tells; never less than is known."""
+        """Count the spending of lost records that a later record reveals; never lower the sum."""
         if self._num_lost and "spent" in data:
             check_amount("what was spent", data["spent"])
             self._settled[kind] += max(0.0, data["spent"] - self.spent(kind))

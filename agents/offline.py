@@ -1,7 +1,7 @@
-"""The agents' answers without a model: what the statistics say, in the form that a model answers.
+"""The offline brain: answers from statistics alone, in the form of a model's replies.
 
-It sees what a model sees, the messages and the tools, and nothing else. It reads the board in the
-task, asks the tools for the statistics behind the trust box's moves, and words a finding from them.
+It sees only what a model sees: the messages and the tools. It reads the board in the task, calls
+the tools for the statistics behind the trust box's moves, and words a finding from them.
 """
 
 import json
@@ -26,7 +26,7 @@ _COORDINATOR = "coordinator"
 _STATISTICS = {_COORDINATOR: ("table_summary", "cost")}
 _SPECIALIST_STATISTICS = ("edge_hits", "importance", "failure_map")
 _SIMULATE = "simulate_proposal"
-_MAX_TURNS = 8  # then CrewAI wants the final answer
+_MAX_TURNS = 8  # after these, CrewAI demands the final answer
 _MAX_TEXT_LENGTH = 600
 _MAX_EVIDENCE = 24
 
@@ -38,9 +38,9 @@ class Asked:
     """A tool that was called in the conversation.
 
     Attributes:
-        name: Of the tool.
-        arguments: What it was called with.
-        answer: What it answered.
+        name: Name of the tool.
+        arguments: Arguments of the call.
+        answer: Answer of the tool.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Asked:
 
 
 def offline_reply(messages: Sequence[Message], tools: Sequence[Message] = ()) -> Reply:
-    """What the offline brain says next: a call of one tool, or the finding.
+    """The offline brain's next reply: one tool call, or the finding.
 
     Args:
         messages: The conversation of one agent so far; the task holds the board as JSON.
-        tools: Schemas of its tools. Without them, tools are called in plain text, if the messages
-            describe any.
+        tools: Schemas of its tools. If empty, tools that the messages describe are called in plain
+            text.
     """
     texts = [str(message.get("content") or "") for message in messages]
     task = next((text for text in texts if _BOARD.search(text)), "")
@@ -78,7 +78,7 @@ def offline_reply(messages: Sequence[Message], tools: Sequence[Message] = ()) ->
 
 
 def _candidates(board: Mapping[str, Any]) -> list[Changes]:
-    """What could be proposed, the best first; at last, nothing."""
+    """Possible proposals, best first; the last one changes nothing."""
     moves = [*board["trust_box"]]
     if board["author"] != _COORDINATOR:
         return [_merged([moves]), []]
@@ -89,7 +89,7 @@ def _candidates(board: Mapping[str, Any]) -> list[Changes]:
 
 
 def _merged(parts: Sequence[Changes]) -> Changes:
-    """One change for each knob: its last one."""
+    """One change for each knob: the last one wins."""
     fields = ("knob", "low", "high", "options")
     last = {
         change["knob"]: {name: change[name] for name in fields if name in change}
@@ -102,7 +102,7 @@ def _merged(parts: Sequence[Changes]) -> Changes:
 def _next_call(
     board: Mapping[str, Any], candidates: Sequence[Changes], asked: Sequence[Asked]
 ) -> ToolCall | None:
-    """The next tool to ask: the statistics, and then whether what they support is allowed."""
+    """The next tool call: first for the statistics, then to simulate the proposals."""
     known = {entry.name for entry in asked}
     call_id = f"call_{len(asked)}"
     for name in _STATISTICS.get(board["author"], _SPECIALIST_STATISTICS):
@@ -121,7 +121,7 @@ def _is_about(changes: Changes, entry: Asked) -> bool:
 
 
 def _is_accepted(changes: Changes, asked: Sequence[Asked]) -> bool:
-    """Whether the simulation allows the changes; no change needs no simulation."""
+    """Whether a simulation accepted the changes; an empty proposal needs no simulation."""
     return not changes or any(
         entry.answer.get("is_accepted") is True for entry in asked if _is_about(changes, entry)
     )
@@ -168,7 +168,7 @@ def _coordinator_finding(
         if move["knob"] in knobs
     ]
     share = (_MAX_TEXT_LENGTH - 60) // max(1, len(reasons))
-    opening = "The proposals fit together." if reasons else "No change is proven; more trials are."
+    opening = "The proposals fit together." if reasons else "No change is proven; make more trials."
     base = (held or board["findings"] or [None])[0]
     expectation = base["expectation"] if base else _no_expectation(board, answers)
     decision = "go on" if num_trials else "stop"
@@ -188,12 +188,12 @@ def _coordinator_finding(
 def _importance_remark(answers: Mapping[str, Mapping[str, Any]]) -> str:
     shares = [k for k in answers.get("importance", {}).get("knobs", []) if k["share"] is not None]
     if not shares:
-        return "Too few trials tell the knobs apart."
+        return "There are too few trials to rank the knobs."
     first = shares[0]
     low, high = first["interval"]
     return (
-        f"The knob that matters most is {first['knob']}, with {first['share']:.0%} of what all "
-        f"explain ({low:.0%} to {high:.0%})."
+        f"The most important knob is {first['knob']}, with a share of {first['share']:.0%} among "
+        f"all knobs ({low:.0%} to {high:.0%})."
     )
 
 
@@ -223,7 +223,7 @@ def _edge_remark(board: Mapping[str, Any], answers: Mapping[str, Mapping[str, An
 def _no_expectation(
     board: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """That neither side is better, of the knob that matters most among one's own."""
+    """The expectation that no side is better, for the agent's own most important knob."""
     yours = [knob for knob, fields in board["knobs"].items() if fields["is_yours"]]
     ranked = [entry["knob"] for entry in answers.get("importance", {}).get("knobs", [])]
     knob = next((k for k in ranked if k in yours), (yours or list(board["knobs"]))[0])
@@ -235,8 +235,8 @@ def _no_expectation(
 def _effect(expectation: Mapping[str, Any], is_changed: bool) -> str:
     knob, side, direction = (expectation[name] for name in ("knob", "side", "direction"))
     if direction == "same":
-        return f"Trials of high and low {knob} score alike, since the best lies between."
-    reason = "the range now reaches there" if direction == "better" else "few trials are lost on it"
+        return f"Trials with high and low {knob} score alike, since the best lies between."
+    reason = "the range now reaches there" if direction == "better" else "fewer trials are lost"
     words = f"Trials with {knob} on the side `{side}` score {direction} than the others"
     return f"{words}; {reason}." if is_changed else f"{words}."
 
@@ -256,7 +256,7 @@ def _text(*sentences: str) -> str:
 
 
 def _asked(messages: Sequence[Message]) -> list[Asked]:
-    """The tools that were called, natively or in plain text, with their answers."""
+    """The tool calls so far, native or in plain text, with their answers."""
     calls: dict[str, tuple[str, str]] = {}
     asked = []
     for message in messages:
@@ -273,9 +273,9 @@ def _asked(messages: Sequence[Message]) -> list[Asked]:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The JSON object that a text begins with; an empty one if it begins with none.
+    """The JSON object at the start of a text; an empty one if there is none.
 
-    In plain text, CrewAI repeats its rules after the answer of every third tool.
+    Other text may follow: in plain text, CrewAI repeats its rules after every third tool answer.
     """
     try:
         value, _ = json.JSONDecoder().raw_decode(text.strip())

@@ -1,8 +1,8 @@
-"""What a model says in plain text, put so that CrewAI reads it at once; not what it means.
+"""Rewrites a model's plain-text reply into a form that CrewAI parses fast; ignores its meaning.
 
 CrewAI finds the parts of ``Thought / Action / Action Input / Final Answer`` by expressions whose
-time grows with the cube of a run of blanks: two thousand of them take five seconds. No foreign text
-goes there as it came.
+time grows with the cube of a run of blanks: two thousand of them take five seconds. So no foreign
+text reaches them unchanged.
 """
 
 import json
@@ -19,8 +19,8 @@ _MAX_BRACKETS = 256
 def plain_reply(text: str) -> str:
     r"""The reply as either one call of a tool or a final answer, in CrewAI's words.
 
-    What comes after ``Observation:`` the model has invented, and it is left out. A text that is
-    neither is a final answer, which the caller may refuse.
+    Text after ``Observation:`` is left out, since the model made it up. A text that is neither is
+    taken as a final answer, which the caller may refuse.
 
     Example:
         >>> plain_reply("I ask.\nAction: cost\nAction Input: {}\nObservation: 3 s")
@@ -38,12 +38,12 @@ def plain_reply(text: str) -> str:
                 f"Thought: I ask a tool.\nAction: {action.group(1)}\n{_INPUT} {_object(arguments)}"
             )
         answer = text
-    # Without this word, CrewAI does not begin to search.
+    # CrewAI only starts its search if it finds the word "Action".
     return f"Thought: I know.\n{_ANSWER} {answer.strip().replace('Action', 'action')}"
 
 
 def _object(text: str) -> str:
-    """The JSON object that a text holds first; an empty one if there is none to read."""
+    """The first JSON object in a text; an empty one if none is readable."""
     text = text[:_MAX_INPUT_LENGTH]
     start = text.find("{")
     if start < 0 or text.count("{") + text.count("[") > _MAX_BRACKETS:

@@ -1,4 +1,4 @@
-"""Texts without the secrets that they may hold, and not longer than a reader can bear."""
+"""Removes secrets from texts, and limits the length of the texts."""
 
 import json
 import math
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_TEXT_LENGTH = 8192
-MIN_SECRET_LENGTH = 4  # what is shorter stands in half of all words
+MIN_SECRET_LENGTH = 4  # shorter texts occur in ordinary words
 
 
 class Redaction:
     """Replaces secrets by ``***``.
 
     Args:
-        secrets: Texts; those shorter than ``MIN_SECRET_LENGTH`` are no secrets.
+        secrets: Secret texts; those shorter than ``MIN_SECRET_LENGTH`` are ignored.
     """
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self._secrets = _spellings(secrets)
 
     def text(self, text: str) -> str:
-        """The text without the secrets, also where they are spelled as JSON spells them."""
+        """The text without the secrets, in their plain and their JSON spelling."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         if len(text) > MAX_TEXT_LENGTH:
@@ -28,7 +28,7 @@ class Redaction:
         return text
 
     def finds_any_in(self, value: Any) -> bool:
-        """Whether a text inside of a value holds a secret; names of fields do not count."""
+        """Whether a text inside a value holds a secret; field names do not count."""
         if isinstance(value, Mapping):
             return any(self.finds_any_in(item) for item in value.values())
         if isinstance(value, list | tuple | set | frozenset):
@@ -36,7 +36,7 @@ class Redaction:
         return any(secret in str(value) for secret in self._secrets)
 
     def value(self, value: Any) -> Any:
-        """The same for all texts inside of a value; what JSON cannot hold becomes text."""
+        """The value with all texts in it redacted; anything that JSON cannot hold becomes text."""
         if isinstance(value, Mapping):
             return {self.text(str(key)): self.value(item) for key, item in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
@@ -49,9 +49,9 @@ class Redaction:
 
 
 def _spellings(secrets: tuple[str, ...]) -> tuple[str, ...]:
-    """The secrets as they are, in JSON, and in JSON that is quoted in JSON as a reply may be.
+    """The secrets in plain text, in JSON, and in JSON quoted within JSON, as in a reply.
 
-    Longest first, since one may hold another.
+    The longest come first, since one may contain another.
     """
     found = {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}
     for _ in range(2):

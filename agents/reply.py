@@ -1,4 +1,4 @@
-"""What a model is asked and says: data without behaviour."""
+"""Messages to a model and its replies: data without behaviour."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from tuning.table.field_types import TEXT, FieldType, check_fields, check_presen
 Message: TypeAlias = Mapping[str, Any]
 
 MESSAGE_FIELDS = ("role", "content", "tool_calls", "tool_call_id", "name")
-"""What of a message is sent."""
+"""The fields of a message that are sent."""
 
 _TYPES: Mapping[str, FieldType] = {"text": TEXT, "tool_calls": list_of(map_of(TEXT))}
 
@@ -19,9 +19,9 @@ class ToolCall:
     """A tool that the model wants called.
 
     Attributes:
-        name: Of the tool, as the model wrote it.
-        arguments: JSON of an object; ``"{"``, which nothing reads, if the model sent anything else.
-        call_id: What the answer refers to.
+        name: Name of the tool, as the model wrote it.
+        arguments: JSON of an object; the invalid ``"{"`` if the model sent anything else.
+        call_id: Id that the answer refers to.
     """
 
     name: str
@@ -31,12 +31,12 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said.
+    """A model's reply.
 
     Attributes:
-        text: Never longer than ``agents.endpoint.MAX_TEXT_LENGTH``; may be empty.
-        tool_calls: Of which there may be none.
-        num_tokens: What the question and the answer took; estimated where the server is silent.
+        text: The text, at most ``agents.endpoint.MAX_TEXT_LENGTH`` characters; may be empty.
+        tool_calls: The tool calls; may be empty.
+        num_tokens: Tokens of question and answer; estimated if the server does not count them.
     """
 
     text: str = ""
@@ -44,20 +44,20 @@ class Reply:
     num_tokens: int = 0
 
     def content(self) -> dict[str, Any]:
-        """What a record of it holds, but for the tokens, which are in the budget."""
+        """The content of its record, without the tokens, which the budget's line has."""
         return {"text": self.text, "tool_calls": [asdict(call) for call in self.tool_calls]}
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any], num_tokens: int) -> "Reply":
-        """The reply that a record holds.
+        """The reply in a record's content.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the content is not a reply.
         """
         check_present(content, *_TYPES)
         check_fields(content, _TYPES)
         try:
             calls = tuple(ToolCall(**call) for call in content["tool_calls"])
         except TypeError as error:
-            raise ValueError(f"not a call of a tool: {error}") from None
+            raise ValueError(f"not a tool call: {error}") from None
         return cls(content["text"], calls, num_tokens)

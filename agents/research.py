@@ -1,6 +1,6 @@
 """``python -m agents.research``: sweep, let three agents read the table, and sweep again."""
 
-if __name__ == "__main__":  # before all that takes its time to be imported
+if __name__ == "__main__":  # before the slow imports
     from tuning.folder.quiet_start import quiet_start
 
     quiet_start()
@@ -45,7 +45,7 @@ EPISODES_OF_A_RUN = 3_000
 MINUTES_OF_A_DAY = 24.0 * 60.0
 
 BrainFlags: TypeAlias = tuple[str | None, str | None, float, float | None]
-"""Model, base URL, patience with a call, and patience in all [s]."""
+"""Model, base URL, patience per call [s], and patience for the whole study [s]."""
 
 app = command_app()
 
@@ -55,40 +55,40 @@ def research(  # noqa: PLR0917  # one parameter a flag
     context: typer.Context,
     task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
     rounds: Annotated[int, typer.Option(help="Sweeps; the agents speak after each.")] = 3,
-    budget_trials: Annotated[int, typer.Option(help="Trials in all.")] = 24,
+    budget_trials: Annotated[int, typer.Option(help="Total number of trials.")] = 24,
     budget_minutes: Annotated[
         float | None, typer.Option(help="No new trial after this time [min].")
     ] = None,
-    budget_tokens: Annotated[int | None, typer.Option(help="Tokens of a model in all.")] = None,
-    budget_calls: Annotated[int | None, typer.Option(help="Calls of a model in all.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Total tokens of the model.")] = None,
+    budget_calls: Annotated[int | None, typer.Option(help="Total calls of the model.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model that answers; without one the offline brain does.")
+        str | None, typer.Option(help="Model that answers; by default the offline brain.")
     ] = None,
     base_url: Annotated[
         str | None,
         typer.Option(help="OpenAI-compatible endpoint; its key is in SSMRL_API_KEY."),
     ] = None,
     patience: Annotated[
-        float, typer.Option(help="How long the endpoint may be silent within a reply [s].")
+        float, typer.Option(help="Maximum silence of the endpoint within a reply [s].")
     ] = 60.0,
     study_patience: Annotated[
         float | None,
-        typer.Option(help="Time that may be lost on it in all; by default as --patience [s]."),
+        typer.Option(help="Maximum total time lost on the endpoint; by default --patience [s]."),
     ] = None,
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "ssm",
     algorithm: Annotated[
-        str, typer.Option(help=f"What learns: {', '.join(ALGORITHMS)}.")
+        str, typer.Option(help=f"Learning algorithm: {', '.join(ALGORITHMS)}.")
     ] = DEFAULT_ALGORITHM,
     max_env_steps: Annotated[
         int | None,
         typer.Option(
             help="Budget of a run [env steps]; by default that of a sweep for a memory, and "
-            "3,000 times the horizon for the others."
+            "3,000 times the horizon for other algorithms."
         ),
     ] = None,
-    seeds_per_trial: Annotated[int, typer.Option(help="Runs that a score is the mean of.")] = 1,
+    seeds_per_trial: Annotated[int, typer.Option(help="Runs averaged into a trial's score.")] = 1,
     retries: Annotated[int, typer.Option(help="How often a trial that died is begun again.")] = 2,
     num_confirmed: Annotated[
         int | None, typer.Option(help="Best configurations to train again at the end.")
@@ -100,7 +100,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
     scheduler: Annotated[
         str,
-        typer.Option(help="none or asha; what is stopped early is no evidence for the agents."),
+        typer.Option(help="none or asha; trials stopped early are no evidence for the agents."),
     ] = "none",
     space: Annotated[Path | None, typer.Option(help="YAML file of knobs and limits.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the searcher and of training.")] = 0,
@@ -110,8 +110,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
         bool,
         typer.Option(
             "--resume",
-            help="Go on with NAME; its own settings count, but for budgets of minutes, tokens and "
-            "calls that are given anew.",
+            help="Resume NAME with its own settings, except budgets of minutes, tokens and calls "
+            "that are given again.",
         ),
     ] = False,
     use_earlier: Annotated[
@@ -121,30 +121,30 @@ def research(  # noqa: PLR0917  # one parameter a flag
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join; by default a private one here.")
+        str | None, typer.Option(help="Ray cluster to join; by default a private local one.")
     ] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
+        int | None, typer.Option(help="Concurrent trials; by default as many as the CPUs allow.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
+        typer.Option("--set", metavar="KNOB=VALUE", help="Override a knob's value; repeatable."),
     ] = None,
     device: DeviceOption = None,
     gpus_per_trial: GpusPerTrialOption = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
     cpus_per_runner: Annotated[
-        float, typer.Option(help="Share of a CPU that Ray keeps for each rollout actor.")
+        float, typer.Option(help="Share of a CPU that Ray reserves for each rollout actor.")
     ] = 1.0,
     num_learners: Annotated[
         int, typer.Option(help="Learners that share the meta-updates of a trial.")
     ] = 0,
     log: LogOption = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Have Ray's dashboard, and say where it is.")
+        bool, typer.Option("--dashboard", help="Run Ray's dashboard and print its address.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="End stdout with one JSON object.")
+        bool, typer.Option("--json", help="Print one JSON object at the end of stdout.")
     ] = False,
 ) -> None:
     """Let a State Modeling, a Meta-Learning and a Coordinator agent run the search.
@@ -200,7 +200,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
 def _start(
     context: typer.Context, brain_of: BrainFlags
 ) -> tuple[SweepPlan, Budget, Path, Placement, frozenset[str]]:
-    """What a study that can begin will do and take, where, and what was in its folder before."""
+    """Plan, budget, folder and placement of a valid study, and the folder's earlier contents."""
     params = context.params
     resume, name = params["resume"], params["name"]
     try:
@@ -226,7 +226,7 @@ def _start(
         limits = (params[f"budget_{kind}"] for kind in ("trials", "minutes", "tokens", "calls"))
         budget = Budget(*limits)
         if resume and name is None:
-            raise ValueError("`--resume` needs `--name`: which study shall go on?")
+            raise ValueError("`--resume` needs `--name`, the study to resume.")
         folder = run_folder(params["storage"], name or default_name("research", plan.task))
         plan, budget = _settle(plan, budget, folder, resume=resume)
         plan, placement = settled_placement(
@@ -265,7 +265,7 @@ def _run(
     quiet: bool,
     command: str,
 ) -> dict[str, Any]:
-    """Everything that starts slowly is imported from here on."""
+    """Runs the study and concludes it; all slow imports happen here."""
     from agents.brain import KEY_VARIABLES
     from agents.earlier import earlier_findings
     from agents.study import Study
@@ -281,7 +281,7 @@ def _run(
     def show(
         kind: EventKind, text: str = "", *, who: str = "", data: Mapping[str, Any] | None = None
     ) -> None:
-        if kind is not EventKind.SAID:  # what was said is shown once it was found good
+        if kind is not EventKind.SAID:  # a reply is shown as a finding once it is accepted
             words = f"{who}: {kind}: {text}" if who else text
             shown = words if len(words) <= MAX_SHOWN_LENGTH else f"{words[:MAX_SHOWN_LENGTH]}..."
             print(shown, file=stream, flush=True)
@@ -328,7 +328,7 @@ def _run(
 
 
 def _recorder(ledger: Any, show: Any) -> Any:
-    """Write down what the endpoint reports, then show it."""
+    """A ``Say`` that records an event of the endpoint in the ledger, then shows it."""
 
     def say(
         kind: EventKind, text: str = "", *, who: str = "", data: Mapping[str, Any] | None = None
@@ -371,7 +371,7 @@ def _make_brain(
 def _settle(
     plan: SweepPlan, budget: Budget, folder: Path, *, resume: bool
 ) -> tuple[SweepPlan, Budget]:
-    """The plan and the budget of a new study, or those of the one to go on with."""
+    """The plan and the budget of a new study, or those of the study to resume."""
     try:
         return kept_study(plan, budget, folder, resume=resume, say=partial(typer.echo, err=True))
     except LostError as error:
@@ -379,14 +379,14 @@ def _settle(
 
 
 def _default_env_steps(task: str, algorithm: str) -> int | None:
-    """A study is longer than a sweep; None leaves it to the plan."""
+    """The default budget of a run, larger than a sweep's [env steps]; None for the plan's own."""
     if get_algorithm(algorithm).kind == "memory":
         return None
     return EPISODES_OF_A_RUN * get_family(task).horizon
 
 
 def _flags(plan: SweepPlan, budget: Budget) -> list[str]:
-    """The command-line flags that make a study like this one."""
+    """The command-line flags that repeat this study."""
     of_sweeps = ("--num-samples", "--time-budget-s", "--max-concurrent")
     words = plan.flags()
     pairs = zip(words[::2], words[1::2], strict=True)

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server said, whole or in pieces; it asks nobody and judges nothing."""
+"""Parses the answers of an OpenAI-compatible server, whole or streamed; it does no requests."""
 
 import json
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ _TEXTS = ("content", "reasoning_content", "reasoning", "thinking")
 
 
 class CutError(ValueError):
-    """A stream ended before its answer did."""
+    """A stream ended before its answer was complete."""
 
 
 def has_news(line: bytes) -> bool:
-    """Whether a line of a stream brings a part of the answer: no comment, and no empty piece.
+    """Whether a line of a stream has a part of the answer, not a comment or an empty piece.
 
     Args:
-        line: With its end or without.
+        line: The line, with or without its newline.
 
     Example:
         >>> has_news(b'data: {"choices": [{"delta": {"content": "a"}}]}')
@@ -35,19 +35,19 @@ def has_news(line: bytes) -> bool:
 
 
 def is_end(line: bytes) -> bool:
-    """Whether nothing of a stream follows a line."""
+    """Whether a line ends the stream."""
     return _data(line) == _DONE
 
 
 def joined(body: bytes) -> dict[str, Any]:
-    """The answer of a stream, as if it had come whole.
+    """The pieces of a stream, joined into one answer.
 
     Args:
-        body: All lines; those that are no pieces of an answer are passed over.
+        body: All lines; those that are not pieces of an answer are skipped.
 
     Raises:
-        CutError: If neither its end nor the end of the answer is there.
-        ValueError: If a piece is no JSON.
+        CutError: If both the end of the stream and the end of the answer are missing.
+        ValueError: If a piece is not JSON.
     """
     message: dict[str, Any] = {"content": ""}
     whole: dict[str, Any] = {"choices": [{"message": message}]}
@@ -75,20 +75,20 @@ def joined(body: bytes) -> dict[str, Any]:
 
 
 def words_of(text: str) -> str:
-    """A server's own reason in one short line; the start of what it sent if it names none.
+    """A server's own reason in one short line; the start of its answer if it gives none.
 
     Example:
         >>> words_of('{"error": {"code": 500, "message": "no slot"}}'), words_of("<h1>Bad</h1>")
         ('no slot', '<h1>Bad</h1>')
     """
     text = text[:4096]
-    with suppress(ValueError, RecursionError):  # no JSON, or cut
+    with suppress(ValueError, RecursionError):  # not JSON, or cut
         text = reason_of(json.loads(text)) or text  # noqa: TID251  # foreign, and only shown
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_WORDS]
 
 
 def reason_of(content: Any) -> str:
-    """The reason that an answer gives for being none; empty if it gives none."""
+    """The reason in an error answer; empty if it gives none."""
     for name in ("error", "message", "detail", "msg"):
         found = content.get(name) if isinstance(content, dict) else None
         if isinstance(found, str) and found:
@@ -120,7 +120,7 @@ def _choice(piece: dict[str, Any]) -> dict[str, Any]:
 
 
 def _take_in(calls: dict[Any, dict[str, Any]], deltas: Any) -> None:
-    """Add pieces of calls to what is there of them; some servers send each call whole."""
+    """Append pieces of tool calls to their earlier pieces; some servers send whole calls."""
     for delta in deltas if isinstance(deltas, list) else []:
         if not isinstance(delta, dict):
             continue

@@ -1,6 +1,6 @@
-"""Reads the one JSON object in a model's reply, strictly; it knows nothing of what the object says.
+"""Reads the one JSON object in a model's reply, strictly; it ignores the meaning of its fields.
 
-A reply is foreign text: nothing in it is run, followed or opened, and what is read is bounded.
+A reply is foreign text: nothing in it is run, followed or opened, and its size is bounded.
 """
 
 import json
@@ -18,10 +18,10 @@ MAX_DEPTH = 12
 MAX_REASON_LENGTH = 300
 
 _MAX_QUOTE_LENGTH = 60
-_MAX_DIGITS = 18  # of an integer; none of the knobs has more
-_MAX_BRACKETS = 4096  # a finding has some dozens
-# What lies before the next bracket, strings as a whole. Possessive: a string without its end is
-# found out once, not once for each of its characters.
+_MAX_DIGITS = 18  # of an integer; no knob has more
+_MAX_BRACKETS = 4096  # a finding has a few dozen
+# Matches up to the next bracket and skips whole strings. It is possessive, so an unclosed string
+# fails once, not once for each of its characters.
 _TO_BRACKET = re.compile(r'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
 
 
@@ -29,7 +29,7 @@ class RefusedError(ValueError):
     """A reply cannot be used; the message says why, in one short line.
 
     Args:
-        reason: The message; made one line, and cut if it is long.
+        reason: The message; put on one line, and truncated if it is long.
     """
 
     def __init__(self, reason: str) -> None:
@@ -37,12 +37,12 @@ class RefusedError(ValueError):
 
 
 def find_object(raw: object) -> dict[str, Any]:
-    """The one JSON object that a reply holds, bare, fenced or between sentences.
+    """The one JSON object in a reply: bare, fenced or between sentences.
 
-    Braces without a quotation mark between them, as in a formula, are taken for prose.
+    Braces without a quotation mark between them, as in a formula, count as prose.
 
     Args:
-        raw: The reply as it came.
+        raw: The raw reply.
 
     Raises:
         RefusedError: If there is no object or more than one, or ``read_object`` refuses it.
@@ -55,14 +55,14 @@ def find_object(raw: object) -> dict[str, Any]:
 
 
 def read_object(raw: object) -> dict[str, Any]:
-    """The JSON object that a text is.
+    """The JSON object that makes up a whole text.
 
     Args:
-        raw: The text as it came.
+        raw: The raw text.
 
     Raises:
-        RefusedError: If the text is too long, too deep, or not an object; if a key stands twice; or
-            if a number is not finite or longer than any setting.
+        RefusedError: If the text is too long, too deep, or not an object; if a key occurs twice; or
+            if a number is not finite or has too many digits.
     """
     text = _checked_text(raw)
     _measure(text, 0)
@@ -84,10 +84,10 @@ def read_object(raw: object) -> dict[str, Any]:
 
 
 def clean_text(text: str, max_length: int) -> str:
-    """One line of printable characters, cut to a length.
+    """One line of printable characters, truncated to a length.
 
-    Line ends, control characters, characters that change the direction of writing or are invisible,
-    and halves of characters become spaces; of several spaces one stays.
+    Newlines, control characters, invisible characters, marks of writing direction and surrogates
+    become spaces; runs of spaces become one.
     """
     visible = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     line = " ".join(visible.split())
@@ -95,7 +95,7 @@ def clean_text(text: str, max_length: int) -> str:
 
 
 def quote(value: object) -> str:
-    """A value as it may stand in a message: short, on one line, and never unfolded as a whole."""
+    """A value for a message: short and on one line, with only the size of lists and objects."""
     if isinstance(value, str):
         text = value[: 4 * _MAX_QUOTE_LENGTH]
     elif isinstance(value, dict | list | tuple):
@@ -106,7 +106,7 @@ def quote(value: object) -> str:
 
 
 def check_keys(fields: Mapping[str, Any], names: Sequence[str], whose: str) -> None:
-    """See that an object has exactly these keys.
+    """Check that an object has exactly these keys.
 
     Raises:
         RefusedError: If it has others, or one is missing.
@@ -122,19 +122,21 @@ def text_of(fields: Mapping[str, Any], name: str, max_length: int) -> str:
     """A text field, as one line.
 
     Raises:
-        RefusedError: If it is no text, too long, or nothing of it can be seen.
+        RefusedError: If it is not text, is too long, or has no visible characters.
     """
     value = fields[name]
     if not isinstance(value, str) or len(value) > max_length:
         found = f"has {len(value)}" if isinstance(value, str) else f"is {quote(value)}"
-        raise RefusedError(f"`{name}` must be a text of at most {max_length} letters, but {found}")
+        raise RefusedError(
+            f"`{name}` must be a text of at most {max_length} characters, but {found}"
+        )
     if not (text := clean_text(value, max_length)):
         raise RefusedError(f"`{name}` must not be empty")
     return text
 
 
 def one_of(fields: Mapping[str, Any], name: str, known: type[OptionT]) -> OptionT:
-    """A field that is one of some words.
+    """A field that must be one of the known words.
 
     Raises:
         RefusedError: If it is not.
@@ -147,10 +149,10 @@ def one_of(fields: Mapping[str, Any], name: str, known: type[OptionT]) -> Option
 
 
 def count_of(fields: Mapping[str, Any], name: str) -> int:
-    """A field that is an integer of at least 0.
+    """A field that must be an integer of at least 0.
 
     Raises:
-        RefusedError: If it is not; neither ``8.0`` nor a bool is one.
+        RefusedError: If it is not; ``8.0`` and bools are not integers.
     """
     value = fields[name]
     if type(value) is not int or value < 0:
@@ -171,7 +173,7 @@ def _checked_text(raw: object) -> str:
 
 
 def _groups(raw: str) -> list[str]:
-    """The outermost pairs of braces with all between them; quotation marks outside are prose."""
+    """The outermost brace groups of a text; quotation marks outside them count as prose."""
     groups = []
     num_brackets = 0
     start = raw.find("{")
@@ -179,7 +181,7 @@ def _groups(raw: str) -> list[str]:
         end, num_inside = _measure(raw, start)
         if end is None:
             raise RefusedError(
-                "the JSON object has no end: the reply was cut, or a quote is missing"
+                "the JSON object has no end: the reply was cut, or a quotation mark is missing"
             )
         if (num_brackets := num_brackets + num_inside) > _MAX_BRACKETS:
             raise RefusedError(_TOO_MANY)
@@ -189,10 +191,10 @@ def _groups(raw: str) -> list[str]:
 
 
 def _measure(text: str, start: int) -> tuple[int | None, int]:
-    """Where the group of brackets ends that begins at ``start``, and how many brackets it has.
+    """The end of the bracket group that begins at ``start``, and its number of brackets.
 
     Raises:
-        RefusedError: If it is too deep, which would make the parser recurse, or has too many.
+        RefusedError: If it has too many brackets, or is so deep that the parser would recurse.
     """
     depth, position = 0, start
     for num_brackets in range(1, _MAX_BRACKETS + 1):

@@ -29,20 +29,21 @@ from tuning.table.trial import Trial
 
 CREW = "agents"
 
-# What a conversation that is taken up says again. Of findings and decisions the last one counts.
+# Events that a resumed conversation repeats. Findings and decisions may be written again, since
+# their last event counts.
 _TOLD_ONCE = (EventKind.SAID, EventKind.REFUSED, EventKind.FELL_BACK, EventKind.NOTED)
 
 
 @dataclass(frozen=True)
 class Said:
-    """A finding as the ledger keeps it.
+    """A finding in the ledger.
 
     Attributes:
-        round: After which round of trials it was said, from 1.
-        finding: What was said.
-        brain: Who answered: ``offline``, a model's name, or ``trust box``.
-        verdict: What became of its hypothesis; empty as long as nobody knows.
-        statistic: What the verdict rests on.
+        round: Number of search rounds before it, from 1.
+        finding: The finding.
+        brain: Its source: ``offline``, a model's name, or ``trust box``.
+        verdict: Outcome of its hypothesis; empty until it was tested.
+        statistic: The statistic behind the verdict.
     """
 
     round: int
@@ -55,17 +56,17 @@ class Said:
 class Study:
     """The loop of a study over a sweep's folder; all of its state is on the disk.
 
-    Agents advise between rounds: what they want passes the checks of the trust box, and the trials
+    Agents advise between rounds. Their proposals must pass the checks of the trust box, and trials
     are reserved from the budget before they are made.
 
     Args:
-        plan: The sweep; its trials in all are the budget.
-        folder: The study's.
-        ledger: Everything that is said and spent.
-        brain: Who answers for the agents.
+        plan: The plan of the sweep; its total number of trials is the budget.
+        folder: Folder of the study.
+        ledger: The ledger of events and spending.
+        brain: The brain that answers for the agents.
         earlier: Findings of earlier studies of the task.
-        log: Where else the evaluations of trials are written.
-        say: Is told what happens, round by round; it need not write it down.
+        log: Additional log of the trials' evaluations; None for none.
+        say: Receives progress events; it need not record them.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class Study:
             self._clock = ledger.reserve("minutes", self._minutes)
         self.sweep = Sweep(plan, folder, log=log, say=self._note, restore=self._restore)
         if self.sweep.rounds and self.sweep.is_complete(self.sweep.rounds[-1]):
-            self._account(self.sweep.rounds[-1])  # which a process that died may have left undone
+            self._account(self.sweep.rounds[-1])  # a dead process may not have done it
         self._count_what_is_known()
 
     def run(self, *, num_cpus: int, placement: Placement, quiet: bool) -> None:
-        """Make the rounds that are left, or as many as the budget has; Ray must be running."""
+        """Run the remaining rounds, as far as the budget allows; Ray must be running."""
         while self._has_time() and (this := self.sweep.begin_round(self._decide)) is not None:
             if self._open_trials() is None:
                 self._ledger.reserve("trials", this.num_trials)
@@ -106,13 +107,13 @@ class Study:
         self.close()
 
     def close(self) -> None:
-        """Give the time back that was not used."""
+        """Return the unused time to the budget."""
         if self._clock is not None:
             self._ledger.settle(self._clock, (time.monotonic() - self._started) / 60.0)
             self._clock = None
 
     def is_finished(self) -> bool:
-        """Whether no trial and no conversation is left."""
+        """Whether no trial and no conversation is left to do."""
         rounds = self.sweep.rounds
         if not rounds or not self.sweep.is_complete(rounds[-1]):
             return False
@@ -122,7 +123,7 @@ class Study:
         return is_over and closing_round(self._plan, rounds, self.sweep.table.rows) is None
 
     def said(self) -> list[Said]:
-        """All findings that were accepted, in order, with what became of them."""
+        """All accepted findings, in order, with the outcomes of their hypotheses."""
         found: dict[tuple[int, str], Said] = {}
         for event in self._ledger.events:
             key = event.round, event.who
@@ -135,7 +136,7 @@ class Study:
         return list(found.values())
 
     def next_space(self) -> SearchSpace:
-        """Where the agents would search next, if there were a budget."""
+        """The space that the agents would search next if the budget allowed it."""
         rounds = self.sweep.rounds
         num_searched = sum(this.number < self._plan.rounds for this in rounds)
         event = self._decision(num_searched)
@@ -146,9 +147,10 @@ class Study:
     def _decide(
         self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]
     ) -> Round | None:
-        """What follows: the first round as it is, then what the agents decide, who are asked once.
+        """The next round: the planned first one, then those that the agents decide.
 
-        A process that died may have asked them, and paid, before it wrote the round.
+        The agents are asked once per round: a dead process may have asked them, and paid, before
+        it wrote the round.
         """
         number = len(rounds)
         if rounds and rounds[-1].number < plan.rounds and self._decision(number) is None:
@@ -158,7 +160,7 @@ class Study:
     def _restore(
         self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial]
     ) -> Round | None:
-        """What followed, for rounds that are lost: the ledger has their trials as spent already."""
+        """The round after ``rounds`` if its record is lost; the ledger already has its trials."""
         num_made = sum(this.num_trials for this in rounds)
         num_left = plan.num_samples - plan.num_kept_back - num_made
         return self._decided(plan, rounds, rows, num_left)
@@ -166,7 +168,7 @@ class Study:
     def _decided(
         self, plan: SweepPlan, rounds: Sequence[Round], rows: Sequence[Trial], num_left: int
     ) -> Round | None:
-        """What follows from the decision in the ledger; None if it has none."""
+        """The next round by the decision in the ledger; None if there is none."""
         if not rounds:
             return next_round(plan, rounds, rows)
         number = len(rounds)
@@ -215,7 +217,7 @@ class Study:
         who: str = "",
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write it down, unless a process that died has, then show it."""
+        """Record an event, unless a dead process already did, and show it."""
         line = kind, self._ledger.redact(who), self._ledger.redact(text)
         if self._told[line]:
             self._told[line] -= 1
@@ -228,14 +230,14 @@ class Study:
         self._say(EventKind.NOTED, text)
 
     def _trials_left(self) -> int:
-        """Trials that rounds of search may still make; the closing ones are kept back."""
+        """Trials left for rounds of search; those for the closing rounds are kept back."""
         return max(0, int(self._ledger.remaining("trials")) - self._plan.num_kept_back)
 
     def _has_time(self) -> bool:
         return time.monotonic() - self._started < 60.0 * self._minutes
 
     def _count_what_is_known(self) -> None:
-        """Trials that were made were spent, also where the ledger has lost that."""
+        """Count all trials that were made as spent, even if the ledger lost their records."""
         rounds = [this for this in self.sweep.rounds if self.sweep.is_complete(this)]
         made = sum(this.num_trials for this in rounds)
         missing = min(made - self._ledger.spent("trials"), self._ledger.remaining("trials"))
@@ -244,23 +246,23 @@ class Study:
         if self._ledger.num_lost:
             spent = (f"{kind} {self._ledger.spent(kind):g}" for kind in KINDS)
             self._note(
-                f"{self._ledger.num_lost} records of the ledger are lost; known to be spent, with "
-                f"all that is in doubt: {', '.join(spent)}"
+                f"{self._ledger.num_lost} records of the ledger are lost; the spending, including "
+                f"all doubtful amounts, is: {', '.join(spent)}"
             )
 
     def _open_trials(self) -> Reservation | None:
-        """What a round that is not yet accounted for took from the budget."""
+        """The open reservation of trials of the current round, if any."""
         open_trials = (entry for entry in self._ledger.unsettled if entry.kind == "trials")
         return next(open_trials, None)
 
     def _account(self, this: Round) -> None:
-        """Close a round whose trials are made; what is done already is not done again."""
+        """Settle and score a round whose trials are made; steps already done are skipped."""
         if (reservation := self._open_trials()) is not None:
             self._ledger.settle(reservation, this.num_trials)
         self._score(this)
 
     def _score(self, this: Round) -> None:
-        """Judge what the agents said before a round by the trials of that round."""
+        """Test the agents' hypotheses from before a round by its trials."""
         if is_confirmation(self._plan, this):
             return  # nothing new was tried
         rows = self.sweep.table.rows
@@ -282,17 +284,17 @@ class Study:
                 )
 
     def _decision(self, number: int) -> Mapping[str, Any] | None:
-        """What was decided after that many rounds of search."""
+        """The data of the decision after ``number`` rounds of search; None if there is none."""
         for event in reversed(self._ledger.events):
             if event.kind is EventKind.DECIDED and event.round == number:
                 return event.data
         return None
 
     def _settle_time(self) -> None:
-        """A process that died spent the time until it last wrote anything."""
+        """Settle the time of a dead process, up to its last write."""
         kept = ("trials.jsonl", "optuna.journal", "checkpoints/*")
         written = [path.stat().st_mtime for name in kept for path in self._folder.glob(name)]
-        # What this process opened, such as the ledger, was written just now.
+        # Files that this process has opened, such as the ledger, have a new mtime.
         events = [event.time for event in self._ledger.events if event.kind != EventKind.BUDGET]
         last = max(written + events, default=0.0)
         for reservation in self._ledger.unsettled:
@@ -303,7 +305,7 @@ class Study:
 
 
 def _moves(old: SearchSpace, new: SearchSpace, findings: Sequence[Finding]) -> tuple[Move, ...]:
-    """How the agents' space comes from the last one, with the findings as the reason."""
+    """The moves from the last space to the agents' space, with the findings as reasons."""
     moves = []
     for knob, a_range in new.ranges.items():
         before = old.ranges[knob]

@@ -1,4 +1,4 @@
-"""What a study came to: the page, the text, the findings for later studies, and the model."""
+"""The results of a study: the page, the text, the findings for later studies, and the model."""
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -27,19 +27,19 @@ def conclude_study(
     command: str,
     say: Callable[..., None],
 ) -> dict[str, Any]:
-    """Name the best model, and write everything down.
+    """Name the best model, and write all result files.
 
     Args:
-        plan: What was to be done.
-        folder: The study's.
-        study: What was done.
-        ledger: What was said and spent.
-        num_earlier: How many findings of earlier studies the agents were shown.
+        plan: The plan of the study.
+        folder: Folder of the study.
+        study: The study, with its rounds and findings.
+        ledger: The ledger, with refusals and spending.
+        num_earlier: Number of findings of earlier studies that the agents were shown.
         command: The command line of the study.
         say: Prints a line.
 
     Returns:
-        What ``tuning.conclusion.conclude`` says, and the rounds, findings, refusals and spending.
+        The summary of ``tuning.conclusion.conclude``, and rounds, findings, refusals and spending.
     """
     sweep = study.sweep
     summary = conclude(
@@ -80,7 +80,7 @@ def research_text(
     *,
     command: str,
 ) -> str:
-    """The study as a text: question, rounds, findings, boxes, the best model, open questions."""
+    """The study as text: question, best model, rounds, findings, moves, open questions."""
     lines = [
         f"# {plan.task}: how to size and meta-train {plan.method}",
         "",
@@ -127,9 +127,9 @@ def _best_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _comparison_line(found: dict[str, Any]) -> str:
-    """Winner, switched off, default and verdict, as far as each is known."""
+    """The returns of winner, winner without adaptation and default, if known, and the verdict."""
     own = _bracket(found["best_low"], found["best_high"])
-    words = [f"On {found['num_tasks']} tasks that chose nothing: {found['best_mean']:.4g}{own}"]
+    words = [f"On {found['num_tasks']} fresh held-out tasks: {found['best_mean']:.4g}{own}"]
     if found["switched_off_mean"] is not None:
         words.append(f"without adaptation {found['switched_off_mean']:.4g}")
     if found["blind_return"] is not None:
@@ -142,7 +142,7 @@ def _comparison_line(found: dict[str, Any]) -> str:
 
 
 def _bracket(low: float | None, high: float | None, sign: str = "") -> str:
-    """An interval over seeds, if it is known."""
+    """An interval over seeds; empty if it is not known."""
     return "" if low is None or high is None else f" [{low:{sign}.4g}, {high:{sign}.4g}]"
 
 
@@ -191,7 +191,7 @@ def _finding_fields(entry: Said) -> dict[str, Any]:
 
 
 def _save_model(folder: Path, summary: dict[str, Any]) -> None:
-    """The best model, with all that is needed to use it and to tell it from others."""
+    """Save the best model, with its configuration and a manifest that identifies it."""
     target = folder / "saved_models"
     saved = Checkpoint.load(folder / "best" / "checkpoint.safetensors")
     saved.save(target / "checkpoint.safetensors")

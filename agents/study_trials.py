@@ -1,4 +1,4 @@
-"""Whether the trials of a study are enough for its rounds; not what they cost."""
+"""Checks that a study has enough trials for its rounds; not their cost."""
 
 from ssmrl.meta.algorithms import get_algorithm
 from tuning.plan_defaults import BY_KIND
@@ -11,7 +11,7 @@ def check_trials(
     num_confirmed: int | None,
     num_fresh_seeds: int | None,
 ) -> None:
-    """See that each round has a trial, in the words of this command.
+    """Check that each round has a trial; the message names this command's flags.
 
     Raises:
         ValueError: If there are too few, or the algorithm is not known.
@@ -23,6 +23,6 @@ def check_trials(
     if rounds >= 1 and budget_trials - kept_back < rounds:
         raise ValueError(
             f"each of the {rounds} rounds must have a trial, but `--budget-trials` is "
-            f"{budget_trials}, of which {kept_back} are for confirming and judging; raise it, or "
-            "lower `--rounds`, `--num-confirmed` or `--num-fresh-seeds`"
+            f"{budget_trials}, of which {kept_back} are for confirmation and the verdict; raise "
+            "it, or lower `--rounds`, `--num-confirmed` or `--num-fresh-seeds`"
         )

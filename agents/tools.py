@@ -1,8 +1,8 @@
-"""The functions that an agent may call: they answer in numbers, few of them, and change nothing.
+"""The tools that an agent may call: they answer in a few numbers, and change nothing.
 
-What a model sends is foreign text, and so is every name and error message in a table. Arguments are
-checked before anything is computed, and no answer holds a sentence that was not written here, but
-for the names of knobs and of their options.
+A model's arguments are foreign text, and so is every name and error message in a table. Arguments
+are checked before anything is computed. Answers hold only texts from this code, and the names of
+knobs and their options.
 """
 
 import statistics
@@ -24,7 +24,7 @@ from tuning.table.trial import FAILURES, Trial, TrialState
 
 MAX_ANSWER_LENGTH = 4000
 _NUM_BEST = 5
-_NUM_RESAMPLES = 50  # of the importance: a tool is to answer at once
+_NUM_RESAMPLES = 50  # for the importance: few, since a tool should answer at once
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Tool:
     """A function that an agent may call.
 
     Attributes:
-        name: Under which it is called.
-        description: What it answers, in a line.
+        name: Name of the function.
+        description: One line about its answer.
         parameters: JSON schema of its arguments.
         answer: Computes the answer; raises ``RefusedError`` if it cannot.
     """
@@ -45,16 +45,16 @@ class Tool:
 
 
 def call_tool(board: Board, name: object, arguments_json: object) -> str:
-    """The answer of a tool as JSON, whatever is asked; ``{"error": ...}`` if it cannot be answered.
+    """The answer of a tool as JSON; ``{"error": ...}`` if the call is invalid in any way.
 
     Args:
-        board: What the answer is about.
+        board: The board that the answer is about.
         name: The tool, as the model wrote it.
         arguments_json: The arguments, as the model wrote them; empty for none.
 
     Returns:
-        A JSON object of less than ``MAX_ANSWER_LENGTH`` characters, all of them ASCII. Lists that
-        are too long for that lose their ends, and ``left_out`` says how many entries.
+        A JSON object of less than ``MAX_ANSWER_LENGTH`` ASCII characters. Lists that are too long
+        for that are truncated, and ``left_out`` is the number of missing entries.
     """
     try:
         if not isinstance(name, str) or name not in TOOLS:
@@ -187,7 +187,7 @@ def _simulate_proposal(board: Board, arguments: Mapping[str, Any]) -> dict[str, 
         reason = ""
     except RefusedError as error:
         kept, reason = [], str(error)
-    like = kept or complete  # what a trial there may cost
+    like = kept or complete  # the trials that the cost is estimated from
     return {
         "is_accepted": not reason,
         "reason": reason,
@@ -230,7 +230,7 @@ def _trial(board: Board, name: object) -> Trial:
 
 
 def _trial_numbers(row: Trial) -> dict[str, Any]:
-    """All but the reason, which may say what others wrote."""
+    """The numbers of a trial, without its reason, which may be foreign text."""
     return {
         "trial_id": row.trial_id,
         "state": row.state.value,
@@ -264,7 +264,7 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown_value(value: Any) -> Any:
-    """A value of a knob, or several, in few characters."""
+    """A knob's value, or a list of values, in few characters."""
     if isinstance(value, list | tuple):
         return [_shown_value(entry) for entry in value]
     if isinstance(value, str):
@@ -273,12 +273,12 @@ def _shown_value(value: Any) -> Any:
 
 
 def _fitted(answer: dict[str, Any]) -> str:
-    """The answer as JSON, without the ends of its longest lists if it is too long."""
+    """The answer as JSON, with its longest lists truncated if it is too long."""
     left_out = 0
     while len(text := json_text(answer)) >= MAX_ANSWER_LENGTH:
         lists = [value for value in answer.values() if isinstance(value, list) and value]
         if not lists:
-            raise RefusedError("there is too much to say; ask for less")
+            raise RefusedError("the answer is too long; ask for less")
         max(lists, key=lambda entries: len(json_text(entries))).pop()
         answer["left_out"] = left_out = left_out + 1
     return text
@@ -313,7 +313,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
             ),
             Tool(
                 "importance",
-                "How much each knob has to do with being among the best; 95 % of resampled shares.",
+                "Each knob's importance for being among the best, with 95 % of resampled shares.",
                 _schema(()),
                 _importance,
             ),
@@ -351,4 +351,4 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
         )
     }
 )
-"""Every tool by its name; there are no others."""
+"""All tools, by name."""

@@ -1,4 +1,4 @@
-"""What may stand for a Ray cluster on a command line; it asks no cluster and imports no Ray."""
+"""Checks a Ray cluster address from a command line, without contacting it or importing Ray."""
 
 import re
 
@@ -6,13 +6,13 @@ _PLACE = re.compile(r"(?:ray://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?
 
 
 def check_address(address: str | None) -> None:
-    """Refuse what names no cluster, over which Ray would brood for minutes.
+    """Reject a malformed address, on which Ray would spend minutes.
 
     Args:
-        address: None for no cluster, which is fine.
+        address: Address to check; None, for no cluster, is valid.
 
     Raises:
-        ValueError: If it is none of ``auto``, ``HOST:PORT`` and ``ray://HOST:PORT``.
+        ValueError: If the address is none of ``auto``, ``HOST:PORT`` and ``ray://HOST:PORT``.
 
     Example:
         >>> check_address("ray://head.example:10001")

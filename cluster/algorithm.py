@@ -36,15 +36,15 @@ class MAMLConfig(MetaConfig):
         super().__init__(algo_class or MAML)
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The Gaussian actor over the configured sequence policy."""
+        """The module spec: a Gaussian actor over the configured sequence policy."""
         return RLModuleSpec(module_class=ActorModule, model_config=dict(self.train_config.knobs()))
 
     def get_default_learner_class(self) -> type[MAMLLearner]:
-        """The learner that makes the meta-update."""
+        """The learner class that makes the meta-update."""
         return MAMLLearner
 
     def validate(self) -> None:
-        """Check what RLlib cannot know.
+        """Check the constraints that RLlib does not know of.
 
         Raises:
             ValueError: If there are more learners than tasks.
@@ -54,28 +54,28 @@ class MAMLConfig(MetaConfig):
         if self.num_learners > num_tasks:
             raise ValueError(
                 f"`num_learners` must not exceed `meta.num_tasks`, but got {self.num_learners} "
-                f"and {num_tasks}: a learner without a task learns nothing"
+                f"and {num_tasks}: every learner needs at least one task"
             )
 
 
 class MAML(MetaAlgorithm):
-    """Meta-trains a policy so that few gradient steps adapt it to a task of its family.
+    """Meta-trains a policy that adapts to a task of its family in a few gradient steps.
 
-    The four steps of an iteration are those of ``GradientLearner``: draw tasks, collect along
-    their adaptation, update the meta-parameters, report. One seed gives the same parameters for
-    any number of runners, also when runners die on the way.
+    An iteration has the four steps of ``GradientLearner``: draw tasks, collect rollouts along
+    their adaptation, update the meta-parameters, report. A seed gives the same parameters for
+    any number of runners, even if some die during training.
     """
 
     config: MAMLConfig
 
     @classmethod
     def get_default_config(cls) -> MAMLConfig:
-        """ProMP with the defaults of ``TrainConfig``."""
+        """Settings of ProMP with the defaults of ``TrainConfig``."""
         return MAMLConfig()
 
     @property
     def learner(self) -> LearnersAsOne:
-        """All learners of this algorithm, which are equal."""
+        """All learners of this algorithm, which hold equal parameters."""
         self._learners.iteration = self.training_iteration
         return self._learners
 
@@ -112,12 +112,12 @@ class MAML(MetaAlgorithm):
         )
 
     def play(self, play: Play) -> list[RolloutResult]:
-        """Have something played with the present meta-parameters."""
+        """Collect rollouts with the current meta-parameters."""
         self._check_running()
         return self._divided_play(self.learner.params(), play)
 
     def _deliver(self, played: Mapping[int, RolloutResult]) -> set[int]:
-        """Let the learners take their trajectories; the parts are returned that were lost."""
+        """Let the learners fetch their trajectories; returns the numbers of the lost parts."""
         num_shares = max(1, self.config.num_learners)
         shards: list[list[TrajectoryShard]] = [[] for _ in range(num_shares)]
         for one in played.values():
@@ -130,7 +130,7 @@ class MAML(MetaAlgorithm):
 
 
 def _update(learner: MAMLLearner, timesteps: dict[str, Any]) -> dict[str, Any] | str:
-    """The metrics of an update, or why it diverged: RLlib ends the process of what raises."""
+    """The metrics of an update, or why it diverged: RLlib ends a learner process that raises."""
     try:
         return learner.update(timesteps=timesteps)
     except DivergedError as error:

@@ -1,4 +1,4 @@
-"""Which RLlib class runs which algorithm; it imports none of them."""
+"""The table of which RLlib class runs which algorithm; it imports none of them."""
 
 from typing import TYPE_CHECKING
 
@@ -19,24 +19,24 @@ ALGORITHMS: dict[str, str] = {
     "e-maml": _BY_GRADIENT,
     "maml-trpo": _BY_GRADIENT,
 }
-"""Import path, ``"package.module:NAME"``, of the settings by the name in a configuration: the same
-names as in ``ssmrl.meta.algorithms``."""
+"""Algorithm name in a configuration -> import path, ``"package.module:NAME"``, of its settings
+class. The names are those of ``ssmrl.meta.algorithms``."""
 
 
 def config_type(name: str) -> "type[MetaConfig]":
-    """The settings of the RLlib algorithm for a configuration's ``algorithm``.
+    """The RLlib settings class for a configuration's ``algorithm``.
 
-    One of another package is run as those of this project that adapt in the same way.
+    An algorithm of another package uses the class of this project's algorithms of the same kind.
 
     Raises:
-        KeyError: If RLlib runs none of that name; the message lists those that it does.
+        KeyError: If RLlib runs no algorithm of that name; the message lists those it runs.
     """
     if is_import_path(name):
         return _found(_BY_KIND[get_algorithm(name).kind])
     if name not in ALGORITHMS:
         raise UnknownNameError(
             f"`algorithm` must be one that RLlib runs, {', '.join(ALGORITHMS)}, but got {name!r}; "
-            "train it in one process, without runners and learners"
+            "train it in a single process, without runners and learners"
         )
     return _found(ALGORITHMS[name])
 

@@ -1,6 +1,6 @@
-"""This user's authentication token for Ray: where it lies, and that nobody else ever reads it.
+"""This user's authentication token for Ray: its path, and keeping it unreadable for others.
 
-It starts no Ray and joins none; ``cluster.session`` does.
+This module neither starts nor joins Ray; ``cluster.session`` does.
 """
 
 import os
@@ -14,28 +14,28 @@ _OWNER_ALONE = 0o600
 
 
 class TokenError(ValueError):
-    """Ray would run without the token that it should ask for; the message says what to do."""
+    """Ray would run without the required token; the message says what to do."""
 
 
 def token_path() -> Path:
-    """Where Ray looks for this user's authentication token."""
-    # An empty variable counts as none, as it does for Ray.
+    """The path where Ray looks for this user's authentication token."""
+    # An empty variable counts as unset, as in Ray.
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
 def is_token_known() -> bool:
-    """Whether there is a token, in the environment or in the file."""
+    """Whether the environment or the token file holds a token."""
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_path().is_file()
 
 
 def ensure_token() -> None:
-    """See that there is a token which its owner alone can read; an existing one stays what it is.
+    """Make sure a token exists that only its owner can read; an existing token is kept.
 
-    Ray would make one that everyone can read, and not where ``RAY_AUTH_TOKEN_PATH`` says.
+    Ray itself would create one that everyone can read, and ignore ``RAY_AUTH_TOKEN_PATH``.
 
     Raises:
-        TokenError: If the file is empty, or cannot be written or kept to its owner.
+        TokenError: If the file is empty, cannot be written, or cannot be made private.
     """
     if os.environ.get("RAY_AUTH_TOKEN"):
         return
@@ -47,28 +47,28 @@ def ensure_token() -> None:
         content = path.read_text()
     except OSError as error:
         raise TokenError(
-            f"Ray's token must lie in a file of your own, but {path} cannot be one: {error}; name "
-            "another by RAY_AUTH_TOKEN_PATH"
+            f"Ray's token must be in a file that you own, but {path} cannot be used: {error}; set "
+            "RAY_AUTH_TOKEN_PATH to another file"
         ) from error
     if not content.strip():
         raise TokenError(
-            f"the token file must hold a token, but {path} is empty; remove it, and a new one is "
-            "made"
+            f"the token file must hold a token, but {path} is empty; remove it to have a new one "
+            "created"
         )
 
 
 def protect_token() -> None:
-    """Keep an existing token file to its owner, whoever wrote it."""
+    """Make an existing token file readable by its owner only, whoever wrote it."""
     path = token_path()
     if path.is_file() and stat.S_IMODE(path.stat().st_mode) != _OWNER_ALONE:
         path.chmod(_OWNER_ALONE)
 
 
 def _create(path: Path) -> None:
-    """Write a new token; of several processes that do so at once, all end with the first one's.
+    """Write a new token; if several processes do so at once, the first one's token wins.
 
-    The file has its content and its mode before it has its name, so there is no moment in which
-    others can read it, or in which it is empty.
+    The file gets its content and mode before its name, so it is never empty or readable by others
+    under that name.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".auth_token-")  # mode 0600
@@ -79,6 +79,6 @@ def _create(path: Path) -> None:
             os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
-        pass  # another process was faster: its token counts
+        pass  # another process was faster: its token is used
     finally:
         os.unlink(draft)

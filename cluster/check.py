@@ -1,4 +1,4 @@
-"""``python -m cluster.check``: see that launch files are safe before they cost anything."""
+"""``python -m cluster.check``: check that launch files are safe before they cost anything."""
 
 import re
 from importlib.metadata import version
@@ -29,17 +29,17 @@ def check(
         list[Path] | None,
         typer.Argument(help="Launch files, manifests, Containerfiles; by default all of ours."),
     ] = None,
-    constraints: Annotated[Path, typer.Option(help="Where the version of Ray is pinned.")] = Path(
+    constraints: Annotated[Path, typer.Option(help="File that pins Ray's version.")] = Path(
         "constraints.txt"
     ),
     ready: Annotated[
-        bool, typer.Option("--ready", help="What is still to be filled in is a fault, too.")
+        bool, typer.Option("--ready", help="Count unfilled placeholders as faults, too.")
     ] = False,
 ) -> None:
     """Check launch files against Ray's own schema and this project's rules.
 
-    One line a fault, with the file, the key and what to write. Exits with 0 if there is none, with
-    1 if there are some, and with 2 if a file cannot be read.
+    Prints one line per fault, with the file, the key and what to write. Exits with 0 if there is no
+    fault, with 1 if there is one, and with 2 if a file cannot be read.
 
     Example: ssmrl cluster check
     """
@@ -54,7 +54,7 @@ def check(
         num_faults += 1
         typer.echo(
             f"{constraints}: ray=={ray_version} is pinned, but {version('ray')} is installed here, "
-            "and `ray up` needs the cluster's own version; install with `-c constraints.txt`"
+            "and `ray up` needs the cluster's version; install with `-c constraints.txt`"
         )
     for path, text in contents.items():
         faults, notes = file_faults(path, text, ray_version)
@@ -63,7 +63,7 @@ def check(
         for fault in faults:
             typer.echo(f"{path}: {fault}")
         for note in notes:
-            typer.echo(f"{path}: to do before it is used: {note}")
+            typer.echo(f"{path}: to do before use: {note}")
         if not faults:
             typer.echo(f"{path}: no fault")
     raise typer.Exit(1 if num_faults else 0)
@@ -71,13 +71,13 @@ def check(
 
 def shipped_files() -> list[Path]:
     """The launch files, manifests and the Containerfile that come with the project."""
-    # Beside them may lie the configuration of what watches a cluster.
+    # The folder also holds monitoring configurations, which start no cluster.
     starting = [path for path in LAUNCH.rglob("*.yaml") if _STARTING.search(path.read_text())]
     return [*sorted(starting), LAUNCH / "Containerfile"]
 
 
 def pinned_ray(text: str) -> str:
-    r"""The version of Ray in the text of a constraints file.
+    r"""The Ray version pinned in the text of a constraints file.
 
     Example:
         >>> pinned_ray("raydar==1.0\nray==2.60.0\n")
@@ -87,16 +87,16 @@ def pinned_ray(text: str) -> str:
         name, _, pin = line.partition("#")[0].partition("==")
         if name.strip() == "ray":
             return pin.strip()
-    raise ValueError("a line of the constraints must read ray==VERSION, but there is none")
+    raise ValueError("the constraints must have a line ray==VERSION, but have none")
 
 
 def file_faults(path: Path, text: str, ray_version: str) -> tuple[list[Fault], list[Fault]]:
-    """What is wrong with a file, and what has to be filled in.
+    """The faults of a file, and the placeholders still to be filled in.
 
     Args:
-        path: Its name tells a Containerfile from YAML.
-        text: Its content.
-        ray_version: The one that constraints.txt has.
+        path: Path of the file; the name tells a Containerfile from YAML.
+        text: Content of the file.
+        ray_version: Ray version pinned in constraints.txt.
     """
     if path.name.startswith(("Containerfile", "Dockerfile")):
         return containerfile_faults(text), []
@@ -113,7 +113,7 @@ def file_faults(path: Path, text: str, ray_version: str) -> tuple[list[Fault], l
 
 
 def _documents(text: str) -> list[dict[Any, Any]]:
-    """Raises ValueError, with what is wrong, if the text is not mappings of plain values."""
+    """The YAML documents of a text; raises ValueError unless they are mappings of plain values."""
     try:
         check_events(text, max_depth=_MAX_DEPTH, aliases=True)
         parts = loaded(lambda text: list(yaml.safe_load_all(text)), text)

@@ -1,4 +1,4 @@
-"""What RLlib's learners answered, or why one of them could not."""
+"""Results of RLlib's learners, or the error of one that failed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,15 +9,15 @@ from ssmrl.meta.diverged import DivergedError
 
 
 def checked(results: Iterable[Any]) -> list[Any]:
-    """What the learners returned.
+    """The values that the learners returned.
 
     Args:
-        results: Of RLlib's ``foreach_learner``.
+        results: Results of RLlib's ``foreach_learner``.
 
     Raises:
-        DivergedError: If their updates did.
-        torch.OutOfMemoryError: If the device of one had no room.
-        RuntimeError: If a learner is lost: the others cannot go on without its part.
+        DivergedError: If their updates diverged.
+        torch.OutOfMemoryError: If a learner's device ran out of memory.
+        RuntimeError: If a learner is lost: the others cannot continue without it.
     """
     values = [result.get() for result in results]
     for value in values:
@@ -25,7 +25,7 @@ def checked(results: Iterable[Any]) -> list[Any]:
             raise value
         if isinstance(value, Exception):
             raise RuntimeError(
-                f"a learner was lost ({value}); go on from the last checkpoint"
+                f"a learner was lost ({value}); resume from the last checkpoint"
             ) from value
         if isinstance(value, str):
             raise DivergedError(value)

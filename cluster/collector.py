@@ -1,4 +1,4 @@
-"""Has the parts of a play played by the runners that are alive; it learns nothing."""
+"""Distributes the parts of a play among the living runners; it learns nothing."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,23 +11,23 @@ from cluster.work_item import RolloutResult, WorkItem
 
 _MAX_LOSSES = 10
 _REVIVAL_SECONDS = 60.0
-# A runner is taken for lost after so many times the longest that one has needed, by what it plays.
+# A runner counts as lost after this many times the longest time per episode seen so far.
 _PATIENCE = 5.0
 _LEAST_PATIENCE_SECONDS = 30.0
 
 
 class Collector:
-    """Plays every part of every play, whoever dies or hangs meanwhile.
+    """Collects every part of every play, even if runners die or hang meanwhile.
 
-    A part that does not come back, since its runner died or is much slower than any was before, is
-    played again by another one. Its randomness belongs to its tasks, so it comes out the same.
-    RLlib starts a new runner for each that was lost.
+    If a runner dies or is much slower than any runner before, another runner collects its part
+    again. A part's randomness belongs to its tasks, so the result is the same. RLlib replaces each
+    lost runner.
 
     Args:
         runners: RLlib's group, with at least one remote runner.
-        restore: Takes up runners that RLlib has started anew.
-        report_lost: Is told how many parts were lost.
-        max_patience_s: Never wait longer than this for a part [s].
+        restore: Adds the runners that RLlib has restarted.
+        report_lost: Receives the number of lost parts.
+        max_patience_s: Longest wait for a part [s].
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Collector:
     def play(
         self, parts: Mapping[int, WorkItem], settings: Mapping[str, Any]
     ) -> dict[int, RolloutResult]:
-        """Have all parts played.
+        """Collect all parts.
 
         Args:
-            parts: By number.
-            settings: What a runner's ``sample`` is told besides its part.
+            parts: Parts by number.
+            settings: Keyword arguments of a runner's ``sample`` besides its part.
 
         Returns:
-            What came of each, by number.
+            The result of each part, by number.
 
         Raises:
-            RuntimeError: If parts were lost again and again; the runners' logs say why.
+            RuntimeError: If parts were lost too many times; the runners' logs say why.
         """
         waiting, done = dict(parts), dict[int, RolloutResult]()
         num_losses = 0
@@ -82,7 +82,7 @@ class Collector:
         """Give each living runner one of the waiting parts.
 
         Returns:
-            What came back, and how many parts did not.
+            The results that came back, and the number of lost parts.
         """
         ids = self._runners.healthy_env_runner_ids()[: len(waiting)]
         if not ids:
@@ -106,21 +106,21 @@ class Collector:
         return results, len(ids) - len(results)
 
     def _patience_s(self, num_episodes: int) -> float:
-        """How long to wait for parts of so many episodes: an evaluation may be far more of them."""
+        """How long to wait for a part; the more episodes it has, the longer."""
         if not self._slowest:
             return self._max_patience_s
         wanted = _PATIENCE * self._slowest * num_episodes
         return min(self._max_patience_s, max(_LEAST_PATIENCE_SECONDS, wanted))
 
     def _end_silent(self, ids: list[int]) -> None:
-        """End the runners that are not dead but do not answer: they would keep their CPUs."""
+        """Kill the runners that are alive but do not answer: they would keep their CPUs."""
         manager = self._runners._worker_manager
         for silent in set(manager.healthy_actor_ids()).intersection(ids):
             ray.kill(manager.actors()[silent], no_restart=False)
             manager.set_actor_state(silent, healthy=False)  # until its replacement answers
 
     def _revive(self) -> None:
-        """Wait for replacements of dead runners, but only if none is left to do their work."""
+        """Wait for replacements of dead runners, but only if no runner is left alive."""
         deadline = time.monotonic() + _REVIVAL_SECONDS
         while not self._runners.num_healthy_remote_workers() and time.monotonic() < deadline:
             self._restore()

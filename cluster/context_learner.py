@@ -14,20 +14,20 @@ _ITERATION = "iteration"
 
 
 class ContextSACLearner(TorchLearner):
-    """Hands RLlib's module to ``ssmrl``'s learner, which asks for what is to be played.
+    """Hands RLlib's module to ``ssmrl``'s learner, which requests its own rollouts.
 
-    RLlib owns module and optimisers: it saves and restores them. The replay is ``ssmrl``'s alone,
-    in this process, and not among what RLlib saves: after RLlib's own restoring the policy can be
-    judged, but nothing can be learnt.
+    RLlib owns module and optimisers: it saves and restores them. The replay buffer belongs to
+    ``ssmrl``, lives in this process, and is not saved by RLlib: after RLlib's own restore the
+    policy can be evaluated but not trained further.
 
     Attributes:
-        learner: It.
+        learner: ``ssmrl``'s learner.
     """
 
     learner: ContextLearner
 
     def __repr__(self) -> str:
-        """The name in Ray's dashboard: whose learner it is."""
+        """The name in Ray's dashboard: run name and ``learner``."""
         return f"{self.config.run_name} learner".strip()
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -40,28 +40,28 @@ class ContextSACLearner(TorchLearner):
                 module_id=module_id,
                 optimizer_name=name,
                 optimizer=optimizer,
-                # Without a schedule here RLlib leaves the step sizes as they are.
+                # Without a schedule here RLlib leaves the learning rates unchanged.
                 params=[one for group in optimizer.param_groups for one in group["params"]],
             )
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: Any, fwd_out: Any
     ) -> Tensor:
-        """RLlib asks every learner for it.
+        """Required by RLlib, but not used.
 
         Raises:
-            NotImplementedError: Always: ``update`` makes many steps on four losses, which read the
-                replay and not RLlib's forward pass.
+            NotImplementedError: Always: ``update`` makes many steps on four losses, which use the
+                replay buffer and not RLlib's forward pass.
         """
         raise NotImplementedError("context-sac has no single loss of a batch; call `update`")
 
     def update(
         self, *, collect: Collect, timesteps: dict[str, Any] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """One iteration: have something played, keep it, and learn from all that is kept.
+        """One iteration: collect rollouts, add them to the replay buffer, and learn from it.
 
         Args:
-            collect: Plays.
+            collect: Collects the rollouts.
             timesteps: RLlib's counters.
             kwargs: RLlib's settings of epochs and minibatches, which do not apply.
 
@@ -70,16 +70,16 @@ class ContextSACLearner(TorchLearner):
 
         Raises:
             DivergedError: If a number is not finite.
-            RuntimeError: If what was played so far is not here.
+            RuntimeError: If the replay buffer lacks the experience so far.
         """
         self._check_is_built()
         learner = self.learner
         wanted = Replay.kept_after(self.config.train_config, learner.iteration)
         if learner.replay.kept != wanted:
             raise RuntimeError(
-                f"the replay must hold what was played up to turn {wanted.stop}, but ends at "
-                f"{learner.replay.kept.stop}: a checkpoint of RLlib's holds the networks "
-                "and no experience; train on from one of `ssmrl.run.TrainingRun`, with "
+                f"the replay must hold the experience up to turn {wanted.stop}, but ends at "
+                f"{learner.replay.kept.stop}: a checkpoint of RLlib's holds the networks but no "
+                "experience; resume from a checkpoint of `ssmrl.run.TrainingRun` with "
                 "`cluster.engine.rllib_engine` as its engine"
             )
         self.before_gradient_based_update(timesteps=timesteps or {})
@@ -91,13 +91,13 @@ class ContextSACLearner(TorchLearner):
         return self.metrics.reduce()  # type: ignore[no-any-return]
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's, and how many iterations were made."""
+        """RLlib's learner state, plus the number of iterations made."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         return state | {_ITERATION: self.learner.iteration}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """The inverse of ``get_state``; the replay stays what it is."""
+        """The inverse of ``get_state``; the replay buffer stays unchanged."""
         super().set_state(state)
         for captured in self.learner.captured.values():
-            captured.forget()  # the moments are other tensors now
+            captured.forget()  # the optimiser moments are new tensors now
         self.learner.iteration = state.get(_ITERATION, self.learner.iteration)

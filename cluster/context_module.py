@@ -1,4 +1,4 @@
-"""A policy that is told what its memory infers, as an RLlib module."""
+"""The RLlib module of a policy conditioned on what its memory infers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,17 +22,17 @@ PREV_REWARDS = "prev_rewards"
 
 
 class ContextModule(TorchRLModule):
-    """All networks of a configuration that adapts by memory; the forward passes act.
+    """All networks of a configuration that adapts by memory; the forward passes run the policy.
 
-    ``model_config`` is the ``TrainConfig`` as a dict of knobs. RLlib's columns are used as RLlib
-    means them: observations ``(B, O)``, or ``(B, T, O)``, with the memory under ``STATE_IN``. The
-    last action ``(B, A)`` and reward ``(B,)``, or with a ``T``, are looked for under
-    ``prev_actions`` and ``prev_rewards``; without them they are zeros, and the memory sees less
-    than it was taught with. It knows whether it has begun: a caller that lets it live on with the
-    same task sets ``begun`` to 0 where the next episode starts.
+    ``model_config`` is the ``TrainConfig`` as a dict of knobs. RLlib's columns have their usual
+    meaning: observations ``(B, O)``, or ``(B, T, O)``, with the memory under ``STATE_IN``. The
+    last action ``(B, A)`` and reward ``(B,)``, or both with a ``T``, are read from
+    ``prev_actions`` and ``prev_rewards``; if absent, they are zeros, and the memory sees less
+    than in training. The state holds whether the episode has begun: a caller that keeps the memory
+    for the next episode of the same task sets ``begun`` to 0 when that episode starts.
 
     Attributes:
-        networks: What acts, and what teaches it.
+        networks: Networks of the policy, and those that train it.
     """
 
     def setup(self) -> None:
@@ -42,7 +42,7 @@ class ContextModule(TorchRLModule):
         self.action_dist_cls = TorchSquashedGaussian
 
     def params(self) -> Params:
-        """What a player needs to act, detached."""
+        """The detached parameters that a player needs to act."""
         return {
             name: value.detach()
             for name, value in self.networks.state_dict().items()
@@ -54,7 +54,7 @@ class ContextModule(TorchRLModule):
         self.networks.load_state_dict(params, strict=False)
 
     def get_initial_state(self) -> dict[str, Tensor]:
-        """An empty memory, and that nothing was seen."""
+        """An empty memory, with ``begun`` 0."""
         return {"hidden": self.networks.inference.init_hidden(1)[0], "begun": torch.zeros(1)}
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class ContextModule(TorchRLModule):
     def _act(
         self, observation: Tensor, action: Tensor, reward: Tensor, state: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What the distribution of the actions is made of, ``(B, T, 2 A)``, and the memory."""
+        """The parameters of the action distribution, ``(B, T, 2 A)``, and the new memory."""
         networks, hidden, begun = self.networks, state["hidden"], state["begun"]
         seen, inputs = networks.normalised(observation), []
         for t in range(observation.shape[1]):

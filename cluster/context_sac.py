@@ -1,4 +1,4 @@
-"""Context-sac as an RLlib algorithm, on the new API stack: played anywhere, learnt in one place."""
+"""Context-sac as an RLlib algorithm, on the new API stack: many runners, one learner."""
 
 from typing import Any
 
@@ -32,56 +32,55 @@ class ContextSACConfig(MetaConfig):
         super().__init__(algo_class or ContextSAC)
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """Actor, critics and the memory."""
+        """The module spec: actor, critics and the memory."""
         knobs = dict(self.train_config.knobs())
         return RLModuleSpec(module_class=ContextModule, model_config=knobs)
 
     def get_default_learner_class(self) -> type[ContextSACLearner]:
-        """The learner that keeps the replay."""
+        """The learner class, which keeps the replay buffer."""
         return ContextSACLearner
 
     def validate(self) -> None:
-        """Check what RLlib cannot know.
+        """Check the constraints that RLlib does not know of.
 
         Raises:
-            ValueError: If there are learners elsewhere, or more runners than lanes that play at
-                once.
+            ValueError: If there are remote learners, or more runners than lanes played at once.
         """
         super().validate()
         if self.num_learners != 0:
             raise ValueError(
                 f"`num_learners` must be 0 for {self.train_config.algorithm!r}, but got "
-                f"{self.num_learners}: its replay is in the algorithm's own process, and its "
-                "updates are made beside it; raise `num_env_runners` instead"
+                f"{self.num_learners}: its replay is in the algorithm's own process, and so are "
+                "its updates; raise `num_env_runners` instead"
             )
         meta = self.train_config.meta
         if self.num_env_runners > meta.lanes_per_turn:
             groups = f" in {meta.lane_groups} groups" if meta.num_turns > 1 else ""
             raise ValueError(
                 f"`num_env_runners` must not exceed `meta.num_lanes`{groups}, but got "
-                f"{self.num_env_runners} and {meta.lanes_per_turn}: a runner without a lane plays "
-                "nothing"
+                f"{self.num_env_runners} and {meta.lanes_per_turn}: every runner needs at least "
+                "one lane"
             )
 
 
 class ContextSAC(MetaAlgorithm):
-    """Soft actor-critic whose policy is told the hidden task by a memory that infers it.
+    """Soft actor-critic whose policy is conditioned on a memory's estimate of the hidden task.
 
-    The runners play the lanes of an iteration with equal weights; then the learner, in the
-    algorithm's process, keeps what they played and makes its updates. One seed gives the same
-    networks for any number of runners, also when runners die on the way.
+    The runners collect the lanes of an iteration with equal weights; then the learner, in the
+    algorithm's process, stores the rollouts and makes its updates. A seed gives the same networks
+    for any number of runners, even if some die during training.
     """
 
     config: ContextSACConfig
 
     @classmethod
     def get_default_config(cls) -> ContextSACConfig:
-        """The defaults of ``TrainConfig``."""
+        """Settings with the defaults of ``TrainConfig``."""
         return ContextSACConfig()
 
     @property
     def learner(self) -> ContextLearner:
-        """What learns, and keeps the replay."""
+        """The learner, which also keeps the replay buffer."""
         return self._rllib_learner().learner
 
     def training_step(self) -> None:
@@ -90,7 +89,7 @@ class ContextSAC(MetaAlgorithm):
         self.metrics.aggregate(checked(results), key=LEARNER_RESULTS)
 
     def play(self, play: Play) -> list[RolloutResult]:
-        """Have something played with the present networks."""
+        """Collect rollouts with the current networks."""
         self._check_running()
         return self._divided_play(self.learner.params(), play)
 

@@ -1,4 +1,4 @@
-"""A play divided among the runners of an algorithm; who plays which part is decided elsewhere."""
+"""Divides a play among an algorithm's runners; the collector assigns the parts to runners."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,10 +21,10 @@ def _none_lost(played: Mapping[int, RolloutResult]) -> set[int]:
 
 
 class DividedPlay:
-    """Has tasks played on however many runners of an algorithm are alive.
+    """Collects rollouts on the living runners of an algorithm, whatever their number.
 
     Args:
-        algorithm: Whose runners; it is told among its metrics how many parts were lost.
+        algorithm: Owner of the runners; its metrics receive the number of lost parts.
     """
 
     def __init__(self, algorithm: Algorithm) -> None:
@@ -44,21 +44,21 @@ class DividedPlay:
         delivery: Delivery = Delivery.NONE,
         deliver: Callable[[Mapping[int, RolloutResult]], set[int]] = _none_lost,
     ) -> list[RolloutResult]:
-        """Have something played.
+        """Collect the rollouts of a play.
 
         Args:
-            params: Of the policy.
-            play: Tasks, their randomness, and what to play with them; the result depends on
-                nothing else.
-            delivery: How the trajectories travel.
-            deliver: Has the learners take their trajectories, and returns the parts that were
-                lost on the way; they are played again.
+            params: Policy parameters.
+            play: Tasks, their randomness, and what to collect; the result depends on nothing
+                else.
+            delivery: How the trajectories reach the learners.
+            deliver: Hands the trajectories to the learners, and returns the numbers of the parts
+                lost on the way, which are then collected again.
 
         Returns:
-            What was played, in the order of the tasks.
+            The results of the parts, in the order of the tasks.
 
         Raises:
-            RuntimeError: If parts were lost again and again; the runners' logs say why.
+            RuntimeError: If parts were lost too many times; the runners' logs say why.
         """
         num_runners, num_shares = self._config.num_env_runners, max(1, self._config.num_learners)
         settings: dict[str, Any] = {"params": params, "delivery": delivery}

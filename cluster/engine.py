@@ -1,4 +1,4 @@
-"""A training run's work done by RLlib's actors; the run itself is ``ssmrl.run``'s."""
+"""The engine that trains a run with RLlib's actors; ``ssmrl.run`` drives it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,22 +26,22 @@ def rllib_engine(
     run_name: str = "",
     gpus_per_learner: float = 0.0,
 ) -> Engine:
-    """An engine for ``TrainingRun`` on the Ray that this process has joined.
+    """An engine for ``TrainingRun`` on the Ray session that this process has joined.
 
-    The result depends neither on the number of runners nor on that of threads.
+    The result does not depend on the numbers of runners and threads.
 
     Args:
-        config: What is trained.
-        num_env_runners: Remote rollout actors; 0 plays in this process.
-        cpus_per_runner: Share of a CPU that Ray keeps for each of them.
+        config: Training configuration.
+        num_env_runners: Remote rollout actors; 0 collects rollouts in this process.
+        cpus_per_runner: Share of a CPU that Ray reserves for each rollout actor.
         num_learners: Remote learners; 0 learns in this process.
         num_physics_threads: MuJoCo's threads in each runner; 0 means all of its cores.
-        run_name: What Ray's dashboard calls the actors of this training.
+        run_name: Name of this training's actors in Ray's dashboard.
         gpus_per_learner: Share of a GPU for each learner, or for this process if it learns; 0
             learns on CPUs.
 
     Raises:
-        DeviceMemoryError: If a learner's device has no room.
+        DeviceMemoryError: If a learner's device has too little memory.
         KeyError: If RLlib does not run the algorithm.
         ValueError: If there are more runners or learners than work for them.
     """
@@ -58,18 +58,18 @@ def rllib_engine(
 
 
 class _RLlibEngine:
-    """Drives an RLlib algorithm in ``ssmrl``'s words."""
+    """An RLlib algorithm behind ``ssmrl``'s ``Engine`` interface."""
 
     def __init__(self, algorithm: MetaAlgorithm) -> None:
         self.algorithm = algorithm
         self.learner: Learner = algorithm.learner
 
     def iterate(self) -> Metrics:
-        """One iteration of training; the statistics tell what was lost and sent, too."""
+        """One training iteration; its statistics include lost parts and trajectory bytes."""
         return self.algorithm.iterate()
 
     def judge(self, *, num_episodes: int, mode: Mode, draw: int) -> Evaluation:
-        """Play held-out tasks with the present weights."""
+        """Evaluate the current weights on held-out tasks."""
         return held_out(self.algorithm, num_episodes=num_episodes, mode=mode, draw=draw)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -77,9 +77,9 @@ class _RLlibEngine:
         return self.algorithm.tensors()
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.algorithm.load(tensors, iteration, folder)
 
     def stop(self) -> None:
-        """Give back actors and memory."""
+        """Release actors and memory."""
         self.algorithm.stop()

@@ -1,4 +1,4 @@
-"""Playing, as an RLlib environment runner."""
+"""Rollout collection as an RLlib environment runner."""
 
 from typing import Any
 
@@ -15,18 +15,18 @@ from ssmrl.types import Params
 
 
 class MetaEnvRunner(EnvRunner, Checkpointable):
-    """Plays its part of the meta-episodes, by gradient or by memory as the configuration has it.
+    """Collects its part of the meta-episodes; the configuration says how the policy adapts.
 
-    Parameters and tasks come with each call and the randomness with the tasks, so that a runner
-    owns nothing that matters: one that died is replaced without a trace.
+    Each call brings parameters and tasks, and the tasks bring their randomness. So a runner has no
+    state that matters, and replacing a dead one changes no result.
 
     Args:
         config: A ``MetaConfig``.
-        kwargs: RLlib's, the worker's index among them.
+        kwargs: RLlib's arguments, among them the worker index.
 
     Attributes:
-        module: RLlib's, with the parameters that were played last.
-        env_steps: Played since this runner was made [env steps].
+        module: RLlib module with the parameters used last.
+        env_steps: Env steps taken since this runner was created [env steps].
     """
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
@@ -40,19 +40,19 @@ class MetaEnvRunner(EnvRunner, Checkpointable):
         self._collect = LocalCollector(config.train_config, config.num_physics_threads or threads)
 
     def __repr__(self) -> str:
-        """The name in Ray's dashboard: whose runner it is, and which."""
+        """The name in Ray's dashboard: run name and runner index."""
         return f"{self.config.run_name} runner {self.worker_index}".strip()
 
     def sample(
         self, *, part: WorkItem, params: Params, delivery: Delivery, **kwargs: Any
     ) -> RolloutResult:
-        """Play a part.
+        """Collect the rollouts of a part.
 
         Args:
-            part: Some tasks, and what to play with them.
-            params: Of the policy.
-            delivery: What becomes of the trajectories.
-            kwargs: RLlib's, not used.
+            part: Tasks, and what to collect on them.
+            params: Policy parameters.
+            delivery: How the trajectories reach the learners.
+            kwargs: RLlib's arguments, not used.
         """
         self.module.load(params)
         trajectories = self._collect.of_some_tasks(self.module.params(), part.play, part.tasks)
@@ -72,7 +72,7 @@ class MetaEnvRunner(EnvRunner, Checkpointable):
     def assert_healthy(self) -> None:
         """Raise if construction did not finish."""
         if not hasattr(self, "_collect"):
-            raise AssertionError("this environment runner was not constructed to the end")
+            raise AssertionError("the constructor of this environment runner did not finish")
 
     def get_metrics(self) -> dict[str, Any]:
         """Metrics since the last call; the algorithm derives its own from the trajectories."""
@@ -85,13 +85,13 @@ class MetaEnvRunner(EnvRunner, Checkpointable):
         not_components: Any = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """The module's state, unless it is not asked for."""
+        """The module's state, if it is among the requested components."""
         if self._check_component(COMPONENT_RL_MODULE, components, not_components):
             return {COMPONENT_RL_MODULE: self.module.get_state(**kwargs)}
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over the module's state; it may be a reference, and keyed by module."""
+        """Load the module's state, which may be an object reference or keyed by module."""
         if COMPONENT_RL_MODULE not in state:
             return
         module_state = state[COMPONENT_RL_MODULE]
@@ -100,9 +100,9 @@ class MetaEnvRunner(EnvRunner, Checkpointable):
         self.module.set_state(module_state.get(DEFAULT_MODULE_ID, module_state))
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What this runner can be built from again."""
+        """The constructor arguments from which this runner can be rebuilt."""
         return (), {"config": self.config}
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """The module."""
+        """The RLlib module, by its component name."""
         return [(COMPONENT_RL_MODULE, self.module)]

@@ -1,4 +1,4 @@
-"""An RLlib algorithm's policy on held-out tasks, played by the runners that train it."""
+"""Evaluation of an RLlib algorithm on held-out tasks, by the runners that train it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ def held_out(
     """``ssmrl.rollout.evaluate.judge`` on the algorithm's runners; only returns come back.
 
     Args:
-        algorithm: Its present parameters are judged.
-        num_episodes: Episodes with one task.
-        mode: What becomes of what the policy could learn.
-        draw: Which set of held-out tasks.
+        algorithm: Algorithm whose current parameters are evaluated.
+        num_episodes: Episodes per task.
+        mode: How the policy may use what it learns of a task.
+        draw: Index of the set of held-out tasks.
     """
     config: TrainConfig = algorithm.config.train_config
     lanes = config.evaluation.num_episodes
@@ -36,14 +36,16 @@ def held_out(
 def evaluate_held_out(
     algorithm: "MetaAlgorithm", eval_env_runner_group: Any = None
 ) -> tuple[dict[str, Any], int, int]:
-    """RLlib's evaluation: returns on held-out tasks after 0, 1, 3 and the trained-for episodes.
+    """RLlib's evaluation, on held-out tasks.
+
+    It reports the returns after 0, 1, 3 and ``num_episodes - 1`` episodes.
 
     Args:
-        algorithm: Whose training runners also play the evaluation.
-        eval_env_runner_group: RLlib's, not used.
+        algorithm: Algorithm to evaluate on its training runners.
+        eval_env_runner_group: RLlib's evaluation runners, not used.
 
     Returns:
-        The results, and the env steps they took, twice.
+        The results, and the env steps twice: as env steps and as agent steps [env steps].
     """
     learner = algorithm.learner
     scored = learner.num_episodes - 1
@@ -56,7 +58,7 @@ def evaluate_held_out(
     }
     if interval is not None:
         results["return_adapted_low"], results["return_adapted_high"] = interval
-    # RLlib passes on what was aggregated under these two keys, not what is returned.
+    # RLlib reports what is aggregated under these two keys, not what is returned.
     logger = MetricsLogger(stats_cls_lookup=algorithm.config.stats_cls_lookup, root=False)
     logger.log_dict(results, window=1)
     algorithm.metrics.aggregate([logger.reduce()], key=(EVALUATION_RESULTS, ENV_RUNNER_RESULTS))

@@ -1,4 +1,4 @@
-"""RLlib's settings that would have no effect here, and what counts in their place."""
+"""RLlib's settings that have no effect here, and the knobs that replace them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cluster.meta_algorithm import MetaConfig
 
-# By the name under which RLlib keeps a setting: the knobs of `train_config` that count, those of
-# other algorithms left out. Without any, there is nothing of the kind.
+# RLlib's name of a setting -> the knobs of `train_config` that replace it, whichever of them the
+# algorithm has. An empty tuple means that nothing replaces it.
 IGNORED: Mapping[str, tuple[str, ...]] = {
     # .environment()
     "env": ("env.task",),
@@ -64,7 +64,7 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
     # .offline_data()
     "input_": (),
     "output": (),
-    # .callbacks(): what an environment of RLlib's would call
+    # .callbacks(): those that an RLlib environment would call
     "callbacks_on_environment_created": (),
     "callbacks_on_episode_created": (),
     "callbacks_on_episode_start": (),
@@ -79,20 +79,20 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
 
 
 def refuse_ignored(config: "MetaConfig", usual: "MetaConfig") -> None:
-    """Refuse a setting that would have no effect.
+    """Reject settings that have no effect.
 
     Args:
-        config: What was set.
-        usual: What has the same ``train_config``, and nothing set besides.
+        config: Configuration to check.
+        usual: Default configuration with the same ``train_config``.
 
     Raises:
-        ValueError: If there is one; the message names it, its value, and the knobs that count.
+        ValueError: If there is one; the message names it, its value, and the knobs that replace it.
     """
     for name, knobs in IGNORED.items():
         value = getattr(config, name)
         if not _equal(value, getattr(usual, name)):
             known = [f"`{knob}`" for knob in knobs if knob in config.train_config.knobs()]
-            counts = f"what counts is {', '.join(known)} of `train_config`; " if known else ""
+            counts = f"set {', '.join(known)} of `train_config` instead; " if known else ""
             raise ValueError(
                 f"`{name.lstrip('_')}` has no effect on {config.algo_class.__name__}, but is "
                 f"{value!r}; {counts}leave it as it is, {getattr(usual, name)!r}"
@@ -100,7 +100,7 @@ def refuse_ignored(config: "MetaConfig", usual: "MetaConfig") -> None:
 
 
 def _equal(value: Any, other: Any) -> bool:
-    """Also of what cannot be compared, which is nobody's default."""
+    """Whether two values are equal; values that cannot be compared are not."""
     try:
         return value is other or bool(value == other)
     except (TypeError, ValueError):

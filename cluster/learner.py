@@ -19,8 +19,8 @@ class MetaBatch(NamedTuple):
     """Experience of one meta-batch along its adaptation.
 
     Attributes:
-        supports: Before each adaptation step, in order.
-        query: After the last one.
+        supports: Trajectories before each adaptation step, in order.
+        query: Trajectories after the last adaptation step.
     """
 
     supports: tuple[Trajectory, ...]
@@ -33,12 +33,12 @@ class MAMLLearner(TorchLearner):
     RLlib owns module and optimiser: it places, saves and restores them. ``ssmrl`` owns the
     mathematics. The optimiser is registered as RLlib's own, so both see the same one.
 
-    Of several learners, each receives the trajectories of its own tasks. They start equal, and all
-    make the same steps, along the sum of their gradients, so they stay equal.
+    If there are several learners, each receives the trajectories of its own tasks. They start equal
+    and all step along the sum of their gradients, so they stay equal.
     """
 
     def __repr__(self) -> str:
-        """The name in Ray's dashboard: whose learner it is."""
+        """The name in Ray's dashboard: run name and ``learner``."""
         return f"{self.config.run_name} learner".strip()
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
@@ -50,7 +50,7 @@ class MAMLLearner(TorchLearner):
         self.register_optimizer(
             module_id=module_id,
             optimizer=self._meta_learner.optimizer,
-            # Without a schedule here RLlib leaves the step sizes, one per group, as they are.
+            # Without a schedule here RLlib leaves the learning rates, one per group, unchanged.
             params=list(actor.parameters()),
         )
 
@@ -69,25 +69,25 @@ class MAMLLearner(TorchLearner):
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: MetaBatch, fwd_out: Any
     ) -> Tensor:
-        """The outer loss of a meta-batch at the present meta-parameters.
+        """The outer loss of a meta-batch at the current meta-parameters.
 
-        RLlib asks every learner for it; ``update`` does not, because the meta-gradient goes
+        RLlib requires this method; ``update`` does not call it, because the meta-gradient goes
         through the adaptation and not through RLlib's forward pass.
         """
         return self._meta_learner.loss(batch.supports, batch.query)
 
     def receive(self, shards_of_learners: Sequence[Sequence[TrajectoryShard]]) -> list[int]:
-        """Fetch this learner's trajectories, and keep them for the next update.
+        """Fetch this learner's trajectories and keep them for the next update.
 
-        Nothing is computed before all learners have all of theirs: one that waits for the others'
-        gradients would wait for ever if another one gave up.
+        No update starts before all learners have all their trajectories. If one learner gave up
+        during an update, the others would wait for its gradient forever.
 
         Args:
-            shards_of_learners: The shards of each learner, by its number; those that were received
-                before may be left out.
+            shards_of_learners: Shards of each learner, by its number; shards received before may
+                be left out.
 
         Returns:
-            The parts whose trajectories are lost with the runner that played them.
+            Numbers of the parts whose trajectories were lost with their runner.
         """
         lost: list[int] = []
         for shard in shards_of_learners[self._learner_index]:
@@ -105,12 +105,12 @@ class MAMLLearner(TorchLearner):
         timesteps: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """One meta-update on one meta-batch, all epochs of it.
+        """All epochs of the meta-update on one meta-batch.
 
         Args:
             batch: The meta-batch; RLlib's learner group passes it inside ``training_data``. Without
-                either, it is what was received.
-            training_data: See ``batch``.
+                either, the update uses the received trajectories.
+            training_data: Container of ``batch``.
             timesteps: RLlib's counters.
             kwargs: RLlib's settings of epochs and minibatches, which do not apply.
 
@@ -143,7 +143,7 @@ class MAMLLearner(TorchLearner):
     def _take_received(self) -> MetaBatch:
         if not self._received:
             raise ValueError(
-                "a meta-batch is needed, as `batch`, inside `training_data`, or received before"
+                "a meta-batch is missing; pass `batch` or `training_data`, or call `receive` before"
             )
         *supports, query = concatenate([self._received[part] for part in sorted(self._received)])
         self._received.clear()

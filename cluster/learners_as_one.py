@@ -1,4 +1,4 @@
-"""The learners of a MAML as what learns, in ``ssmrl``'s sense; wherever they are."""
+"""All learners of a MAML behind ``ssmrl``'s ``Learner`` interface, local or remote."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +15,11 @@ from ssmrl.types import Params
 
 
 class LearnersAsOne(Learner):
-    """Learners that share meta-batches, and so are equal.
+    """Learners that share each meta-batch and so hold equal parameters.
 
     Args:
-        config: What they learn.
-        group: RLlib's, of ``MAMLLearner``.
+        config: Training configuration.
+        group: RLlib's group of ``MAMLLearner``.
     """
 
     def __init__(self, config: TrainConfig, group: LearnerGroup) -> None:
@@ -32,12 +32,12 @@ class LearnersAsOne(Learner):
         self._group = group
 
     def iterate(self, collect: Collect) -> Metrics:
-        """Refused.
+        """Not supported.
 
         Raises:
-            RuntimeError: Always: trajectories reach these learners past whoever would call it.
+            RuntimeError: Always: the ``MAML`` hands the trajectories to these learners itself.
         """
-        raise RuntimeError("the learners of a `MAML` must be driven by it; call its `train`")
+        raise RuntimeError("the learners of a `MAML` cannot iterate alone; call its `train`")
 
     def params(self) -> Params:
         """The meta-parameters, on the CPU."""
@@ -50,15 +50,15 @@ class LearnersAsOne(Learner):
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on; nothing is learnt from twice, so the folder is not read."""
+        """Resume; no experience is reused, so the folder is not read."""
         checked(self._group.foreach_learner(lambda learner: learner.load_tensors(tensors)))
         self.iteration = iteration
 
     def save_experience(self, folder: Path) -> None:
-        """Nothing: each meta-batch is learnt from once."""
+        """Does nothing: each meta-batch is used once."""
 
     def prune_experience(self, folder: Path) -> None:
-        """Nothing is kept."""
+        """Does nothing: no experience is kept."""
 
     def _of_first(self, method: str) -> dict[str, Tensor]:
         values = checked(self._group.foreach_learner(lambda learner: getattr(learner, method)()))

@@ -1,4 +1,4 @@
-"""What this project's RLlib algorithms have in common: their settings, and how they are driven."""
+"""Base classes of this project's RLlib algorithms and of their settings."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -34,11 +34,11 @@ class MetaConfig(AlgorithmConfig):
     """Settings of a ``MetaAlgorithm``; everything the mathematics depends on is ``train_config``.
 
     Args:
-        algo_class: Which.
+        algo_class: The ``MetaAlgorithm`` to build.
 
     Attributes:
-        kind: How the algorithms adapt that it runs; the default is the first of that kind in the
-            table.
+        kind: How its algorithms adapt; the default algorithm is the first of that kind in
+            ``ALGORITHMS``.
     """
 
     kind: str
@@ -48,12 +48,12 @@ class MetaConfig(AlgorithmConfig):
         self.env_runner_cls = MetaEnvRunner
         self.num_env_runners = 0
         self.num_physics_threads = 0
-        self.run_name = ""  # what the dashboard calls the runners of this training
+        self.run_name = ""  # names the actors of this training in the dashboard
         self.restart_failed_env_runners = True
         self.delay_between_env_runner_restarts_s = 0.0
         self.num_consecutive_env_runner_failures_tolerance = 100
         self.sample_timeout_s = 600.0
-        # One that is being replaced does not answer, and every iteration asks it.
+        # Every iteration probes a runner even while it is being replaced and cannot answer.
         self.env_runner_health_probe_timeout_s = 1.0
         self.custom_evaluation_function = evaluate_held_out
         self.evaluation_interval = None
@@ -67,18 +67,18 @@ class MetaConfig(AlgorithmConfig):
         num_physics_threads: int | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Set what is trained.
+        """Set the training configuration.
 
         Args:
             train_config: The knobs.
-            num_physics_threads: MuJoCo's threads in each runner; 0 means all cores in process,
-                and as many as CPUs are reserved for it in a remote runner.
+            num_physics_threads: MuJoCo's threads in each runner; 0 means all cores for a local
+                runner, and the number of reserved CPUs for a remote one.
             kwargs: RLlib's own settings.
 
         Raises:
-            ValueError: If the knobs are those of an algorithm of another kind.
+            ValueError: If the knobs belong to an algorithm of another kind.
 
-        RLlib's settings without an effect here, its ``lr`` say, are refused by ``validate``.
+        ``validate`` rejects RLlib's settings that have no effect here, such as ``lr``.
         """
         super().training(**kwargs)
         if train_config is not None:
@@ -88,12 +88,12 @@ class MetaConfig(AlgorithmConfig):
         return self
 
     def validate(self) -> None:
-        """Check what RLlib cannot know.
+        """Check the constraints that RLlib does not know of.
 
         Raises:
-            ValueError: If a setting would have no effect; the message names the one that counts.
+            ValueError: If a setting has no effect; the message names the knobs that replace it.
         """
-        if not self.in_evaluation:  # whose settings RLlib derives, and nothing here reads
+        if not self.in_evaluation:  # RLlib derives those settings, and nothing here reads them
             usual = type(self)()  # type: ignore[call-arg]
             refuse_ignored(self, usual.training(train_config=self.train_config))
         super().validate()
@@ -103,25 +103,25 @@ class MetaConfig(AlgorithmConfig):
         if kind != self.kind:
             raise ValueError(
                 f"`train_config` must be of an algorithm that adapts by {self.kind}, but got "
-                f"{train_config.algorithm!r}, which adapts by {kind}; take the class that "
-                "`cluster.algorithms` has for it"
+                f"{train_config.algorithm!r}, which adapts by {kind}; use the class that "
+                "`cluster.algorithms` lists for it"
             )
         shape = env_shape(train_config.env)
         self.train_config = train_config
-        # RLlib's is of global generators, which nothing here draws from; they know 32 bits.
+        # RLlib seeds global generators with it, which nothing here uses; they take 32 bits.
         self.seed = train_config.seed % 2**32
         self.observation_space = Box(-np.inf, np.inf, (shape.observation_dim,), np.float32)
         self.action_space = Box(-np.inf, np.inf, (shape.action_dim,), np.float32)
 
 
 class MetaAlgorithm(Algorithm):
-    """Meta-trains on RLlib's actors; with one seed the same for any number of runners."""
+    """Meta-trains on RLlib's actors; a seed gives the same result for any number of runners."""
 
     config: MetaConfig
     _is_stopped = False
 
     def step(self) -> dict[str, Any]:
-        """One iteration, which RLlib's ``train`` asks for.
+        """One iteration; RLlib's ``train`` calls it.
 
         Raises:
             RuntimeError: After ``stop``, which ended the runners and learners.
@@ -130,48 +130,48 @@ class MetaAlgorithm(Algorithm):
         return super().step()  # type: ignore[no-any-return]
 
     def _check_running(self) -> None:
-        """Before anybody is asked who would not answer.
+        """Check that runners and learners have not been stopped.
 
         Raises:
             RuntimeError: After ``stop``.
         """
         if self._is_stopped:
             raise RuntimeError(
-                f"`stop` has ended this {type(self).__name__}, which trains and plays no more; "
-                "build another one, or restore it from a checkpoint"
+                f"`stop` has ended this {type(self).__name__}, which cannot run any more; "
+                "build a new one, or restore one from a checkpoint"
             )
 
     def cleanup(self) -> None:
-        """End runners and learners for good, as RLlib's ``stop`` asks for."""
+        """End runners and learners for good; RLlib's ``stop`` calls it."""
         self._is_stopped = True
         super().cleanup()
 
     @property
     @abstractmethod
     def learner(self) -> Learner:
-        """What learns, as ``ssmrl`` knows it; its ``iterate`` may be left to the algorithm."""
+        """The learner in ``ssmrl``'s sense; the algorithm may take over its ``iterate``."""
 
     @abstractmethod
     def play(self, play: Play) -> list[RolloutResult]:
-        """Have something played with the present parameters; the trajectories stay behind."""
+        """Collect rollouts with the current parameters; the trajectories are not returned."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters and optimiser state by name: what a checkpoint holds."""
+        """Parameters and optimiser state by name, as a checkpoint holds them."""
         return self.learner.tensors()
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Args:
-            tensors: What ``tensors`` returned.
-            iteration: How many iterations had been made.
-            folder: Where the learner's experience is kept.
+            tensors: Tensors that ``tensors`` returned.
+            iteration: Number of iterations made before.
+            folder: Folder of the learner's experience.
         """
         self.learner.load(tensors, iteration, folder)
         self.set_state({"training_iteration": iteration})
 
     def iterate(self) -> Metrics:
-        """RLlib's ``train``, with an answer in ``ssmrl``'s words.
+        """RLlib's ``train``, with its results as ``ssmrl``'s ``Metrics``.
 
         Raises:
             DivergedError: If a number is not finite.
@@ -198,7 +198,7 @@ class MetaAlgorithm(Algorithm):
         return DividedPlay(self)
 
     def _report(self, played: Iterable[RolloutResult], **values: float) -> None:
-        """Among the results of this iteration's runners."""
+        """Add values to this iteration's runner results."""
         played = list(played)
         shards = [shard for one in played for shard in one.shards.values()]
         values |= {"trajectory_bytes": float(sum(shard.num_bytes for shard in shards))}

@@ -1,6 +1,6 @@
-"""A run's own numbers for Prometheus, through the metrics agent that Ray has on every node.
+"""Exports a run's metrics to Prometheus, through the metrics agent that Ray has on every node.
 
-Nothing is computed here that training does not report; what is kept for good is the table.
+Only numbers that training reports anyway are exported; the permanent record is the table.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ray.util.metrics import Counter, Gauge
 from cluster.divided_play import NUM_LOST_PARTS
 
 PREFIX = "ray_"
-"""Ray puts it before every name."""
+"""Prefix that Ray puts before every name."""
 
 ENV_STEPS = "ssmrl_env_steps"
 ENV_STEPS_PER_SECOND = "ssmrl_env_steps_per_second"
@@ -24,19 +24,19 @@ STATISTIC = "ssmrl_training_statistic"
 TRIALS = "ssmrl_trials"
 
 EXPORTED: Mapping[str, str] = {
-    f"{ENV_STEPS}_total": "Env steps that training took since its process began.",
-    ENV_STEPS_PER_SECOND: "Env steps of the last iteration by its time, updates included [1/s].",
+    f"{ENV_STEPS}_total": "Env steps of training since its process began.",
+    ENV_STEPS_PER_SECOND: "Env steps of the last iteration per second, updates included [1/s].",
     RETURN_BEFORE: "Mean return of the last training batch before adaptation.",
     RETURN_AFTER: "Mean return of the last training batch after adaptation.",
     f"{ITERATION_SECONDS}_total": "Time of all iterations since the process began, by part: "
     "sampling, updating, evaluating, other [s].",
-    LOST_RUNNERS: "How often a rollout actor was lost, died or late, since the process began.",
-    STATISTIC: "What the last update tells of itself, by name: losses, what limits the step, and "
-    "how much the replay holds, if there is one.",
+    LOST_RUNNERS: "Rollout actors that died or were too late, since the process began.",
+    STATISTIC: "Statistics of the last update, by name: losses, limits of the step, and the size "
+    "of the replay buffer, if there is one.",
     TRIALS: "Trials of the sweep by state.",
 }
-"""All metrics by the name under which Prometheus has them, without the prefix; it adds ``_total``
-to what only grows."""
+"""Description of each metric by its Prometheus name without the prefix; Prometheus adds ``_total``
+to counters."""
 
 PARTS = ("sampling", "updating", "evaluating", "other")
 _OF_A_RUN = ("sweep", "trial", "seed")
@@ -44,12 +44,12 @@ _OF_A_RUN = ("sweep", "trial", "seed")
 
 @dataclass(frozen=True)
 class RunName:
-    """What a run is called in Ray's dashboard and in the labels of its metrics.
+    """The name of a run in Ray's dashboard and in the labels of its metrics.
 
     Attributes:
-        sweep: The sweep's folder name.
-        trial: The id of the trial's row, such as ``t0003``.
-        seed: Which of the trial's runs.
+        sweep: Folder name of the sweep.
+        trial: Id of the trial's row, such as ``t0003``.
+        seed: Seed of the run.
 
     Example:
         >>> str(RunName("ant", "t0003", 0))
@@ -65,14 +65,14 @@ class RunName:
 
 
 class RunMetrics:
-    """The numbers of one run, told once an iteration.
+    """The metrics of one run, exported once per iteration.
 
-    A run is nine time series, and one of each statistic. Ray forgets gauges that are not told
-    again within two reporting intervals, or 20 s, so a trial that ended leaves its counters alone:
-    its env steps and its time.
+    A run has nine time series, plus one per statistic. Ray drops gauges that are not set again
+    within two reporting intervals, or 20 s. So an ended trial leaves only its counters: env steps
+    and time.
 
     Args:
-        name: Whose numbers they are.
+        name: Name of the run.
     """
 
     def __init__(self, name: RunName) -> None:
@@ -98,18 +98,18 @@ class RunMetrics:
         training_seconds: float,
         evaluating_seconds: float = 0.0,
     ) -> None:
-        """An iteration was made.
+        """Export the metrics of an iteration.
 
         Args:
-            results: What the algorithm reports of its rollouts, ``env_runners`` in its results,
-                and its ``statistics``.
-            training_seconds: What the iteration took without the evaluation [s].
-            evaluating_seconds: What an evaluation after it took [s].
+            results: Rollout results of the algorithm, ``env_runners`` in its results, with its
+                ``statistics``.
+            training_seconds: Time of the iteration without the evaluation [s].
+            evaluating_seconds: Time of the evaluation after it [s].
         """
         env_steps = int(results["num_env_steps_sampled_lifetime"])
         new_env_steps = env_steps - self._env_steps_so_far
         self._env_steps_so_far = env_steps
-        if new_env_steps > 0:  # Ray refuses to add nothing
+        if new_env_steps > 0:  # Ray rejects an increment of zero
             self._env_steps.inc(new_env_steps)
         statistics = dict(results["statistics"])
         values = {
@@ -131,10 +131,10 @@ class RunMetrics:
 
 
 class SweepMetrics:
-    """How many trials of a sweep are in which state.
+    """The number of trials of a sweep in each state.
 
     Args:
-        sweep: The sweep's folder name.
+        sweep: Folder name of the sweep.
     """
 
     def __init__(self, sweep: str) -> None:
@@ -142,10 +142,10 @@ class SweepMetrics:
         self._trials.set_default_tags({"sweep": sweep})
 
     def trials(self, num_by_state: Mapping[str, int]) -> None:
-        """Tell it again, changed or not: Ray forgets what is not repeated within 20 s.
+        """Set the gauges again, changed or not: Ray drops what is not repeated within 20 s.
 
         Args:
-            num_by_state: All states, those without trials, too.
+            num_by_state: Number of trials by state, including states without trials.
         """
         for state, num_trials in num_by_state.items():
             self._trials.set(num_trials, tags={"state": state})

@@ -1,4 +1,4 @@
-"""Any sequence policy as an RLlib module."""
+"""The RLlib module of any sequence policy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +16,8 @@ from ssmrl.types import Params
 class ActorModule(TorchRLModule):
     """The Gaussian actor of a configuration.
 
-    ``model_config`` is the ``TrainConfig`` as a dict of knobs. RLlib's columns are used as RLlib
-    means them: observations ``(B, O)``, or ``(B, T, O)`` with a memory under ``STATE_IN``.
+    ``model_config`` is the ``TrainConfig`` as a dict of knobs. RLlib's columns have their usual
+    meaning: observations ``(B, O)``, or ``(B, T, O)`` with a memory under ``STATE_IN``.
 
     Attributes:
         actor: The policy; its parameters are the meta-parameters.
@@ -28,7 +28,7 @@ class ActorModule(TorchRLModule):
         self.actor = initial_actor(TrainConfig.of_knobs(self.model_config))
 
     def params(self) -> Params:
-        """What a player needs to act, detached."""
+        """The detached parameters that a player needs to act."""
         return {name: value.detach() for name, value in self.actor.named_parameters()}
 
     def load(self, params: Mapping[str, Tensor]) -> None:
@@ -36,7 +36,7 @@ class ActorModule(TorchRLModule):
         self.actor.load_state_dict(params)
 
     def get_initial_state(self) -> dict[str, Tensor]:
-        """An empty memory; no entry at all for a policy without one."""
+        """An empty memory; no entry at all for a memoryless policy."""
         if self.actor.policy.state_dim == 0:
             return {}
         return {"hidden": self.actor.init_hidden(1)[0]}

@@ -1,6 +1,6 @@
-"""Ends what a private Ray leaves behind where its driver is killed; Ray does so in part, and late.
+"""Ends the processes of a private Ray if its driver is killed; Ray does so only partly, and late.
 
-A process of its own waits for the end of the driver: so whatever ends that is noticed.
+A separate process waits for the driver to end, so it notices any cause, SIGKILL included.
 """
 
 import subprocess
@@ -12,7 +12,7 @@ from pathlib import Path
 _GRACE_SECONDS = 3.0
 _ALL_IS_WELL = b"ended"
 
-# The pipe ends when the driver does. Nothing of Ray is imported before: most drivers end well.
+# The pipe closes when the driver ends. Ray is imported only then: most drivers end normally.
 _WAIT = f"""
 import sys
 if sys.stdin.buffer.read() != {_ALL_IS_WELL!r}:
@@ -25,10 +25,10 @@ if sys.stdin.buffer.read() != {_ALL_IS_WELL!r}:
 
 @contextmanager
 def no_orphans(session: Path) -> Iterator[None]:
-    """End the processes of a private Ray if this one dies within the block.
+    """End the processes of a private Ray if this process dies within the block.
 
     Args:
-        session: The folder of its session, which its processes have on their command lines.
+        session: Folder of its session, which appears on the command lines of its processes.
     """
     root = Path(__file__).resolve().parents[1]
     waiting = subprocess.Popen(
@@ -36,7 +36,7 @@ def no_orphans(session: Path) -> Iterator[None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what ends the driver's group does not end it
+        start_new_session=True,  # survives signals to the driver's process group
     )
     try:
         yield

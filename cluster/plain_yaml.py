@@ -1,4 +1,4 @@
-"""YAML of plain values: what may stand in a file that a person wrote; no kind of file."""
+"""Checks that hand-written YAML holds plain values only, whatever the file is for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,19 +7,19 @@ import yaml
 
 
 def check_events(text: str, *, max_depth: int, aliases: bool) -> None:
-    """Look at a file flatly before anything is made of it.
+    """Check a file's parse events before any object is built from it.
 
-    An alias can stand for a billion values, depth for none, and a tag for any type, some of which
-    raise anything when they are made of what they do not fit.
+    An alias can expand to a billion values, deep nesting can exceed the recursion limit, and a
+    tag can build any type, some of which raise arbitrary errors on values that do not fit.
 
     Args:
-        text: Of the file.
-        max_depth: How deep it may be nested.
-        aliases: Whether it may have them.
+        text: Content of the file.
+        max_depth: Maximum nesting depth.
+        aliases: Whether aliases are allowed.
 
     Raises:
-        ValueError: If it is deeper, has tags, or an alias that it may not have; names the line.
-        yaml.YAMLError: If it is not YAML.
+        ValueError: If the text is nested deeper, or has a tag or a forbidden alias; names the line.
+        yaml.YAMLError: If the text is not YAML.
     """
     around: list[str | None] = []
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -30,14 +30,14 @@ def check_events(text: str, *, max_depth: int, aliases: bool) -> None:
             around.pop()
         if getattr(event, "tag", None) is not None:
             raise ValueError(
-                f"must not use tags, but line {line} does; write the value as YAML reads it."
+                f"must not use tags, but line {line} does; write the value without a tag."
             )
         if isinstance(event, yaml.AliasEvent) and not aliases:
             raise ValueError(f"must not use aliases, but line {line} does; write the value out.")
         if isinstance(event, yaml.AliasEvent) and event.anchor in around:
             raise ValueError(
-                f"must end somewhere, but the alias in line {line} stands for what it is in; write "
-                "the value out."
+                f"must end somewhere, but the alias in line {line} contains itself; write the "
+                "value out."
             )
         if len(around) > max_depth:
             raise ValueError(
@@ -47,17 +47,17 @@ def check_events(text: str, *, max_depth: int, aliases: bool) -> None:
 
 
 def loaded(load: Callable[[str], Any], text: str) -> Any:
-    """What YAML makes of a text.
+    """The values that YAML reads from a text.
 
     Args:
-        load: One of YAML's safe ways.
-        text: Of the file.
+        load: A safe YAML loader.
+        text: Content of the file.
 
     Raises:
-        ValueError: If a value is none.
-        yaml.YAMLError: If it is not YAML.
+        ValueError: If a value is invalid, such as an impossible date.
+        yaml.YAMLError: If the text is not YAML.
     """
     try:
         return load(text)
-    except ValueError as error:  # what looks like a date, say, but is none
-        raise ValueError(f"holds what is no value: {error}; quote it.") from error
+    except ValueError as error:  # for example an impossible date
+        raise ValueError(f"holds an invalid value: {error}; quote it.") from error

@@ -1,4 +1,4 @@
-"""Start a private Ray on this machine, or join the cluster that the user names; never another."""
+"""Starts a private Ray on this machine, or joins the cluster that the user names, and no other."""
 
 import getpass
 import ipaddress
@@ -23,10 +23,10 @@ from cluster.auth_token import (
 from cluster.orphans import no_orphans
 from cluster.private_folder import ray_folder
 
-# Ray reads these when it is imported: no reports to its makers; accelerator variables of tasks
-# that ask for no accelerator stay as they are; and a token is shown to a named cluster, too,
-# unless Ray was imported before and has settled that already. And no idle process for every core
-# when a private Ray starts: each is most of a second of work, and no trial runs in one.
+# Ray reads these variables when it is imported. They disable usage reports, and keep the
+# accelerator variables of tasks that request no accelerator. RAY_AUTH_MODE sends the token to a
+# named cluster, too; if Ray was imported before, it is too late for that. A private Ray starts no
+# idle process per core: each costs most of a second, and no trial runs in one.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
@@ -41,7 +41,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class StartError(RuntimeError):
-    """A private Ray did not start; the message says why, in a line."""
+    """A private Ray did not start; the message says why in one line."""
 
 
 _CONNECT_SECONDS = 5.0
@@ -69,24 +69,24 @@ def session(
     """A Ray session that ends with the block.
 
     Args:
-        address: A cluster to join, for example ``auto`` or ``ray://host:10001``; None starts a
-            private one on this machine, also when another one is running here.
-        num_cpus: Cores of the private one; all by default.
-        dashboard: Say where the dashboard is. A private session has one only then, since it costs
-            seconds and memory; it takes the first free port from 8265 on.
-        dashboard_host: Where the dashboard of a private session listens.
-        gpus: Which of the GPUs that this process sees the private one has; all by default.
+        address: Cluster to join, for example ``auto`` or ``ray://host:10001``; None starts a
+            private Ray on this machine, even if another one is running here.
+        num_cpus: Cores of the private Ray; all by default.
+        dashboard: Whether to print the dashboard's address. A private session runs a dashboard only
+            then, since it costs seconds and memory; it takes the first free port from 8265 on.
+        dashboard_host: Address on which the dashboard of a private session listens.
+        gpus: Indices of the private Ray's GPUs among those visible to this process; all by default.
         say: Prints a line.
 
     Yields:
-        How many CPUs the session has.
+        The number of CPUs of the session.
 
     Raises:
         ConnectionError: If there is no cluster at ``address``.
-        ValueError: If that is no address.
-        StartError: If a private one does not start.
+        ValueError: If ``address`` is malformed.
+        StartError: If a private Ray does not start.
         TokenError: If other machines could reach the private session's dashboard without a token,
-            or there is no token to ask for.
+            or no token can be made.
     """
     ends_with_driver: AbstractContextManager[None] = nullcontext()
     if address is None:
@@ -101,7 +101,7 @@ def session(
         protect_token()
     with ends_with_driver, _shut_down():
         if dashboard:
-            # Ray sets the variable when it settles by itself that a token is asked for.
+            # Ray sets the variable when it decides by itself to require a token.
             asks = "RAY_AUTH_MODE" in os.environ and is_auth_on()
             for line in directions(
                 context.dashboard_url, host=_head_host(address), asks_for_token=asks
@@ -119,20 +119,20 @@ def _shut_down() -> Iterator[None]:
 
 
 def num_gpus() -> tuple[int, int]:
-    """GPUs of the joined session, and that it has when it has grown as far as it may."""
+    """GPUs of the joined session now, and after its largest possible upscaling."""
     now = int(ray.cluster_resources().get("GPU", 0))
-    # No public call tells what kinds of nodes an autoscaler may start.
+    # No public function returns the kinds of nodes that an autoscaler may start.
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return now, max(now, int(most.get("GPU", 0)))
 
 
 def directions(url: str | None, *, host: str, asks_for_token: bool) -> list[str]:
-    """How to open a dashboard, here and from another machine.
+    """Instructions for opening a dashboard, here and from another machine.
 
     Args:
-        url: Of the dashboard, host and port; None if there is none.
-        host: The machine on which it listens, as others call it.
-        asks_for_token: Whether it does.
+        url: Host and port of the dashboard; None if there is none.
+        host: Name of its machine for other machines.
+        asks_for_token: Whether the dashboard requires a token.
 
     Returns:
         Lines to print.
@@ -149,21 +149,21 @@ def directions(url: str | None, *, host: str, asks_for_token: bool) -> list[str]
         tunnel = f"ssh -L {port}:{LOOPBACK}:{port} {getpass.getuser()}@{host}"
         lines.append(f"  from another machine, open the same address after: {tunnel}")
     if not asks_for_token:
-        lines.append("  it asks for no token: whoever reaches it can run programs there")
+        lines.append("  it requires no token: anyone who reaches it can run programs there")
     elif os.environ.get("RAY_AUTH_TOKEN"):
-        lines.append("  it asks for the token, which is in RAY_AUTH_TOKEN")
+        lines.append("  it requires the token, which is in RAY_AUTH_TOKEN")
     else:
-        lines.append(f"  it asks for the token, which is in {token_path()}")
+        lines.append(f"  it requires the token, which is in {token_path()}")
     return lines
 
 
 def is_auth_on() -> bool:
-    """Whether a private session asks for the token, as it does unless the environment objects."""
+    """Whether a private session requires the token: yes, unless ``RAY_AUTH_MODE`` disables it."""
     return os.environ.get("RAY_AUTH_MODE", "token").lower() == "token"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address reaches no further than this machine; an unknown name may.
+    """Whether an address is reachable from this machine only; an unknown name counts as not.
 
     Example:
         >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "head")]
@@ -177,7 +177,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-# Ray's own lines would come between ours.
+# Keeps Ray's own log lines out of the output.
 _QUIET: dict[str, Any] = {
     "log_to_driver": False,
     "logging_level": logging.ERROR,
@@ -187,7 +187,7 @@ _QUIET: dict[str, Any] = {
 
 @contextmanager
 def _showing(gpus: Sequence[int] | None) -> Iterator[None]:
-    """Have the processes that are started meanwhile see these of the GPUs seen here, alone."""
+    """Processes started within the block see only these of the GPUs visible here."""
     before = os.environ.get(_VISIBLE)
     if gpus:
         seen = before.split(",") if before else None
@@ -203,7 +203,7 @@ def _showing(gpus: Sequence[int] | None) -> Iterator[None]:
 
 @contextmanager
 def _start_errors() -> Iterator[Path]:
-    """Say in a line what Ray says in a traceback, and which of its variables are set here."""
+    """Turn Ray's traceback into one line, which also names the Ray variables set here."""
     folder = None
     try:
         folder = ray_folder()
@@ -214,7 +214,7 @@ def _start_errors() -> Iterator[Path]:
         where = "" if folder is None else f"; its files and logs are in {folder}"
         raise StartError(
             f"Ray did not start: {words}{where}"
-            + (f", and what this environment sets for it is {', '.join(given)}" if given else "")
+            + (f"; this environment sets {', '.join(given)}" if given else "")
         ) from error
 
 
@@ -223,14 +223,14 @@ def _start_private(
 ) -> Any:
     if not is_auth_on() and not is_loopback(dashboard_host):
         raise TokenError(
-            "a dashboard that other machines can reach must ask for a token, since whoever "
+            "a dashboard that other machines can reach must require a token, since whoever "
             f"reaches it can run programs here, but got {dashboard_host=} and RAY_AUTH_MODE="
             f"{os.environ['RAY_AUTH_MODE']!r}; unset RAY_AUTH_MODE, or listen on {LOOPBACK} and "
-            "tunnel"
+            "use a tunnel"
         )
     if is_auth_on():
         ensure_token()
-    # It warns that it asks for a token, and says how it would not.
+    # Suppresses the warning that a token is required, and how to disable that.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with _on_loopback_alone(), _keeping_signals(), _start_errors() as folder:
         context: Any = ray.init(
@@ -255,10 +255,10 @@ def _start_private(
 
 @contextmanager
 def _on_loopback_alone() -> Iterator[None]:
-    """Let Ray listen on the loopback address, as it does where it makes no clusters, on a Mac.
+    """Let Ray listen on the loopback address, as it does on a Mac, where it builds no clusters.
 
-    Elsewhere it takes that address for a slip, puts the machine's own in its place, and all of its
-    processes listen on all interfaces. The tests see that they do not.
+    Elsewhere Ray treats that address as a mistake and replaces it by the machine's own; then all of
+    its processes listen on all interfaces. The tests check that they do not.
     """
     usual = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -270,7 +270,7 @@ def _on_loopback_alone() -> Iterator[None]:
 
 @contextmanager
 def _keeping_signals() -> Iterator[None]:
-    """A process that answers SIGTERM itself goes on to do so: Ray would, from its start on."""
+    """Keep this process's own SIGTERM handler, which Ray would replace when it starts."""
     usual = ray_utils.set_sigterm_handler
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         ray_utils.set_sigterm_handler = lambda handler: None
@@ -281,18 +281,18 @@ def _keeping_signals() -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ask the port before Ray does, which would try for minutes."""
+    """Try the port first, since Ray would try for minutes."""
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-    except (OSError, UnicodeError) as error:  # of a host that is no name
+    except (OSError, UnicodeError) as error:  # UnicodeError: invalid host name
         raise ConnectionError(f"there is no Ray cluster at {address!r}: {error}") from error
 
 
 def _head_host(address: str | None) -> str:
-    """The machine of the dashboard, as others call it: the head of a cluster, or this one."""
+    """The name of the dashboard's machine for others: the cluster's head, or this machine."""
     if address is not None:
         head, _, _ = str(ray.get_runtime_context().gcs_address).rpartition(":")
         if not is_loopback(head):

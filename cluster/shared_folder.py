@@ -1,4 +1,4 @@
-"""Whether all nodes of a cluster see one folder, asked before anything is trained there."""
+"""Checks before training that all nodes of a cluster share one folder."""
 
 import secrets
 import socket
@@ -8,22 +8,22 @@ from cluster.every_node import Look, complaints, in_words
 
 
 class NotSharedError(ValueError):
-    """Some nodes do not see the folder; the message names them."""
+    """Some nodes do not share the folder; the message names them."""
 
 
 def check_shared(folder: Path, *, look: Look | None = None, timeout_s: float = 60.0) -> None:
-    """See that every node of the joined cluster can read and write a folder.
+    """Check that every node of the joined cluster can read and write a folder.
 
-    A marker is written here and looked for there, so that another folder of the same path is not
-    taken for it. Ray must be running.
+    This node writes a marker file and every node reads it, so that a different folder with the same
+    path is detected. Ray must be running.
 
     Args:
-        folder: Must exist.
-        look: How a node looks; by default it reads the marker and asks whether it may write.
-        timeout_s: Nodes that have not answered by then do not see it [s].
+        folder: Existing folder.
+        look: Check that a node runs; by default it reads the marker and tests write permission.
+        timeout_s: Time after which a node without an answer counts as failed [s].
 
     Raises:
-        NotSharedError: If a node does not.
+        NotSharedError: If a node cannot read and write the folder.
     """
     marker = folder.resolve() / f".shared-{secrets.token_hex(8)}"
     content = secrets.token_hex(16)
@@ -42,7 +42,7 @@ def check_shared(folder: Path, *, look: Look | None = None, timeout_s: float = 6
 
 
 def _make_look() -> Look:
-    """The default way to look, as a closure: Ray sends it whole, and the node imports nothing."""
+    """The default check, as a closure: Ray sends it whole, so the node imports none of our code."""
 
     def look(path: str, content: str) -> str:
         import os
@@ -53,7 +53,7 @@ def _make_look() -> Look:
         except OSError as error:
             return error.strerror or str(error)
         if found != content:
-            return "another folder of the same path"
+            return "a different folder with the same path"
         return "" if os.access(os.path.dirname(path), os.W_OK) else "it may not write there"
 
     return look

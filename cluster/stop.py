@@ -1,4 +1,4 @@
-"""``python -m cluster.stop``: end one Ray on this host, and no other; not a whole cluster."""
+"""``python -m cluster.stop``: end one Ray on this host only, not a whole cluster."""
 
 import importlib.util
 import os
@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-# It comes with Ray, inside of it; to import Ray itself would take seconds.
+# psutil is bundled inside Ray; importing Ray itself would take seconds.
 if (_RAY := importlib.util.find_spec("ray")) is None:
     raise ModuleNotFoundError("No module named 'ray'", name="ray")
 sys.path += [f"{place}/thirdparty_files" for place in _RAY.submodule_search_locations or ()]
@@ -26,19 +26,19 @@ _RENAMED = "ray::"
 
 
 def temp_dir() -> Path:
-    """Where the Ray that this environment starts keeps its files."""
+    """The folder of files of the Ray that this environment starts."""
     return Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
 
 
 def ray_processes(folder: Path) -> list[psutil.Process]:
-    """The processes of the Ray that keeps its files in a folder, its raylet first.
+    """The processes of the Ray with a given file folder, its raylet first.
 
-    Ray's own programs name their session's folder on their command lines. Workers and agents rename
-    themselves, but they and the jobs descend from the raylet; and where that has ended before them,
-    they still write their logs into the folder.
+    Ray's own programs have their session's folder on their command lines. Workers and agents rename
+    themselves, but they and the jobs descend from the raylet. If the raylet has ended before them,
+    they still have log files open in the folder.
 
     Args:
-        folder: What ``ray start`` was given as ``--temp-dir``.
+        folder: The ``--temp-dir`` of ``ray start``.
     """
     roots = [process for process in psutil.process_iter() if _belongs(process, folder)]
     found = {process.pid: process for process in roots}
@@ -47,22 +47,22 @@ def ray_processes(folder: Path) -> list[psutil.Process]:
             found.update({child.pid: child for child in process.children(recursive=True)})
         except psutil.NoSuchProcess:
             continue
-    found.pop(os.getpid(), None)  # when a job of this very cluster calls
+    found.pop(os.getpid(), None)  # in case a job of this cluster calls
     return sorted(found.values(), key=_rank)
 
 
 def stop(folder: Path, grace: float = _GRACE_SECONDS) -> int:
-    """End the Ray that keeps its files in a folder.
+    """End the Ray with a given file folder.
 
     Args:
-        folder: What ``ray start`` was given as ``--temp-dir``.
-        grace: How long a process may take to end by itself [s].
+        folder: The ``--temp-dir`` of ``ray start``.
+        grace: Time between SIGTERM and SIGKILL [s].
 
     Returns:
-        How many processes it had.
+        The number of its processes.
     """
     processes = ray_processes(folder)
-    for rank in (0, 1, 2):  # what shares the fate of others complains if those end first
+    for rank in (0, 1, 2):  # processes complain if those they depend on end first
         group = [process for process in processes if _rank(process) == rank]
         for process in group:
             _signal(process, kill=False)
@@ -94,12 +94,12 @@ def _writes_into(process: psutil.Process, folder: Path) -> bool:
 
 
 def _is_program(word: str) -> bool:
-    """Ray's servers, and the scripts of its package that Python runs."""
+    """Whether a word names a server of Ray's, or a Python script of its package."""
     return Path(word).name in _PROGRAMS or (word.endswith(".py") and "/ray/" in word)
 
 
 def _rank(process: psutil.Process) -> int:
-    """0 for the raylet, 2 for the one that all others talk to, 1 for what is between."""
+    """The stop order: 0 for the raylet, 2 for the GCS server, which all others use, 1 otherwise."""
     try:
         name = process.name()
     except psutil.NoSuchProcess:
@@ -118,7 +118,7 @@ def stop_command(
         Path | None,
         typer.Option(
             "--temp-dir",
-            help="What `ray start` was given; by default the folder of this environment's Ray.",
+            help="The `--temp-dir` of `ray start`; by default the one of this environment's Ray.",
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""``python -m cluster.submit``: run a command on a cluster and follow it; it starts no cluster."""
+"""``python -m cluster.submit``: run a command on a running cluster and follow its log."""
 
 import asyncio
 import logging
@@ -27,19 +27,19 @@ app = command_app()
 
 
 class SubmitError(Exception):
-    """Why nothing was submitted; the message says what to do."""
+    """The job was not submitted; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """Where jobs are handed in, and what opens it.
+    """The dashboard that accepts jobs, and its token.
 
     Attributes:
-        address: ``http://HOST:PORT`` or ``https://...``.
-        token: None where there is none.
+        address: URL, ``http://HOST:PORT`` or ``https://...``.
+        token: Authentication token; None if there is none.
 
     Raises:
-        SubmitError: If the address is no URL, or the token would travel unencrypted.
+        SubmitError: If the address is not a URL, or the token would travel unencrypted.
     """
 
     address: str
@@ -50,11 +50,11 @@ class Dashboard:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SubmitError(
                 f"the address of a dashboard must read http://HOST:PORT, but is {self.address!r}; "
-                "give it by `--address`"
+                "set it with `--address`"
             )
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK and self.token:
             raise SubmitError(
-                f"{self.address} would get the token unencrypted over the network; make a tunnel, "
+                f"{self.address} would get the token unencrypted over the network; open a tunnel, "
                 "`ray dashboard LAUNCH-FILE` or `kubectl port-forward service/NAME-head-svc 8265`, "
                 f"and submit to {DEFAULT_ADDRESS}"
             )
@@ -62,32 +62,32 @@ class Dashboard:
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def submit(
-    command: Annotated[list[str], typer.Argument(help="What the cluster runs; put -- before it.")],
+    command: Annotated[list[str], typer.Argument(help="Command to run; put -- before it.")],
     address: Annotated[
         str | None,
         typer.Option(
-            help="Address of the dashboard; by default RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+            help="Address of the dashboard; by default RAY_API_SERVER_ADDRESS, RAY_ADDRESS or "
             f"{DEFAULT_ADDRESS}."
         ),
     ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="By default RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token."
+            help="Token file; by default RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the job; must not exist yet.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the job, not used before.")] = None,
     working_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder to send along and run in; else what is installed there runs."),
+        typer.Option(help="Folder to upload and run in; by default nothing is uploaded."),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow/--no-follow", help="Print the log until the job ends.")
     ] = True,
 ) -> None:
-    """Run a command on a Ray cluster, follow its log, and exit with its code.
+    """Run a command on a Ray cluster, follow its log, and exit with its exit code.
 
-    The job goes on when this command is interrupted; it then says how to follow or stop it.
+    If this command is interrupted, the job continues; the output says how to follow or stop it.
 
     Example: ssmrl cluster submit --working-dir . -- python -m tuning.sweep --task ant-vel
     """
@@ -104,11 +104,11 @@ def submit(
     try:
         code = asyncio.run(_follow(client, job))
     except KeyboardInterrupt:
-        typer.echo(f"\n{job} goes on.\n{how_to_go_on(job, dashboard.address)}", err=True)
+        typer.echo(f"\n{job} continues.\n{how_to_go_on(job, dashboard.address)}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     except (OSError, RuntimeError) as error:
         typer.echo(
-            f"error: lost sight of {job}, which may go on: {error}\n"
+            f"error: lost the connection to {job}, which may still run: {error}\n"
             f"{how_to_go_on(job, dashboard.address)}",
             err=True,
         )
@@ -117,16 +117,16 @@ def submit(
 
 
 def find_address(given: str | None) -> str:
-    """The dashboard's address: as given, from the environment, or Ray's default."""
+    """The dashboard's address: as passed, from the environment, or Ray's default."""
     candidates = [given, *(os.environ.get(variable) for variable in _ADDRESS_VARIABLES)]
     return next((value for value in candidates if value), DEFAULT_ADDRESS).rstrip("/")
 
 
 def find_token(file: Path | None) -> str | None:
-    """The token, looked for where Ray looks; None if there is none.
+    """The token, from where Ray reads it; None if there is none.
 
     Raises:
-        SubmitError: If a file that was named cannot be read.
+        SubmitError: If a named token file cannot be read.
     """
     if file is None and os.environ.get("RAY_AUTH_TOKEN"):
         return os.environ["RAY_AUTH_TOKEN"].strip()
@@ -141,19 +141,19 @@ def find_token(file: Path | None) -> str | None:
 
 
 def connect(dashboard: Dashboard) -> "JobSubmissionClient":
-    """A client of the cluster's job server.
+    """A client for the cluster's job server.
 
     Raises:
-        SubmitError: If nobody answers, the token is missing or wrong, or it is no Ray.
+        SubmitError: If nothing answers, the token is missing or wrong, or the server is not Ray.
     """
-    # Ray would prefer these to the address that it is given.
+    # Ray would prefer these variables to the address that is passed.
     for variable in _ADDRESS_VARIABLES:
         os.environ.pop(variable, None)
     import requests
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    for part in ("dashboard_sdk", "job.sdk"):  # they tell when a connection closed as it should
+    for part in ("dashboard_sdk", "job.sdk"):  # they log normally closed connections
         logging.getLogger(f"ray.dashboard.modules.{part}").setLevel(logging.WARNING)
     headers = {"Authorization": f"Bearer {dashboard.token}"} if dashboard.token else {}
     try:
@@ -161,21 +161,21 @@ def connect(dashboard: Dashboard) -> "JobSubmissionClient":
     except AuthenticationError as error:
         if dashboard.token:
             raise SubmitError(
-                f"{dashboard.address} refuses the token: it is another cluster's; give this "
-                "one's by `--token-file` or RAY_AUTH_TOKEN"
+                f"{dashboard.address} rejects the token: it is another cluster's; pass this one's "
+                "by `--token-file` or RAY_AUTH_TOKEN"
             ) from error
         raise SubmitError(
-            f"{dashboard.address} wants a token, but there is none; give it by `--token-file`, "
+            f"{dashboard.address} requires a token, but there is none; pass it by `--token-file`, "
             "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         ) from error
     except (ConnectionError, requests.RequestException) as error:
         raise SubmitError(
-            f"no Ray dashboard answers at {dashboard.address}; is the cluster up, and the tunnel "
-            "(`ray dashboard LAUNCH-FILE`)?"
+            f"no Ray dashboard answers at {dashboard.address}; check that the cluster and the "
+            "tunnel (`ray dashboard LAUNCH-FILE`) are up"
         ) from error
     except (RuntimeError, ValueError, KeyError) as error:
         raise SubmitError(
-            f"what answers at {dashboard.address} is no Ray dashboard: "
+            f"the server at {dashboard.address} is not a Ray dashboard: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error
 
@@ -193,18 +193,18 @@ def _submit(
     client: "JobSubmissionClient", command: list[str], name: str | None, working_dir: Path | None
 ) -> str:
     if working_dir is not None and not working_dir.is_dir():
-        raise SubmitError(f"`--working-dir` must be a folder, but {working_dir} is none")
+        raise SubmitError(f"`--working-dir` must be a folder, but {working_dir} is not")
     runtime = {"working_dir": str(working_dir)} if working_dir is not None else {}
     try:
         return client.submit_job(
             entrypoint=shlex.join(command), submission_id=name, runtime_env=runtime
         )
     except (RuntimeError, ValueError) as error:
-        raise SubmitError(f"the cluster refuses the job: {' '.join(str(error).split())}") from error
+        raise SubmitError(f"the cluster rejects the job: {' '.join(str(error).split())}") from error
 
 
 async def _follow(client: "JobSubmissionClient", job: str) -> int:
-    """Print the log of a job until it ends; the exit code that it ended with."""
+    """Print the log of a job until it ends, and return its exit code."""
     async for text in client.tail_job_logs(job):
         sys.stdout.write(text)
         sys.stdout.flush()

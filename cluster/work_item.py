@@ -1,4 +1,4 @@
-"""A play in parts that travel: to the runners as tasks, to the learners as trajectories."""
+"""The parts of a play: tasks sent to the runners, and trajectories sent to the learners."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from ssmrl.types import Trajectory
 
 
 class Delivery(Enum):
-    """How trajectories leave the runner that played them: each crosses the network at most once."""
+    """How trajectories leave the runner that collected them; each is sent at most once."""
 
-    NONE = "only their returns do"
+    NONE = "only their returns are sent"
     DIRECT = "with the runner's answer, to the learner in the algorithm's process"
-    REFERENCE = "each learner fetches its own"
+    REFERENCE = "each learner fetches its own from the object store"
 
 
 @dataclass(frozen=True)
 class WorkItem:
-    """What one runner plays.
+    """The part of a play that one runner collects.
 
     Attributes:
-        number: Its place among the parts; their tasks follow each other in this order.
-        play: What is played by all runners together.
-        tasks: Which of its tasks are played by this one.
-        shares: How many of the tasks, in order, belong to each learner's share, by its number.
+        number: Index of the part; the tasks of consecutive parts are consecutive.
+        play: Play of all runners together.
+        tasks: Slice of the play's tasks that belongs to this part.
+        shares: Number of the tasks, in order, in each learner's share, by learner number.
     """
 
     number: int
@@ -42,7 +42,7 @@ class WorkItem:
 
     @property
     def num_episodes(self) -> int:
-        """Of all its lanes."""
+        """The number of episodes of all lanes of the part."""
         num_tasks: int = self.tasks.stop - self.tasks.start
         return num_tasks * self.play.num_lanes * self.play.num_episodes
 
@@ -54,7 +54,7 @@ class TrajectoryShard:
     Attributes:
         part: Number of the part.
         num_bytes: Size of the trajectories [bytes].
-        content: Them, ``K`` along the adaptation, or Ray's reference to them.
+        content: ``K`` trajectories along the adaptation, or Ray's reference to them.
     """
 
     part: int
@@ -65,7 +65,7 @@ class TrajectoryShard:
         """The trajectories themselves.
 
         Raises:
-            ray.exceptions.ObjectLostError: If their runner has died.
+            ray.exceptions.ObjectLostError: If the runner that holds them has died.
         """
         if isinstance(self.content, ray.ObjectRef):
             trajectories: list[Trajectory] = ray.get(self.content)
@@ -75,13 +75,13 @@ class TrajectoryShard:
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What came of a part.
+    """The result of a part.
 
     Attributes:
-        number: Of the part.
-        returns: Of each episode with the same tasks, ``(K, N, B)``.
-        env_steps: What it took [env steps].
-        shards: The trajectories by the number of the learner's share; none if they stay behind.
+        number: Number of the part.
+        returns: Return of each episode with the same tasks, ``(K, N, B)``.
+        env_steps: Length of all episodes together [env steps].
+        shards: Trajectories by the number of the learner's share; empty if they are not sent.
     """
 
     number: int
@@ -93,7 +93,7 @@ class RolloutResult:
     def of(
         cls, part: WorkItem, trajectories: Sequence[Trajectory], delivery: Delivery
     ) -> "RolloutResult":
-        """Sum up a part, and put its trajectories where the learners find them."""
+        """Summarise a part, and make its trajectories available to the learners."""
         shards: dict[int, TrajectoryShard] = {}
         start = 0
         for share, num_tasks in part.shares.items() if delivery is not Delivery.NONE else ():
@@ -117,13 +117,13 @@ class RolloutResult:
 def split(play: Play, num_parts: int, num_shares: int = 1) -> list[WorkItem]:
     """Divide a play among runners, and each part again among learners.
 
-    The shares of the learners do not depend on the number of parts, so that neither does what the
-    learners compute. What is told the rewards of another task is not divided.
+    The shares of the learners, and so their results, do not depend on the number of parts. A play
+    with the rewards of other tasks, ``Mode.OTHER_REWARDS``, is not divided.
 
     Args:
-        play: All tasks.
-        num_parts: At most; there is none without a task.
-        num_shares: Of how many learners.
+        play: Play of all tasks.
+        num_parts: Maximum number of parts; each part has at least one task.
+        num_shares: Number of learners.
     """
     assignment = play.assignment
     num_parts = 1 if play.mode is Mode.OTHER_REWARDS else num_parts
@@ -143,7 +143,7 @@ def split(play: Play, num_parts: int, num_shares: int = 1) -> list[WorkItem]:
 
 
 def concatenate(parts: Sequence[Sequence[Trajectory]]) -> list[Trajectory]:
-    """Join the tasks of several parts, collection by collection."""
+    """Concatenate the tasks of several parts, for each trajectory along the adaptation."""
     return [
         Trajectory(*(torch.cat(leaves) for leaves in zip(*collections, strict=True)))
         for collections in zip(*parts, strict=True)

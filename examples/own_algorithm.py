@@ -1,4 +1,4 @@
-"""An algorithm of one's own: MAML with the plain policy gradient after the adaptation.
+"""A custom algorithm: MAML with the plain policy gradient after the adaptation.
 
 ssmrl train --task point --algorithm examples.own_algorithm:ALGORITHM
 """
@@ -11,13 +11,13 @@ from ssmrl import ALGORITHMS, ProMP
 
 
 def policy_gradient(log_prob, query):
-    """Actions become likelier by their advantage, whatever the policy that played them."""
+    """Policy gradient: the importance ratio corrects for the policy that collected the actions."""
     ratio = torch.exp(log_prob - query.log_prob)
     return -(ratio * query.advantage).mean()
 
 
 def outer_step(actor, settings):
-    """What improves the meta-parameters."""
+    """The outer update, which improves the meta-parameters."""
     return ProMP(actor, settings, policy_gradient)
 
 

@@ -1,4 +1,4 @@
-"""A sequence model of one's own: a leaky integrator with a rate for each unit.
+"""A custom sequence model: a leaky integrator with one rate per unit.
 
 ssmrl train --task point --method examples.own_policy:LeakyIntegrator
 ssmrl sweep --task point --method examples.own_policy:LeakyIntegrator
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class LeakyIntegrator(nn.Module):
-    """Each unit forgets at a rate of its own; features are of the memory and the input."""
+    """Each unit forgets at its own rate; features are computed from memory and input."""
 
     def __init__(self, input_dim, config):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A robot of one's own: a cart with a hanging pole, which is to move at a hidden velocity.
+"""A custom robot: a cart with a hanging pole; the hidden task is a target velocity.
 
 ssmrl train --task examples.own_robot:FAMILY
 ssmrl sweep --task examples.own_robot:FAMILY

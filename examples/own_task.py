@@ -1,4 +1,4 @@
-"""A task family of one's own: pendulums on planets of different gravity.
+"""A custom task family: pendulums on planets with different gravity.
 
 ssmrl train --task examples.own_task:FAMILY
 ssmrl sweep --task examples.own_task:FAMILY
@@ -10,7 +10,7 @@ from ssmrl import UniformBox, gymnasium_family
 
 
 def set_gravity(env: gymnasium.Env, parameters: tuple[float, ...]) -> None:
-    """Give a pendulum its hidden variable."""
+    """Set a pendulum's hidden variable, its gravity."""
     env.g = parameters[0]
 
 

@@ -1,4 +1,4 @@
-"""What the serious benchmark leaves of one method and seed; neither made nor drawn here."""
+"""Result of one method and seed of the serious benchmark, as a file and in numbers."""
 
 import math
 import shlex
@@ -20,7 +20,7 @@ from ssmrl.strict_json import json_object, json_text
 REPORTED_STEPS = (0, 1, 2, 3, 5)
 """Adaptation steps after which a policy is tested."""
 TEST_DRAW = 1
-"""Which held-out tasks; searches use draw 0."""
+"""Draw of the held-out tasks in the test; searches use draw 0."""
 
 _FIRST_COLUMNS = ("env_steps", "return_before", "return_after", "seconds")
 
@@ -31,7 +31,7 @@ class ResultError(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval; the ends are None if nothing is known of it."""
+    """A number with its 95 % interval; the ends are None if the interval is unknown."""
 
     middle: float
     low: float | None
@@ -43,12 +43,12 @@ class BenchmarkResult:
     """One method with one seed, meta-trained and tested on held-out tasks.
 
     Attributes:
-        config: What was trained.
+        config: Configuration that was trained.
         preset: Name of the policy's size; None if its width was given.
-        device: Where the meta-updates were computed.
-        num_parameters: Of the policy.
+        device: Device of the meta-updates.
+        num_parameters: Number of the policy's parameters.
         curve: One row per meta-iteration.
-        task_returns: Return on each held-out task, by the number of adaptation steps before.
+        task_returns: Return on each held-out task, by number of adaptation steps.
 
     Raises:
         ValueError: If there is no curve, or numbers of the curve or the test are missing or not
@@ -95,22 +95,22 @@ class BenchmarkResult:
 
     @property
     def env_steps(self) -> int:
-        """What training used [env steps]."""
+        """Length of the training [env steps]."""
         return int(self.curve[-1]["env_steps"])
 
     @property
     def seconds(self) -> float:
-        """What training took [s]."""
+        """Duration of the training [s]."""
         return sum(row["seconds"] for row in self.curve)
 
     @property
     def no_adaptation_bound(self) -> float | None:
-        """What no policy without adaptation exceeds on average over tasks; None if not known."""
+        """Mean return over tasks that no policy without adaptation exceeds; None if unknown."""
         config = self.config.env
         return get_family(config.task).no_adaptation_bound(config.horizon)
 
     def command(self) -> str:
-        """What makes this result again; in which folder is left out."""
+        """Command that reproduces this result, without its output folder."""
         config = self.config
         sizes: dict[str, Any] = {"preset": self.preset}
         if self.preset is None:
@@ -134,7 +134,7 @@ class BenchmarkResult:
         return shlex.join(["python", "-m", "experiments.serious_benchmark", *words])
 
     def to_json(self) -> str:
-        """The result as indented JSON, with what follows from it."""
+        """The result as indented JSON, with values derived from it."""
         tests = []
         for num_steps, values in self.task_returns.items():
             row: dict[str, Any] = {"num_steps": num_steps}
@@ -166,7 +166,7 @@ class BenchmarkResult:
         """The inverse of ``to_json``.
 
         Raises:
-            ResultError: If the text is not a whole result.
+            ResultError: If the text is not a complete result.
         """
         try:
             content = json_object(text, "it")
@@ -190,7 +190,7 @@ class BenchmarkResult:
             raise ResultError(str(error)) from error
 
     def save(self, path: Path) -> None:
-        """Write the file in one move."""
+        """Write the file atomically."""
         replace_file(path, self.to_json())
 
     @classmethod
@@ -198,7 +198,7 @@ class BenchmarkResult:
         """Read a file.
 
         Raises:
-            ResultError: If it is not a whole result; the message names it.
+            ResultError: If it is not a complete result; the message names the file.
             OSError: If it cannot be read.
         """
         try:
@@ -206,7 +206,7 @@ class BenchmarkResult:
         except (ResultError, UnicodeDecodeError) as error:
             raise ResultError(
                 f"{path} is not a whole result of the serious benchmark: {error}; "
-                "move it away and make it again"
+                "move it away and run the benchmark again"
             ) from error
 
 
@@ -217,10 +217,10 @@ def estimate(results: Sequence[BenchmarkResult], num_steps: int, *, trim: float 
     says nothing about other seeds.
 
     Args:
-        results: Of one method, one per seed.
+        results: Results of one method, one per seed.
         num_steps: Adaptation steps.
         trim: Share of the returns that is left out at each end: 0.25 for the interquartile mean, 0
-            for the mean, which is what a no-adaptation bound is about.
+            for the mean, which the no-adaptation bound limits.
     """
     scores = np.array([result.task_returns[num_steps] for result in results])
     low, high = crossed_interval(scores, trim=trim) or (None, None)

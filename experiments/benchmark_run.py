@@ -1,4 +1,4 @@
-"""One method with one seed of the serious benchmark, from its files to its result; no command."""
+"""One run of the serious benchmark: one method with one seed, trained, tested and saved."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,22 +23,22 @@ from ssmrl.train import evaluate
 class BenchmarkRun:
     """Meta-trains a configuration, tests it on held-out tasks, and writes its result.
 
-    The training leaves checkpoints, and goes on from them on any device.
+    The training writes checkpoints, and resumes from them on any device.
 
     Args:
-        config: What to train; its seed is the run's.
+        config: Configuration to train; its seed is the run's.
         num_iterations: Meta-iterations.
         preset: Name of the policy's size; None if its width was given.
-        device: Where the meta-updates are computed.
-        folder: Of results, curves and checkpoints.
+        device: Device of the meta-updates.
+        folder: Folder of results, curves and checkpoints.
         num_threads: Threads of the physics; 0 means all cores.
 
     Attributes:
-        name: For sentences.
+        name: Name of the run in messages.
         folder: As given.
-        result_path: Where the result goes.
-        curve_path: Where the curve grows.
-        needs_ray: Whether the training is RLlib's.
+        result_path: Path of the result.
+        curve_path: Path of the curve.
+        needs_ray: Whether RLlib does the training.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class BenchmarkRun:
         self._checkpoint = checkpoint_path(folder / "checkpoints", config)
 
     def earlier_result(self, *, resume: bool) -> BenchmarkResult | None:
-        """What an earlier command has finished; None if there is something left to do.
+        """Result of an earlier command; None if the run is not finished.
 
         Raises:
-            FileExistsError: If an earlier command left something that must not be overwritten.
+            FileExistsError: If files of an earlier command would be overwritten.
             CheckpointError: If the checkpoint is damaged.
             ResultError: If the result is damaged.
         """
@@ -76,7 +76,7 @@ class BenchmarkRun:
         left = [path for path in files if path.exists()]
         if left and not resume:
             raise FileExistsError(
-                f"there is {left[0]} already; go on from it with `--resume`, or choose another "
+                f"there is {left[0]} already; resume it with `--resume`, or choose another "
                 "`--output-dir`"
             )
         num_done = 0
@@ -97,20 +97,19 @@ class BenchmarkRun:
     def train_and_test(
         self, asked: Sequence[int], say: Callable[[str], None]
     ) -> BenchmarkResult | None:
-        """Do what is left to do.
+        """Train and test, from where an earlier command stopped.
 
         Args:
-            asked: Grows when somebody asks to stop.
-            say: Is told of each iteration.
+            asked: Stop requests; empty until there is one.
+            say: Receives a line for each iteration.
 
         Returns:
-            The result, which is also in its file; None if somebody asked to stop before the
-            training was over.
+            The result, which is also saved; None if a stop was requested before the training ended.
 
         Raises:
             DivergedError: If a meta-gradient or a return on held-out tasks is not finite.
-            DeviceMemoryError: If the device has no room.
-            BlockingIOError: If another process trains the same.
+            DeviceMemoryError: If the device runs out of memory.
+            BlockingIOError: If another process trains this run.
         """
 
         def report(number: int, row: CurveRow) -> bool:
@@ -139,7 +138,7 @@ class BenchmarkRun:
     def _train(
         self, report: Callable[[int, CurveRow], bool]
     ) -> tuple[GaussianActor, list[CurveRow]]:
-        """From the last checkpoint on, as long as ``report`` says."""
+        """Train from the last checkpoint to the budget, while ``report`` returns True."""
         run = self._restored()
         meta = self._config.meta
         lanes = meta.num_tasks * meta.num_episodes * (meta.num_inner_steps + 1)
@@ -172,7 +171,7 @@ class BenchmarkRun:
         return {k: tuple(evaluation.task_returns[k].tolist()) for k in REPORTED_STEPS}
 
     def _restored(self) -> LearningRun:
-        """The training, where its checkpoint left it."""
+        """The training, restored from its checkpoint."""
         if self.curve_path.exists() and not self._checkpoint.exists():
             raise FileExistsError(
                 f"{self.curve_path} was made with other settings, or its checkpoint is lost; "

@@ -1,4 +1,4 @@
-"""Which numbers of README and docs come from which committed rows; not how they are looked for."""
+"""The numbers in README and docs, each with the committed rows that it comes from."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +18,13 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Claim:
-    """A phrase with numbers that rows prove.
+    """A phrase whose numbers must agree with committed rows.
 
     Attributes:
-        file: That it stands in, once.
-        phrase: With a field for each number, such as ``{:.1f}``.
-        rows: Where they come from, for the message.
-        values: What they say, a number for each field.
+        file: File that contains the phrase exactly once.
+        phrase: Text with a field for each number, such as ``{:.1f}``.
+        rows: Name of the rows, for messages.
+        values: Function that reads the rows' number for each field.
     """
 
     file: str
@@ -41,7 +41,7 @@ def rows_of(name: str) -> tuple[Row, ...]:
 
 
 def value(name: str, what: str, column: str = "value", key: str = "what") -> float:
-    """A number of the one row whose name begins so."""
+    """A number of the one row whose name starts with ``what``."""
     (row,) = (row for row in rows_of(name) if row[key].startswith(what))
     return float(row[column])
 
@@ -59,7 +59,7 @@ _TASKS = ("ant-vel", "halfcheetah-vel", "halfcheetah-dir")
 
 
 def _memory(task: str, column: str, place: int, label: str = "default") -> list[float]:
-    """What each seed has in one of its evaluations, the first is 0."""
+    """The value of each seed in one of its evaluations; the first one has place 0."""
     pattern = f"memory-learning-{task}-{label}-seed*.csv"
     return [float(rows_of(p.name)[place][column]) for p in sorted(RESULTS.glob(pattern))]
 
@@ -100,7 +100,7 @@ def _by_blind_twin(task: str) -> Claim:
 
 
 def _spent() -> list[float]:
-    """CPU seconds of both evaluations, and the env steps of the tasks that took fewest and most."""
+    """CPU seconds of both evaluations, and their fewest and most env steps [thousands]."""
     seconds = [fmean(x for task in _TASKS for x in _memory(task, "cpu_seconds", p)) for p in (1, 4)]
     steps = [[fmean(_memory(task, "env_steps", p)) / 1000 for task in _TASKS] for p in (1, 4)]
     return [*seconds, *(end for each in steps for end in (min(each), max(each)))]
@@ -202,7 +202,7 @@ def _trial_seconds() -> list[float]:
 
 
 def _of_readme() -> Iterator[Claim]:
-    """What README repeats of it, and what its sweep printed."""
+    """Numbers that README repeats, and the output of its sweep."""
     yield Claim(
         "README.md",
         "at most eight trials of {:,.0f} env steps each",
@@ -260,7 +260,7 @@ def _of_readme() -> Iterator[Claim]:
 
 
 def _of_learning() -> Iterator[Claim]:
-    """What was learnt."""
+    """Claims about learning."""
     yield Claim(
         "docs/library.md",
         "for example {:.0f} (halfcheetah), {:.0f} (ant), over 100 steps",
@@ -286,7 +286,7 @@ def _of_learning() -> Iterator[Claim]:
 
 
 def _of_long_runs() -> Iterator[Claim]:
-    """Long runs, searches, and many runners."""
+    """Claims about long runs, searches and many runners."""
     yield _measured("{:.0f} M env steps, against raw", _THROUGHPUT, lambda: _rate()[:1])
     yield _measured("{:.1f} k against", _THROUGHPUT, lambda: _rate()[1:])
     yield _measured(
@@ -315,7 +315,7 @@ def _of_long_runs() -> Iterator[Claim]:
 
 
 def _of_speed() -> Iterator[Claim]:
-    """Speed beside peers and floors."""
+    """Claims about speed against peers and floors."""
     step, raw = "batched step / ", "raw mujoco.batch"
     robots = ("HalfCheetah", "Ant", "Humanoid")
     yield _bench(
@@ -395,4 +395,4 @@ def _of_docs() -> Iterator[Claim]:
 
 
 CLAIMS = (*_of_readme(), *_of_learning(), *_of_long_runs(), *_of_speed(), *_of_docs())
-"""All that are proved."""
+"""All claims that are checked."""

@@ -1,4 +1,4 @@
-"""What the experiments accept as the folder of their results; not what they leave in it."""
+"""Check of the folders that flags of the experiments name; nothing is written there."""
 
 from pathlib import Path
 
@@ -8,14 +8,15 @@ from ssmrl.files import check_mounted
 
 
 def mounted(parameter: typer.CallbackParam, folder: Path | None) -> Path | None:
-    """The folder that a flag gave: the callback of its ``typer.Option``.
+    """Callback of a folder's ``typer.Option``: returns the folder unless it is an address.
 
     Args:
         parameter: The flag.
-        folder: What it gave; None if it was left out.
+        folder: Value of the flag; None if it was left out.
 
     Raises:
-        typer.BadParameter: If it is an address, of which a folder ``s3:`` would be made here.
+        typer.BadParameter: If it is an address such as ``s3://...``, which would create a local
+            folder ``s3:``.
     """
     if folder is not None:
         try:

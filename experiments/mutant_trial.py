@@ -1,6 +1,6 @@
-"""Whether tests find a mutant: they run on a copy of the project, in a fork of a warm process.
+"""Run tests against a mutant, on a copy of the project, in a fork of a warm process.
 
-The copy alone is changed, so that whatever ends the process leaves no mutant in the project.
+Only the copy is changed, so a process that dies leaves no mutant in the project.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ _FORK = multiprocessing.get_context("fork")
 
 @dataclass
 class Told:
-    """What pytest tells of a run.
+    """Result of a pytest run.
 
     Attributes:
-        seconds: Of each test that passed, with its fixtures [s].
+        seconds: Duration of each test that passed, fixtures included [s].
         failed: The first test, or file, that failed.
         code: Pytest's exit code.
-        modules: Of other people's, which it imported.
+        modules: Third-party modules that it imported.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -47,11 +47,11 @@ class Told:
 
 
 class Workshop:
-    """A copy of the project in which one module at a time is another.
+    """A copy of the project in which one module at a time is changed.
 
     Args:
-        project: Where the rooms, their tests and documents are.
-        folder: Of the copy, and of what the last run printed.
+        project: Root of the project.
+        folder: Folder of the copy and of the last run's log.
     """
 
     def __init__(self, project: Path, folder: Path) -> None:
@@ -63,21 +63,22 @@ class Workshop:
 
     @staticmethod
     def warm(modules: Sequence[str]) -> None:
-        """Import what tests import of others once, and not in every fork again.
+        """Import the tests' third-party modules once, so that forks need not.
 
         Args:
-            modules: As a run told them; what cannot be imported by itself is left to the forks.
+            modules: ``Told.modules`` of a run; modules that fail to import here are left to the
+                forks.
         """
         for name in modules:
             with contextlib.suppress(ImportError, AttributeError):
                 importlib.import_module(name)
 
     def measured(self, files: Sequence[str], timeout: float) -> Told:
-        """Run the tests of some files with nothing changed, until one fails.
+        """Run test files on the unchanged copy, until one test fails.
 
         Args:
-            files: Relative to the project.
-            timeout: After which the run counts as failed [s].
+            files: Test files, relative to the project.
+            timeout: Time after which the run counts as failed [s].
         """
         return self._run(files, None, timeout, writes_code=True)
 
@@ -85,17 +86,17 @@ class Workshop:
         """Run tests with a module changed, the quickest first, until one fails.
 
         Args:
-            path: Of the module.
-            source: Its changed text.
-            tests: Seconds that each takes, by name [s].
-            timeout: After which it counts as failed [s].
+            path: Path of the module.
+            source: Changed source of the module.
+            tests: Duration of each test, by name [s].
+            timeout: Time after which the run counts as failed [s].
         """
         files = sorted({name.split("::")[0] for name in tests})
         place = self.copy / path
         original, times = place.read_bytes(), place.stat()
         try:
             place.write_text(source)
-            # Compiled code is that of a file of the same second and size: this one is of none.
+            # Python reuses compiled code of equal time and size: this time prevents it.
             os.utime(place, (times.st_atime, times.st_mtime + 3600.0))
             return self._run(files, tests, timeout)
         finally:
@@ -103,7 +104,7 @@ class Workshop:
             os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def last_output(self, num_lines: int = 30) -> str:
-        """The end of what the last run printed."""
+        """The last lines of the last run's output."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-num_lines:])
 
     def _run(
@@ -137,7 +138,7 @@ class Workshop:
         tests: Mapping[str, float] | None,
         writes_code: bool,
     ) -> None:
-        """In the fork."""
+        """Run pytest in the fork, and send its result."""
         os.setsid()
         threading.Thread(target=_end_with_parent, daemon=True).start()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -151,20 +152,20 @@ class Workshop:
         sys.dont_write_bytecode = not writes_code
         os.environ |= {"PYTHONPATH": str(self.copy), "PYTHONDONTWRITEBYTECODE": "1"}
         os.chdir(self.copy)
-        # To know that a test fails is enough; the smallest example that does is not looked for.
+        # Any failing example is enough: hypothesis need not shrink it.
         quick = settings(phases=(Phase.explicit, Phase.generate), database=None)
         settings.register_profile("mutants", quick)
         settings.load_profile("mutants")
         listener = _Listener(tests)
         flags = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "--rootdir", "."]
         listener.told.code = int(pytest.main([*flags, *files], plugins=[listener]))
-        told = listener.told  # whose class is another one by now
+        told = listener.told  # sent as plain values: the class was imported anew
         answer.send((told.seconds, told.failed, told.code, _of_others()))
         os._exit(0)
 
 
 def _of_others() -> list[str]:
-    """Names of modules that are files of others, in the order of their import."""
+    """Names of third-party modules with a file, in the order of their import."""
     return [
         name
         for name, module in sys.modules.items()
@@ -176,7 +177,7 @@ def _of_others() -> list[str]:
 
 
 def _end_with_parent() -> None:
-    """A fork whose parent was killed has nobody to end it, were its mutant to loop."""
+    """End the fork once its parent is dead: a mutant may loop for ever."""
     parent = multiprocessing.parent_process()
     while parent is not None and os.getppid() == parent.pid:
         time.sleep(0.5)
@@ -184,16 +185,16 @@ def _end_with_parent() -> None:
 
 
 def _end(process: Any) -> None:
-    """With all that it started, which has its group."""
+    """Kill a process and all that it started, which shares its process group."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        process.kill()  # it has no group yet, or has gone
+        process.kill()  # it has no group yet, or has ended
     process.join()
 
 
 class _Listener:
-    """A plugin of pytest that chooses tests, and remembers how they went."""
+    """Pytest plugin that selects tests, and records their results."""
 
     def __init__(self, tests: Mapping[str, float] | None) -> None:
         self._tests, self.told = tests, Told()

@@ -1,12 +1,12 @@
 """``python -m experiments.mutants``: how many small wrong changes the quick tests find.
 
-A draw from all mutants of the modules in ``TESTED``; what was tried is kept, so that the same
-command goes on after a stop. Not part of ``make check``: a mutant takes seconds.
+It tries a sample of all mutants of the modules in ``TESTED``. Outcomes are kept, so the same
+command resumes after a stop. It is not part of ``make check``: a mutant takes seconds.
 
-Libraries that do this were looked at. mutmut 3.8 changes functions alone, and none with a property
-or another decorator, while what decides a comparison is often a constant of a module; it draws no
-sample. cosmic-ray 8.7 changes the project itself, and starts a cold process for each mutant, most
-of whose time would go into importing torch and ray.
+Existing libraries do not fit. mutmut 3.8 changes only functions without a property or another
+decorator, but comparisons often depend on a module's constant; it draws no sample. cosmic-ray 8.7
+changes the project itself, and starts a cold process for each mutant, which would mostly import
+torch and ray.
 """
 
 import csv
@@ -32,7 +32,7 @@ from tuning.table.append_only import AppendOnlyFile
 
 PROJECT = Path(__file__).resolve().parents[1]
 QUICK = 2.0
-"""Tests that take longer are left out [s]."""
+"""Longest duration of a test; slower tests are left out [s]."""
 _BASELINE_TIMEOUT = 1200.0
 
 _ROLLOUT = "tests/ssmrl/rollout"
@@ -72,23 +72,23 @@ TESTED: Mapping[str, tuple[str, ...]] = {
     "tuning/kept_plan.py": ("tests/tuning/test_plan.py", "tests/tuning/test_plan_edges.py"),
     "tuning/plan.py": ("tests/tuning/test_plan.py", "tests/tuning/test_plan_edges.py"),
 }
-"""The modules that are changed, each with the files of tests that must find it."""
+"""Modules to change, each with the test files that must find its mutants."""
 
 app = command_app()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant.
+    """Outcome of one mutant.
 
     Attributes:
-        path: Of the module.
-        line: Where it was changed, from 1.
-        kind: Of the change.
-        mutant: A name for the changed module.
+        path: Path of the module.
+        line: Line of the change, from 1.
+        kind: Kind of the change.
+        mutant: Hash of the path and the changed source.
         found_by: The test that failed, or why there was no answer; empty if all passed.
-        tests: Names of the tests' files as they were; of those that were needed to know.
-        seconds: That it took [s].
+        tests: Hashes of the test files that the outcome depends on, by path.
+        seconds: Duration [s].
     """
 
     path: str
@@ -101,19 +101,19 @@ class Outcome:
 
 
 def name_of(text: str) -> str:
-    """A short name that equal texts share and different ones do not."""
+    """Short hash of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def still_holds(outcome: Outcome, files: Mapping[str, str]) -> bool:
-    """Whether an earlier outcome is what trying again would give.
+    """Whether an earlier outcome is still valid.
 
-    One that was found is found as long as that test's file is the same; one that was not may be
-    found by whatever has changed.
+    A mutant that was found stays found while the file of that test is unchanged. One that was not
+    is tried again once any of its test files has changed.
 
     Args:
-        outcome: The earlier one.
-        files: Names of the module's files of tests as they are now.
+        outcome: Earlier outcome.
+        files: Current hashes of the module's test files, by path.
     """
     if outcome.found_by:
         return all(files.get(path) == name for path, name in outcome.tests.items())
@@ -121,7 +121,7 @@ def still_holds(outcome: Outcome, files: Mapping[str, str]) -> bool:
 
 
 def summary(outcomes: Sequence[Outcome]) -> list[str]:
-    """The score of each module, and of all."""
+    """The score of each module, and of all together."""
     lines = []
     for path in [*dict.fromkeys(each.path for each in outcomes), "all"]:
         own = [each for each in outcomes if path in {each.path, "all"}]
@@ -131,7 +131,7 @@ def summary(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """As CSV."""
+    """The outcomes as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "line", "kind", "mutant", "found_by", "seconds"])
@@ -142,15 +142,15 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 class Run:
-    """A draw of mutants, and what became of them so far.
+    """A sample of mutants, and their outcomes so far.
 
     Args:
-        storage: Where outcomes, durations of tests and the copy of the project are kept.
-        number: How many mutants are drawn.
-        seed: Of the draw.
+        storage: Folder of outcomes, test durations and the copy of the project.
+        number: Number of mutants to draw.
+        seed: Random seed of the draw.
 
     Attributes:
-        mutants: Those of the draw.
+        mutants: Mutants of the sample.
     """
 
     def __init__(self, storage: Path, number: int, seed: int) -> None:
@@ -174,16 +174,16 @@ class Run:
         return True
 
     def outcome(self, mutant: Mutant) -> Outcome | None:
-        """What became of it; None if it is still to be tried."""
+        """Outcome of a mutant; None if it must still be tried."""
         known = self._known.get(name_of(mutant.path + mutant.source))
         holds = known is not None and still_holds(known, self._files_of(mutant.path))
         return known if holds else None
 
     def measured(self, workshop: Workshop) -> dict[str, float]:
-        """Seconds of each quick test by name; files that are as they were are not run again.
+        """Seconds of each quick test by name; unchanged test files are not run again.
 
         Raises:
-            RuntimeError: If a test fails though nothing is changed.
+            RuntimeError: If a test fails on the unchanged project.
         """
         found: dict[str, float] = {}
         for file, name in self._files.items():
@@ -204,7 +204,7 @@ class Run:
         return {test: seconds for test, seconds in found.items() if seconds <= QUICK}
 
     def tried(self, workshop: Workshop, mutant: Mutant, tests: Mapping[str, float]) -> Outcome:
-        """Try one, and keep what came of it."""
+        """Try one mutant, and keep its outcome."""
         files = self._files_of(mutant.path)
         own = {test: s for test, s in tests.items() if test.split("::")[0] in files}
         started = time.monotonic()
@@ -231,19 +231,19 @@ class Run:
 
 @app.command()
 def mutants(
-    number: Annotated[int, typer.Option(min=1, help="Mutants that are drawn.")] = 300,
+    number: Annotated[int, typer.Option(min=1, help="Number of mutants to draw.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the draw.")] = 0,
     seconds: Annotated[
-        float | None, typer.Option(min=0.0, help="Begin nothing after this time [s].")
+        float | None, typer.Option(min=0.0, help="Start no mutant after this time [s].")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The table.", callback=mounted)] = Path(
+    output: Annotated[Path, typer.Option(help="CSV of the results.", callback=mounted)] = Path(
         "experiments/results/mutants.csv"
     ),
-    storage: Annotated[
-        Path, typer.Option(help="Where outcomes are kept.", callback=mounted)
-    ] = Path("runs/mutants"),
+    storage: Annotated[Path, typer.Option(help="Folder of the outcomes.", callback=mounted)] = Path(
+        "runs/mutants"
+    ),
 ) -> None:
-    """Try a draw of mutants, and show those that no quick test finds."""
+    """Try a sample of mutants, and show those that no quick test finds."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the fork, too
     run = Run(storage, number, seed)

@@ -1,7 +1,6 @@
-"""Small wrong changes of a module's source, one at a time; not what finds them.
+"""Mutants: small wrong changes of a module's source, one change each.
 
-Texts stay as they are: neither strings nor docstrings nor what stands in a message. So do type
-annotations, ``assert`` and imports.
+Strings, docstrings, messages, type annotations, ``assert`` and imports stay unchanged.
 """
 
 import ast
@@ -41,10 +40,10 @@ class Mutant:
     """A module with one change.
 
     Attributes:
-        path: Of the module, relative to the project.
-        line: Where the change is, from 1.
-        kind: Of the change, in a word or two.
-        source: The whole module with it.
+        path: Path of the module, relative to the project.
+        line: Line of the change, from 1.
+        kind: Kind of the change, in a word or two.
+        source: Whole source of the changed module.
     """
 
     path: str
@@ -64,11 +63,11 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
     """Every mutant of a module, in the order of its lines; no two are the same program.
 
     Args:
-        path: Of the module, relative to the project.
-        source: Its text.
+        path: Path of the module, relative to the project.
+        source: Source of the module.
 
     Raises:
-        SyntaxError: If the text is no Python.
+        SyntaxError: If the source is not valid Python.
 
     Example:
         >>> [each.source for each in mutants_of("a.py", "x = 1 < y")]
@@ -83,7 +82,7 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
         changed = (data[:begin] + text.encode() + data[end:]).decode()
         try:
             program = ast.dump(ast.parse(changed))
-        except SyntaxError:  # parentheses around what was taken out
+        except SyntaxError:  # for example parentheses around dropped code
             continue
         if program not in seen:
             seen.add(program)
@@ -92,81 +91,81 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
 
 
 class _Edits(ast.NodeVisitor):
-    """Collects what to put in place of which bytes, and why."""
+    """Collects edits: which bytes to replace, by what text, and the kind of change."""
 
     def __init__(self, source: str) -> None:
         lengths = [len(line.encode()) for line in source.splitlines(keepends=True)]
         self._starts = [sum(lengths[:line]) for line in range(len(lengths) + 1)]
         self.found: list[tuple[int, int, str, str]] = []
 
-    # ------------------------------------------------------------------ what stays as it is
+    # ------------------------------------------------------------------ what stays unchanged
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        """A text."""
+        """Leave texts unchanged."""
 
     def visit_Assert(self, node: ast.Assert) -> None:
-        """What only a bug of ours can break."""
+        """Leave assertions unchanged: only a bug can break them."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Neither decorators nor annotations."""
+        """Change defaults and body, but neither decorators nor annotations."""
         defaults = [default for default in node.args.kw_defaults if default is not None]
         self._visit_all([*node.args.defaults, *defaults, *node.body])
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
-        """What it computes."""
+        """Change the body only."""
         self.visit(node.body)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """Neither decorators nor bases."""
+        """Change the body only, neither decorators nor bases."""
         self._visit_all(node.body)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        """The value, if that is not a type too."""
+        """Change the value, unless it is a type, too."""
         if node.value is not None and "TypeAlias" not in ast.unparse(node.annotation):
             self.visit(node.value)
 
     # ------------------------------------------------------------------------- statements
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        """What is refused goes through; of the message nothing changes."""
+        """Drop the ``raise``; its message is never changed."""
         self._replace(node, "pass", "no refusal")
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        """What is done for its effect is not done."""
+        """Drop a statement that is run for its effect."""
         if not isinstance(node.value, ast.Constant):
             self._replace(node, "pass", "statement dropped")
             self.generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
-        """Nothing is added."""
+        """Drop the assignment."""
         self._replace(node, "pass", "statement dropped")
         self.visit(node.value)
 
     def visit_If(self, node: ast.If) -> None:
-        """The other branch."""
+        """Negate the condition."""
         self._negate(node.test)
         self.generic_visit(node)
 
     def visit_While(self, node: ast.While) -> None:
-        """The other way round."""
+        """Negate the condition."""
         self._negate(node.test)
         self.generic_visit(node)
 
     # ------------------------------------------------------------------------ expressions
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
-        """The other branch."""
+        """Negate the condition."""
         self._negate(node.test)
         self.generic_visit(node)
 
     def visit_comprehension(self, node: ast.comprehension) -> None:
-        """The others instead."""
+        """Negate the filters."""
         for test in node.ifs:
             self._negate(test)
         self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> None:
-        """Another comparison, at each place of a chain."""
+        """Use another comparison, at each place of a chain."""
         for place, operator in enumerate(node.ops):
             for other in _COMPARISONS[type(operator)]:
                 changed = copy.deepcopy(node)
@@ -175,18 +174,18 @@ class _Edits(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        """And for or, or for and."""
+        """Swap ``and`` and ``or``."""
         other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
         self._replace(node, _bracketed(ast.BoolOp(other, node.values)), "and/or")
         self.generic_visit(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
-        """Without the sign, or the not."""
+        """Drop the sign, or the ``not``."""
         self._replace(node, _bracketed(node.operand), "sign or not dropped")
         self.visit(node.operand)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        """Another operation; of what is joined by ``|`` one side alone."""
+        """Use another operator; of a ``|`` keep one side only."""
         if isinstance(node.op, ast.BitOr):
             for side in (node.left, node.right):
                 self._replace(node, _bracketed(side), "one side alone")
@@ -196,7 +195,7 @@ class _Edits(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """A number beside it, or the other truth value."""
+        """Use a nearby number, or the other truth value."""
         value = node.value
         if isinstance(value, bool):
             self._replace(node, str(not value), "truth value")
@@ -208,11 +207,11 @@ class _Edits(ast.NodeVisitor):
                 self._replace(node, repr(near), "constant")
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Two arguments swapped, a named one left out, the least for the most."""
+        """Swap two arguments, drop a keyword, or swap ``min``/``max`` or ``any``/``all``."""
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name in _SWAPPED:
             self._replace(node.func, _SWAPPED[name], "min/max or any/all")
-        # The order of what is compared changes nothing.
+        # The order of the arguments of min and max does not matter.
         for place in range(1, len(node.args) if name not in {"min", "max"} else 0):
             first, second = node.args[place - 1 : place + 1]
             if not isinstance(first, ast.Starred) and not isinstance(second, ast.Starred):
@@ -232,7 +231,7 @@ class _Edits(ast.NodeVisitor):
             self.visit(node)
 
     def _negate(self, test: ast.expr) -> None:
-        # Of a single comparison, and of a not, the mutants of these are the same.
+        # A single comparison or a not has this mutant already.
         is_single = isinstance(test, ast.Compare) and len(test.ops) == 1
         if not is_single and not isinstance(test, ast.UnaryOp):
             self._replace(test, f"(not {_bracketed(test)})", "condition negated")
@@ -246,7 +245,7 @@ class _Edits(ast.NodeVisitor):
 
 
 def _bracketed(node: ast.expr) -> str:
-    """Its text, which stands for itself wherever it is put."""
+    """Source of a node, in brackets unless it is safe at any place without."""
     text = ast.unparse(node)
     is_atom = isinstance(node, ast.Name | ast.Constant) and not text.startswith("-")
     return text if is_atom else f"({text})"
@@ -261,12 +260,12 @@ def _is_text(*nodes: ast.expr) -> bool:
 
 
 def drawn(mutants: Sequence[Mutant], number: int, seed: int) -> list[Mutant]:
-    """Some of the mutants, the same ones for the same seed, in their order.
+    """A random sample of the mutants, in their order; equal seeds give equal samples.
 
     Args:
-        mutants: All.
-        number: How many; all if there are no more.
-        seed: Of the draw.
+        mutants: All mutants.
+        number: Size of the sample; all mutants if there are fewer.
+        seed: Random seed of the draw.
     """
     places = random.Random(seed).sample(range(len(mutants)), min(number, len(mutants)))
     return [mutants[place] for place in sorted(places)]

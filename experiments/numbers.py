@@ -1,6 +1,6 @@
-"""``python -m experiments.numbers``: the numbers of README and docs, from the rows that prove them.
+"""``python -m experiments.numbers``: check the numbers of README and docs against their rows.
 
-Which numbers those are, and of which rows, is in ``experiments/claims.py``.
+``experiments/claims.py`` lists the numbers and the committed rows they come from.
 """
 
 import re
@@ -26,9 +26,9 @@ class Unproved(NamedTuple):
     """A number that no row proves.
 
     Attributes:
-        number: As it is written.
-        line: In which it stands.
-        place: Where in the line.
+        number: Number as it is written.
+        line: Line that contains it.
+        place: Position in the line.
     """
 
     number: str
@@ -38,13 +38,13 @@ class Unproved(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """Where a claim stands in a text.
+    """Position of a claim in a text.
 
     Attributes:
-        claim: What is claimed.
-        span: Of the whole phrase.
+        claim: Claim that was found.
+        span: Span of the whole phrase.
         numbers: Span of each number.
-        wanted: What the rows say, each as it would be written.
+        wanted: Numbers of the rows, each formatted as in the text.
     """
 
     claim: Claim
@@ -53,7 +53,7 @@ class Found:
     wanted: tuple[str, ...]
 
     def disagreements(self, text: str) -> Iterator[str]:
-        """A sentence for each number that the rows do not give."""
+        """A sentence for each number that differs from its rows."""
         for (start, end), wanted in zip(self.numbers, self.wanted, strict=True):
             if text[start:end] != wanted:
                 phrase = " ".join(text[slice(*self.span)].split())
@@ -64,14 +64,14 @@ class Found:
 
 
 def find(claim: Claim, text: str) -> Found:
-    """Where a claim stands.
+    """Find a claim in a text.
 
     Args:
-        claim: What to look for; its words may be broken into lines anywhere.
-        text: Of its file.
+        claim: Claim to look for; lines may break anywhere between its words.
+        text: Text of its file.
 
     Raises:
-        ValueError: If it does not stand there exactly once.
+        ValueError: If the phrase does not occur exactly once.
     """
     parts = [(words, spec) for words, _, spec, _ in Formatter().parse(claim.phrase)]
     pattern = "".join(
@@ -83,7 +83,7 @@ def find(claim: Claim, text: str) -> Found:
     if len(matches) != 1:
         raise ValueError(
             f"{claim.file} must hold `{claim.phrase}` once, but holds it {len(matches)} times; "
-            "change the phrase in experiments/claims.py with the text"
+            "change the phrase in experiments/claims.py together with the text"
         )
     (match,) = matches
     specs = [spec for _, spec in parts if spec is not None]
@@ -93,7 +93,7 @@ def find(claim: Claim, text: str) -> Found:
 
 
 def disagreements(claims: Sequence[Claim] = CLAIMS, root: Path = ROOT) -> list[str]:
-    """A sentence for each number that is not what its rows say, and for each lost phrase."""
+    """A sentence for each number that differs from its rows, and for each missing phrase."""
     sentences: list[str] = []
     for claim in claims:
         text = (root / claim.file).read_text()
@@ -105,13 +105,13 @@ def disagreements(claims: Sequence[Claim] = CLAIMS, root: Path = ROOT) -> list[s
 
 
 def rewrite(claims: Sequence[Claim] = CLAIMS, root: Path = ROOT) -> list[str]:
-    """Put into the files what the rows say.
+    """Write the numbers of the rows into the files.
 
     Returns:
         The files that changed.
 
     Raises:
-        ValueError: If a phrase does not stand in its file exactly once; then nothing is written.
+        ValueError: If a phrase does not occur exactly once in its file; nothing is written then.
     """
     texts = {claim.file: (root / claim.file).read_text() for claim in claims}
     changed = dict(texts)
@@ -128,13 +128,13 @@ def rewrite(claims: Sequence[Claim] = CLAIMS, root: Path = ROOT) -> list[str]:
 
 
 def unproved(file: str, start: str, end: str, root: Path = ROOT) -> list[Unproved]:
-    """The numbers of a part of a file that stand in no phrase of ``CLAIMS``.
+    """The numbers in a part of a file that no phrase of ``CLAIMS`` covers.
 
     Args:
-        file: Of the project.
+        file: Path relative to the root.
         start: Words with which the part begins.
         end: Words at which it ends.
-        root: The project.
+        root: Root of the project.
     """
     text = (root / file).read_text()
     begin = text.index(start)
@@ -153,10 +153,10 @@ def unproved(file: str, start: str, end: str, root: Path = ROOT) -> list[Unprove
 @app.command()
 def numbers(
     write: Annotated[
-        bool, typer.Option("--write", help="Put into the files what the rows say.")
+        bool, typer.Option("--write", help="Write the numbers of the rows into the files.")
     ] = False,
 ) -> None:
-    """Hold the numbers in README and docs against their rows; exit code 1 if some disagree."""
+    """Check the numbers in README and docs against their rows; exit code 1 if some disagree."""
     if write:
         try:
             files = rewrite()

@@ -1,4 +1,4 @@
-"""The figures of the experiments; it draws numbers that it is given and measures none."""
+"""Figures of the experiments; this module draws given numbers and measures nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Bar:
     Attributes:
         name: What was measured.
         value: The number.
-        wanted: Its target in words, or nothing.
-        share: The number in units of its target, so that 1 or more is met; None without one.
-        met: Whether the target is met; None without one.
+        wanted: Target in words; empty if there is none.
+        share: Number in units of its target, where 1 or more meets it; None without a target.
+        met: Whether the target is met; None without a target.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure, with a value of each seed at each point.
+    """One line of a figure, with one value per seed at each point.
 
     Attributes:
-        name: For the legend.
+        name: Name in the legend.
         x: Positions of the points.
         y: Values, one sequence per seed.
-        style: Of matplotlib, for example ``"-"``.
+        style: Line style of matplotlib, for example ``"-"``.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Band:
     """One line or row of bars of a figure, with an interval at each point.
 
     Attributes:
-        name: For the legend.
+        name: Name in the legend.
         x: Positions of the points.
-        middle: Values.
+        middle: Estimates at the points.
         low: Lower ends of the intervals.
-        high: Upper ends.
+        high: Upper ends of the intervals.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Band:
 
 
 def ratio_bars(path: Path, bars: Sequence[Bar], *, title: str) -> Path:
-    """Bars in units of their targets: what reaches the line at 1 is met.
+    """Bars in units of their targets: a bar that reaches the line at 1 meets its target.
 
-    Numbers without a target have no place on that axis; they are in the table.
+    Numbers without a target are left out; they are in the table.
     """
     placed = [(bar, bar.share) for bar in bars if bar.share is not None]
     figure, axes = _figure(height=1.2 + 0.5 * len(placed))
@@ -116,12 +116,12 @@ def learning_curves(
     """Means over seeds, with Student's 95 % bands where there are several seeds.
 
     Args:
-        path: The PNG.
-        curves: With the same points for all seeds of one.
-        title: Above the axes.
-        bound: What no policy without adaptation exceeds; None draws no line.
-        y_label: Of the vertical axis.
-        x_label: Of the horizontal axis.
+        path: PNG file to write.
+        curves: Lines to draw; all seeds of a line have the same points.
+        title: Title above the axes.
+        bound: Return that no policy without adaptation exceeds; None draws no line.
+        y_label: Label of the vertical axis.
+        x_label: Label of the horizontal axis.
     """
     figure, axes = _figure()
     colors: dict[str, str] = {}
@@ -159,15 +159,15 @@ def interval_lines(
     x_label: str,
     y_label: str,
 ) -> Path:
-    """Lines with error bars, a little beside each other.
+    """Lines with error bars, shifted sideways so that they do not overlap.
 
     Args:
-        path: The PNG.
-        bands: In the order of their colors.
-        title: Above the axes.
+        path: PNG file to write.
+        bands: Lines in the order of their colors.
+        title: Title above the axes.
         bound: Mean that no policy without adaptation exceeds; None draws no line.
-        x_label: Of the horizontal axis.
-        y_label: Of the vertical axis.
+        x_label: Label of the horizontal axis.
+        y_label: Label of the vertical axis.
     """
     figure, axes = _figure()
     for number, band in enumerate(bands):
@@ -203,12 +203,12 @@ def interval_bars(
     """Groups of bars with error bars, one bar of each band in a group.
 
     Args:
-        path: The PNG.
-        bands: In the order of their colors; their positions are not used.
-        title: Above the axes.
+        path: PNG file to write.
+        bands: Bars in the order of their colors; their ``x`` is not used.
+        title: Title above the axes.
         bound: Mean that no policy without adaptation exceeds; None draws no line.
-        groups: What the groups are called, one for each point of a band.
-        y_label: Of the vertical axis.
+        groups: Names of the groups, one for each point of a band.
+        y_label: Label of the vertical axis.
     """
     figure, axes = _figure()
     positions = np.arange(len(groups))
@@ -232,7 +232,7 @@ def interval_bars(
 
 
 def _error_bars(band: Band) -> np.ndarray:
-    """Lengths below and above the middle; an interval need not contain it."""
+    """Lengths below and above the middle, at least 0: an interval need not contain it."""
     middle = np.asarray(band.middle)
     return np.maximum([middle - band.low, band.high - middle], 0.0)
 
@@ -250,7 +250,7 @@ def _draw_bound(axes: Axes, bound: float | None) -> None:
 
 
 def _figure(height: float = 4.2) -> tuple[Figure, Axes]:
-    # Not pyplot, which keeps figures and picks a display.
+    # Not pyplot: it keeps figures alive and picks a display.
     figure = Figure(figsize=(7.0, height), layout="constrained")
     return figure, figure.add_subplot()
 

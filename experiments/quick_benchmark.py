@@ -1,8 +1,8 @@
 """``python -m experiments.quick_benchmark``: learn to adapt a model of CartPole and Pendulum.
 
-Supervised, no policy: random actions, and the next observation is what is predicted. A task is one
-physics, a draw of masses, lengths and forces; adapting means to find out which from a few windows
-of experience. Not evidence for reinforcement learning, only a check that all parts work together.
+It is supervised, without a policy: actions are random, and the model predicts the next observation.
+A task is a draw of masses, lengths and forces; adapting means to infer them from a few windows of
+experience. It is no evidence for reinforcement learning, only a check that all parts work together.
 """
 
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 if not __package__:
-    # Run as a file: its folder would come before the standard library, and the root not at all.
+    # Run as a script: the root replaces this folder, whose modules would shadow the stdlib's.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -26,34 +26,34 @@ from ssmrl import SSM, AdaptationConfig, Adapter, Environment, MetaMAML
 from ssmrl.command_line import command_app
 from ssmrl.strict_json import json_text
 
-# Hidden variables of a task, uniform between the two; the standard value lies inside.
+# Hidden variables of a task, uniform in these ranges; each contains the standard value.
 PHYSICS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     # Half the pole's length [m], the pole's mass [kg], the force of a push [N].
     "CartPole-v1": {"length": (0.25, 1.0), "masspole": (0.05, 0.5), "force_mag": (5.0, 20.0)},
     # Gravity [m/s^2], the rod's mass [kg] and length [m].
     "Pendulum-v1": {"g": (5.0, 15.0), "m": (0.5, 2.0), "l": (0.5, 1.5)},
 }
-NUM_LANES = 4  # episodes of a task that are played side by side
+NUM_LANES = 4  # parallel episodes of a task
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the benchmark does.
+    """Settings of the benchmark.
 
     Attributes:
         num_epochs: Passes over the training tasks.
-        state_dim: Reals of memory of the model.
+        state_dim: State size of the model [reals].
         hidden_dim: Width of its layers.
-        inner_lr: Step size of the adaptation while meta-training.
-        outer_lr: Adam's step size.
-        adapt_lr: Step size of the adaptation on held-out tasks.
+        inner_lr: Learning rate of the adaptation in meta-training.
+        outer_lr: Adam's learning rate.
+        adapt_lr: Learning rate of the adaptation on held-out tasks.
         num_adapt_steps: Adaptation steps, in meta-training and on held-out tasks.
         num_train_tasks: Tasks to train on.
         num_test_tasks: Held-out tasks.
-        num_windows: Windows of support, and again of query, for each task.
+        num_windows: Support windows of each task, and as many query windows.
         window: Length of a window [env steps].
-        meta_batch: Tasks of one meta-update.
-        seed: Of everything.
+        meta_batch: Tasks per meta-update.
+        seed: Random seed of everything.
     """
 
     num_epochs: int = 20
@@ -77,13 +77,13 @@ class Result:
 
     Attributes:
         env_name: The environment.
-        loss_before: Of the meta-trained model.
-        loss_after: Of the model adapted to each task.
-        loss_reduction_percent: What adapting took off.
-        loss_of_next_equals_current: Of predicting that nothing changes, on the same data.
+        loss_before: Error of the meta-trained model.
+        loss_after: Error of the model adapted to each task.
+        loss_reduction_percent: Reduction of the error by adapting [%].
+        loss_of_next_equals_current: Error of predicting no change, on the same data.
         loss_of_next_equals_current_standard: The same with the environment's standard physics.
-        beats_next_equals_current: Whether the adapted model is better than that.
-        num_rolled_back: Held-out tasks whose adaptation was taken back.
+        beats_next_equals_current: Whether the adapted model is better than predicting no change.
+        num_rolled_back: Held-out tasks whose adaptation was rolled back.
     """
 
     env_name: str
@@ -102,14 +102,14 @@ class Windows:
 
     Attributes:
         observation: ``(N, B, T + 1, O)``.
-        action: ``(N, B, T, A)``; a choice is one-hot.
+        action: ``(N, B, T, A)``; a discrete action is one-hot.
     """
 
     observation: np.ndarray
     action: np.ndarray
 
     def change(self) -> np.ndarray:
-        """What each step changed, ``(N, B, T, O)``."""
+        """Change of the observation in each step, ``(N, B, T, O)``."""
         return np.diff(self.observation, axis=2)
 
     def model_input(self) -> np.ndarray:
@@ -127,17 +127,17 @@ def draw_physics(env_name: str, num_tasks: int, rng: np.random.Generator) -> lis
 
 
 def set_physics(environment: Environment, tasks: list[dict[str, float]]) -> None:
-    """Give ``NUM_LANES`` lanes in a row the physics of one task."""
+    """Give each task's physics to ``NUM_LANES`` consecutive lanes."""
     vector_env = environment.vector_env
     if not isinstance(vector_env, SyncVectorEnv):
-        raise TypeError(f"lanes must be environments of their own, but got {vector_env}")
+        raise TypeError(f"lanes must be separate environments, but got {vector_env}")
     for lane, each in enumerate(vector_env.envs):
         simulation: Any = each.unwrapped
         for name, value in tasks[lane // NUM_LANES].items():
             if not hasattr(simulation, name):
                 raise KeyError(f"{simulation} has no {name!r}; its physics cannot be set")
             setattr(simulation, name, value)
-        if hasattr(simulation, "polemass_length"):  # CartPole keeps what follows from the others
+        if hasattr(simulation, "polemass_length"):  # CartPole stores derived values, too
             simulation.total_mass = simulation.masscart + simulation.masspole
             simulation.polemass_length = simulation.masspole * simulation.length
 
@@ -149,7 +149,7 @@ def collect(
     window: int,
     rng: np.random.Generator,
 ) -> Windows:
-    """Play random actions until each task has its windows."""
+    """Take random actions until each task has its windows."""
     num_envs = NUM_LANES * len(tasks)
     observations: list[list[np.ndarray]] = [[] for _ in range(num_envs)]
     actions: list[list[np.ndarray]] = [[] for _ in range(num_envs)]
@@ -181,7 +181,7 @@ def collect(
 def _random_action(
     environment: Environment, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Uniform actions ``(B, ...)``, and the same as the model reads them, ``(B, A)``."""
+    """Uniform actions ``(B, ...)``, and their encoding for the model, ``(B, A)``."""
     space = environment.vector_env.single_action_space
     if isinstance(space, Discrete):
         choice = rng.integers(0, environment.action_dim, environment.batch_size)
@@ -193,7 +193,7 @@ def _random_action(
 
 
 class Scale:
-    """Standardises inputs and changes by the training tasks; one number for each component."""
+    """Standardises inputs and changes by statistics of the training tasks, per component."""
 
     def __init__(self, windows: Windows) -> None:
         axes = (0, 1, 2)
@@ -218,7 +218,7 @@ def benchmark(env_name: str, settings: Settings) -> Result:
     """Meta-train on some physics, adapt to others, and compare with predicting no change.
 
     Raises:
-        KeyError: If it is not known what the physics of ``env_name`` consists of.
+        KeyError: If ``env_name`` is not in ``PHYSICS``.
     """
     if env_name not in PHYSICS:
         raise KeyError(f"unknown environment {env_name!r}; known are: {', '.join(PHYSICS)}")
@@ -246,16 +246,16 @@ def benchmark(env_name: str, settings: Settings) -> Result:
 
 
 def meta_train(x: Tensor, y: Tensor, settings: Settings, rng: np.random.Generator) -> SSM:
-    """A state space model that was trained to adapt.
+    """Meta-train a state space model.
 
     Args:
         x: ``(N, B, T, I)``; the first half of the windows is the support, the second the query.
         y: ``(N, B, T, O)``.
-        settings: Sizes and step sizes.
-        rng: The order of the tasks.
+        settings: Sizes and learning rates.
+        rng: Generator of the tasks' order.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed % 2**64)  # all the bits that it takes
+        torch.manual_seed(settings.seed % 2**64)  # torch takes 64 bits
         model = SSM(settings.state_dim, x.shape[-1], y.shape[-1], settings.hidden_dim)
     maml = MetaMAML(model, settings.inner_lr, settings.outer_lr, grad_clip_norm=10.0)
     half = settings.num_windows
@@ -278,7 +278,7 @@ def adapt(
     """Mean error on the query windows before and after adapting to each task's support windows.
 
     Returns:
-        Both errors, and in how many tasks the adaptation was taken back.
+        Both errors, and the number of tasks whose adaptation was rolled back.
     """
     x, y = scale.pairs(windows)
     adapter = Adapter(model, AdaptationConfig(settings.adapt_lr, settings.num_adapt_steps))
@@ -293,12 +293,12 @@ def adapt(
 
 
 def describe(result: Result, settings: Settings) -> str:
-    """The result as text, with what it has to be compared with."""
+    """The result as text, beside the baseline of predicting no change."""
     copying = '"next = current"'
     verdict = (
         f"The adapted model beats {copying}."
         if result.beats_next_equals_current
-        else f"The adapted model does not beat {copying}: it has learnt nothing of use."
+        else f"The adapted model does not beat {copying}: it has learnt nothing useful."
     )
     lines = [
         f"{result.env_name}: mean squared error of the next observation, "
@@ -315,7 +315,7 @@ def describe(result: Result, settings: Settings) -> str:
 
 
 app = command_app(
-    # So that --env_name is --env-name.
+    # Accept --env_name for --env-name.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 
@@ -327,11 +327,11 @@ def main(
         str | None, typer.Option(help=f"One of {', '.join(PHYSICS)}; both by default.")
     ] = None,
     num_epochs: Annotated[int, typer.Option(min=0, help="Passes over the tasks.")] = 20,
-    state_dim: Annotated[int, typer.Option(min=2, help="Reals of memory; even.")] = 16,
+    state_dim: Annotated[int, typer.Option(min=2, help="State size [reals]; even.")] = 16,
     hidden_dim: Annotated[int, typer.Option(min=1, help="Width of the layers.")] = 32,
-    inner_lr: Annotated[float, typer.Option(help="Step size while meta-training.")] = 0.1,
-    outer_lr: Annotated[float, typer.Option(help="Adam's step size.")] = 0.003,
-    adapt_lr: Annotated[float, typer.Option(help="Step size on held-out tasks.")] = 0.1,
+    inner_lr: Annotated[float, typer.Option(help="Inner learning rate, training.")] = 0.1,
+    outer_lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 0.003,
+    adapt_lr: Annotated[float, typer.Option(help="Inner learning rate, testing.")] = 0.1,
     num_adapt_steps: Annotated[int, typer.Option(min=0, help="Adaptation steps.")] = 3,
     num_train_tasks: Annotated[int, typer.Option(min=1, help="Tasks to train on.")] = 128,
     num_test_tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks.")] = 40,

@@ -1,7 +1,7 @@
 """``python -m experiments.serious_benchmark``: meta-train sequence models and test them, one table.
 
-Not a search over settings, and by default not the published budget: the meta-batch is small, so
-that a comparison ends in minutes.
+It does not search over settings. The default budget is below the published one: the meta-batch is
+small, so that a comparison takes minutes.
 """
 
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 if not __package__:
-    # Run as a file: its folder would come before the standard library, and the root not at all.
+    # Run as a script: the root replaces this folder, whose modules would shadow the stdlib's.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import typer
@@ -39,7 +39,7 @@ def stop_requests() -> Iterator[list[int]]:
         if asked:
             raise SystemExit(128 + number)
         asked.append(number)
-        typer.echo("stopping after this iteration; once more to stop at once", err=True)
+        typer.echo("stopping after this iteration; signal again to stop at once", err=True)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, ask) for number in numbers]
@@ -51,14 +51,14 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def table(results: list[BenchmarkResult]) -> str:
-    """The results as text: an interquartile mean and the ends of its interval below each other."""
+    """The results as text; the ends of each interval stand below its interquartile mean."""
     first = results[0].config
     bound = results[0].no_adaptation_bound
     columns = "".join(f"{f'k = {k}':>11}" for k in REPORTED_STEPS)
     lines = [
         f"{first.env.task}: return after k adaptation steps on {first.evaluation.num_tasks} "
         f"held-out tasks (draw {TEST_DRAW}), interquartile mean",
-        "and 95 % interval over the tasks; what it cost to train",
+        "with 95 % interval over the tasks; cost of the training",
         f"{'method':<12}{'seed':>5}{'parameters':>12}{'env steps':>13}{'seconds':>9}{columns}",
     ]
     for result in results:
@@ -82,7 +82,7 @@ def table(results: list[BenchmarkResult]) -> str:
 
 
 app = command_app(
-    # So that --output_dir is --output-dir.
+    # Accept --output_dir for --output-dir.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 
@@ -97,11 +97,11 @@ def main(
         int | None, typer.Option(help="Width of the layers; 64 by default.")
     ] = None,
     state_dim: Annotated[
-        int | None, typer.Option(help="Reals of memory of the ssm, even; 32 by default.")
+        int | None, typer.Option(help="State size of the ssm [reals], even; 32 by default.")
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Sizes by name instead: seed (128 units), or matched (as many weights)."),
+        typer.Option(help="Named sizes instead: seed (128 units), or matched (equal parameters)."),
     ] = None,
     device: DeviceOption = None,
     output_dir: Annotated[
@@ -112,23 +112,23 @@ def main(
         list[int],
         typer.Option(min=0, help="Random seed of weights, tasks and rollouts; repeatable."),
     ] = [0],  # noqa: B006  # typer copies it
-    # A small meta-batch, and a step size to match: many updates in few env steps.
+    # A small meta-batch, and learning rates to match: many updates in few env steps.
     num_tasks: Annotated[int, typer.Option(help="Tasks of a meta-batch.")] = 10,
     num_episodes: Annotated[
-        int, typer.Option(help="Episodes of a task before each adaptation step, and after.")
+        int, typer.Option(help="Episodes per task before and after each adaptation step.")
     ] = 4,
     num_test_tasks: Annotated[int, typer.Option(help="Held-out tasks.")] = 20,
-    inner_lr: Annotated[float, typer.Option(help="Step size of the adaptation.")] = 0.1,
-    outer_lr: Annotated[float, typer.Option(help="Adam's step size.")] = 3e-3,
+    inner_lr: Annotated[float, typer.Option(help="Learning rate of the adaptation.")] = 0.1,
+    outer_lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = 3e-3,
     num_threads: Annotated[
         int, typer.Option(min=0, help="Threads of the physics; 0: all cores.")
     ] = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what is finished; go on with the rest.")
+        bool, typer.Option("--resume", help="Keep finished results; resume the rest.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Meta-train the methods with ProMP, test them on held-out tasks, leave a file for each."""
+    """Meta-train the methods with ProMP, test them on held-out tasks, write a file for each."""
     knobs = {
         "meta.num_tasks": num_tasks,
         "meta.num_episodes": num_episodes,
@@ -183,7 +183,7 @@ def _cell(value: float | None) -> str:
 
 
 def chosen_methods(name: str) -> tuple[str, ...]:
-    """The methods of that name, which may be ``"all"``.
+    """The method of that name; all methods for ``"all"``.
 
     Raises:
         KeyError: If there is no such method.
@@ -196,18 +196,18 @@ def chosen_methods(name: str) -> tuple[str, ...]:
 def run_all(
     runs: list["BenchmarkRun"], earlier: list[BenchmarkResult | None]
 ) -> tuple[list[BenchmarkResult], list[str]]:
-    """Train and test what is not finished.
+    """Train and test every run that has no result yet.
 
     Args:
-        runs: In the order of training.
-        earlier: The result of each run that is finished.
+        runs: Runs in the order of training.
+        earlier: Result of each run; None if it is not finished.
 
     Returns:
-        The results in the order of the runs, and a sentence for each run that diverged or for
-        which the device had no room.
+        The results in the order of the runs, and a sentence for each run that diverged or ran out
+        of device memory.
 
     Raises:
-        typer.Exit: If somebody asked to stop, or another process trains the same.
+        typer.Exit: If a stop was requested, or another process trains the same run.
     """
     from cluster.session import session
     from ssmrl.device_memory import DeviceMemoryError
@@ -233,7 +233,7 @@ def run_all(
             except BlockingIOError:
                 refuse(f"another process is training {run.name} in {run.folder}")
             if result is None:
-                typer.echo("stopped; the same command with `--resume` goes on from here", err=True)
+                typer.echo("stopped; repeat the command with `--resume` to go on", err=True)
                 raise typer.Exit(128 + asked[0])
             results.append(result)
     return results, failures

@@ -28,8 +28,9 @@ def trimmed_mean(values: Float[np.ndarray, "*batch V"], trim: float) -> Float[np
     """The mean along the last axis without a share of the values at each end.
 
     Args:
-        values: Any.
-        trim: That share of their number, rounded down; 0.25 gives the interquartile mean.
+        values: Values to average.
+        trim: Share that is left out at each end, their number rounded down; 0.25 gives the
+            interquartile mean.
 
     Example:
         >>> float(trimmed_mean(np.array([1.0, 2.0, 3.0, 100.0]), 0.25))
@@ -49,14 +50,14 @@ def stratified_interval(
 ) -> tuple[float, float]:
     """Bootstrap interval of a statistic of all scores, with tasks as strata.
 
-    Every resample keeps all tasks and draws, for each task on its own, as many seeds as there
-    are. Right where each task was trained for by itself, by many seeds; where one policy per seed
-    plays all tasks, its scores go up and down together and ``crossed_interval`` is the honest one.
+    Every resample keeps all tasks and redraws the seeds of each task separately, as many as there
+    are. This is right if each task was trained separately, with many seeds. If one policy per seed
+    is tested on all tasks, its scores are correlated: use ``crossed_interval``.
 
     Args:
-        scores: Of each seed on each task.
-        rng: Where the resamples come from.
-        statistic: What is estimated.
+        scores: Score of each seed on each task.
+        rng: Generator of the resamples.
+        statistic: Statistic to estimate.
         level: Share of the resamples inside the interval.
     """
     num_seeds, num_tasks = _checked(scores, level)
@@ -70,20 +71,20 @@ def crossed_interval(
 ) -> tuple[float, float] | None:
     """Interval of the mean, or interquartile mean, over seeds that were tested on the same tasks.
 
-    Both seeds and tasks are samples. A seed is better or worse than others on all tasks, a task is
-    harder or easier for all seeds, and the rest is luck of both: the variances of the three are
-    told apart as in a two-way layout, and each counts with the freedom that it was found with. With
-    one seed the interval is over tasks alone, with one task over seeds. Where the extremes are
-    trimmed the variance is that of the scores with the extremes moved to where they are cut.
+    Both seeds and tasks are samples. As in a two-way layout, the variance is split into that
+    between seeds, that between tasks, and the rest. The part of the seeds, and that of the tasks
+    with the rest, are scaled by the Student factors of their degrees of freedom. With one seed the
+    interval is over tasks alone, with one task over seeds. With trimming, the variance is that of
+    the winsorised scores: the extremes are moved to where they are cut.
 
     Args:
-        scores: Of each seed on each task.
+        scores: Score of each seed on each task.
         trim: Share of all scores that is left out at each end: 0.25 for the interquartile mean, 0
             for the mean.
-        level: How often such intervals hold what the scores are a sample of.
+        level: Share of such intervals that contain the true value.
 
     Returns:
-        Its ends; None of a single score.
+        Ends of the interval; None for a single score.
 
     References:
         Tukey & McLaughlin 1963, "Less Vulnerable Confidence and Significance Procedures for

@@ -1,6 +1,6 @@
 """``python -m experiments.visualize_results``: figures and a summary of the serious benchmark.
 
-It trains and tests nothing: all numbers come from the files that the benchmark left.
+It trains and tests nothing: it only reads the result files of the benchmark.
 """
 
 import math
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 if not __package__:
-    # Run as a file: its folder would come before the standard library, and the root not at all.
+    # Run as a script: the root replaces this folder, whose modules would shadow the stdlib's.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import typer
@@ -42,7 +42,7 @@ class MethodResults:
     results: tuple[BenchmarkResult, ...]
 
     def row(self) -> dict[str, Any]:
-        """What the summary says about the method."""
+        """The method's row of the summary."""
         first = self.results[0]
         row: dict[str, Any] = {
             "method": self.method,
@@ -56,13 +56,14 @@ class MethodResults:
         return row | {"mean_return_1": asdict(self._mean_after_one()), "verdict": self.verdict()}
 
     def label(self) -> str:
-        """For legends."""
+        """Label of the method in legends."""
         return f"{self.method} ({_seeds(len(self.results))})"
 
     def verdict(self) -> str:
         """How the mean return after one adaptation step compares with the no-adaptation bound.
 
-        The bound is about means, so the mean is held against it and not the interquartile mean.
+        The bound limits the mean return, so the mean is compared with it, not the interquartile
+        mean.
         """
         first = self.results[0]
         if (bound := first.no_adaptation_bound) is None:
@@ -81,12 +82,12 @@ def read_results(folder: Path, task: str | None = None) -> tuple[MethodResults, 
     """The results of one task in a folder, by method.
 
     Args:
-        folder: Where the benchmark left them.
-        task: Which task; None if there is only one.
+        folder: Output folder of the benchmark.
+        task: Name of the task; None if the folder holds only one.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ResultError: If one is damaged, or some do not compare with each other.
+        FileNotFoundError: If there is no result.
+        ResultError: If a result is damaged, or the results are not comparable.
         ValueError: If there are several tasks and none was chosen.
     """
     results = [BenchmarkResult.load(path) for path in sorted(folder.glob("result-*.json"))]
@@ -112,11 +113,11 @@ def read_results(folder: Path, task: str | None = None) -> tuple[MethodResults, 
 
 
 def check_comparable(results: list[BenchmarkResult]) -> None:
-    """See that results of one task differ in nothing but method, sizes and seed.
+    """Check that results of one task differ only in method, sizes and seed.
 
     Raises:
-        ResultError: If seeds of one method differ in more than the seed, or methods in more than
-            the policy; or if a seed is there twice.
+        ResultError: If results of one method differ in more than the seed, results of different
+            methods in more than the policy, or a seed occurs twice.
     """
     first_of: dict[str, BenchmarkResult] = {}
     seen: set[tuple[str, int]] = set()
@@ -143,7 +144,7 @@ def _settings(result: BenchmarkResult) -> dict[str, Any]:
 
 
 def unfinished(folder: Path, methods: tuple[MethodResults, ...]) -> list[str]:
-    """Curves of the task without a result: runs that were stopped, or that diverged."""
+    """Names of runs with a curve but no result: they were stopped, or diverged."""
     task = methods[0].results[0].config.env.task
     curves = [
         (path, method)
@@ -158,7 +159,7 @@ def unfinished(folder: Path, methods: tuple[MethodResults, ...]) -> list[str]:
 
 
 def draw(methods: tuple[MethodResults, ...], folder: Path) -> list[Path]:
-    """The three figures."""
+    """Draw the three figures; return their paths."""
     from experiments.plots import Band, Curve, interval_bars, interval_lines, learning_curves
 
     first = methods[0].results[0]
@@ -169,7 +170,7 @@ def draw(methods: tuple[MethodResults, ...], folder: Path) -> list[Path]:
         x = [row["env_steps"] for row in each.results[0].curve]
         for column, style in (("return_after", "-"), ("return_before", ":")):
             y = [[row[column] for row in result.curve] for result in each.results]
-            # The color goes by what stands before the comma.
+            # Curves share a color if their names agree before the comma.
             curves.append(Curve(f"{each.method}, {column.removeprefix('return_')}", x, y, style))
     bands = []
     for each in methods:
@@ -216,11 +217,11 @@ def draw(methods: tuple[MethodResults, ...], folder: Path) -> list[Path]:
 
 
 def summary(methods: tuple[MethodResults, ...], folder: Path) -> str:
-    """All of it as Markdown, with the commands that make it again.
+    """The summary as Markdown, with the commands that reproduce it.
 
     Args:
-        methods: What was read.
-        folder: Where it was read.
+        methods: Results by method.
+        folder: Folder they were read from.
     """
     first = methods[0].results[0]
     config, bound = first.config, first.no_adaptation_bound
@@ -254,14 +255,14 @@ def summary(methods: tuple[MethodResults, ...], folder: Path) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "Returns are interquartile means over seeds and tasks, but the last but one column is a "
-        "mean, which is what the bound limits. Intervals are of 95 %, over seeds and tasks; that "
-        "of one seed is over tasks alone. Env steps are those of one seed.",
+        "Returns are interquartile means over seeds and tasks; the last but one column is a mean, "
+        "because the bound limits the mean. Intervals are 95 %, over seeds and tasks; with one "
+        "seed, over tasks only. Env steps are per seed.",
     ]
     if left_out := unfinished(folder, methods):
         lines += ["", f"Stopped or diverged, and not in the table: {', '.join(left_out)}."]
     lines += ["", *(f"![{name}]({name}.png)" for name in FIGURES)]
-    lines += ["", "## Again", "", "```"]
+    lines += ["", "## Reproduce", "", "```"]
     words = f" --output-dir {shlex.quote(str(folder))}"
     lines += [result.command() + words for each in methods for result in each.results]
     lines += [f"python -m experiments.visualize_results --results-dir {shlex.quote(str(folder))}"]
@@ -274,7 +275,7 @@ def _cell(found: dict[str, float | None]) -> str:
 
 
 def _known(ends: list[float | None]) -> list[float]:
-    """What is not known is not drawn."""
+    """Replace unknown ends by NaN, which is not drawn."""
     return [math.nan if end is None else end for end in ends]
 
 
@@ -287,7 +288,7 @@ def _steps(number: int) -> str:
 
 
 app = command_app(
-    # So that --results_dir is --results-dir.
+    # Accept --results_dir for --results-dir.
     context_settings={"token_normalize_func": lambda token: token.replace("_", "-")},
 )
 
@@ -297,18 +298,20 @@ def main(
     *,
     results_dir: Annotated[
         Path,
-        typer.Option(help="Where the benchmark left its results.", callback=mounted),
+        typer.Option(help="Folder of the benchmark's results.", callback=mounted),
     ] = Path("runs/serious_benchmark"),
     output_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of figures and summary; that of the results.", callback=mounted),
+        typer.Option(
+            help="Folder of figures and summary; by default that of the results.", callback=mounted
+        ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Which task, if the folder holds several.")
+        str | None, typer.Option(help="Task family, if the folder holds several.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Draw the results of all methods and seeds, and sum them up."""
+    """Draw and summarise the results of all methods and seeds."""
     folder = results_dir if output_dir is None else output_dir
     try:
         methods = read_results(results_dir, task)

@@ -1,17 +1,17 @@
 """Meta-learning with state space model policies on MuJoCo task families.
 
-Not a distributed system: Ray lives in ``cluster``, search in ``tuning``.
+This package runs without Ray: distribution is in ``cluster``, hyperparameter search in ``tuning``.
 """
 
 import os
 
-# By default MKL rounds a task's matrix products differently at other places of a batch, where the
-# memory is aligned otherwise; then a result would depend on how many workers share the tasks.
+# By default MKL's rounding depends on memory alignment. A task's matrix products would then depend
+# on its position in the batch, and so on the number of workers that share the tasks.
 # MKL reads this at its first call, so it must be set before anything is computed.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
-# After each product torch's threads wait for the next one in a busy loop, by default for so long
-# that they take the cores from the physics. They read this when torch is loaded.
+# After each product torch's threads spin until the next one, by default so long that they take CPU
+# cores from the physics. The variable is read when torch is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -97,7 +97,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    # On demand: command lines read the configuration, and answer --help, without loading torch.
+    # Lazy import: command lines read the configuration and answer --help without loading torch.
     if name not in _MODULES:
         raise AttributeError(f"module 'ssmrl' has no attribute {name!r}; it exports {__all__}")
     return getattr(import_module(_MODULES[name]), name)

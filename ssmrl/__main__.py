@@ -1,4 +1,4 @@
-"""``python -m ssmrl evaluate``: judge a saved policy, as ``ssmrl evaluate`` does."""
+"""``python -m ssmrl evaluate``: evaluate a saved policy, the same as ``ssmrl evaluate``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,20 +28,20 @@ def main() -> None:
 @app.command("evaluate")
 def evaluate_command(
     path: Annotated[Path, typer.Argument(help="A checkpoint, or the folder that holds one.")],
-    draw: Annotated[int, typer.Option(min=0, help="Which set of held-out tasks.")] = 0,
+    draw: Annotated[int, typer.Option(min=0, help="Index of the held-out task set.")] = 0,
     num_tasks: Annotated[
-        int | None, typer.Option(min=1, help="Held-out tasks; the checkpoint's own by default.")
+        int | None, typer.Option(min=1, help="Held-out tasks; by default as in the checkpoint.")
     ] = None,
     num_episodes: Annotated[
         int | None,
-        typer.Option("--episodes", min=1, help="With each task; by default the algorithm's own."),
+        typer.Option("--episodes", min=1, help="Episodes per task; by default the algorithm's."),
     ] = None,
     device: DeviceOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let a saved policy adapt to held-out tasks, and print the return of each episode.
+    """Adapt a saved policy to held-out tasks and print the return of each episode.
 
-    The checkpoint may have been made on any device.
+    The checkpoint may come from any device.
 
     Example: ssmrl evaluate runs/mine --num-tasks 10
     """

@@ -1,4 +1,4 @@
-"""Weights, configuration and progress in one file without pickle."""
+"""Checkpoints: weights, configuration and progress in one file, without pickle."""
 
 import hashlib
 import os
@@ -26,17 +26,17 @@ _USUAL_WIDTH, _USUAL_LAYERS = 1024, 64
 
 
 class CheckpointError(ValueError):
-    """The file is not a checkpoint, or it was damaged."""
+    """The file is not a checkpoint, or is damaged."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state of training.
+    """The state of a training run.
 
     Attributes:
-        config: What is being trained.
+        config: Configuration of the run.
         tensors: Weights and optimiser state by name.
-        progress: Anything that JSON can hold: counters and curves.
+        progress: Counters and curves; anything that JSON can hold.
     """
 
     config: TrainConfig
@@ -44,12 +44,12 @@ class Checkpoint:
     progress: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write the file in one move: readers see the old one or the new one, never half.
+        """Write the file atomically: readers see the old file or the new one, never a part.
 
-        Beside the configuration stands what made it: commit, versions and machine.
+        The metadata also records the provenance: commit, versions and machine.
 
         Args:
-            path: A ``.safetensors`` file; its folder is made if missing.
+            path: A ``.safetensors`` file; its folder is created if missing.
 
         Raises:
             ValueError: If a number of the progress is not finite; then nothing is written.
@@ -67,26 +67,26 @@ class Checkpoint:
     def load(cls, path: Path) -> "Checkpoint":
         """Read a file and check its digest.
 
-        Parts of other packages that it names by their import path are imported; where the source of
-        one is not what it was, a warning says so.
+        Classes that the configuration names by import path are imported. If the source file of one
+        has changed since, a warning says so.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            CheckpointError: If the file is damaged, of another kind or of another format, a part of
-                another package cannot be imported here, or its configuration is not one of this
-                version or names sizes that its tensors cannot have, which are refused before memory
-                for them is asked for.
+            CheckpointError: If the file is damaged, of another kind or of another format, if an
+                import path cannot be imported here, or if this version cannot read the
+                configuration. Also if the configuration names sizes that do not fit the tensors;
+                this is checked before memory for the model is allocated.
         """
         tensors, metadata = read_tensors(path)
         if not {"config", "progress"} <= metadata.keys():
             raise CheckpointError(
                 f"{path} must hold a configuration and progress, but has only {sorted(metadata)}; "
-                "it is the file of something else than a training"
+                "it is not a checkpoint of a training run"
             )
         try:
             config = TrainConfig.from_json(metadata["config"], f"the configuration in {path}")
             progress = json_object(metadata["progress"], f"the progress in {path}")
-        except (ValueError, UnknownNameError, TypeError) as error:  # how configurations say no
+        except (ValueError, UnknownNameError, TypeError) as error:  # of a bad configuration
             raise CheckpointError(f"{path} cannot be read: {error.args[0]}") from error
         _check_sizes(path, config, tensors)
         _warn_of_changes(path, metadata.get(_OWN_PARTS, "{}"))
@@ -94,7 +94,7 @@ class Checkpoint:
 
 
 def own_parts(config: TrainConfig) -> list[str]:
-    """The import paths among the settings: parts of other packages.
+    """The import paths among the knobs: classes and objects of other packages.
 
     Example:
         >>> own_parts(TrainConfig())
@@ -104,14 +104,14 @@ def own_parts(config: TrainConfig) -> list[str]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and text in one move: readers see the old file or the new one, never half.
+    """Write tensors and metadata atomically: readers see the old file or the new, never a part.
 
     Args:
-        path: A ``.safetensors`` file; its folder is made if missing.
-        tensors: By name; saved by value.
-        metadata: Text by name; ``format`` and ``sha256`` are taken.
+        path: A ``.safetensors`` file; its folder is created if missing.
+        tensors: Tensors by name; saved by value.
+        metadata: Text by name; the names ``format`` and ``sha256`` are reserved.
     """
-    # Clones, because the format refuses names that share memory.
+    # Clones, because safetensors refuses tensors that share memory.
     values = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     marked = dict(metadata) | {"format": str(FORMAT)}
     signed = marked | {"sha256": _digest(marked, values)}
@@ -129,7 +129,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The inverse of ``write_tensors``, with the digest checked.
+    """Read a file of ``write_tensors`` and check its digest.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -152,15 +152,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that do not fit those they are to replace.
+    """Check that the tensors of a file match a model in names, shapes and types.
 
     Args:
-        path: Where they come from, for the message.
-        tensors: What was read.
-        wanted: Tensors of the names, shapes and types that it must have.
+        path: File the tensors were read from, for the message.
+        tensors: Tensors read.
+        wanted: Tensors with the expected names, shapes and types.
 
     Raises:
-        CheckpointError: If names, shapes or types differ; the message lists how.
+        CheckpointError: If names, shapes or types differ; the message lists the differences.
     """
     read = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
     differences = [f"{name} is missing" for name in wanted if name not in read]
@@ -168,7 +168,7 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str
     for name, value in wanted.items():
         own = (tuple(value.shape), value.dtype)
         if name in read and read[name] != own:
-            differences.append(f"{name} is {read[name]} there and {own} here")
+            differences.append(f"{name} is {read[name]} there, but {own} here")
     if differences:
         raise CheckpointError(
             f"{path} must hold the same model, but {'; '.join(differences[:5])}"
@@ -178,15 +178,15 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str
 
 
 def check_progress(path: Path, progress: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Refuse a checkpoint that whoever wants to go on from it did not write.
+    """Check that a checkpoint was written by the program that wants to resume from it.
 
     Args:
-        path: Where it comes from, for the message.
-        progress: Of the checkpoint.
-        names: What must be among it.
+        path: Path of the checkpoint, for the message.
+        progress: Progress of the checkpoint.
+        names: Names that the progress must contain.
 
     Raises:
-        CheckpointError: If something is missing; the message names it.
+        CheckpointError: If a name is missing; the message gives the first one.
     """
     if missing := [name for name in names if name not in progress]:
         raise CheckpointError(
@@ -198,16 +198,16 @@ def check_progress(path: Path, progress: Mapping[str, Any], names: Sequence[str]
 def read_with_settings(
     path: Path, kind: str, owner: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors, and the settings beside them.
+    """Read the tensors of a file and the settings stored with them.
 
     Args:
-        path: Of the file.
-        kind: The name of the settings, which tells such files from others.
-        owner: Whose ``save`` writes them.
+        path: Path of the file.
+        kind: Metadata key of the settings; it identifies the kind of file.
+        owner: Name of the class that writes such files, for the message.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is damaged, the file of something else, or the settings are no JSON
+        CheckpointError: If the file is damaged or of another kind, or its settings are not a JSON
             object.
     """
     tensors, metadata = read_tensors(path)
@@ -220,9 +220,9 @@ def read_with_settings(
 
 
 def _check_sizes(path: Path, config: TrainConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a configuration of a model that cannot be the one in the file.
+    """Refuse a configuration whose model cannot be the one in the file.
 
-    Widths that a model of its method does not have are not known here, so usual ones pass.
+    A width may be unused by the chosen ``policy.method``, so usual values are always accepted.
     """
     lengths = [length for tensor in tensors.values() if tensor.numel() for length in tensor.shape]
     widest = max(_USUAL_WIDTH, 2 * max(lengths, default=0))  # a complex mode is two reals
@@ -231,19 +231,19 @@ def _check_sizes(path: Path, config: TrainConfig, tensors: Mapping[str, Tensor])
         most = widest if is_width else max(_USUAL_LAYERS, len(tensors))
         if (is_width or knob == "policy.num_layers") and int(value) > most:
             raise CheckpointError(
-                f"{path} must hold the model that it names, but `{knob}` is {value}, and its "
-                f"{len(tensors)} tensors are of at most {max(lengths, default=0)} numbers a "
-                "dimension; give the file that the training wrote"
+                f"{path} must hold the model that it names, but `{knob}` is {value}, and none of "
+                f"its {len(tensors)} tensors has an axis longer than {max(lengths, default=0)}; "
+                "give the file that the training run wrote"
             )
 
 
 def _warn_of_changes(path: Path, known: str) -> None:
-    """Say which parts of other packages have another source than when the file was written."""
+    """Warn of each import path whose source file has changed since the checkpoint was written."""
     for own, digest in json_object(known, f"the parts in {path}").items():
         if source_digest(own) != digest:
             warnings.warn(
-                f"the source of {own} is not what it was when {path} was written: it may act "
-                "otherwise than it was trained",
+                f"the source of {own} is not what it was when {path} was written: the policy may "
+                "behave differently than in training",
                 stacklevel=3,
             )
 
@@ -252,7 +252,7 @@ def _check_own(path: Path, metadata: Mapping[str, str]) -> None:
     if "sha256" not in metadata:
         raise CheckpointError(
             f"{path} was not written by ssmrl: it has no SHA-256 of its content; give a checkpoint "
-            "of a training, or the folder that holds one"
+            "of a training run, or the folder that holds one"
         )
     try:
         check_format(metadata.get("format"), str(path))
@@ -261,13 +261,13 @@ def _check_own(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def _digest(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, contents and metadata, in sorted order."""
+    """SHA-256 of the metadata and of all tensor names and contents, in sorted order."""
     digest = hashlib.sha256()
     for key in sorted(metadata):
         digest.update(f"{key}={metadata[key]}\n".encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-        # As bytes, since numpy does not know all types; of a scalar there is no view.
+        # Viewed as bytes, since numpy lacks some types; reshaped, since a scalar has no view.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

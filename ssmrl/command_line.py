@@ -1,4 +1,4 @@
-"""What every command of this project has in common: how it is made, and how it refuses."""
+"""Helpers shared by all commands of this project: the typer app, and exits with an error."""
 
 from typing import Any, NoReturn
 
@@ -7,14 +7,14 @@ import typer
 from ssmrl.printable import printable
 
 REFUSED = 2
-"""The exit code of what was refused before any work began."""
+"""Exit code for input that is refused before any work begins."""
 
 
 def command_app(**settings: Any) -> typer.Typer:
-    """An application of one command, without colours, boxes and tracebacks that show variables.
+    """A typer application without colours, boxes or tracebacks that show variables.
 
     Args:
-        settings: More of typer's own.
+        settings: Further arguments of ``typer.Typer``.
     """
     return typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings
@@ -25,8 +25,8 @@ def refuse(message: str, code: int = REFUSED) -> NoReturn:
     """End the command with one line on stderr.
 
     Args:
-        message: What is wrong and what to do; of what could steer a terminal a `?` is left.
-        code: Of the exit.
+        message: What is wrong and what to do; terminal control characters are printed as `?`.
+        code: Exit code.
     """
     typer.echo(f"error: {printable(message)}", err=True)
     raise typer.Exit(code)

@@ -1,8 +1,8 @@
-"""The one tree of settings, and the knobs that name its leaves; not a parser, not a search space.
+"""The configuration tree of a training run, and the knobs that name its leaves.
 
 A knob is a dotted leaf name such as ``policy.state_dim``. The command line, the checkpoint, the
-search space and the table of trials all use exactly these names. Which knobs there are under
-``policy`` and ``meta`` depends on the algorithm: one that it does not read does not exist for it.
+search space and the table of trials all use exactly these names. The knobs under ``policy`` and
+``meta`` depend on the algorithm: it has only those that it reads.
 """
 
 import dataclasses
@@ -34,19 +34,19 @@ METHODS = ("ssm", "lstm", "gru", "transformer", "mlp")
 
 MEMORY_RESETS = ("episode", "trial")
 
-_BY_ALGORITHM: Any = None  # what is left out takes the algorithm's default
+_BY_ALGORITHM: Any = None  # a section left out takes the algorithm's default
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Where the policy acts.
+    """Settings of the environment.
 
     Attributes:
-        task: Name of a task family, or ``package.module:NAME`` of another one.
+        task: Name of a task family, or ``package.module:NAME`` of your own.
         horizon: Length of a lane [env steps].
-        action_scale: The simulator receives ``clip(action / action_scale, -1, 1)``. A scale of 10
-            makes an action of standard deviation 1 a small torque, which is what the published
-            inner learning rates assume.
+        action_scale: Divisor of actions: the simulator receives ``clip(action / action_scale, -1,
+            1)``. A scale of 10 makes an action of standard deviation 1 a small torque, as the
+            published inner learning rates assume.
 
     Raises:
         ValueError: If a setting is outside its range; the message names the knob.
@@ -67,14 +67,14 @@ class SequenceConfig:
     """A sequence model and its sizes.
 
     Attributes:
-        method: One of ``METHODS``, or ``package.module:NAME`` of a class as
-            ``ssmrl.models.own_model.SequenceEncoder`` has it.
-        state_dim: Reals of memory of a layer of the state space model (two per complex mode).
+        method: One of ``METHODS``, or ``package.module:NAME`` of a class that implements
+            ``ssmrl.models.own_model.SequenceEncoder``.
+        state_dim: Real numbers in the hidden state of an ``ssm`` layer (two per complex mode).
         hidden_dim: Width of the layers.
-        num_layers: Layers of ``ssm`` and ``transformer``; the others have one shape.
-        gated: Whether the input gates what the layers of ``ssm`` pass on.
-        num_heads: Heads of attention of ``transformer``.
-        window: How far a layer of ``transformer`` looks, the present included [env steps].
+        num_layers: Number of layers of ``ssm`` and ``transformer``; fixed for the others.
+        gated: Whether each ``ssm`` layer gates its state space's output by the layer's input.
+        num_heads: Attention heads of ``transformer``.
+        window: Steps a ``transformer`` layer attends to, the present included [env steps].
 
     Raises:
         ValueError: If a setting is outside its range; the message names the knob.
@@ -91,25 +91,25 @@ class SequenceConfig:
     def __post_init__(self) -> None:
         check_method(self.method)
         is_even = self.state_dim % 2 == 0
-        check_knob(is_even, "policy.state_dim", self.state_dim, "even: two reals a mode")
+        check_knob(is_even, "policy.state_dim", self.state_dim, "even, two per mode")
         counts = ("state_dim", "hidden_dim", "num_layers", "num_heads", "window")
         check_ranges(self, "policy", counts=counts)
 
 
 @dataclass(frozen=True)
 class PolicyConfig(SequenceConfig):
-    """The Gaussian policy that is a sequence model itself.
+    """A Gaussian policy whose mean is the output of a sequence model.
 
     Attributes:
         init_std: Initial standard deviation of the action, before ``env.action_scale``.
-        rl2_inputs: Whether the policy sees its last action, the last reward and where an episode
-            starts, beside the observation.
-        memory_reset: What empties the memory: the start of an ``"episode"``, or that of the
-            ``"trial"``, which is the whole lane with all its episodes.
+        rl2_inputs: Whether the policy also receives its last action, the last reward and an
+            episode-start flag, beside the observation.
+        memory_reset: When the hidden state is reset: at the start of each ``"episode"``, or of
+            the ``"trial"``, which is the whole lane with all its episodes.
 
     References:
         Duan et al. 2016, "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning",
-        section 2.2 (the inputs, and a memory that lives as long as a trial).
+        section 2.2 (the inputs, and a hidden state kept for a whole trial).
     """
 
     init_std: float = 1.0
@@ -127,10 +127,10 @@ class PolicyConfig(SequenceConfig):
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a policy is judged.
+    """Settings of the evaluation on held-out tasks.
 
     Attributes:
-        num_tasks: Held-out tasks, drawn from the family's test distribution.
+        num_tasks: Number of held-out tasks, drawn from the family's test distribution.
         num_episodes: Lanes per task and adaptation step.
 
     Raises:
@@ -146,21 +146,21 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that a run depends on; equal configurations give equal results.
+    """The complete configuration of a run; equal configurations give equal results.
 
     Attributes:
-        env: Where the policy acts.
-        policy: Sizes of the sequence model, of the type that the algorithm names.
-        meta: How it is learnt, of the type that the algorithm names.
-        evaluation: How it is judged.
-        algorithm: One of ``ALGORITHMS``, or ``package.module:NAME`` of another one.
-        seed: Of all randomness.
+        env: Settings of the environment.
+        policy: Sizes of the sequence model; its type depends on the algorithm.
+        meta: Settings of the training; its type depends on the algorithm.
+        evaluation: Settings of the evaluation.
+        algorithm: One of ``ALGORITHMS``, or ``package.module:NAME`` of your own.
+        seed: Seed of all randomness.
 
-    What is left out takes the algorithm's default.
+    A section that is left out takes the algorithm's defaults.
 
     Raises:
         ValueError: If a setting is outside its range; the message names the knob.
-        TypeError: If ``policy`` or ``meta`` are another algorithm's.
+        TypeError: If ``policy`` or ``meta`` belongs to another algorithm.
 
     Example:
         >>> TrainConfig(algorithm="promp").with_knobs({"meta.inner_lr": 0.2}).meta.inner_lr
@@ -189,7 +189,7 @@ class TrainConfig:
 
     @classmethod
     def for_task(cls, task: str, algorithm: str = DEFAULT_ALGORITHM) -> "TrainConfig":
-        """The defaults of a task family and an algorithm, which wins where both have one.
+        """The defaults of a task family and an algorithm; the algorithm's take precedence.
 
         Raises:
             KeyError: If ``task`` is not a known family.
@@ -205,11 +205,11 @@ class TrainConfig:
         return knobs_of(self)
 
     def check_known(self, name: str) -> None:
-        """Refuse what is not a knob of the algorithm.
+        """Check that a name is a knob of the algorithm.
 
         Raises:
-            KeyError: If it is not; the message lists those that are, and names the algorithms that
-                have this one.
+            KeyError: If it is not; the message lists the knobs, and names the algorithms that have
+                this one.
         """
         self._check_among(self.knobs(), name)
 
@@ -218,20 +218,20 @@ class TrainConfig:
             raise UnknownNameError(_unknown(name, self.algorithm, known))
 
     def with_knobs(self, knobs: Mapping[str, Any]) -> "TrainConfig":
-        """The same configuration with some leaves replaced.
+        """A copy of the configuration with some knobs replaced.
 
         Args:
-            knobs: Values by dotted name; an int is accepted where a float is expected. With another
-                ``algorithm`` among them, ``policy``, ``meta`` and whatever has a default by
-                algorithm first become that one's defaults.
+            knobs: Values by dotted name; an int is accepted for a float. If they change
+                ``algorithm``, then ``policy``, ``meta`` and every knob with a default by algorithm
+                are first reset to the new algorithm's defaults.
 
         Returns:
             A new, checked configuration.
 
         Raises:
-            KeyError: If a name is not a knob of the algorithm; the message lists those that are,
-                and names the algorithms that have this one.
-            TypeError: If a value has another type than the knob's.
+            KeyError: If a name is not a knob of the algorithm; the message lists the knobs, and
+                names the algorithms that have this one.
+            TypeError: If a value has another type than the knob.
             ValueError: If a value is outside its range.
         """
         algorithm = knobs.get("algorithm", self.algorithm)
@@ -252,15 +252,15 @@ class TrainConfig:
 
     @classmethod
     def of_knobs(cls, knobs: Mapping[str, Any], what: str = "a configuration") -> "TrainConfig":
-        """The inverse of ``knobs``: all are there, and none becomes a default without a word.
+        """The inverse of ``knobs``; every knob must be given, none takes its default silently.
 
         Args:
-            knobs: Every knob of the algorithm that is among them.
-            what: What was read, for the message.
+            knobs: Values by name: ``algorithm`` and every other knob of that algorithm.
+            what: Name of what was read, for the message.
 
         Raises:
             KeyError: If a name is not a knob of the algorithm.
-            TypeError: If a value has another type than the knob's.
+            TypeError: If a value has another type than the knob.
             ValueError: If a knob is missing, which the message names, or a value is outside its
                 range.
         """
@@ -276,7 +276,7 @@ class TrainConfig:
         return start.with_knobs(knobs)
 
     def to_json(self) -> str:
-        """The format and the knobs as one line of JSON."""
+        """The format number and all knobs as one line of JSON."""
         return json_text({"format": FORMAT} | self.knobs())
 
     @classmethod
@@ -284,13 +284,13 @@ class TrainConfig:
         """The inverse of ``to_json``.
 
         Args:
-            text: A JSON object of the format and every knob.
-            what: What was read, for the message.
+            text: A JSON object with the format number and every knob.
+            what: Name of what was read, for the message.
 
         Raises:
-            FormatError: If it is of another format.
+            FormatError: If the format is another one.
             KeyError: If a name is not a knob of the algorithm.
-            TypeError: If a value has another type than the knob's.
+            TypeError: If a value has another type than the knob.
             ValueError: If a knob is missing, or a value is outside its range.
         """
         content = json_object(text, what)
@@ -298,7 +298,10 @@ class TrainConfig:
         return cls.of_knobs(content, what)
 
     def _switched(self, algorithm: str) -> "TrainConfig":
-        """The defaults of another algorithm, and of this one what does not depend on it."""
+        """The defaults of another algorithm, with this one's ``env``, ``evaluation`` and ``seed``.
+
+        Knobs for which either algorithm has its own default are not kept.
+        """
         fresh = TrainConfig.for_task(self.env.task, algorithm)
         differing = {*get_algorithm(self.algorithm).defaults, *get_algorithm(algorithm).defaults}
         kept = {
@@ -310,14 +313,14 @@ class TrainConfig:
 
 
 def check_method(name: str) -> None:
-    """Refuse what is no sequence model.
+    """Check that a name is that of a sequence model.
 
     Args:
         name: One of ``METHODS``, or an import path.
 
     Raises:
-        ValueError: If none has the short name; the message lists the known ones.
-        ImportPathError: If there is no class of a sequence model at the import path.
+        ValueError: If the short name is unknown; the message lists the known ones.
+        ImportPathError: If the import path does not lead to a sequence model class.
     """
     if not is_import_path(name):
         known = f"one of {list(METHODS)}, or `package.module:NAME`"
@@ -342,7 +345,7 @@ def _section_types(algorithm: Algorithm) -> dict[str, type[Any]]:
 
 
 def _default(section: str, own: Any, algorithm: Algorithm) -> Any:
-    """The section with the algorithm's defaults in place of its own."""
+    """The section ``own``, with the algorithm's defaults where it has any."""
     leaves = {
         knob.removeprefix(f"{section}."): value
         for knob, value in algorithm.defaults.items()

@@ -1,4 +1,4 @@
-"""The door that a trained policy is used through: one simulation, one step at a time."""
+"""Deployment of a trained policy: one simulation, one step at a time."""
 
 import math
 from pathlib import Path
@@ -23,27 +23,26 @@ from ssmrl.types import Params, Trajectory
 class DeployedPolicy:
     """A policy that adapts to the one task it is used on.
 
-    By memory it adapts at every step, from the observations and the rewards that it is told, and
-    acts without exploring. By gradient it explores, and after every ``num_lanes`` episodes makes
-    one gradient step on them, at the start of the next episode. Both go on as long as they are
-    used; ``reset`` forgets the task.
+    A policy that adapts by memory does so at every step, from the observations and rewards it
+    receives, and does not explore. A policy that adapts by gradient explores. Once it has
+    ``num_lanes`` full lanes, it makes one gradient step on them, at the start of the next episode.
+    Both keep adapting as long as they are used; ``reset`` forgets the task.
 
-    For a gradient step, episodes count as in training. A lane is ``env.horizon`` steps long; an
-    episode that ends earlier shares it with the next one, and of an episode that goes on after
-    the lane is full, the rest is played and not learnt from.
+    A lane is ``env.horizon`` steps long, as in training. An episode that ends earlier shares its
+    lane with the next one. Steps of an episode after its lane is full are not learnt from.
 
     Args:
-        config: That the policy was trained with.
-        params: What its player needs.
-        rng: Where exploration noise comes from.
-        num_lanes: Lanes of experience for a gradient step; ``meta.num_episodes``, as in
-            training, if left out.
+        config: Configuration the policy was trained with.
+        params: Parameters, as its player needs them.
+        rng: Source of exploration noise.
+        num_lanes: Lanes of experience per gradient step; default: ``meta.num_episodes``, as in
+            training.
 
     Attributes:
-        config: As given.
+        config: Configuration the policy was trained with.
 
     Raises:
-        ValueError: If ``num_lanes`` is not positive, or not 1 for a policy of memory.
+        ValueError: If ``num_lanes`` is not positive, or not 1 for a policy that adapts by memory.
     """
 
     def __init__(
@@ -61,8 +60,9 @@ class DeployedPolicy:
         self._num_lanes = usual if num_lanes is None else num_lanes
         if self._num_lanes < 1 or (self._num_lanes > 1 and not by_gradient):
             raise ValueError(
-                f"`num_lanes` must be {'at least 1' if by_gradient else '1 for a memory'}, but got "
-                f"{num_lanes}; leave it out to take {usual}"
+                "`num_lanes` must be "
+                f"{'at least 1' if by_gradient else '1 for a policy that adapts by memory'}, but "
+                f"got {num_lanes}; leave it out to take {usual}"
             )
         family = get_family(config.env.task)
         self._limit, self._shape = family.limit_action, env_shape(config.env)
@@ -74,7 +74,7 @@ class DeployedPolicy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the task and all that was seen; the next ``act`` starts with another one."""
+        """Forget the task and all experience; the next ``act`` starts a new task."""
         self._state = self._lane_start = self._adaptation.begin(1, 1)
         self._lanes: list[_Lane] = []
         self._lane = _Lane(self.config.env.horizon)
@@ -87,18 +87,18 @@ class DeployedPolicy:
         reward: float | None = None,
         episode_start: bool = False,
     ) -> np.ndarray:
-        """Take in what the last action gave, and choose the next one.
+        """Take in the result of the last action and choose the next action.
 
         Args:
-            observation: ``(O,)``, what is seen now.
-            reward: What the last action gave. There is none at the first step with a task, where
-                it is ignored.
+            observation: Current observation, ``(O,)``.
+            reward: Reward of the last action. At the first step of a task there is none, and it
+                is ignored.
             episode_start: Whether the last episode has ended and ``observation`` is the first of
-                another one with the same task. The first step with a task always is.
+                a new one with the same task. The first step of a task always counts as one.
 
         Returns:
-            The action in the simulator's own scale, [-1, 1], ``(A,)`` float32: what the family's
-            Gymnasium environment takes.
+            The action in the simulator's own scale, [-1, 1], ``(A,)`` float32, as the family's
+            Gymnasium environment takes it.
 
         Raises:
             ValueError: If the observation has another shape, or a reward is missing or not finite.
@@ -120,22 +120,22 @@ class DeployedPolicy:
         if seen.shape != (self._shape.observation_dim,):
             raise ValueError(
                 f"`observation` must have shape ({self._shape.observation_dim},) on "
-                f"{self.config.env.task}, but got {tuple(seen.shape)}; give one simulation's"
+                f"{self.config.env.task}, but got {tuple(seen.shape)}; pass that of one simulation"
             )
         return seen[None, None]
 
     def _observe(self, last: Decision, reward: float | None, *, ended: bool) -> None:
         if reward is None or not math.isfinite(reward):
             raise ValueError(
-                f"`reward` must be what the last action gave, but got {reward}; only the first "
-                "step with a task has none: call `reset` before another task"
+                f"`reward` must be the last action's reward, a finite number, but got {reward}; "
+                "only the first step of a task has none: call `reset` before a new task"
             )
         given = torch.tensor([[float(reward)]])
         self._state = self._adaptation.observe(last.action, given, self._state)
         self._lane.receive(given, ended=ended)
 
     def _end_episode(self, seen: Tensor) -> None:
-        """Adapt where enough was seen; begin another lane where this one is full."""
+        """If the lane is full, start a new one; adapt once ``num_lanes`` are full."""
         if not self._lane.is_full:
             return
         self._lanes.append(self._lane)
@@ -148,7 +148,7 @@ class DeployedPolicy:
 
 
 class _Lane:
-    """One lane, a step at a time; it takes no more than its length."""
+    """One lane, filled step by step; steps beyond its length are dropped."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -171,7 +171,7 @@ class _Lane:
         observations, firsts, decisions = zip(*self._actions, strict=True)
         rewards, ended = zip(*self._results, strict=True)
         terminated = torch.tensor(ended)[None, None].clone()
-        terminated[..., -1] = False  # by its rules or by the horizon: nothing follows in the lane
+        terminated[..., -1] = False  # whatever ended the episode, nothing follows in the lane
         truncated = torch.zeros_like(terminated)
         truncated[..., -1] = True
         return Trajectory(
@@ -190,31 +190,31 @@ class _Lane:
 def _joined(lanes: list[_Lane], last_observation: Tensor) -> Trajectory:
     """All lanes of one task, ``(1, B, T, ...)``.
 
-    What was seen after the last step of a lane is what its next episode began with: nobody says
-    what the ended one would have shown.
+    ``last_observation`` is the first observation of the next episode, because the caller does not
+    give the final one of the ended episode.
     """
     parts = [lane.trajectory(last_observation) for lane in lanes]
     return Trajectory(*(torch.cat(values, dim=1) for values in zip(*parts, strict=True)))
 
 
 def load(path: Path | str, *, seed: Any = 0, num_lanes: int | None = None) -> DeployedPolicy:
-    """A saved policy, ready to be used in a plain Gymnasium loop.
+    """Load a saved policy for use in a plain Gymnasium loop.
 
     Args:
-        path: A checkpoint, or the folder that a training or a sweep left.
-        seed: Of exploration noise: whatever ``numpy.random.default_rng`` takes.
+        path: A checkpoint, or the folder of a training run or a sweep.
+        seed: Seed of exploration noise: anything that ``numpy.random.default_rng`` takes.
         num_lanes: As in ``DeployedPolicy``.
 
     Raises:
-        ValueError: If the seed is none, or as in ``DeployedPolicy``.
+        ValueError: If the seed is invalid, or as in ``DeployedPolicy``.
         FileNotFoundError: If there is no checkpoint.
-        CheckpointError: If the file is no checkpoint of this version, or was damaged.
+        CheckpointError: If the file is not a checkpoint of this version, or is damaged.
     """
     try:
         rng = np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`seed` must be a seed of numpy's, a whole number of at least 0 say, but got {seed!r}"
+            f"`seed` must be a NumPy seed, such as a whole number of at least 0, but got {seed!r}"
         ) from error
     saved = SavedPolicy.load(Path(path))
     return DeployedPolicy(saved.config, saved.params, rng=rng, num_lanes=num_lanes)

@@ -1,4 +1,4 @@
-"""Where networks learn: a device of torch by its name, checked before any work starts."""
+"""The torch device on which networks learn, checked by name before any work starts."""
 
 import warnings
 from typing import TypedDict
@@ -9,7 +9,7 @@ CPU = torch.device("cpu")
 
 
 class AdamOptions(TypedDict):
-    """What Adam is told of a device: one kernel a step, and whether a graph can hold it."""
+    """Adam's options for a device: fused kernels, and whether a CUDA graph can capture it."""
 
     fused: bool
     capturable: bool
@@ -22,7 +22,7 @@ def checked_device(name: str) -> torch.device:
         name: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        ValueError: If networks cannot learn there; the message says what to do.
+        ValueError: If the device is unknown or cannot be used; the message says what to do.
 
     Example:
         >>> checked_device("cpu")
@@ -49,19 +49,19 @@ def checked_device(name: str) -> torch.device:
 
 
 def check_device_name(name: str) -> None:
-    """Refuse what is no name of a device; whether there is such a one is not asked.
+    """Check the form of a device name; the device itself need not exist here.
 
     Raises:
-        ValueError: If it is none of ``cpu``, ``cuda`` and ``cuda:N``.
+        ValueError: If the name is none of ``cpu``, ``cuda`` and ``cuda:N``.
     """
     _named(name)
 
 
 def visible_gpus(name: str) -> tuple[int, ...]:
-    """Which of the GPUs that this process sees a device of that name may mean; ``cuda`` means all.
+    """Indices of the visible GPUs that a device name covers; ``cuda`` covers all.
 
     Args:
-        name: Of a device that is here.
+        name: Name of a device of this machine.
 
     Example:
         >>> visible_gpus("cuda:1"), visible_gpus("cpu")
@@ -85,7 +85,7 @@ def _named(name: str) -> torch.device:
 
 
 def _started_cuda(name: str) -> tuple[int, str]:
-    """How many devices CUDA has once it runs, and of what it warned on the way."""
+    """Start CUDA; return the number of its devices, and its first warning in brackets or ''."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         num_devices = torch.cuda.device_count()
@@ -102,17 +102,17 @@ def _started_cuda(name: str) -> tuple[int, str]:
 
 
 def _first_sentence(message: object) -> str:
-    """Torch's own, without its advice, which may be that of another machine."""
+    """The first sentence of torch's message; its advice may not suit this machine."""
     line = " ".join(str(message).split())
     return line.removeprefix("CUDA initialization: ").partition(". ")[0].rstrip(".")
 
 
 def adam_options(device: torch.device, *, captured: bool = False) -> AdamOptions:
-    """What Adam is told of the device on which its parameters are.
+    """Adam's options for the device of its parameters.
 
     Args:
-        device: A step is one kernel where there is such a one.
-        captured: Whether steps are captured; only on CUDA need Adam know.
+        device: Device of the parameters; on a CPU and on CUDA a step is one fused kernel.
+        captured: Whether steps are captured in a graph; this has an effect only on CUDA.
 
     Example:
         >>> adam_options(CPU, captured=True)
@@ -123,16 +123,16 @@ def adam_options(device: torch.device, *, captured: bool = False) -> AdamOptions
 
 
 def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy for a checkpoint, which any device loads."""
+    """A CPU copy for a checkpoint, so that any device can load it."""
     return tensor.detach().to("cpu", copy=True)
 
 
 def handed_over(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor on a device, without waiting for what the device has to do before.
+    """Move a tensor to a device without waiting for the device's pending work.
 
     Args:
-        tensor: Goes from the CPU to a CUDA device by memory that it may read at any time.
-        device: Where it goes.
+        tensor: Tensor to move; from the CPU to CUDA it goes through pinned memory.
+        device: Target device.
     """
     if device.type == "cuda" and tensor.device == CPU:
         tensor = tensor.pin_memory()
@@ -140,21 +140,21 @@ def handed_over(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def handed_back(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of a device on the CPU, once it is all there."""
-    here = tensor.to(CPU, non_blocking=True)  # from CUDA to memory of the kind that it may write
+    """Copy a tensor to the CPU and wait until the copy is complete."""
+    here = tensor.to(CPU, non_blocking=True)  # from CUDA the copy goes to pinned memory
     if tensor.device.type == "cuda":
         torch.cuda.current_stream(tensor.device).synchronize()
     return here
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator:
-    """Draws random numbers for a device: where it is if that is a CUDA device, else on the CPU.
+    """A random generator for a device: on the device itself if it is CUDA, else on the CPU.
 
-    Its numbers are those of the seed, but others on CUDA than on the CPU.
+    The seed decides the numbers, but CUDA and the CPU give different ones.
 
     Args:
-        device: Where the numbers are needed.
-        seed: Of them.
+        device: Device where the numbers are needed.
+        seed: Seed of the generator.
     """
     there = device if device.type == "cuda" else CPU
     return torch.Generator(there).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What to say when a device has no room left: what was wanted, what there is, what to lower."""
+"""One-line out-of-memory messages: what was requested, what is free, which knobs to lower."""
 
 import gc
 import re
@@ -29,15 +29,15 @@ _FREE = re.compile(rf"of which {_AMOUNT} is free")
 
 
 class DeviceMemoryError(RuntimeError):
-    """The device has no room; the message says what to lower."""
+    """The device or this machine is out of memory; the message says which knobs to lower."""
 
 
 @contextmanager
 def device_memory(config: TrainConfig) -> Iterator[None]:
-    """Say in one line that the device, or this machine, has no room for a training.
+    """Turn an out-of-memory error of the device, or of this machine, into a one-line message.
 
     Args:
-        config: What is trained; its knobs are named.
+        config: Configuration being trained; the message names its size knobs.
 
     Raises:
         DeviceMemoryError: In place of torch's, NumPy's or Python's own error.
@@ -46,7 +46,7 @@ def device_memory(config: TrainConfig) -> Iterator[None]:
         yield
     except DeviceMemoryError:
         raise
-    except (MemoryError, RuntimeError) as error:  # torch's own, or one that a library reports
+    except (MemoryError, RuntimeError) as error:  # of torch, or of a library under it
         text = str(error)
         is_own = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not is_own and not _IS_FULL.search(text):
@@ -55,11 +55,11 @@ def device_memory(config: TrainConfig) -> Iterator[None]:
 
 
 def memory_message(text: str, config: TrainConfig) -> str:
-    """One line of torch's many.
+    """Summarise an out-of-memory error in one line.
 
     Args:
-        text: What torch's error says.
-        config: What is trained.
+        text: Text of the error.
+        config: Configuration being trained.
 
     Example:
         >>> said = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
@@ -84,19 +84,19 @@ def memory_message(text: str, config: TrainConfig) -> str:
     is_host = bool(_IS_HOST.search(text)) or not text
     where = "" if is_host else " on the device"
     return (
-        f"out of memory{where}: {what}; lower {', '.join(knobs[:-1])} or {knobs[-1]}, or have less "
-        f"at work{' at once' if is_host else where}"
+        f"out of memory{where}: {what}; lower {', '.join(knobs[:-1])} or {knobs[-1]}, or run less"
+        f"{' at once' if is_host else where}"
     )
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a CUDA device could still hand out [bytes]; asking it takes some of it."""
+    """Free memory of a CUDA device [bytes]; the query itself takes some of it."""
     free, _ = torch.cuda.mem_get_info(device)
     return int(free)
 
 
 def release(device: torch.device) -> None:
-    """Give back what nothing holds any more, for what is made next on the same device."""
+    """Free memory that is no longer referenced, for later allocations on the same device."""
     if device.type == "cuda":
-        gc.collect()  # a captured graph and its tensors hold each other
+        gc.collect()  # a captured graph and its tensors reference each other
         torch.cuda.empty_cache()

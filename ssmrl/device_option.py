@@ -1,4 +1,4 @@
-"""The flag ``--device``, the same for every command that has it."""
+"""The option ``--device``, shared by every command that has it."""
 
 from typing import Annotated, TypeAlias
 
@@ -9,7 +9,7 @@ DeviceOption: TypeAlias = Annotated[
     typer.Option(
         "--device",
         metavar="cpu|cuda|cuda:N",
-        help="Where networks compute; physics stays on CPUs. By default cpu; with --resume, where "
-        "there is one, as before.",
+        help="Device of the networks; physics stays on CPUs. By default cpu; a resumed run keeps "
+        "its device.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""``device.json``: where and with what the results beside it were made; no part of their names."""
+"""``device.json``: device and software versions of the results in the same folder."""
 
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ _FILE = "device.json"
 
 
 def settled_device(given: str | None, folder: Path, *, resume: bool) -> str:
-    """The name of the device to use: the one given, else that of the run to go on with, else cpu.
+    """The device name to use: the given one, else that of the run to resume, else cpu.
 
     Args:
-        given: By the command line; None if left out.
-        folder: Of the results.
-        resume: Whether results in the folder are gone on with.
+        given: Device from the command line; None if left out.
+        folder: Folder of the results.
+        resume: Whether the run in the folder is resumed.
 
     Raises:
-        ValueError: If the run's own device has to be known, and cannot be read.
+        ValueError: If the device of the run to resume is needed but cannot be read.
     """
     if given is not None:
         return given
@@ -32,14 +32,14 @@ def settled_device(given: str | None, folder: Path, *, resume: bool) -> str:
     try:
         return str(json_object(path.read_text(), str(path))["device"])
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged; name the device by `--device`") from error
+        raise ValueError(f"{path} is damaged; name the device with `--device`") from error
 
 
 def checked_device_of(given: str | None, folder: Path, *, resume: bool) -> torch.device:
-    """The device that ``settled_device`` names, which must be here.
+    """The device that ``settled_device`` names, checked to be usable here.
 
     Raises:
-        ValueError: If it is not; the message says what to do.
+        ValueError: If it is not usable here; the message says what to do.
     """
     name = settled_device(given, folder, resume=resume)
     try:
@@ -48,16 +48,16 @@ def checked_device_of(given: str | None, folder: Path, *, resume: bool) -> torch
         if given is not None:
             raise
         raise ValueError(
-            f"{error}; {folder} was made there, and goes on elsewhere by `--device cpu`"
+            f"{error}; {folder} was made there; resume it elsewhere with `--device cpu`"
         ) from error
 
 
 def record_device(folder: Path, name: str) -> None:
-    """Write down on which device the results in a folder are made from now on.
+    """Record the device that makes the results in a folder from now on.
 
     Args:
-        folder: Theirs.
-        name: Of the device; one of a cluster need not be here.
+        folder: Folder of the results.
+        name: Name of the device; a cluster's device need not exist on this machine.
     """
     content = {
         "device": name,
@@ -69,10 +69,10 @@ def record_device(folder: Path, name: str) -> None:
 
 
 def recorded_device(folder: Path) -> dict[str, Any]:
-    """What ``record_device`` wrote down last; nothing if it did not, or it cannot be read.
+    """The latest record of ``record_device``; empty if there is none or it cannot be read.
 
     Args:
-        folder: Of the results.
+        folder: Folder of the results.
     """
     path = folder / _FILE
     try:
@@ -82,7 +82,7 @@ def recorded_device(folder: Path) -> dict[str, Any]:
 
 
 def gpu_name(name: str) -> str | None:
-    """What the maker calls the device; None for a CPU, and where the device is not here."""
+    """Model name of the GPU; None for a CPU, or if this machine does not have the device."""
     device = torch.device(name)
     if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
         return None

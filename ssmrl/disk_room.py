@@ -1,4 +1,4 @@
-"""Writes that wait until the disk has room for them, instead of ending what they belong to."""
+"""Writes that wait while the disk is full, instead of failing."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from typing import TypeVar
 from ssmrl.heartbeat import beat
 
 PATIENCE_S = 600.0
-"""So long room is waited for [s]."""
+"""How long to wait for free disk space [s]."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SECONDS_BETWEEN = 1.0
@@ -21,12 +21,12 @@ Result = TypeVar("Result")
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an error says that a disk, or somebody's share of it, is full."""
+    """Whether an error says that a disk or a disk quota is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 def free_room(path: Path) -> int:
-    """What is free where a file is, or would be [bytes]."""
+    """Free space on the disk of an existing or future file [bytes]."""
     folder = path
     while not folder.is_dir():
         folder = folder.parent
@@ -36,15 +36,15 @@ def free_room(path: Path) -> int:
 def with_room(
     write: Callable[[], Result], path: Path, *, patience_s: float | None = None
 ) -> Result:
-    """Write; while the disk is full, say so in one line and try again every second.
+    """Call ``write``; while the disk is full, say so in one line and retry every second.
 
     Args:
-        write: May be called again after it failed.
-        path: What is written, for the line.
-        patience_s: How long; by default ``PATIENCE_S`` [s].
+        write: Function that writes; it must allow another call after a failure.
+        path: Path being written, for the message.
+        patience_s: Timeout; default: ``PATIENCE_S`` [s].
 
     Raises:
-        OSError: If the disk is still full then, or whatever else ``write`` raises.
+        OSError: If the disk is still full after the timeout, or if ``write`` fails otherwise.
     """
     patience_s = PATIENCE_S if patience_s is None else patience_s
     began: float | None = None
@@ -59,19 +59,19 @@ def with_room(
                 print(no_room(path, patience_s), file=sys.stderr, flush=True)
             elif time.monotonic() - began > patience_s:
                 raise
-        beat()  # it waits, it does not hang
+        beat()  # waiting is not hanging
         time.sleep(_SECONDS_BETWEEN)
 
 
 def wait_for_room(folder: Path, num_bytes: int) -> None:
-    """Return as soon as so many bytes can be written, or after ``PATIENCE_S`` anyway.
+    """Wait until ``num_bytes`` can be written, for at most ``PATIENCE_S``.
 
     Args:
-        folder: Where.
-        num_bytes: How many; they are written and removed [bytes].
+        folder: Folder to write to.
+        num_bytes: Size of a probe file that is written and removed [bytes].
 
     Raises:
-        OSError: If they still cannot be written then.
+        OSError: If the disk is still full after that time.
     """
     probe = folder / f".room.{os.getpid()}.part"
 
@@ -85,8 +85,8 @@ def wait_for_room(folder: Path, num_bytes: int) -> None:
 
 
 def no_room(path: Path, patience_s: float) -> str:
-    """One line for whoever can make room."""
+    """One-line message that asks the user to free disk space."""
     return (
-        f"no room on the disk for {path}: {free_room(path):,} bytes are free; it goes on when "
-        f"there is more, and gives up after {patience_s:.0f} s"
+        f"no room on the disk for {path}: {free_room(path):,} bytes are free; free some space: "
+        f"the write is retried every second for {patience_s:.0f} s"
     )

@@ -1,18 +1,18 @@
-"""Whole files, replaced so that no reader finds a part of one; folders of this machine alone."""
+"""Atomic replacement of files, and checks of folders given on the command line."""
 
 import os
 import re
 import tempfile
 from pathlib import Path
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # a Path has left one of the slashes
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # Path collapses the two slashes to one
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Writes a whole file so that a reader finds the old one or the new one, never a part.
+    """Write a file atomically: a reader finds the old file or the new one, never a part.
 
     Args:
-        path: The file; its folder is there.
+        path: Path of the file; its folder must exist.
         content: Bytes, or text, which is written as UTF-8.
 
     Raises:
@@ -24,7 +24,7 @@ def replace_file(path: Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would keep the report from the user's colleagues
+        os.chmod(name, 0o644)  # with mkstemp's 0600 other users could not read it
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -32,30 +32,30 @@ def replace_file(path: Path, content: str | bytes) -> None:
 
 
 def check_mounted(flag: str, folder: Path) -> None:
-    """See that a folder is one of this machine.
+    """Check that a folder is a path of this machine, not a URL.
 
     Args:
-        flag: Of the command line, that gave it.
-        folder: Need not exist.
+        flag: Command-line option that gave the folder, for the message.
+        folder: Path to check; it need not exist.
 
     Raises:
-        ValueError: If it is an address.
+        ValueError: If the folder is a URL.
     """
     if _URL.match(str(folder)):
         raise ValueError(
             f"`{flag}` must be a folder that is mounted here, but got {str(folder)!r}, which "
-            "reads like an address: runs are gone on from in place, which object stores do not "
-            "allow; copy the finished folder there"
+            "looks like a URL: runs are resumed in place, which object stores do not support; "
+            "copy the finished folder there"
         )
 
 
 def part_path(path: Path) -> Path:
-    """Where this process writes a file until it is whole."""
+    """Path where this process writes a file until it is complete."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def clear_parts(path: Path) -> None:
-    """Remove what processes of this machine that are dead left half written of a file."""
+    """Remove partial files that dead processes of this machine left behind."""
     for part in path.parent.glob(f".{path.name}.*.part"):
         pid = part.name.split(".")[-2]
         if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
@@ -63,7 +63,7 @@ def clear_parts(path: Path) -> None:
 
 
 def aside(path: Path) -> Path:
-    """A name beside a damaged file under which nothing is kept yet."""
+    """An unused path beside a damaged file, to move it to."""
     number = 1
     while (found := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1

@@ -1,7 +1,7 @@
-"""Which format the project's files are in, and the line that refuses others; not a converter."""
+"""Format number of the project's files, and the check that refuses others; not a converter."""
 
 FORMAT = 2
-"""Written into every configuration, checkpoint, space file and row."""
+"""Format number in every configuration, checkpoint, space file and row."""
 
 
 class FormatError(ValueError):
@@ -9,14 +9,14 @@ class FormatError(ValueError):
 
 
 def check_format(found: object, what: str) -> None:
-    """Refuse what this version does not read; nothing is ever guessed from another format.
+    """Refuse formats that this version does not read; nothing is guessed from another format.
 
     Args:
-        found: The format that stands there, as a number or as text; None if there is none.
-        what: What was read, for the message.
+        found: Format number in the file, as a number or text; None if there is none.
+        what: Name of what was read, for the message.
 
     Raises:
-        FormatError: If it is not ``FORMAT``; the message says which version reads it.
+        FormatError: If the format is not ``FORMAT``; the message says which version reads it.
 
     Example:
         >>> check_format(2, "trials.jsonl")

@@ -1,4 +1,4 @@
-"""Signs of life within a long computation, for whoever watches over it; nothing is computed."""
+"""Heartbeats from within a long computation, for watchdogs that detect hangs."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,19 @@ _listeners: list[Callable[[], None]] = []
 
 
 def beat() -> None:
-    """Say that the computation has come a step further: an env step, a few updates."""
+    """Report progress of the computation: an env step, or a few updates."""
     for listener in _listeners:
         listener()
 
 
 def listen(listener: Callable[[], None]) -> Callable[[], None]:
-    """Have a function called at every beat of this process.
+    """Register a function to be called at every beat of this process.
 
     Args:
-        listener: Must be fast; there are thousands of beats a second.
+        listener: Function to call; it must be fast, as there are thousands of beats a second.
 
     Returns:
-        What ends it, and may be called twice.
+        A function that unregisters the listener; it may be called twice.
     """
     _listeners.append(listener)
 

@@ -1,4 +1,4 @@
-"""Parts of other people's packages by their import path, ``package.module:NAME``."""
+"""Objects of other packages, given by their import path ``package.module:NAME``."""
 
 import hashlib
 import inspect
@@ -13,11 +13,11 @@ from typing import Any
 
 
 class ImportPathError(ValueError):
-    """There is nothing usable at an import path; the message says what is wrong there."""
+    """An import path leads to nothing usable; the message says what is wrong."""
 
 
 def is_import_path(name: object) -> bool:
-    """Whether a name is an import path, and not one of the short names of this project.
+    """Whether a name is an import path rather than a short name of this project.
 
     Example:
         >>> [is_import_path(name) for name in ("ant-vel", "my_package.tasks:FAMILY")]
@@ -28,12 +28,12 @@ def is_import_path(name: object) -> bool:
 
 @cache
 def imported(path: str) -> Any:
-    """What an import path names; its module is imported if it was not yet.
+    """The object at an import path; its module is imported if necessary.
 
     Raises:
-        ImportPathError: If the path has another form, there is no such module on this machine, the
-            module's own code raises, whose traceback is then part of the message, or the module
-            has no such name.
+        ImportPathError: If the path has another form, if this machine has no such module, if the
+            module has no such name, or if the module's own code raises; the message then contains
+            the traceback.
 
     Example:
         >>> imported("math:pi")
@@ -55,10 +55,10 @@ def imported(path: str) -> Any:
 
 
 def source_digest(path: str) -> str:
-    """SHA-256 of the source file of the module in an import path; empty if it has none.
+    """SHA-256 of the source file of an import path's module; empty if there is no such file.
 
     Raises:
-        ImportPathError: If it cannot be imported.
+        ImportPathError: If the path cannot be imported.
     """
     imported(path)
     file = inspect.getsourcefile(sys.modules[path.partition(":")[0]])
@@ -84,7 +84,7 @@ def _module(module_name: str, path: str) -> Any:
 
 
 def _own_fault(error: Exception, path: str) -> ImportPathError:
-    """The message for code that raises while it is imported, with the traceback from there on."""
+    """The error for a module whose own code raises, with the traceback inside that module."""
     lines = traceback.format_exception(type(error), error, _outside_of_import(error.__traceback__))
     return ImportPathError(
         f"{path!r} cannot be imported: its own code raises\n{''.join(lines).rstrip()}"

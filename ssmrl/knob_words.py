@@ -1,4 +1,4 @@
-"""Knobs as a command line sets them: ``--set KNOB=VALUE``."""
+"""Parser of knobs set on the command line: ``--set KNOB=VALUE``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ _OWN_FLAGS = {"algorithm": "--algorithm", "env.task": "--task"}
 
 
 def parsed_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Values by knob: numbers, ``true`` and ``false`` as JSON has them, all else as text.
+    """Values by knob: JSON numbers, ``true`` and ``false`` are parsed; all else stays text.
 
     Args:
-        settings: Each ``KNOB=VALUE``.
+        settings: Settings, each ``KNOB=VALUE``.
 
     Raises:
-        ValueError: If one is of another form, or is of a knob that has a flag of its own.
+        ValueError: If a setting has another form, or its knob has an option of its own.
 
     Example:
         >>> parsed_settings(["meta.inner_lr=0.1", "policy.gated=true"])

@@ -1,4 +1,4 @@
-"""The leaves of settings by name, and how settings check them; it knows no settings itself."""
+"""Helpers to list the leaves of any settings dataclass by name, and to check their values."""
 
 import dataclasses
 import numbers
@@ -10,14 +10,14 @@ import numpy as np
 
 KnobValue: TypeAlias = int | float | bool | str
 Whole: TypeAlias = Any
-"""A whole number of any integer type; ``whole`` refuses what is none."""
+"""A whole number of any integer type; ``whole`` refuses anything else."""
 
 
 def knobs_of(settings: Any) -> dict[str, KnobValue]:
     """Every leaf of a tree of dataclasses by its dotted name, in the order of definition.
 
     Args:
-        settings: A dataclass, whose fields are values or dataclasses.
+        settings: A dataclass; its fields are values or dataclasses.
     """
     leaves: dict[str, KnobValue] = {}
     ahead = [("", settings)]
@@ -35,15 +35,15 @@ def knobs_of(settings: Any) -> dict[str, KnobValue]:
 
 @cache
 def _field_names(kind: type) -> tuple[str, ...]:
-    """Asked for at every knob of every point of a search."""
+    """Names of a dataclass's fields; cached, since a search asks for them very often."""
     return tuple(item.name for item in dataclasses.fields(kind))
 
 
 def typed(knob: str, value: Any, kind: type) -> KnobValue:
-    """The value as its knob's type; whole numbers pass between int and float, and from NumPy.
+    """Convert a value to its knob's type: NumPy scalars, and whole numbers between int and float.
 
     Raises:
-        TypeError: If it is of another type.
+        TypeError: If the value is of any other type.
     """
     given, value = value, value.item() if isinstance(value, np.generic) else value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -59,17 +59,17 @@ def check_knob(holds: bool, knob: str, value: object, invariant: str) -> None:
     """Refuse a value that breaks its rule.
 
     Raises:
-        ValueError: If it does; the message names the knob, the rule and the value.
+        ValueError: If ``holds`` is false; the message names the knob, the rule and the value.
     """
     if not holds:
         raise ValueError(f"`{knob}` must be {invariant}, but got {value!r}")
 
 
 def check_positive(name: str, value: object) -> None:
-    """Refuse what is no positive and finite number, or no number.
+    """Check that a value is a positive and finite number.
 
     Raises:
-        ValueError: If it is none; the message names it.
+        ValueError: If it is not; the message gives its name.
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     holds = is_number and 0.0 < value < float("inf")  # type: ignore[operator]
@@ -77,10 +77,10 @@ def check_positive(name: str, value: object) -> None:
 
 
 def whole(name: str, value: object, *, least: int = 1) -> int:
-    """The value as a plain int, if it is a whole number of any integer type.
+    """Convert a whole number of any integer type to a plain int.
 
     Raises:
-        ValueError: If it is none, or below ``least``; the message names it.
+        ValueError: If it is not a whole number, or below ``least``; the message gives its name.
 
     Example:
         >>> whole("horizon", np.int64(7))
@@ -108,14 +108,14 @@ def check_ranges(
 
     Args:
         settings: A dataclass.
-        section: What its knobs' names begin with.
-        counts: Names that must be at least 1.
-        positive: Names that must be positive and finite.
-        shares: Names that must be in [0, 1].
-        not_negative: Names that must be finite and at least 0.
+        section: Section of the settings, such as ``"meta"``, for the knob names in messages.
+        counts: Fields that must be whole numbers of at least 1.
+        positive: Fields that must be positive and finite.
+        shares: Fields that must be in [0, 1].
+        not_negative: Fields that must be finite and at least 0.
 
     Raises:
-        ValueError: If one is; the message names the knob.
+        ValueError: If a setting is outside its range; the message names the knob.
     """
     for name in counts:
         value = getattr(settings, name)

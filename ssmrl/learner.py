@@ -1,4 +1,4 @@
-"""The contract of what learns: an iteration at a time, from whatever was played for it."""
+"""The interface of a learner: it trains one iteration at a time on collected rollouts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from ssmrl.types import Params
 
 @dataclass(frozen=True)
 class Metrics:
-    """What one iteration did.
+    """Metrics of one training iteration.
 
     Attributes:
-        iteration: Counted from 1.
-        env_steps: Since the start [env steps].
+        iteration: Iteration number, counted from 1.
+        env_steps: Environment steps since the start [env steps].
         return_before: Mean return of the first episode with each task, before adaptation by
             gradient.
-        return_after: Mean return of the last one.
-        sample_seconds: Time spent on experience [s].
+        return_after: Mean return of the last episode with each task.
+        sample_seconds: Time spent on collecting rollouts [s].
         update_seconds: Time spent on learning [s].
-        statistics: The learner's own.
-        seconds: That it took, where a clock around it cannot tell because other seeds were trained
-            with it: its equal share [s].
-        cpu_seconds: That this process computed for it, in the same case [CPU s].
+        statistics: Statistics specific to the learner.
+        seconds: Equal share of the wall time, if several seeds are trained together; else None
+            [s].
+        cpu_seconds: Equal share of this process's CPU time, in the same case [CPU s].
     """
 
     iteration: int
@@ -41,16 +41,16 @@ class Metrics:
 
 
 class Learner(ABC):
-    """An algorithm at work on a configuration.
+    """An algorithm that trains one configuration.
 
-    It is made of the configuration and, by the keyword ``device``, of where its networks learn.
+    It is constructed from the configuration, and from the ``device`` on which its networks learn.
 
     Attributes:
-        iteration: Iterations that were made.
-        env_steps_per_iteration: What each of them plays [env steps].
-        num_episodes: Episodes with one task until the one that scores.
-        num_reported_episodes: Episodes with one task that a full evaluation plays.
-        knows_nothing_at_first: Whether the first episode with a task is one without adaptation.
+        iteration: Number of completed iterations.
+        env_steps_per_iteration: Environment steps of an iteration [env steps].
+        num_episodes: Episodes with one task up to and including the scored one.
+        num_reported_episodes: Episodes with one task in a full evaluation.
+        knows_nothing_at_first: Whether the policy is not adapted in its first episode with a task.
     """
 
     iteration: int
@@ -61,7 +61,7 @@ class Learner(ABC):
 
     @abstractmethod
     def iterate(self, collect: Collect) -> Metrics:
-        """Have something played, and learn from it.
+        """Collect rollouts and learn from them.
 
         Raises:
             DivergedError: If a number is not finite.
@@ -69,7 +69,7 @@ class Learner(ABC):
 
     @abstractmethod
     def params(self) -> Params:
-        """What a player needs to act, detached."""
+        """The parameters a player needs to act, detached."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -77,12 +77,12 @@ class Learner(ABC):
 
     @abstractmethod
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on from what ``tensors`` and ``save_experience`` kept.
+        """Resume from the results of ``tensors`` and ``save_experience``.
 
         Args:
             tensors: Weights and optimiser state.
-            iteration: Iterations that had been made.
-            folder: Where experience is kept.
+            iteration: Number of completed iterations.
+            folder: Folder of the saved experience.
 
         Raises:
             KeyError: If a tensor is missing.
@@ -92,8 +92,8 @@ class Learner(ABC):
 
     @abstractmethod
     def save_experience(self, folder: Path) -> None:
-        """Keep what was played, if it is learnt from again."""
+        """Save the replay buffer, if the algorithm has one."""
 
     @abstractmethod
     def prune_experience(self, folder: Path) -> None:
-        """Delete what will not be learnt from again, once a newer checkpoint is on the disk."""
+        """Delete experience that is no longer needed, once a newer checkpoint is on the disk."""

@@ -1,4 +1,4 @@
-"""What a training takes of memory and disk, reckoned from its sizes before anything is made."""
+"""Estimates of a training run's memory and disk use, from its sizes, before it starts."""
 
 from dataclasses import dataclass
 
@@ -14,21 +14,21 @@ from ssmrl.models.presets import num_parameters
 
 _NUMBER = 4  # bytes of a float32
 _WITH_OPTIMISER = 4  # the weights, their gradient and Adam's two moments
-_WHILE_SAVED = 12  # and, while a checkpoint is written, copies of all that but the gradient
+_WHILE_SAVED = 12  # the same, and copies of all but the gradient while a checkpoint is written
 _SAVED = 3  # the weights and Adam's two moments
-_STEP = 5  # what is kept of an env step beside observation and action: reward, density, flags
-_COPIES = 2  # of what was played: as it came, and as it is learnt from
+_STEP = 5  # numbers of an env step beside observation and action: reward, log density, flags
+_COPIES = 2  # of the rollouts: as collected, and as prepared for learning
 _LAYERS_OF_UPDATE = 8  # an update of actor and critics keeps each layer's inputs and outputs
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What a training holds, by what it is for [bytes].
+    """Memory of a training run by purpose [bytes].
 
     Attributes:
-        parameters: Weights with gradients and moments, and those of each task that is adapted.
-        batch: What is played in an iteration, and the graph of the largest update on it.
-        experience: What is kept to be learnt from again.
+        parameters: Weights with gradients and moments, and the adapted weights of each task.
+        batch: Rollouts of an iteration, and the graph of the largest update on them.
+        experience: The replay buffer.
     """
 
     parameters: int
@@ -37,7 +37,7 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """All of it [bytes]."""
+        """The sum of all parts [bytes]."""
         return self.parameters + self.batch + self.experience
 
     def __str__(self) -> str:
@@ -47,13 +47,13 @@ class MemoryNeed:
 
 
 def memory_need(config: TrainConfig) -> MemoryNeed:
-    """What one seed of a configuration needs, without what any process of Python takes.
+    """Memory that one seed of a configuration needs, beyond that of the Python process itself.
 
     Args:
-        config: Its networks are made as shapes without numbers: nothing is allocated.
+        config: Configuration; its networks are built on the meta device, without allocation.
 
     Raises:
-        ValueError: If no such networks can be made.
+        ValueError: If no such networks can be built.
     """
     networks = networks_of(config)
     if isinstance(networks, GaussianActor):
@@ -62,15 +62,15 @@ def memory_need(config: TrainConfig) -> MemoryNeed:
 
 
 def disk_need(config: TrainConfig, max_env_steps: int) -> int:
-    """What one seed of a configuration leaves on the disk, its last checkpoint [bytes].
+    """Disk space of one seed's last checkpoint [bytes].
 
     Args:
-        config: Its networks are made as shapes without numbers: nothing is allocated.
-        max_env_steps: Of the training; what it played is kept with the checkpoint as far as the
-            replay holds it.
+        config: Configuration; its networks are built on the meta device, without allocation.
+        max_env_steps: Budget of the training run; the checkpoint includes the replay buffer, as
+            far as these steps fill it.
 
     Raises:
-        ValueError: If no such networks can be made.
+        ValueError: If no such networks can be built.
     """
     checkpoint = _NUMBER * _SAVED * num_parameters(networks_of(config))
     kept = get_algorithm(config.algorithm).experience_bytes(config)
@@ -82,8 +82,8 @@ def disk_need(config: TrainConfig, max_env_steps: int) -> int:
 def _by_gradient(config: TrainConfig, actor: GaussianActor) -> MemoryNeed:
     meta, horizon = config.meta, config.env.horizon
     rows_of_task = meta.num_episodes * horizon
-    # Each task has weights of its own while it plays; those whose graph is in memory once more for
-    # each step of the adaptation, with their gradient.
+    # Each task has its own weights during its rollouts. Tasks whose graph is in memory hold them
+    # once more for each adaptation step, with their gradient.
     together = min(meta.num_tasks, tasks_at_once(rows_of_task))
     copies = _WITH_OPTIMISER + meta.num_tasks + 2 * together * meta.num_inner_steps
     spec = get_family(config.env.task).spec
@@ -105,7 +105,7 @@ def _by_memory(config: TrainConfig, networks: nn.Module) -> MemoryNeed:
     widths = seen + 2 * (meta.actor_hidden_dim + 2 * meta.critic_hidden_dim)
     lanes = max(meta.inference_batch, meta.num_lanes)
     rows = lanes * meta.episodes_per_task * config.env.horizon
-    # A memory that adapts has weights of its own for each lane, and their gradient.
+    # An inference model that adapts by gradient has its own weights and gradient in each lane.
     adapted = 2 * lanes * num_parameters(inference) if meta.num_inner_steps else 0
     return MemoryNeed(
         parameters=_NUMBER * (num_parameters(networks) * _WHILE_SAVED + adapted),

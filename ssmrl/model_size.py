@@ -1,4 +1,4 @@
-"""How many parameters a configuration trains, without making them."""
+"""Number of parameters that a configuration trains, counted without allocating them."""
 
 import torch
 from torch import nn
@@ -24,14 +24,15 @@ SIZES = (
 
 
 def model_size(config: TrainConfig) -> int:
-    """The parameters of all networks: a policy, or a memory with its actor and critics.
+    """The number of parameters of all networks: a policy, or inference model, actor and critics.
 
     Args:
-        config: Its sizes are bounded, since the modules are made, though without numbers in them.
+        config: Configuration; its sizes are bounded, since the modules are built, though on the
+            meta device.
 
     Raises:
         ValueError: If a size is above ``MAX_DIM``, there are more than ``MAX_NUM_LAYERS`` layers,
-            or no such networks can be made.
+            or no such networks can be built.
     """
     knobs = config.knobs()
     limits = {**dict.fromkeys(SIZES, MAX_DIM), "policy.num_layers": MAX_NUM_LAYERS}
@@ -44,25 +45,25 @@ def model_size(config: TrainConfig) -> int:
 
 
 def networks_of(config: TrainConfig) -> nn.Module:
-    """All networks that a configuration trains, as shapes without numbers.
+    """All networks that a configuration trains, on torch's meta device.
 
-    Nothing is drawn and nothing allocated.
+    No weights are drawn or allocated.
 
     Raises:
-        ValueError: If no such networks can be made.
+        ValueError: If no such networks can be built.
     """
     with torch.device("meta"):
         if get_algorithm(config.algorithm).kind == "memory":
             return _context_networks(config)
         spec = get_family(config.env.task).spec
-        # As ssmrl.models.actor.make_actor: last action, last reward, and whether an episode starts.
+        # As in ssmrl.models.actor.make_actor: last action, last reward, episode-start flag.
         more = spec.action_dim + 2 if config.policy.rl2_inputs else 0
         policy = _policy(config.policy, spec.observation_dim + more, spec.action_dim)
         return GaussianActor(policy)
 
 
 def _context_networks(config: TrainConfig) -> nn.Module:
-    """As ssmrl.context.networks.ContextNetworks, which draws its weights."""
+    """The networks of ``ssmrl.context.networks.ContextNetworks``, without drawing weights."""
     from ssmrl.context.networks import ParallelMLP, hidden_code
 
     spec, meta, code_dim = get_family(config.env.task).spec, config.meta, hidden_code(config).dim
@@ -86,8 +87,7 @@ def _context_networks(config: TrainConfig) -> nn.Module:
 def _policy(config: SequenceConfig, input_dim: int, output_dim: int) -> SequencePolicy:
     if config.method != "ssm":
         return make_policy(config, input_dim, output_dim)
-    # Of the models it alone is moved to a device when made, and numbers that are not there cannot
-    # be moved to the default one.
+    # This model alone moves itself to its device, by default the CPU; meta tensors cannot be moved.
     return StateSpaceModel(
         config.state_dim,
         input_dim,

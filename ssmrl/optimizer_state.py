@@ -1,4 +1,4 @@
-"""Adam's moments as named tensors and back, for checkpoints without pickle."""
+"""Conversion of Adam's state to named tensors and back, for checkpoints without pickle."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def optimizer_tensors(name: str, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """The moments of all parameters, on the CPU; ``{name}.{moment}.{place of the parameter}``."""
+    """Adam's state on the CPU, under the names ``{name}.{moment}.{index of the parameter}``."""
     return {
         f"{name}.{moment}.{index}": on_cpu(torch.as_tensor(value))
         for index, parameter in enumerate(_parameters(optimizer))
@@ -22,7 +22,7 @@ def optimizer_tensors(name: str, optimizer: torch.optim.Adam) -> dict[str, Tenso
 def load_optimizer_tensors(
     name: str, optimizer: torch.optim.Adam, tensors: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of ``optimizer_tensors``; a parameter that never moved has no moments."""
+    """The inverse of ``optimizer_tensors``; a parameter never updated has no moments."""
     for index, parameter in enumerate(_parameters(optimizer)):
         optimizer.state[parameter] = {
             moment: moment_on(tensors[key], moment, parameter, optimizer)
@@ -34,7 +34,10 @@ def load_optimizer_tensors(
 def moment_on(
     value: Tensor, moment: str, parameter: Tensor, optimizer: torch.optim.Optimizer
 ) -> Tensor:
-    """A copy where the optimiser wants it: the count of steps stays on the CPU in a plain one."""
+    """A copy on the device the optimiser expects.
+
+    The step count stays on the CPU unless Adam is fused or capturable.
+    """
     group = optimizer.param_groups[0]
     stays = moment == "step" and not (group.get("fused") or group.get("capturable"))
     return value.to("cpu" if stays else parameter.device, copy=True)

@@ -1,8 +1,8 @@
-"""Text that comes from outside, as a terminal may show it."""
+"""Sanitising of foreign text before it is shown in a terminal."""
 
 
 def printable(text: str) -> str:
-    r"""The text without what could steer a terminal; line ends stay.
+    r"""Replace control characters of a text by ``?``, except line ends.
 
     Example:
         >>> printable("a\x1b[31mb")
@@ -14,7 +14,7 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one printable line; a KeyError would say it in quotes.
+    """The message of an error as one printable line, without the quotes that a KeyError adds.
 
     Example:
         >>> one_line(KeyError("unknown knob"))

@@ -1,4 +1,4 @@
-"""What made a result: the code's commit, the versions of what computes, and the machine."""
+"""Provenance of a result: commit of the code, versions of the libraries, and the machine."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @cache
 def provenance() -> dict[str, str | int | dict[str, str] | None]:
-    """As JSON holds it; of packages those that are installed, a commit where the code is in git."""
+    """The provenance as JSON values: only installed packages; the commit is None outside git."""
     return {
         "ssmrl": _version("ssmrl"),
         "commit": _commit(Path(__file__)),
@@ -33,10 +33,10 @@ def _version(package: str) -> str | None:
 
 
 def _commit(file: Path) -> str | None:
-    """The commit in which a file is checked out, with ``-dirty`` where something was changed since.
+    """The commit a file is checked out from, with ``-dirty`` if its repository has changes.
 
-    None where it is in no repository, or lies in one that does not know it: an installed package in
-    an environment inside of somebody's own project.
+    None if the file is not tracked by a repository, such as an installed package in a virtual
+    environment inside another project.
     """
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
@@ -54,7 +54,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def _processor() -> str:
-    """The maker's name of it, where the system tells."""
+    """Model name of the processor, from ``/proc/cpuinfo`` if it is there."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""A resumable training run: from a configuration to rows; the only driver, used by all rooms."""
+"""A resumable training run: from a configuration to rows of results; used by all packages."""
 
 import hashlib
 import math
@@ -33,23 +33,23 @@ _SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
 @dataclass(frozen=True)
 class Row:
-    """What a run has come to.
+    """The state and results of a run.
 
     Attributes:
-        env_steps: Of training [env steps].
-        iterations: Of training.
-        seconds: Of training and evaluating [s].
-        train_cpu_seconds: That this process computed for training, evaluations apart [CPU s].
+        env_steps: Environment steps of training [env steps].
+        iterations: Iterations of training.
+        seconds: Time spent on training and evaluation [s].
+        train_cpu_seconds: CPU time of this process for training, without evaluations [CPU s].
         finished: Whether the budget is spent.
-        diverged: Whether a number was not finite; nothing is trained any more.
-        reason: Why it diverged.
-        received: The knobs that training received.
-        curve: At each evaluation the env steps so far, the return without adaptation and with it.
-        curve_cpu_seconds: At each evaluation ``train_cpu_seconds`` so far [CPU s].
+        diverged: Whether a number was not finite; then training has stopped.
+        reason: Reason of the divergence.
+        received: Knobs that training received.
+        curve: For each evaluation: env steps so far, return without and with adaptation.
+        curve_cpu_seconds: ``train_cpu_seconds`` at each evaluation [CPU s].
         score: Return with adaptation at the last evaluation; None before the first one.
         interval: 95 % interval of the score over tasks, low and high.
-        returns: Mean return by the number of episodes that were played with the task before.
-        metrics: Of the iteration that was just made, if one was.
+        returns: Mean return by the number of earlier episodes with the task.
+        metrics: Metrics of the latest iteration; None if there was none.
     """
 
     env_steps: int = 0
@@ -70,16 +70,16 @@ class Row:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Where a run's work is done: in this process, or on a cluster."""
+    """The backend that does a run's work: in this process, or on a cluster."""
 
     learner: Learner
 
     def iterate(self) -> Metrics:
-        """One iteration of training."""
+        """Make one iteration of training."""
         ...
 
     def judge(self, *, num_episodes: int, mode: Mode, draw: int) -> Evaluation:
-        """Play held-out tasks."""
+        """Evaluate on held-out tasks."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -87,29 +87,29 @@ class Engine(Protocol):
         ...
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         ...
 
     def stop(self) -> None:
-        """Give back actors and memory."""
+        """Release workers and memory."""
         ...
 
 
 class LocalEngine:
-    """Trains in this process.
+    """An engine that trains in this process.
 
     Args:
-        config: What is trained.
+        config: Configuration to train.
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
-        collect: Plays; by default in this process too.
-        device: Where networks learn; policies act beside the physics, on the CPU.
-        learner: The algorithm at work, if it is there already.
+        collect: Function that collects rollouts; by default in this process too.
+        device: Device of the learner's networks; policies act on the CPU, beside the physics.
+        learner: An existing learner; a new one is made if left out.
 
     Attributes:
-        learner: The algorithm at work.
+        learner: The learner.
 
     Raises:
-        DeviceMemoryError: If the device has no room for what learns.
+        DeviceMemoryError: If the device has too little memory for the learner.
     """
 
     def __init__(
@@ -128,11 +128,11 @@ class LocalEngine:
         self._collect = LocalCollector(config, num_threads) if collect is None else collect
 
     def iterate(self) -> Metrics:
-        """One iteration of training."""
+        """Make one iteration of training."""
         return self.learner.iterate(self._collect)
 
     def judge(self, *, num_episodes: int, mode: Mode, draw: int) -> Evaluation:
-        """Play held-out tasks with the present weights."""
+        """Evaluate the present weights on held-out tasks."""
         return judge(
             self._config,
             self.learner.params(),
@@ -147,47 +147,47 @@ class LocalEngine:
         return self.learner.tensors()
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.learner.load(tensors, iteration, folder)
 
     def stop(self) -> None:
-        """Nothing is held outside of this process."""
+        """Do nothing: no resources are held outside this process."""
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """A short name that equal configurations share and different ones do not."""
+    """A short hash of a configuration: equal ones share it, different ones do not."""
     return hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
 
 
 def checkpoint_path(folder: Path, config: TrainConfig) -> Path:
-    """Where the state of training this configuration is kept."""
+    """Path of the configuration's checkpoint."""
     return folder / f"{fingerprint(config)}.safetensors"
 
 
 class TrainingRun:
     """Trains one configuration, an iteration at a time, with its evaluations.
 
-    The budget is of env steps or of CPU seconds; the iteration that passes it is the last one. The
-    evaluations take place at equal shares of it, always on the same held-out tasks; the last one
-    is the score. Neither their env steps nor their seconds are counted against it. The state is
-    one checkpoint, named by the configuration's fingerprint, so whoever trains that
-    configuration next goes on where the last one stopped.
+    The budget is given in env steps or CPU seconds; the iteration that exceeds it is the last.
+    Evaluations take place at equal fractions of the budget, always on the same held-out tasks. The
+    last one is the score. Their env steps and seconds do not count against the budget. The state
+    is one checkpoint, named by the configuration's fingerprint. The next run of that configuration
+    in the same folder resumes from it.
 
     Args:
-        config: What to train.
-        max_env_steps: The budget [env steps].
-        max_cpu_seconds: The budget in its place [CPU s]: what is learnt in it depends on the
+        config: Configuration to train.
+        max_env_steps: Budget [env steps].
+        max_cpu_seconds: Budget instead of ``max_env_steps`` [CPU s]; results then depend on the
             machine.
-        folder: Where checkpoints are kept; an existing one is gone on from.
-        engine: Where the work is done; by default in this process.
+        folder: Folder of the checkpoints; an existing checkpoint is resumed.
+        engine: Backend that does the work; by default this process.
         num_threads: Threads of the physics, for the default engine.
-        num_evaluations: How many.
-        start: Networks to begin with where there is no checkpoint to go on from; without, they are
-            those of the seed.
+        num_evaluations: Number of evaluations.
+        start: Initial networks if there is no checkpoint to resume from; by default they are drawn
+            from the seed.
 
     Raises:
-        DeviceMemoryError: If the device has no room for what is gone on from.
-        CheckpointError: If the networks to begin with are others than the configuration's.
+        DeviceMemoryError: If the device has too little memory for the resumed state.
+        CheckpointError: If the initial networks do not fit the configuration.
         ValueError: If there is not exactly one budget, or a number is not positive.
     """
 
@@ -219,14 +219,14 @@ class TrainingRun:
 
     @property
     def experience(self) -> Path:
-        """Where what was played is kept, if it is learnt from again."""
+        """Folder of the saved replay buffer, if the algorithm has one."""
         return self.path.with_suffix(".replay")
 
     def advance(self) -> Row:
-        """One iteration, and an evaluation where one is due.
+        """Make one iteration, and an evaluation if one is due.
 
         Raises:
-            DeviceMemoryError: If the device has no room; to be given up by ``abandon``.
+            DeviceMemoryError: If the device is out of memory; then call ``abandon``.
         """
         metrics, row = None, self.row
         try:
@@ -249,7 +249,7 @@ class TrainingRun:
         return self.row
 
     def save(self) -> None:
-        """Keep the state: first what was played, then the checkpoint that needs it."""
+        """Save the state: first the experience, then the checkpoint that refers to it."""
         if not self.row.diverged:
             with_room(self._save, self.path)
 
@@ -262,16 +262,16 @@ class TrainingRun:
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Save, and give back actors and memory."""
+        """Save the state and release workers and memory."""
         self.save()
         self._engine.stop()
 
     def abandon(self) -> None:
-        """Give back actors and memory; the last checkpoint stays what there is to go on from."""
+        """Release workers and memory without saving; the last checkpoint stays."""
         self._engine.stop()
 
     def policy(self) -> Checkpoint:
-        """What acting needs, alone: neither optimisers nor experience."""
+        """A checkpoint of what acting needs, without optimiser state and experience."""
         tensors = acting_part(self._config, self._engine.tensors())
         progress = {"env_steps": self.row.env_steps, "score": self.row.score}
         return Checkpoint(self._config, tensors, progress)
@@ -296,7 +296,7 @@ class TrainingRun:
         return row.train_cpu_seconds >= self._max_cpu_seconds
 
     def _num_due(self, env_steps: int, cpu_seconds: float) -> int:
-        """Evaluations that are due after so much of either."""
+        """Number of evaluations due by these env steps or CPU seconds."""
         if self._max_env_steps is not None:
             due = self._num_evaluations * env_steps // self._max_env_steps
         else:
@@ -305,7 +305,7 @@ class TrainingRun:
         return min(due, self._num_evaluations)
 
     def _num_judged(self, row: Row) -> int:
-        """Evaluations that were due at the last one."""
+        """Number of evaluations that were due at the latest one."""
         return self._num_due(row.curve[-1][0], row.curve_cpu_seconds[-1]) if row.curve else 0
 
     def _judged(self, row: Row, *, is_last: bool) -> Row:
@@ -336,7 +336,7 @@ class TrainingRun:
         )
 
     def _restore(self) -> bool:
-        """Go on from the checkpoint; whether there is one that can be gone on from."""
+        """Resume from the checkpoint; return whether there was a usable one."""
         try:
             saved = Checkpoint.load(self.path)
             progress = self._checked_progress(saved)
@@ -344,7 +344,7 @@ class TrainingRun:
         except FileNotFoundError:
             return False
         except CheckpointError:
-            # Kept for whoever wants to know; the run starts anew.
+            # The damaged files are kept for inspection; the run restarts.
             for kept, name in ((self.path, ".damaged"), (self.experience, ".damaged-replay")):
                 if kept.exists():
                     target = kept.with_suffix(name)
@@ -358,7 +358,7 @@ class TrainingRun:
         return True
 
     def _checked_progress(self, saved: Checkpoint) -> dict[str, Any]:
-        """What to go on with, of a checkpoint that this version of the engine can load."""
+        """Check that the engine can load the checkpoint; return the progress to resume from."""
         wanted = self._engine.tensors()
         held = {name: value for name, value in saved.tensors.items() if name in wanted}
         check_tensors(self.path, held, wanted)
@@ -370,15 +370,15 @@ class TrainingRun:
 def check_budget(
     max_env_steps: int | None, max_cpu_seconds: float | None, num_evaluations: int
 ) -> None:
-    """Refuse what is no budget of a run.
+    """Check the budget of a run.
 
     Raises:
-        ValueError: If there is not exactly one of the two, or a number is not positive.
+        ValueError: If not exactly one of the two budgets is given, or a number is not positive.
     """
     if (max_env_steps is None) == (max_cpu_seconds is None):
         raise ValueError(
-            "a budget must be of env steps or of CPU seconds, but got "
-            f"{max_env_steps=}, {max_cpu_seconds=}; give one of them"
+            "a budget must be in env steps or in CPU seconds, but got "
+            f"{max_env_steps=}, {max_cpu_seconds=}; give exactly one of them"
         )
     if (max_env_steps is not None and max_env_steps < 1) or num_evaluations < 1:
         raise ValueError(

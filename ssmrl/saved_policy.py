@@ -1,4 +1,4 @@
-"""A policy as it lies on the disk, with what acting needs and nothing else."""
+"""Loading of a saved policy: only the parameters that acting needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ _FILES = (POLICY_FILE, "checkpoint.safetensors", "best/checkpoint.safetensors")
 
 @dataclass(frozen=True)
 class SavedPolicy:
-    """What a checkpoint of any algorithm says about how to act.
+    """The policy in a checkpoint of any algorithm.
 
     Attributes:
-        config: That it was trained with.
-        params: What its player needs.
+        config: Configuration it was trained with.
+        params: Parameters, as its player needs them.
     """
 
     config: TrainConfig
@@ -29,32 +29,32 @@ class SavedPolicy:
 
     @classmethod
     def load(cls, path: Path) -> "SavedPolicy":
-        """Read a checkpoint, whole or reduced to its policy.
+        """Read a checkpoint, either complete or reduced to its policy.
 
         Args:
             path: The file; or a folder that holds ``policy.safetensors``,
-                ``checkpoint.safetensors`` or ``best/checkpoint.safetensors``, looked for in this
+                ``checkpoint.safetensors`` or ``best/checkpoint.safetensors``, searched in this
                 order.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            OSError: If it cannot be read.
-            CheckpointError: If it is no checkpoint of this version, lacks a part of the policy, or
-                a number of that is not finite.
+            OSError: If the file cannot be read.
+            CheckpointError: If the file is not a checkpoint of this version, lacks a part of the
+                policy, or has a policy parameter that is not finite.
         """
         file = checkpoint_file(path)
         return cls.of(Checkpoint.load(file), file)
 
     @classmethod
     def of(cls, saved: Checkpoint, file: Path) -> "SavedPolicy":
-        """The policy of a checkpoint that was read.
+        """The policy of a loaded checkpoint.
 
         Args:
             saved: The checkpoint.
-            file: Where it was read, for the message.
+            file: File it was read from, for the message.
 
         Raises:
-            CheckpointError: If it lacks a part of the policy, or a number of that is not finite.
+            CheckpointError: If a part of the policy is missing, or a parameter is not finite.
         """
         player = get_algorithm(saved.config.algorithm).player_type()
         params = player.params_of(saved.tensors)
@@ -68,24 +68,24 @@ class SavedPolicy:
 
 
 def acting_part(config: TrainConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those tensors of a checkpoint without which its policy could not act.
+    """The tensors of a checkpoint that its policy needs to act.
 
     Args:
-        config: Says which algorithm's they are.
-        tensors: By name, as ``Learner.tensors`` gives them.
+        config: Configuration; its algorithm decides which tensors these are.
+        tensors: Tensors by name, as ``Learner.tensors`` returns them.
     """
     params_of = get_algorithm(config.algorithm).player_type().params_of
     return {name: value for name, value in tensors.items() if params_of({name: value})}
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The checkpoint that a path means.
+    """The checkpoint file at a path.
 
     Args:
-        path: The file, or a folder as ``SavedPolicy.load`` has it.
+        path: A file, or a folder as in ``SavedPolicy.load``.
 
     Raises:
-        FileNotFoundError: If a folder holds none.
+        FileNotFoundError: If the folder holds no checkpoint.
     """
     if not path.is_dir():
         return path

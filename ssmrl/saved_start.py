@@ -1,4 +1,4 @@
-"""Saved networks that a new run begins with; not a checkpoint that a run goes on from."""
+"""Saved networks as the initial weights of a new run; resuming a run is in ``ssmrl.run``."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ _RANDOM = "meta.random_env_steps"
 
 @dataclass(frozen=True)
 class SavedStart:
-    """The networks of a checkpoint, as the first weights of another run.
+    """The networks of a checkpoint, as the initial weights of another run.
 
     Attributes:
-        path: Where it was looked for, as given.
-        content: The file's bytes.
-        checkpoint: What they say.
+        path: Path as given.
+        content: Bytes of the file.
+        checkpoint: The checkpoint read from them.
     """
 
     path: Path
@@ -32,15 +32,15 @@ class SavedStart:
 
     @classmethod
     def load(cls, path: Path) -> "SavedStart":
-        """Read a checkpoint, whole or reduced to its policy.
+        """Read a checkpoint, either complete or reduced to its policy.
 
         Args:
-            path: The file, or a folder, as ``SavedPolicy.load`` has it.
+            path: The file, or a folder, as in ``SavedPolicy.load``.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            OSError: If it cannot be read.
-            CheckpointError: All that ``SavedPolicy.load`` raises.
+            OSError: If the file cannot be read.
+            CheckpointError: As in ``SavedPolicy.load``.
         """
         file = checkpoint_file(path)
         checkpoint = Checkpoint.load(file)
@@ -49,33 +49,33 @@ class SavedStart:
 
     @property
     def sha256(self) -> str:
-        """Of the file."""
+        """SHA-256 of the file."""
         return hashlib.sha256(self.content).hexdigest()
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds more than acting needs: critics, or an optimiser's moments."""
+        """Whether the checkpoint holds more than acting needs: critics, or optimiser state."""
         config, tensors = self.checkpoint.config, self.checkpoint.tensors
         return len(acting_part(config, tensors)) < len(tensors)
 
     def configured(
         self, changed: Mapping[str, Any], *, task: str | None = None, algorithm: str | None = None
     ) -> TrainConfig:
-        """The configuration of a run that begins with it.
+        """The configuration of a run that starts from these networks.
 
-        What is left out is as in the checkpoint; of another task come the horizon and the action
-        scale. Nothing is played at random first unless that is asked for: the policy that is there
-        plays, and observations stay normalised as its networks know them.
+        Knobs left out are as in the checkpoint; another task brings its own horizon and action
+        scale. By default there are no initial random steps: the saved policy collects all rollouts,
+        and its observation normalisation is kept.
 
         Args:
             changed: Values by knob.
-            task: Task family, if another one.
-            algorithm: Its name, which must be that of the checkpoint.
+            task: Task family, if it differs from the checkpoint's.
+            algorithm: Name of the algorithm; it must be that of the checkpoint.
 
         Raises:
             KeyError: If a task or a knob is unknown.
             TypeError: If a knob's value has another type.
-            ValueError: If the networks would be others; the message names the knob.
+            ValueError: If the networks would have other sizes; the message names the knob.
         """
         own = self.checkpoint.config
         wanted = changed.get("algorithm", algorithm)
@@ -91,14 +91,14 @@ class SavedStart:
         return config
 
     def over(self, fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first tensors of a run: those of the checkpoint, and fresh ones where it has none.
+        """The initial tensors of a run: the checkpoint's, and fresh ones where it has none.
 
         Args:
-            fresh: Weights and optimiser state of the run, as it would begin without.
+            fresh: Newly initialised weights and optimiser state of the run.
 
         Raises:
-            CheckpointError: If a tensor has another size, or a checkpoint that is not reduced to
-                its policy lacks one.
+            CheckpointError: If a tensor has another size, or is missing in a complete checkpoint
+                or in the policy part of a reduced one.
         """
         saved = self.checkpoint.tensors
         common = {name: value for name, value in saved.items() if name in fresh}
@@ -122,19 +122,19 @@ class SavedStart:
             if here != there:
                 name = next(n for n in {**there, **here} if there.get(n) != here.get(n))
                 raise ValueError(
-                    f"`{knob}` must leave the networks of {self.path} as they are, but with "
-                    f"{value!r} {name} is {here.get(name, 'gone')} where it was "
-                    f"{there.get(name, 'not there')}; choose another value, or train anew"
+                    f"`{knob}` must leave the networks of {self.path} as they are, but {value!r} "
+                    f"changes {name} from {there.get(name, 'absent')} to "
+                    f"{here.get(name, 'absent')}; choose another value, or train from scratch"
                 )
 
     def _differs(self, knob: str, own: Any, wanted: Any) -> ValueError:
         return ValueError(
-            f"`{knob}` must be {own!r} as in {self.path}, whose networks the run begins with, but "
-            f"got {wanted!r}; leave it out, or train anew without --from"
+            f"`{knob}` must be {own!r}, as in {self.path}, from which the run starts, but got "
+            f"{wanted!r}; leave it out, or train from scratch without --from"
         )
 
 
 def _shapes(config: TrainConfig) -> dict[str, tuple[int, ...]]:
-    """Of all that acting needs, by name."""
+    """Shapes of all parameters that acting needs, by name."""
     params = get_algorithm(config.algorithm).player_type()(config).initial_params()
     return {name: tuple(value.shape) for name, value in params.items()}

@@ -1,7 +1,7 @@
-"""Independent streams of randomness, each named by what it is for.
+"""Independent random streams, each addressed by its purpose.
 
 Every stream is a child of one seed, addressed by purpose, iteration and task. No stream depends
-on how the work was split, so one seed gives one result for any number of workers.
+on how the work is split, so a seed gives the same result for any number of workers.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ import numpy as np
 from ssmrl.knobs import whole
 
 Seed: TypeAlias = Any
-"""A whole number of at least 0, of any integer type; ``whole_seed`` refuses what is none."""
+"""A whole number of at least 0, of any integer type; ``whole_seed`` refuses anything else."""
 
 
 class Purpose(IntEnum):
-    """What a stream is for; the values are part of every result and never change."""
+    """Purpose of a stream; the values affect every result and must never change."""
 
     INITIAL_WEIGHTS = 0
     TRAIN_TASKS = 1
@@ -28,14 +28,14 @@ class Purpose(IntEnum):
 
 
 def whole_seed(seed: Seed, name: str = "seed") -> int:
-    """The seed as a plain int; there is no largest one.
+    """The seed as a plain int; it has no upper limit.
 
     Args:
-        seed: What was given; also a bool, which Gymnasium takes for 0 or 1.
-        name: Of the field, for the message.
+        seed: Seed as given; a bool counts as 0 or 1, as in Gymnasium.
+        name: Name of the field, for the message.
 
     Raises:
-        ValueError: If it is not a whole number of at least 0.
+        ValueError: If the seed is not a whole number of at least 0.
 
     Example:
         >>> whole_seed(np.int64(3))
@@ -45,14 +45,15 @@ def whole_seed(seed: Seed, name: str = "seed") -> int:
 
 
 def lane_seeds(seed: Seed | Sequence[Seed | None] | None, num_lanes: int) -> list[int | None]:
-    """The seed of each of ``num_lanes`` simulations, as Gymnasium's vector environments have them.
+    """The seed of each of ``num_lanes`` simulations, as in Gymnasium's vector environments.
 
     Args:
-        seed: Of lane 0, where lane ``i`` has ``seed + i``; or of each lane, None for none.
-        num_lanes: Simulations.
+        seed: Seed of lane 0, so that lane ``i`` has ``seed + i``; or a list with the seed of each
+            lane; None leaves a lane without a seed.
+        num_lanes: Number of simulations.
 
     Raises:
-        ValueError: If it is neither; the message names the entry.
+        ValueError: If ``seed`` is neither; the message names the entry.
 
     Example:
         >>> lane_seeds(7, 3), lane_seeds([7, None], 2), lane_seeds(None, 2)
@@ -93,7 +94,7 @@ def episode_generators(
 
     Args:
         streams: One stream per task, ``N`` of them.
-        phase: Which collection on these tasks this is, counted from 0.
+        phase: Number of the collection on these tasks, counted from 0.
         num_episodes: Episodes per task, ``B``.
 
     Returns:

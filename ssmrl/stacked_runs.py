@@ -1,4 +1,4 @@
-"""Training runs of several seeds that learn together; each leaves what it would leave alone."""
+"""Training runs of several seeds in one batch; each gives the same results as alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,25 +18,26 @@ from ssmrl.run import NUM_EVALUATIONS, LocalEngine, Row, TrainingRun
 
 
 class StackedRuns:
-    """One run for each seed of a configuration, all of which go on together.
+    """One run for each seed of a configuration, all trained together.
 
-    Each has its own rows, evaluations and checkpoint, which a run of that seed alone can go on
-    from, and the other way round. A run that diverges stays where it is, and the others go on. The
-    budget is of env steps: of CPU seconds a seed has no more than an equal share.
+    Each run has its own rows, evaluations and checkpoint; a run of that seed alone can resume from
+    the checkpoint, and vice versa. If a run diverges, it stops and the others continue. The budget
+    is in env steps only, since a seed's CPU seconds are known only as an equal share.
 
     Args:
-        configs: Of an algorithm that learns for several seeds at once, equal but for their seeds.
-        max_env_steps: The budget of each [env steps].
-        folders: Where the checkpoint of each is kept; an existing one is gone on from.
+        configs: Configurations that differ only in their seeds; their algorithm must be able to
+            train several seeds at once.
+        max_env_steps: Budget of each run [env steps].
+        folders: Folder of each run's checkpoint; an existing checkpoint is resumed.
         num_threads: Threads of the physics.
-        num_evaluations: Of each.
-        device: Where networks learn.
+        num_evaluations: Number of evaluations of each run.
+        device: Device on which networks learn.
 
     Attributes:
-        runs: Of each seed.
+        runs: The run of each seed.
 
     Raises:
-        DeviceMemoryError: If the device has no room for them.
+        DeviceMemoryError: If the device has too little memory for them.
         ValueError: If the configurations cannot be stacked, or a number is not positive.
     """
 
@@ -52,7 +53,7 @@ class StackedRuns:
     ) -> None:
         self._seeds = [config.seed for config in configs]
         if not configs:
-            raise ValueError("`configs` must be at least one, but are none; give one for each seed")
+            raise ValueError("`configs` must not be empty; give one configuration for each seed")
         learners = get_algorithm(configs[0].algorithm).stack_type()(configs, device)
         collect = LocalCollector(configs[0], num_threads)
         self._together = _Together(learners, collect)
@@ -69,22 +70,22 @@ class StackedRuns:
 
     @property
     def rows(self) -> list[Row]:
-        """What each run has come to."""
+        """The row of each run."""
         return [run.row for run in self.runs]
 
     @property
     def is_over(self) -> bool:
-        """Whether no run goes on: each has spent its budget, or diverged."""
+        """Whether all runs have ended: each has spent its budget, or diverged."""
         return all(row.finished or row.diverged for row in self.rows)
 
     @property
     def diverged(self) -> dict[int, str]:
-        """By seed why it diverged, where it did."""
+        """The reason of divergence by seed, for the seeds that diverged."""
         found = zip(self._seeds, self.rows, strict=True)
         return {seed: row.reason for seed, row in found if row.diverged}
 
     def advance(self) -> list[Row]:
-        """One iteration of those runs that are furthest behind; mostly that is all that go on."""
+        """Make one iteration of the active runs with the fewest iterations; usually all of them."""
         going = {
             place: row.iterations
             for place, row in enumerate(self.rows)
@@ -98,34 +99,34 @@ class StackedRuns:
         return self.rows
 
     def close(self) -> None:
-        """Save all, and give back memory."""
+        """Save all runs and release memory."""
         for run in self.runs:
             run.close()
 
     def abandon(self) -> None:
-        """Give back memory; the last checkpoints stay what there is to go on from."""
+        """Release memory without saving; the last checkpoints stay."""
         for run in self.runs:
             run.abandon()
 
 
 @runtime_checkable
 class StackedLearners(Protocol):
-    """What learns for several seeds at once: the ``stack`` of an algorithm."""
+    """A learner of several seeds at once: the ``stack`` of an algorithm."""
 
     own: Sequence[Learner]
 
     def iterate(
         self, members: Sequence[int], collect: Collect
     ) -> tuple[dict[int, Metrics], dict[int, DivergedError]]:
-        """An iteration of some: by place what each did, and why it diverged where it did."""
+        """Make an iteration of some seeds; return metrics and divergence errors by seed index."""
         ...
 
 
 class _Together:
-    """Makes an iteration for all as soon as one of them asks for it.
+    """Makes one iteration for all members as soon as one of them asks for it.
 
     Attributes:
-        members: Who goes on.
+        members: Indices of the runs that take part.
     """
 
     def __init__(self, learners: StackedLearners, collect: LocalCollector) -> None:
@@ -135,7 +136,7 @@ class _Together:
         self._diverged: dict[int, DivergedError] = {}
 
     def iterate(self, place: int) -> Metrics:
-        """What the iteration was for one of them."""
+        """The metrics of the iteration for one run; raises if that run diverged."""
         if place not in self._made and place not in self._diverged:
             self._made, self._diverged = self.learners.iterate(self.members, self._collect)
         if place in self._diverged:
@@ -144,7 +145,7 @@ class _Together:
 
 
 class _Seat:
-    """The engine of one seed: all its own but for the iterations."""
+    """The engine of one seed; only the iterations are shared with the other seeds."""
 
     def __init__(
         self, config: TrainConfig, together: _Together, place: int, collect: LocalCollector
@@ -154,11 +155,11 @@ class _Seat:
         self._own = LocalEngine(config, collect=collect, learner=self.learner)
 
     def iterate(self) -> Metrics:
-        """One iteration, with all who go on."""
+        """Make one iteration, together with all other members."""
         return self._together.iterate(self._place)
 
     def judge(self, *, num_episodes: int, mode: Mode, draw: int) -> Evaluation:
-        """Play held-out tasks with the present weights."""
+        """Evaluate the present weights on held-out tasks."""
         return self._own.judge(num_episodes=num_episodes, mode=mode, draw=draw)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -166,8 +167,8 @@ class _Seat:
         return self._own.tensors()
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self._own.load(tensors, iteration, folder)
 
     def stop(self) -> None:
-        """Nothing is held outside of this process."""
+        """Do nothing: no resources are held outside this process."""

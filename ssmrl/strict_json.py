@@ -1,6 +1,6 @@
-"""JSON as its standard has it, both ways: no NaN, no key twice, and an error that says where.
+"""Strict JSON reading and writing: no NaN, no duplicate keys, and errors with their position.
 
-What a language model replies is read by ``agents.strict_json``, which bounds it, too.
+Replies of language models are read by ``agents.strict_json``, which also limits their size.
 """
 
 import json
@@ -14,12 +14,12 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     """The value as JSON; on one line unless it is indented.
 
     Args:
-        value: What JSON can hold.
-        indent: Spaces of each level.
+        value: Any value that JSON can hold.
+        indent: Number of spaces per level.
 
     Raises:
-        ValueError: If a number is not finite: other programs could not read it.
-        TypeError: If it is of a type that JSON does not have.
+        ValueError: If a number is not finite, since other programs could not read it.
+        TypeError: If the value is of a type that JSON does not have.
 
     Example:
         >>> json_text({"score": 1.5, "interval": None})
@@ -32,12 +32,12 @@ def json_value(text: str | bytes, what: str = "it") -> Any:
     """The inverse of ``json_text``.
 
     Args:
-        text: Bytes are taken for the encoding that they begin like.
-        what: What was read, for the message.
+        text: JSON text; the encoding of bytes is detected from their start.
+        what: Name of what was read, for the message.
 
     Raises:
-        ValueError: If it is no JSON, is nested too deeply to be read, has a number that is not
-            finite, or a key twice; one line that begins with ``what``.
+        ValueError: If the text is not JSON, is nested too deeply, has a number that is not finite,
+            or has a duplicate key. The message is one line that begins with ``what``.
 
     Example:
         >>> json_value('{"score": NaN}', "x.json")
@@ -55,22 +55,22 @@ def json_value(text: str | bytes, what: str = "it") -> Any:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(f"{what} must be JSON, but at {place}: {error.msg}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{what} must be JSON, but byte {error.start} is no text") from error
+        raise ValueError(f"{what} must be JSON, but byte {error.start} is not text") from error
     except RecursionError as error:
         raise ValueError(f"{what} must be JSON, but is nested too deeply to be read") from error
-    except ValueError as error:  # of what is below, and of integers with thousands of digits
+    except ValueError as error:  # from the hooks below, or of integers with thousands of digits
         raise ValueError(f"{what} must be JSON, but {error}") from error
 
 
 def json_object(text: str | bytes, what: str) -> dict[str, Any]:
-    """The JSON object that a text is.
+    """Parse a text that must be a JSON object.
 
     Args:
         text: As in ``json_value``.
-        what: What was read, for the message.
+        what: Name of what was read, for the message.
 
     Raises:
-        ValueError: If it is no object, or ``json_value`` refuses it.
+        ValueError: If the text is not an object, or ``json_value`` refuses it.
     """
     value = json_value(text, what)
     if not isinstance(value, dict):
@@ -82,7 +82,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {_shown(repr(key))} stands twice")
+            raise ValueError(f"the key {_shown(repr(key))} occurs twice")
         found[key] = value
     return found
 

@@ -1,4 +1,4 @@
-"""Student's interval of a mean: what a few numbers say of those that were not seen."""
+"""Student's t confidence interval of a mean."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ LEVEL = 0.95
 def student_interval(
     values: Sequence[float] | np.ndarray, level: float = LEVEL
 ) -> tuple[float, float] | None:
-    """Interval of the mean of what the values are a sample of.
+    """Confidence interval of the mean of the population that the values are sampled from.
 
     Args:
-        values: Independent of each other, and not too far from normal: means of many, for example.
-        level: How often such intervals hold the mean.
+        values: Independent and roughly normal values, such as means of many.
+        level: Confidence level.
 
     Returns:
-        Its ends; None of a single value, which says nothing of its spread.
+        The lower and upper end; None for a single value, which says nothing about the spread.
 
     Raises:
         ValueError: If there is no value, or the level is not between 0 and 1.
@@ -46,8 +46,9 @@ def welch_freedom(variances: Sequence[float] | np.ndarray, sizes: Sequence[int])
     """Degrees of freedom behind the standard error of a sum or a difference of means.
 
     Args:
-        variances: Of each mean; numbers, or arrays for many sums at once. Not all of a sum are 0.
-        sizes: Of the samples whose means they are, each at least 2.
+        variances: Variance of each mean; numbers, or arrays for many sums at once. In each sum at
+            least one is not 0.
+        sizes: Size of each mean's sample, at least 2.
 
     Returns:
         A number, or an array.
@@ -61,11 +62,11 @@ def welch_freedom(variances: Sequence[float] | np.ndarray, sizes: Sequence[int])
 
 
 def student_factor(freedom: Any, level: float = LEVEL) -> Any:
-    """Standard errors from the middle of such an interval to its ends.
+    """Half width of such an interval, in standard errors.
 
     Args:
         freedom: Degrees of freedom behind the standard error; a number or an array.
-        level: How often such intervals hold the mean.
+        level: Confidence level.
 
     Returns:
         A number, or an array.
@@ -80,7 +81,7 @@ def student_factor(freedom: Any, level: float = LEVEL) -> Any:
 
 
 def check_level(level: float) -> None:
-    """Refuse what is no share of intervals.
+    """Check a confidence level.
 
     Raises:
         ValueError: If it is not between 0 and 1.

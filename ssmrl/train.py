@@ -1,4 +1,4 @@
-"""Meta-training on one screen and in one process, and judging what came of it."""
+"""Meta-training by gradient in a few lines and one process, and evaluation of the policy."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -18,16 +18,16 @@ def train(
     num_threads: int = 0,
     device: str = "cpu",
 ) -> Iterator[Metrics]:
-    """Meta-train a policy that adapts by gradient, for as long as the caller keeps asking.
+    """Meta-train a policy that adapts by gradient, for as long as the caller iterates.
 
     ``ssmrl.run`` does the same for every algorithm, with evaluations, and can be resumed.
 
     Args:
-        config: Everything the result depends on.
-        actor: Trained in place; a fresh one if left out.
+        config: Complete configuration of the run.
+        actor: Policy to train in place; a new one if left out.
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
-        device: Where the meta-updates are computed, for example ``"cuda"``; the actor moves there.
-            Policies act beside the physics, on the CPU.
+        device: Device of the meta-updates, for example ``"cuda"``; the actor moves there. In
+            rollouts policies act on the CPU, beside the physics.
 
     Yields:
         Metrics of each iteration.
@@ -53,10 +53,10 @@ def evaluate(
     """Adapt to held-out tasks by gradient and measure the return after each step.
 
     Args:
-        config: Family, number of tasks and episodes, inner learning rate.
-        actor: Its parameters are the meta-parameters; they are not changed.
+        config: Configuration: task family, number of tasks and episodes, inner learning rate.
+        actor: Policy with the meta-parameters; they are not changed.
         num_steps: Adaptation steps, ``K``.
-        draw: Which set of held-out tasks.
+        draw: Index of the held-out task set.
         num_threads: Threads of the physics; 0 means all cores.
     """
     player = deepcopy(actor).cpu()

@@ -1,7 +1,6 @@
-"""``--log``: the numbers of a run, or of a trial, for those who watch them elsewhere.
+"""``--log``: exports the metrics of a run or a trial to TensorBoard or Weights & Biases.
 
-Not what a run needs to go on, and not its curve: those are in its folder whether or not it is
-logged.
+A log is neither the checkpoint nor the curve of a run: those are in its folder, logged or not.
 """
 
 import math
@@ -18,13 +17,13 @@ from ssmrl.knobs import KnobValue
 from ssmrl.run import Row
 
 TENSORBOARD = "tensorboard"
-"""The folder of event files, in that of a run."""
+"""The folder of event files, in the folder of a run."""
 
 _NOT_NUMBERS = {"iteration", "env_steps", "statistics", "seconds", "cpu_seconds"}
 
 
 class LogKind(StrEnum):
-    """Who is told."""
+    """The supported kinds of logs."""
 
     tensorboard = "tensorboard"
     wandb = "wandb"
@@ -37,10 +36,10 @@ _NEEDS = {
 
 
 def checked_log(kind: str) -> LogKind:
-    """See that the package is there, before anything begins.
+    """The log kind of a name, after a check that its package is installed.
 
     Raises:
-        ImportError: If it is not; the message says how to install it.
+        ImportError: If the package is missing; the message says how to install it.
         ValueError: If there is no such kind.
     """
     if kind not in list(LogKind):
@@ -52,17 +51,17 @@ def checked_log(kind: str) -> LogKind:
 
 
 class TrainLog(AbstractContextManager["TrainLog"], ABC):
-    """Told of each iteration and each evaluation of one run.
+    """Log of each iteration and each evaluation of one run.
 
     Args:
-        row: Where the run starts, or goes on.
+        row: State of the run at its start or resumption.
     """
 
     def __init__(self, row: Row) -> None:
         self._iterations, self._num_judged = row.iterations, len(row.curve)
 
     def take(self, row: Row) -> None:
-        """Take in what an iteration came to; numbers that are not finite are left out."""
+        """Log the results of an iteration; numbers that are not finite are left out."""
         if row.metrics is not None and row.iterations > self._iterations:
             known = asdict(row.metrics)
             numbers = {name: known[name] for name in known.keys() - _NOT_NUMBERS}
@@ -79,14 +78,14 @@ class TrainLog(AbstractContextManager["TrainLog"], ABC):
 
     @abstractmethod
     def write(self, numbers: dict[str, float], env_steps: int) -> None:
-        """Hand on finite numbers by name, with the env steps of training so far."""
+        """Write finite numbers by name, with the env steps of training so far."""
 
     def ended(self, knobs: Mapping[str, KnobValue], score: float | None) -> None:
-        """A trial is over: hand on its searched knobs beside its score, where that has a place."""
+        """Write the searched knobs of a trial that ended beside its score, if the log shows them."""
 
     @abstractmethod
     def close(self) -> None:
-        """Hand on what was held back."""
+        """Write buffered numbers, and close the log."""
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -95,14 +94,14 @@ class TrainLog(AbstractContextManager["TrainLog"], ABC):
 def open_log(
     kind: LogKind, folder: Path, knobs: Mapping[str, KnobValue], row: Row, *, trial: str = ""
 ) -> TrainLog:
-    """The log of a run, or of a trial of a sweep.
+    """Open the log of a run, or of a trial of a sweep.
 
     Args:
-        kind: Where to write.
-        folder: The folder of the run or of the sweep.
+        kind: Kind of log.
+        folder: Folder of the run or of the sweep.
         knobs: All settings.
-        row: Where it starts, or goes on.
-        trial: The name of the trial, such as ``t0003``; empty for a run.
+        row: State of the run at its start or resumption.
+        trial: Name of the trial, such as ``t0003``; empty for a run.
     """
     if kind is LogKind.tensorboard:
         return _TensorboardLog(folder / TENSORBOARD / trial, row)
@@ -110,13 +109,13 @@ def open_log(
 
 
 class _TensorboardLog(TrainLog):
-    """Event files in the run's folder; a run that goes on adds another."""
+    """Event files in the run's folder; a resumed run adds another one."""
 
     def __init__(self, folder: Path, row: Row) -> None:
         from tensorboardX import SummaryWriter
 
         super().__init__(row)
-        # What was told after the checkpoint that the run goes on from is told anew.
+        # Steps logged after the checkpoint that the run resumes from are purged and logged again.
         going_on = {"purge_step": row.env_steps + 1} if row.iterations else {}
         self._writer: Any = SummaryWriter(str(folder), **going_on)
 
@@ -133,7 +132,7 @@ class _TensorboardLog(TrainLog):
 
 
 class _WandbLog(TrainLog):
-    """A run of Weights & Biases, with the settings of whoever is logged in to it."""
+    """A run of Weights & Biases, with the settings of the logged-in user."""
 
     def __init__(self, folder: Path, knobs: Mapping[str, KnobValue], row: Row, trial: str) -> None:
         import wandb

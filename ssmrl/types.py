@@ -1,15 +1,15 @@
-"""The data that every room speaks of; data only, no behaviour.
+"""Data types shared by all packages; data only, no behaviour.
 
-Shape alphabet, one for the whole project, always in this order with missing axes left out:
+Axis names of the whole project, always in this order, with missing axes left out:
 
 ==== =========================== ==== =========================
 N    tasks                       O    observation
-B    episodes of one task        A    action
+B    lanes of one task           A    action
 T    time [env steps]            I    policy input
 S    hidden state                P    knobs
 ==== =========================== ==== =========================
 
-Where several seeds learn at once, ``R`` runs, one for each seed, come before all of these.
+If several seeds are trained at once, an axis ``R`` (runs, one for each seed) comes first.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -17,30 +17,30 @@ from typing import NamedTuple, TypeAlias
 from torch import Tensor
 
 Params: TypeAlias = dict[str, Tensor]
-"""Parameters by name; with one set per task every leaf carries a leading ``N``."""
+"""Parameters by name; with one set per task every tensor has a leading axis ``N``."""
 
 Hidden: TypeAlias = Tensor
-"""A policy's memory, ``(B, S)``; policies without memory have ``S = 0``."""
+"""A policy's hidden state (its memory), ``(B, S)``; policies without memory have ``S = 0``."""
 
 
 class Trajectory(NamedTuple):
-    """What ``N`` tasks times ``B`` lanes of ``T`` steps produced.
+    """Rollouts of ``N`` tasks times ``B`` lanes of ``T`` steps.
 
     A lane starts with an episode at ``t = 0`` and lasts ``T`` steps. When an episode terminates
-    early the next one starts in the same lane, and ``first`` marks where. The return of record is
-    that of the episode that started at ``t = 0``; what follows in the lane is training data.
+    early, the next one starts in the same lane, and ``first`` marks its start. Only the return of
+    the episode that starts at ``t = 0`` is reported; the rest of the lane is training data.
 
     Attributes:
-        observation: What the policy saw, ``(N, B, T, O)`` float32.
-        action: What the policy chose, before scaling and clipping, ``(N, B, T, A)`` float32.
-        reward: ``(N, B, T)`` float32.
+        observation: Observation the policy received, ``(N, B, T, O)`` float32.
+        action: Action of the policy, before scaling and clipping, ``(N, B, T, A)`` float32.
+        reward: Reward of the step, ``(N, B, T)`` float32.
         log_prob: Log density of ``action`` under the policy that chose it, ``(N, B, T)`` float32.
         first: Whether an episode starts at this step, ``(N, B, T)`` bool.
         terminated: Whether the episode ended here by its own rules, ``(N, B, T)`` bool.
         truncated: Whether it was cut here by the horizon, ``(N, B, T)`` bool.
-        last_observation: What the policy would have seen next, ``(N, B, O)`` float32.
-        motion: What the rewards were made of whatever the task, the columns of
-            ``ssmrl.envs.rewards.Motion``, ``(N, B, T, M)`` float64; ``M = 0`` if it was not kept.
+        last_observation: Observation after the last step, ``(N, B, O)`` float32.
+        motion: Task-independent quantities that rewards are computed from, the columns of
+            ``ssmrl.envs.rewards.Motion``, ``(N, B, T, M)`` float64; ``M = 0`` if not kept.
     """
 
     observation: Tensor

@@ -1,8 +1,8 @@
-"""A name that is none of the known ones; any other KeyError is a fault of the program."""
+"""The error for unknown names given by the user; any other KeyError is a bug."""
 
 
 class UnknownNameError(KeyError):
-    """Nothing has this name; the message lists the names that there are.
+    """The name is unknown; the message lists the known ones.
 
     Example:
         >>> str(UnknownNameError("unknown task 'ant-fly'; the tasks are: ant-vel"))
@@ -10,5 +10,5 @@ class UnknownNameError(KeyError):
     """
 
     def __str__(self) -> str:
-        """The message as it is; a KeyError would put it in quotes."""
+        """The message itself, without the quotes that a KeyError adds."""
         return str(self.args[0])

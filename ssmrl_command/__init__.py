@@ -1,1 +1,1 @@
-"""The ``ssmrl`` command: a porch above all rooms; it enters each only when it is asked to."""
+"""The ``ssmrl`` command, on top of all rooms; a room is imported only when it is needed."""

@@ -1,4 +1,4 @@
-"""``ssmrl adapt``: a saved policy on one given task, episode by episode."""
+"""``ssmrl adapt``: adapts a saved policy to one task, episode by episode."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,9 +25,7 @@ def adapt_command(
     seed: SeedOption = 0,
     save: Annotated[
         Path | None,
-        typer.Option(
-            help="Where to leave the adapted policy, of algorithms that adapt by gradient."
-        ),
+        typer.Option(help="File for the adapted policy; for algorithms that adapt by gradient."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -1,11 +1,11 @@
-"""What the ``ssmrl`` command understands; it imports a room only when a subcommand needs it."""
+"""The subcommands of ``ssmrl``; a room is imported only when a subcommand needs it."""
 
 from ssmrl_command.lazy_group import Subcommand, find_own_modules, lazy_app
 
 SUBCOMMANDS = {
     "train": Subcommand(
         "ssmrl_command.train_app:app",
-        "Train a policy in this process, and leave it in a folder with its learning curve.",
+        "Train a policy in this process, and save it in a folder with its learning curve.",
     ),
     "evaluate": Subcommand(
         "ssmrl.__main__:app",
@@ -22,7 +22,7 @@ SUBCOMMANDS = {
     ),
     "sweep": Subcommand(
         "tuning.sweep:app",
-        "Search the settings of a task with Ray Tune and Optuna; leave a table and a verdict.",
+        "Tune a task's hyperparameters with Ray Tune and Optuna; leave a table and a verdict.",
         starts_slowly=True,
     ),
     "research": Subcommand(
@@ -31,21 +31,21 @@ SUBCOMMANDS = {
         starts_slowly=True,
     ),
     "analyze": Subcommand(
-        "tuning.analyze:app", "Say what the table of a sweep tells; change nothing."
+        "tuning.analyze:app", "Print an analysis of the table of a sweep; change nothing."
     ),
     "report": Subcommand(
         "ssmrl_command.report_app:app",
-        "Write the page and the table of a sweep anew; train nothing.",
+        "Rewrite the report page and the table of a sweep; train nothing.",
     ),
     "doctor": Subcommand(
-        "tuning.doctor:app", "Look through all files of a sweep, and name what is damaged."
+        "tuning.doctor:app", "Check all files of a sweep, and list what is damaged."
     ),
     "bench": Subcommand(
-        "experiments.benchmarks.__main__:app", "Measure speed against peers and floors."
+        "experiments.benchmarks.__main__:app", "Measure speed against other libraries and floors."
     ),
     "check": Subcommand(
         "ssmrl_command.check_app:app",
-        "Hold a family, sequence model, algorithm or searcher of your own against the rules.",
+        "Check a family, sequence model, algorithm or searcher of your own against the rules.",
     ),
     "cluster": Subcommand(
         "ssmrl_command.cluster_app:app", "Check launch files, submit a job, stop a Ray."

@@ -1,4 +1,4 @@
-"""How much memory this process could still take."""
+"""The memory that this process can still allocate."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ _USED = Path("/sys/fs/cgroup/memory.current")
 
 
 def available_memory() -> int | None:
-    """What the machine has left, and what the container may still take, whichever is less [bytes].
+    """Free memory of the machine or the container, whichever is less [bytes].
 
     Returns:
-        None where neither is told, as outside of Linux.
+        The free memory; None if neither is known, as outside Linux.
     """
     known = [value for value in (_of_machine(), _of_container()) if value is not None]
     return min(known) if known else None
@@ -29,5 +29,5 @@ def _of_machine() -> int | None:
 def _of_container() -> int | None:
     try:
         return max(0, int(_LIMIT.read_text()) - int(_USED.read_text()))
-    except (OSError, ValueError):  # no such files; or "max", which is no limit
+    except (OSError, ValueError):  # missing files, or "max" for no limit
         return None

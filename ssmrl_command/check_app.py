@@ -1,4 +1,4 @@
-"""``ssmrl check``: whether a part of one's own keeps the rules that ours keep."""
+"""``ssmrl check``: checks your own part against the rules that the built-in parts satisfy."""
 
 from typing import Annotated, Any
 
@@ -23,9 +23,9 @@ def check(
     path: Annotated[str, typer.Argument(help="What to check: package.module:NAME.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Hold a part of your own against the rules: a family, sequence model, algorithm or searcher.
+    """Check a family, sequence model, algorithm or searcher of your own against the rules.
 
-    A line says of each rule whether it holds. The exit code is 0 if all do, 1 if one is broken, and
+    Prints for each rule whether it holds. The exit code is 0 if all hold, 1 if one is broken, and
     2 if there is nothing to check at the path.
 
     Example: ssmrl check examples.own_searcher:StepFromBest
@@ -52,10 +52,10 @@ def check(
 
 
 def contract_of(path: str) -> tuple[str, type[Any]]:
-    """What there is at an import path, in words, and the rules for it.
+    """The kind of part at an import path, in words, and the contract with its rules.
 
     Raises:
-        ImportPathError: If there is nothing, or nothing of a kind that has rules.
+        ImportPathError: If there is nothing at the path, or no part of a kind that has rules.
     """
     if not is_import_path(path):
         raise ImportPathError(f"an import path must be `package.module:NAME`, but got {path!r}")
@@ -68,7 +68,7 @@ def contract_of(path: str) -> tuple[str, type[Any]]:
         config = SequenceConfig(path, state_dim=_SMALL_DIM, hidden_dim=_SMALL_DIM)
         return "a sequence model", _named(SequenceModelContract, config=config)
     if hasattr(part, "sample_relative") or (hasattr(part, "ask") and hasattr(part, "tell")):
-        # Not before: it brings Ray and Optuna, which nothing else here needs.
+        # Imported late: it imports Ray and Optuna, which nothing else here needs.
         from tuning.testing import SearcherContract
 
         return "a searcher", _named(SearcherContract, searcher=path)
@@ -83,7 +83,7 @@ def _named(contract: type[Any], **attributes: Any) -> type[Any]:
 
 
 def _told(verdict: Verdict, verdicts: list[Verdict]) -> str:
-    """A line; what is broken for the same reason as a rule before names that rule."""
+    """A line about a rule; if an earlier rule broke for the same reason, it names that rule."""
     if not verdict.broken:
         return f"  ok      {verdict.rule}"
     first = next(each for each in verdicts if each.broken == verdict.broken)

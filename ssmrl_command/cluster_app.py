@@ -1,10 +1,10 @@
-"""``ssmrl cluster``: what concerns clusters, each imported when it is asked for."""
+"""``ssmrl cluster``: the cluster subcommands, each imported when it is called."""
 
 from ssmrl_command.lazy_group import Subcommand, lazy_app
 
 SUBCOMMANDS = {
     "check": Subcommand(
-        "cluster.check:app", "See that launch files are safe before they cost anything."
+        "cluster.check:app", "Check that launch files are safe before they cost anything."
     ),
     "submit": Subcommand("cluster.submit:app", "Run a command on a cluster, and follow it."),
     "stop": Subcommand("cluster.stop:app", "End one Ray on this host, and no other."),

@@ -1,11 +1,11 @@
-"""The one task that a command line names, or leaves to be drawn."""
+"""The options of commands on one task, which is named or drawn."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-if TYPE_CHECKING:  # what starts slowly waits until the line was read
+if TYPE_CHECKING:  # slow imports wait until the command line was parsed
     from ssmrl.config import TrainConfig
     from ssmrl.envs.task import Task
 
@@ -26,15 +26,15 @@ CheckpointArgument: TypeAlias = Annotated[
 ]
 EpisodesOption: TypeAlias = Annotated[
     int | None,
-    typer.Option("--episodes", min=1, help="With the task; by default the algorithm's own."),
+    typer.Option("--episodes", min=1, help="Episodes per task; by default the algorithm's."),
 ]
 
 
 def numbers(text: str) -> list[float]:
-    """Numbers with commas between them.
+    """The numbers of a comma-separated list.
 
     Raises:
-        ValueError: If one is none.
+        ValueError: If a part is not a number.
 
     Example:
         >>> numbers("0.6, -0.8")
@@ -44,20 +44,20 @@ def numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(
-            f"`--task-parameters` must be numbers with commas between them, but got {text!r}"
+            f"`--task-parameters` must be numbers separated by commas, but got {text!r}"
         ) from error
 
 
 def task_of(config: "TrainConfig", text: str | None, seed: int) -> "Task":
-    """The task that is meant.
+    """The task of a command line.
 
     Args:
-        config: Names its family.
-        text: Its hidden variables; None where it is drawn.
-        seed: What it is drawn with.
+        config: Configuration with the task family.
+        text: Hidden variables of the task; None to draw it.
+        seed: Random seed of the draw.
 
     Raises:
-        ValueError: If they are not as many finite numbers as the family has hidden variables.
+        ValueError: If ``text`` is not one finite number for each hidden variable of the family.
     """
     from ssmrl.envs.families import get_family
     from ssmrl.rollout.assignment import drawn_task

@@ -1,4 +1,4 @@
-"""Subcommands that are imported when they are asked for, and no earlier."""
+"""Subcommands that are imported only when they are called."""
 
 import sys
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from ssmrl_command.renderer import RendererError, check_renderer
 
 @dataclass(frozen=True)
 class Subcommand:
-    """Where a subcommand is found.
+    """Import path and summary of a subcommand.
 
     Attributes:
         path: ``package.module:NAME`` of its typer application, which ``python -m`` runs as well.
         summary: A line for the list of subcommands.
-        within: Its name within the application, if that has several.
-        starts_slowly: Whether it takes seconds to begin, in which Ctrl-C ends it with one line.
+        within: Name within the application, if that has several commands.
+        starts_slowly: Whether its imports take seconds, during which Ctrl-C ends it with one line.
     """
 
     path: str
@@ -31,14 +31,14 @@ class Subcommand:
     starts_slowly: bool = False
 
     def load(self) -> Any:
-        """Import it."""
+        """Import the subcommand and return its command object."""
         module, _, name = self.path.partition(":")
         command: Any = typer.main.get_command(getattr(import_module(module), name))
         return command.commands[self.within] if self.within else command
 
 
 class _LazyGroup(TyperGroup):
-    """Puts the real subcommand in the place of its entry once it is asked for."""
+    """Replaces the entry of a subcommand by the real one when it is called."""
 
     subcommands: Mapping[str, Subcommand]
 
@@ -61,11 +61,11 @@ class _LazyGroup(TyperGroup):
 
 
 def lazy_app(subcommands: Mapping[str, Subcommand], *, add_completion: bool) -> typer.Typer:
-    """An application whose subcommands are those of a table.
+    """A typer application with the subcommands of a table.
 
     Args:
-        subcommands: By name, in the order of the help.
-        add_completion: Whether it can install shell completion.
+        subcommands: Subcommands by name, in the order of the help.
+        add_completion: Whether the application can install shell completion.
     """
     group = type("Group", (_LazyGroup,), {"subcommands": subcommands})
     app = typer.Typer(
@@ -81,13 +81,13 @@ def lazy_app(subcommands: Mapping[str, Subcommand], *, add_completion: bool) -> 
 
 
 def _entry() -> None:
-    """Stands for a subcommand that was not imported yet."""
+    """Placeholder of a subcommand that is not imported yet."""
 
 
 def find_own_modules() -> None:
-    """Let modules in the working directory be imported, as ``python -m`` does.
+    """Allow imports from the working directory, as ``python -m`` does.
 
-    An installed command otherwise looks where it is installed alone. What is installed comes first.
+    By default an installed command imports installed packages only. Those keep precedence.
     """
     with suppress(OSError):  # a working directory that was removed holds no modules
         here = str(Path.cwd())

@@ -1,4 +1,4 @@
-"""``ssmrl list``: what there is to choose from, and what each knob means."""
+"""``ssmrl list``: prints the available choices, and the meaning of each knob."""
 
 import inspect
 import re
@@ -20,7 +20,7 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 class Kind(StrEnum):
-    """What can be listed."""
+    """The kinds of things that can be listed."""
 
     families = "families"
     methods = "methods"
@@ -33,7 +33,7 @@ class Kind(StrEnum):
 def list_command(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     task: Annotated[
-        str, typer.Option(help="Task family whose defaults the knobs have.")
+        str, typer.Option(help="Task family for the default values of the knobs.")
     ] = "ant-vel",
     algorithm: Annotated[
         str, typer.Option(help="Algorithm whose knobs are listed.")
@@ -42,7 +42,7 @@ def list_command(
 ) -> None:
     """List families, methods, algorithms, searchers, or the knobs of an algorithm.
 
-    Each of your own is given by its import path instead, package.module:NAME.
+    Name a part of your own by its import path instead, package.module:NAME.
 
     Example: ssmrl list knobs --algorithm promp --task halfcheetah-vel
     """
@@ -60,11 +60,11 @@ def list_command(
 
 
 def listed(kind: Kind, task: str, algorithm: str) -> dict[str, str]:
-    """What there is of a kind, by name, in a line each.
+    """The entries of a kind: name -> one-line description.
 
     Raises:
-        KeyError: If the task is not known.
-        ValueError: If the algorithm is not.
+        KeyError: If the task is unknown.
+        ValueError: If the algorithm is unknown.
     """
     match kind:
         case Kind.families:
@@ -87,7 +87,7 @@ _MODELS = {
     "lstm": "long short-term memory",
     "gru": "gated recurrent units",
     "transformer": "causal attention over a window",
-    "mlp": "a multilayer perceptron, which remembers nothing",
+    "mlp": "a multilayer perceptron, which has no memory",
 }
 
 
@@ -97,7 +97,7 @@ def _families() -> dict[str, str]:
 
 
 def _knobs(config: TrainConfig) -> dict[str, str]:
-    """Default and meaning of each knob."""
+    """The default and meaning of each knob."""
     meanings = _meanings(config)
     return {
         knob: f"{value!r:<12}  {meanings.get(knob, '')}" for knob, value in config.knobs().items()
@@ -105,7 +105,7 @@ def _knobs(config: TrainConfig) -> dict[str, str]:
 
 
 def _meanings(config: TrainConfig) -> dict[str, str]:
-    """What the docstrings of the settings say of each knob."""
+    """The description of each knob, from the docstrings of the settings classes."""
     meanings = _attributes(type(config))
     for section in ("env", "policy", "meta", "evaluation"):
         for kind in reversed(type(getattr(config, section)).__mro__):

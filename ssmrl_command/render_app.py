@@ -1,4 +1,4 @@
-"""``ssmrl render``: a video of a saved policy on one task, before and after adaptation."""
+"""``ssmrl render``: makes a video of a saved policy on one task, before and after adaptation."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ from ssmrl_command.given_task import (
 )
 from ssmrl_command.renderer import choose_renderer
 
-# Not `command_app`: with it MuJoCo is imported, which asks once and then what MUJOCO_GL says.
+# Not `command_app`: it imports MuJoCo, which reads MUJOCO_GL only once, at import.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -25,7 +25,8 @@ def render_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.mp4|FILE.gif", help="By default render.mp4 beside the checkpoint."
+            metavar="FILE.mp4|FILE.gif",
+            help="Video file; by default render.mp4 beside the checkpoint.",
         ),
     ] = None,
     num_episodes: EpisodesOption = None,
@@ -38,8 +39,9 @@ def render_command(
 ) -> None:
     """Film a saved policy on one task, before and after adaptation side by side.
 
-    Left its first episode without adaptation, right the last of --episodes with it; a frame for
-    each env step. Robots are drawn without a display, by MUJOCO_GL=egl or osmesa.
+    The left half shows the first episode, without adaptation; the right half shows the last of
+    --episodes, with it. Each env step is a frame. Without a display, robots are drawn by
+    MUJOCO_GL=egl or osmesa.
 
     Example: ssmrl render runs/mine --output mine.gif
     """
@@ -56,13 +58,13 @@ def render_command(
         saved = SavedPolicy.load(path)
         task = task_of(saved.config, task_parameters, seed)
         check_output(target)
-        # These draw by a package that was just looked for.
+        # These import the drawing package that was just checked.
         from ssmrl.video.frame import check_size
         from ssmrl.video.render import render
 
         check_size(size)
         horizon = saved.config.env.horizon
-        typer.echo(f"filming two episodes of {horizon} env steps at most", err=True)
+        typer.echo(f"filming two episodes of at most {horizon} env steps", err=True)
         video = render(saved, task, target, seed=seed, num_episodes=num_episodes, size=size)
     except (ImportError, NoPictureError, OSError, UnknownNameError, ValueError) as error:
         refuse(" ".join(str(error).split()))

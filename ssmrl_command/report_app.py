@@ -1,4 +1,4 @@
-"""``ssmrl report``: the page and the table of a sweep, made anew; it trains nothing."""
+"""``ssmrl report``: rewrites the report page and the table of a sweep; it trains nothing."""
 
 import shlex
 from pathlib import Path
@@ -20,17 +20,17 @@ app = command_app()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of the sweep or study.")],
 ) -> None:
-    """Write report.html and trials.csv of a sweep anew, whether it has finished or not.
+    """Rewrite report.html and trials.csv of a sweep, whether it has finished or not.
 
-    What the rows say is taken from them. The returns on fresh tasks stand in none: for these the
-    checkpoints of winner and default are played again, which gives the same numbers.
+    The numbers come from the rows, except for the returns on fresh tasks, which no row holds. For
+    these, winner and default are evaluated again from their checkpoints, with the same results.
 
-    Ends with 0, with 3 if the report is there without a verdict since a checkpoint is gone, and
-    with 2 if there is no sweep, or somebody is working on it, or its records are damaged.
+    Exits with 0; with 3 if the report has no verdict because a checkpoint is missing; and with 2 if
+    there is no sweep, another process is working on it, or its records are damaged.
 
     Example: ssmrl report runs/swept
     """
-    # What `ssmrl train` leaves has a config.json, too.
+    # A folder of `ssmrl train` also has a config.json.
     has_records = any((folder / name).exists() for name in RECORD_FILES)
     if not has_records and not is_whole(folder / CONFIG):
         refuse(f"there is no sweep in {folder}")
@@ -47,7 +47,7 @@ def report(
 
 
 def _write(folder: Path) -> LostError | None:
-    """Read the records, which changes none of them, and write what they come to."""
+    """Write report and table from the records, which are only read."""
     from tuning.conclusion import report_anew
     from tuning.going_on import SWEEP
     from tuning.table.round_log import RoundLog
@@ -56,6 +56,6 @@ def _write(folder: Path) -> LostError | None:
     plan = written_plan(folder, say=lambda line: typer.echo(printable(line), err=True))
     table = TrialTable(folder / ROWS, plan.sweep_id)
     rounds = RoundLog(folder / ROUNDS, plan.base(), plan.sweep_id).rounds
-    # How a study was asked for, its budget above all, is in no record.
+    # No record holds the command line of a study, above all its budget.
     command = "" if is_study(folder) else shlex.join([*SWEEP, *plan.flags()])
     return report_anew(plan, folder, table, rounds=rounds, command=command)

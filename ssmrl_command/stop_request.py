@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: the iteration ends first, so that nothing is lost."""
+"""Ctrl-C during training: the iteration is finished first, so that nothing is lost."""
 
 import os
 import signal
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class StopRequest:
-    """While it is entered, the first Ctrl-C or SIGTERM is noted, and the second one ends at once.
+    """Within the block, a first Ctrl-C or SIGTERM is recorded, and a second one exits at once.
 
     Attributes:
-        exit_code: 130 or 143 once it was asked for; 0 before.
+        exit_code: 130 or 143 after a first signal; 0 before.
     """
 
     def __init__(self) -> None:
@@ -28,5 +28,5 @@ class StopRequest:
         if self.exit_code:
             os._exit(128 + number)
         self.exit_code = 128 + number
-        # Not print: the signal may have come in the middle of one.
+        # Not print: the signal may interrupt a running print.
         os.write(2, b"\nstopping after this iteration; again to stop at once\n")

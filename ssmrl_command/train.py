@@ -1,4 +1,4 @@
-"""``ssmrl train``: one run in this process, from its plan to the folder that it leaves."""
+"""``ssmrl train``: trains one run in this process, from its plan to its result folder."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 
 class RefusedError(ValueError):
-    """What was asked for cannot be done; the message says why."""
+    """The requested training is not possible; the message says why."""
 
 
 def train(
@@ -38,20 +38,20 @@ def train(
     log: str | None = None,
     say: Say,
 ) -> Outcome:
-    """Train what a command line asks for.
+    """Train as a command line requests.
 
     Args:
-        wishes: What it asks for.
+        wishes: Options of the command line.
         storage: Folder of all runs.
-        name: Of the run; by default task, algorithm and time.
-        resume: Whether to go on with the run of that name.
-        num_threads: Of physics and learning.
-        device: Where networks learn; None is where the run to go on with did, else the CPU.
-        log: Who else is told of iterations and evaluations, if anybody is.
+        name: Name of the run; by default task, algorithm and time.
+        resume: Whether to resume the run of that name.
+        num_threads: Threads of physics and learning.
+        device: Training device of the networks; None means that of the resumed run, else the CPU.
+        log: Kind of additional log of iterations and evaluations; None for no log.
         say: Prints a line.
 
     Raises:
-        RefusedError: If it cannot be done; nothing was begun then.
+        RefusedError: If the training is not possible; nothing was started.
     """
     torch.set_num_threads(num_threads)
     try:
@@ -83,7 +83,7 @@ def train(
 
 
 def _carried_out(start: Start, log: LogKind | None, held: ExitStack, say: Say) -> Outcome:
-    if start.begun_with is not None:  # before the plan, which says that it is there
+    if start.begun_with is not None:  # before the plan, which refers to it
         replace_file(start.folder / START_FILE, start.begun_with.content)
     for folder, plan in start.plans.items():
         replace_file(folder / PLAN, plan.to_json())
@@ -98,13 +98,13 @@ def _carried_out(start: Start, log: LogKind | None, held: ExitStack, say: Say) -
         return _train_seed(start, start.run, stop, logs, say)
     except DeviceMemoryError as error:
         start.run.abandon()
-        say(f"{error}; {start.folder} keeps the last checkpoint, and goes on elsewhere by")
+        say(f"{error}; the last checkpoint is in {start.folder}. Resume on another device with")
         say(f"  {start.going_on} --device cpu")
         return Outcome(1, None)
 
 
 def _logs(start: Start, kind: LogKind, held: ExitStack) -> list[TrainLog]:
-    """One for each seed, in its own folder."""
+    """One log for each seed, in the seed's folder."""
     rows = start.run.rows if isinstance(start.run, StackedRuns) else [start.run.row]
     own = [(folder, plan) for folder, plan in start.plans.items() if plan.num_seeds == 1]
     return [
@@ -132,7 +132,7 @@ def _train_seed(
         say(f"DIVERGED: {row.reason}")
     elif not row.finished:
         run.close()
-        say(f"stopped; what was learnt is kept in {start.folder}. Go on with:\n  {start.going_on}")
+        say(f"stopped; the last checkpoint is in {start.folder}. Resume with:\n  {start.going_on}")
         return Outcome(stop.exit_code, None)
     else:
         run.close()

@@ -21,7 +21,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         str | None, typer.Option(help="Task family, for example halfcheetah-vel.")
     ] = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="What learns; by default the one that adapts by memory.")
+        str | None, typer.Option(help="Learning algorithm; context-sac by default.")
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
@@ -31,24 +31,24 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(help="Budget in its place [CPU seconds of training, evaluation apart]."),
+        typer.Option(help="Budget instead [CPU seconds of training, without evaluation]."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed; 0 by default.")] = None,
     num_seeds: Annotated[
         int | None,
-        typer.Option(help="Train so many seeds at once, counted from --seed; context-sac alone."),
+        typer.Option(help="Seeds to train at once, counted from --seed; context-sac only."),
     ] = None,
     knobs: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
+        typer.Option("--set", metavar="KNOB=VALUE", help="Override a knob's value; repeatable."),
     ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="CHECKPOINT",
-            help="Begin with the networks of a checkpoint, or of the folder that holds one; what "
-            "is left open is as there.",
+            help="Checkpoint to start from, or the folder that holds one; its task, algorithm and "
+            "knobs are the defaults.",
         ),
     ] = None,
     name: Annotated[
@@ -56,7 +56,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     ] = None,
     storage: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
+        bool, typer.Option("--resume", help="Resume NAME with its own settings.")
     ] = False,
     num_threads: Annotated[int, typer.Option(min=1, help="Threads of physics and learning.")] = 1,
     device: DeviceOption = None,
@@ -65,10 +65,10 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     ] = None,
     log: LogOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="End stdout with one JSON object.")
+        bool, typer.Option("--json", help="Print one JSON object at the end of stdout.")
     ] = False,
 ) -> None:
-    """Train a policy in this process, and leave it in a folder with its learning curve.
+    """Train a policy in this process, and save it in a folder with its learning curve.
 
     Example: ssmrl train --task point --env-steps 2000 --name mine
     """

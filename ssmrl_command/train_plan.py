@@ -1,4 +1,4 @@
-"""What a training run will do, checked before anything starts, and how it is written down."""
+"""The plan of a training run: checked before anything starts, and saved as JSON."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,24 +15,24 @@ from ssmrl.strict_json import json_object, json_text
 DEFAULT_ENV_STEPS = 200_000
 
 PLAN = "config.json"
-"""The file of a run's plan, in its folder."""
+"""File name of the plan, in the folder of a run."""
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a command line asked for; None is what it left open.
+    """Options of a command line; None for an option that was not used.
 
     Attributes:
         task: Task family.
-        algorithm: What learns.
+        algorithm: Learning algorithm.
         method: Sequence model.
-        seed: Of all randomness.
-        knobs: Each ``KNOB=VALUE``.
+        seed: Random seed.
+        knobs: Knob values, each ``KNOB=VALUE``.
         max_env_steps: Budget [env steps].
-        max_cpu_seconds: Budget in its place [CPU s].
-        num_evaluations: At equal shares of the budget.
-        num_seeds: Seeds that are trained at once, counted from ``seed``.
-        checkpoint: Whose networks it begins with.
+        max_cpu_seconds: Budget instead of env steps [CPU s].
+        num_evaluations: Number of evaluations, at equal shares of the budget.
+        num_seeds: Number of seeds trained at once, counted from ``seed``.
+        checkpoint: Checkpoint with the initial networks.
     """
 
     task: str | None = None
@@ -49,11 +49,11 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the networks come from that a run begins with.
+    """Checkpoint with the initial networks of a run.
 
     Attributes:
-        path: As it was given.
-        sha256: Of the file.
+        path: Path as on the command line.
+        sha256: SHA-256 of the file.
     """
 
     path: str
@@ -65,18 +65,17 @@ class TrainPlan:
     """Everything that a run depends on; kept as ``config.json``.
 
     Attributes:
-        config: What is trained.
-        max_env_steps: Budget [env steps]; None if it is one of seconds.
-        max_cpu_seconds: Budget of training, evaluations apart [CPU s]; None if it is one of env
-            steps.
-        num_evaluations: At equal shares of the budget.
-        num_seeds: Seeds that are trained at once, counted from the configuration's.
-        origin: Where the networks come from that it begins with; None if they are those of its
-            seed.
+        config: Training configuration.
+        max_env_steps: Budget [env steps]; None if the budget is in seconds.
+        max_cpu_seconds: Budget of training without evaluations [CPU s]; None if the budget is in
+            env steps.
+        num_evaluations: Number of evaluations, at equal shares of the budget.
+        num_seeds: Number of seeds trained at once, counted from the configuration's.
+        origin: Checkpoint with the initial networks; None for networks initialised by the seed.
 
     Raises:
         ValueError: If there is not exactly one budget, a number is not positive, or several seeds
-            have a budget of CPU seconds or begin with saved networks.
+            have a budget of CPU seconds or start with saved networks.
     """
 
     config: TrainConfig
@@ -92,8 +91,8 @@ class TrainPlan:
             raise ValueError(f"`--num-seeds` must be at least 1, but got {self.num_seeds}")
         if self.num_seeds > 1 and self.max_env_steps is None:
             raise ValueError(
-                f"`--seconds` must be left out with --num-seeds {self.num_seeds}: no seed has CPU "
-                "seconds of its own; use --env-steps"
+                f"`--seconds` must be left out with --num-seeds {self.num_seeds}: CPU seconds of a "
+                "single seed are not measured; use --env-steps"
             )
         if self.num_seeds > 1 and self.origin is not None:
             raise ValueError(
@@ -102,7 +101,7 @@ class TrainPlan:
             )
 
     def of_seeds(self) -> list["TrainPlan"]:
-        """The plan of each seed, as if it were alone."""
+        """The plan of each seed, as of a run of that seed alone."""
         seeds = range(self.config.seed, self.config.seed + self.num_seeds)
         return [
             replace(self, config=replace(self.config, seed=seed), num_seeds=1) for seed in seeds
@@ -113,13 +112,13 @@ class TrainPlan:
         """The plan of a new run.
 
         Args:
-            wishes: What was asked for.
-            start: What it begins with; its settings are those of what was left open.
+            wishes: Options of the command line.
+            start: Checkpoint to start with; its task, algorithm and knobs are the defaults.
 
         Raises:
             KeyError: If a task or a knob is unknown.
-            TypeError: If a knob's value has another type.
-            ValueError: If anything else cannot be; the message names it.
+            TypeError: If a knob's value has the wrong type.
+            ValueError: If another option is invalid; the message names it.
         """
         changed: dict[str, Any] = {"policy.method": wishes.method, "seed": wishes.seed}
         changed = {knob: value for knob, value in changed.items() if value is not None}
@@ -138,15 +137,15 @@ class TrainPlan:
         )
 
     def resumed(self, wishes: Wishes) -> "TrainPlan":
-        """This plan, with another budget where one is asked for.
+        """This plan, with the budget and evaluations of a command line if it has any.
 
         Raises:
-            ValueError: If something else is asked for.
+            ValueError: If the command line changes anything else.
         """
         given = (wishes.task, wishes.algorithm, wishes.method, wishes.seed, wishes.knobs or None)
         if any(value is not None for value in (*given, wishes.num_seeds, wishes.checkpoint)):
             raise ValueError(
-                "`--resume` goes on with the run's own settings; leave out --task, --algorithm, "
+                "`--resume` keeps the run's own settings; leave out --task, --algorithm, "
                 "--method, --seed, --num-seeds, --from and --set, or start a new run under another "
                 "--name"
             )
@@ -178,18 +177,18 @@ class TrainPlan:
         """The inverse of ``to_json``.
 
         Raises:
-            FormatError: If it is of another format.
+            FormatError: If the text has another format version.
             KeyError: If a knob is unknown.
-            TypeError: If a value has another type.
-            ValueError: If it is not the plan of a run.
+            TypeError: If a value has the wrong type.
+            ValueError: If the text is not the plan of a run.
         """
         content = json_object(text, what)
         check_format(content.get("format"), what)
         wanted = {"format", "max_env_steps", "max_cpu_seconds", "num_evaluations", "config"}
         if content.keys() - {"num_seeds", _FROM} != wanted:
             raise ValueError(
-                f"{what} must hold {sorted(wanted)}, but holds {sorted(content)}: it is not that "
-                "of a run of `ssmrl train`; give the --name of one"
+                f"{what} must hold {sorted(wanted)}, but holds {sorted(content)}: it is not the "
+                "plan of an `ssmrl train` run; use the --name of such a run"
             )
         del content["format"]
         config = TrainConfig.of_knobs(content.pop("config"), what)
@@ -213,6 +212,6 @@ def _config(wishes: Wishes, changed: dict[str, Any], start: SavedStart | None) -
     if start is not None:
         return start.configured(changed, task=wishes.task, algorithm=wishes.algorithm)
     if wishes.task is None:
-        raise ValueError("`--task` is missing: which task family? For example --task ant-vel")
+        raise ValueError("`--task` is missing; name a task family, for example --task ant-vel")
     config = TrainConfig.for_task(wishes.task, wishes.algorithm or DEFAULT_ALGORITHM)
     return config.with_knobs(changed)

@@ -1,4 +1,4 @@
-"""A line every few seconds about a training."""
+"""Progress lines of a training run, every few seconds."""
 
 import time
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from ssmrl_command.train_plan import TrainPlan
 
 
 class TrainProgress:
-    """Says where a run is: seldom enough to be read, and at each evaluation.
+    """Prints the progress of a run: a line per interval, and one per evaluation.
 
     Args:
-        plan: Its budget.
-        row: Where it starts.
+        plan: Plan of the run, with its budget.
+        row: State of the run at its start.
         say: Prints a line.
-        interval: Between two lines [s].
+        interval: Time between two lines [s].
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class TrainProgress:
         self._returns: list[float] = []
 
     def show(self, row: Row) -> None:
-        """Take in an iteration, and say what is due."""
+        """Record an iteration, and print the lines that are due."""
         if row.metrics is not None:
             self._returns.append(row.metrics.return_after)
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a training run leaves: its curve, its policy, and what is said and handed on at its end."""
+"""Results of a training run: its curve and policy files, final lines, and JSON summary."""
 
 import shlex
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        exit_code: 0 at the end of the budget, 1 where training diverged or the device had no room
-            for it, 130 or 143 if stopped.
-        summary: Plain data; None if it was stopped, or had no room.
+        exit_code: 0 at the end of the budget, 1 if training diverged or the device ran out of
+            memory, 130 or 143 if stopped.
+        summary: Plain data; None if the run was stopped or ran out of memory.
     """
 
     exit_code: int
@@ -34,7 +34,7 @@ class Outcome:
 
 
 def conclusion(summary: dict[str, Any], row: Row, config: TrainConfig) -> list[str]:
-    """Lines about a run that was judged."""
+    """The final lines about an evaluated run."""
     assert row.interval is not None
     by_memory = get_algorithm(config.algorithm).kind == "memory"
     low, high = row.interval
@@ -54,7 +54,7 @@ def conclusion(summary: dict[str, Any], row: Row, config: TrainConfig) -> list[s
 def summary_of(
     row: Row, config: TrainConfig, folder: Path, device: torch.device, experience_bytes: int
 ) -> dict[str, Any]:
-    """Plain data about a run, for those who read JSON."""
+    """The summary of a run, as plain data for JSON."""
     family = get_family(config.env.task)
     parameters = np.array([task.parameters for task in held_out_assignment(config).tasks])
     points = zip(row.curve, row.curve_cpu_seconds, strict=True)
@@ -81,7 +81,7 @@ def summary_of(
 
 
 def leave(run: TrainingRun, folder: Path) -> None:
-    """Write what the last evaluation came to, and the policy that it judged."""
+    """Write the curve up to the last evaluation, and the policy that it evaluated."""
     rows = zip(run.row.curve, run.row.curve_cpu_seconds, strict=True)
     lines = ["env_steps,cpu_seconds,return_off,return"]
     lines += [f"{steps},{seconds:.3f},{off},{used}" for (steps, off, used), seconds in rows]

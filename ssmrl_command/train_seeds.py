@@ -1,4 +1,4 @@
-"""``ssmrl train --num-seeds``: several seeds at once, each in a folder as if it were alone."""
+"""``ssmrl train --num-seeds``: trains several seeds at once, each in a folder like a single run."""
 
 import shlex
 import time
@@ -15,7 +15,7 @@ from ssmrl_command.train_plan import TrainPlan
 from ssmrl_command.train_results import Outcome, leave, summary_of
 from ssmrl_command.train_start import Start
 
-_INTERVAL = 4.0  # between two lines [s]
+_INTERVAL = 4.0  # time between two lines [s]
 
 
 def train_seeds(
@@ -28,10 +28,10 @@ def train_seeds(
     """Train until every seed has spent its budget or diverged.
 
     Args:
-        start: Of all seeds.
-        runs: What it is that begins.
-        stop: Whether to end sooner.
-        logs: Of each seed, or none.
+        start: Start of all seeds, with their plans and folders.
+        runs: Runs to train.
+        stop: Request to stop after an iteration.
+        logs: One log per seed, or an empty sequence.
         say: Prints a line.
     """
     said, last = time.monotonic(), _num_env_steps(runs.rows)
@@ -47,7 +47,7 @@ def train_seeds(
             said, last = now, done
     runs.close()
     if not runs.is_over:
-        say(f"stopped; what was learnt is kept in {start.folder}. Go on with:\n  {start.going_on}")
+        say(f"stopped; the last checkpoint is in {start.folder}. Resume with:\n  {start.going_on}")
         return Outcome(stop.exit_code, None)
     for line in _conclusion(runs, start):
         say(line)
@@ -55,11 +55,11 @@ def train_seeds(
 
 
 def _advanced(runs: StackedRuns, start: Start) -> list[str]:
-    """One iteration, with what it leaves; what is to be said of it."""
+    """Make an iteration and save its results; returns the lines to print."""
     num_judged, frozen = [len(row.curve) for row in runs.rows], runs.diverged
     runs.advance()
     lines = [
-        f"DIVERGED: seed {seed}: {reason}; the others go on"
+        f"DIVERGED: seed {seed}: {reason}; the others continue"
         for seed, reason in runs.diverged.items()
         if seed not in frozen
     ]
@@ -72,7 +72,7 @@ def _advanced(runs: StackedRuns, start: Start) -> list[str]:
 
 
 def _summary(runs: StackedRuns, start: Start) -> dict[str, Any]:
-    """Plain data about all, for those who read JSON."""
+    """The summary of all seeds, as plain data for JSON."""
     config, num_seeds = start.plan.config, start.plan.num_seeds
     of_one = start.experience_bytes // num_seeds
     scores = _scores(runs)
@@ -123,12 +123,12 @@ def _judgement(judged: dict[int, tuple[int, float, float]]) -> str:
 
 
 def _of_seeds(start: Start) -> list[tuple[Path, TrainPlan]]:
-    """Folder and plan of each seed."""
+    """The folder and plan of each seed."""
     return [(folder, plan) for folder, plan in start.plans.items() if plan.num_seeds == 1]
 
 
 def _scores(runs: StackedRuns) -> list[float]:
-    """Of those who finished."""
+    """The scores of the finished seeds."""
     return [row.score for row in runs.rows if row.finished and row.score is not None]
 
 

@@ -1,4 +1,4 @@
-"""``ssmrl train`` before it begins: what it will do and take, checked while nothing is written."""
+"""The start of ``ssmrl train``: its plan and memory need, checked before anything is written."""
 
 import shlex
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ from ssmrl_command.train_plan import PLAN, TrainPlan, Wishes
 from tuning.folder.run_folder import default_name, run_folder
 
 START_FILE = "start.safetensors"
-"""What a run began with, if with saved networks: a copy of the file, in its folder."""
+"""File name of a run's copy of the checkpoint that it started with, if any, in its folder."""
 
-_CHECKPOINTS = "checkpoints"  # the folder of a run's state, in that of the run
+_CHECKPOINTS = "checkpoints"  # folder of the checkpoints, in the folder of the run
 _MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Start:
-    """A run that can begin, or several at once, with what it will take.
+    """One run, or several at once, ready to start.
 
     Attributes:
-        run: What is trained.
-        plan: Its plan.
-        folder: Where it leaves what it leaves.
-        device: Where networks learn.
-        experience_bytes: What kept experience takes there [bytes].
-        going_on: The command that goes on with it.
-        begun_with: The networks that it begins with; None if they are those of its seed.
+        run: Run or runs to train.
+        plan: Plan of the run.
+        folder: Folder of the results.
+        device: Training device of the networks.
+        experience_bytes: Size of the replay buffers on the device [bytes].
+        going_on: Command that resumes the run.
+        begun_with: Checkpoint with the initial networks; None for networks initialised by the seed.
     """
 
     run: TrainingRun | StackedRuns
@@ -59,26 +59,26 @@ class Start:
         device: str | None,
         log: str | None = None,
     ) -> "Start":
-        """What a command line asks for.
+        """The start that a command line requests.
 
         Args:
-            wishes: What it asks for.
+            wishes: Options of the command line.
             storage: Folder of all runs.
-            name: Of the run; by default task, algorithm and time.
-            resume: Whether to go on with the run of that name.
-            num_threads: Of physics and learning.
-            device: Where networks learn; None is where the run to go on with did, else the CPU.
-            log: Who else is told; the command that goes on tells them too.
+            name: Name of the run; by default task, algorithm and time.
+            resume: Whether to resume the run of that name.
+            num_threads: Threads of physics and learning.
+            device: Training device; None means that of the resumed run, else the CPU.
+            log: Kind of additional log, which the resuming command repeats.
 
         Raises:
-            DeviceMemoryError: If the device has no room for it.
+            DeviceMemoryError: If the device has too little memory.
             KeyError: If a name is unknown.
-            OSError: If there is no checkpoint to begin with, or it cannot be read.
-            TypeError: If a value has another type.
-            ValueError: If anything else cannot be; the message names it.
+            OSError: If the checkpoint to start with is missing or cannot be read.
+            TypeError: If a value has the wrong type.
+            ValueError: If another option is invalid; the message names it.
         """
         if resume and name is None:
-            raise ValueError("`--resume` needs `--name`: which run shall go on?")
+            raise ValueError("`--resume` needs `--name`: name the run to resume")
         begun_with = None
         if resume:
             label = str(name)
@@ -92,7 +92,7 @@ class Start:
             label = name or default_name(plan.config.env.task, plan.config.algorithm)
             folder = run_folder(storage, label)
         if not resume and folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty; add --resume, or take another --name")
+            raise ValueError(f"{folder} is not empty; add --resume, or choose another --name")
         where = checked_device_of(device, folder, resume=resume)
         needed = _checked_experience(plan, where)
         run = _run(plan, folder, num_threads, where, begun_with)
@@ -104,11 +104,11 @@ class Start:
 
     @property
     def plans(self) -> dict[Path, TrainPlan]:
-        """The plan of each folder: of the run's, and of that of each seed where there are some."""
+        """Folder -> plan: of the run and, if there are several seeds, of each seed."""
         return {self.folder: self.plan} | _plans_of_seeds(self.plan, self.folder)
 
     def announcement(self) -> list[str]:
-        """Lines to begin with."""
+        """The lines to print at the start."""
         plan, config = self.plan, self.plan.config
         budget = (
             f"{plan.max_env_steps:,} env steps"
@@ -131,19 +131,21 @@ class Start:
         if self.device != CPU:
             lines.append(f"networks learn on {self.device}, {gpu_name(str(self.device))}")
         if config.policy.method == "mlp" and get_algorithm(config.algorithm).kind == "memory":
-            lines.append("mlp sees one transition and remembers none: this run is the control")
+            lines.append("mlp sees one transition and has no memory: this run is the control")
         if goes_on:
-            lines.append(f"going on after {min(row.env_steps for row in rows):,} env steps")
+            lines.append(f"resumed after {min(row.env_steps for row in rows):,} env steps")
         return lines
 
     def _origin_lines(self) -> list[str]:
-        """With which networks it begins, and what of them is not saved."""
+        """Lines about the initial networks, and which parts of them the checkpoint lacks."""
         origin, begun_with = self.plan.origin, self.begun_with
         if origin is None or begun_with is None:
             return []
-        lines = [f"begins with the networks of {origin.path} (SHA-256 {origin.sha256[:12]})"]
+        lines = [f"starts with the networks of {origin.path} (SHA-256 {origin.sha256[:12]})"]
         if not begun_with.is_whole:
-            lines.append("critics and optimizer start fresh: the file holds what acting needs")
+            lines.append(
+                "critics and optimizer start fresh: the file holds the acting networks only"
+            )
         return lines
 
 
@@ -177,7 +179,7 @@ def _run(
 
 
 def _plans_of_seeds(plan: TrainPlan, folder: Path) -> dict[Path, TrainPlan]:
-    """By folder the plan of each of several seeds; none of a single one."""
+    """Folder -> plan of each seed; empty if there is only one seed."""
     if plan.num_seeds == 1:
         return {}
     return {folder / f"seed-{own.config.seed}": own for own in plan.of_seeds()}
@@ -186,12 +188,12 @@ def _plans_of_seeds(plan: TrainPlan, folder: Path) -> dict[Path, TrainPlan]:
 def _kept(folder: Path) -> TrainPlan:
     path = folder / PLAN
     if not path.is_file():
-        raise ValueError(f"there is no run to go on with in {folder}: it has no {PLAN}")
+        raise ValueError(f"there is no run to resume in {folder}: it has no {PLAN}")
     return TrainPlan.from_json(path.read_text(), str(path))
 
 
 def _kept_start(plan: TrainPlan, folder: Path) -> SavedStart | None:
-    """What the run that is gone on with began with: its own copy, wherever the original is."""
+    """The resumed run's initial networks, from its own copy of the checkpoint."""
     if plan.origin is None:
         return None
     path, wanted = folder / START_FILE, plan.origin.sha256
@@ -204,13 +206,13 @@ def _kept_start(plan: TrainPlan, folder: Path) -> SavedStart | None:
             return kept
         why = f"{path} has SHA-256 {kept.sha256}"
     raise ValueError(
-        f"{path} must be what the run began with, but {why}; copy {plan.origin.path} there again, "
-        f"as it was with SHA-256 {wanted}"
+        f"{path} must be the checkpoint that the run started with, but {why}; copy the version of "
+        f"{plan.origin.path} with SHA-256 {wanted} there"
     )
 
 
 def _checked_experience(plan: TrainPlan, device: torch.device) -> int:
-    """What kept experience of all seeds takes where networks learn [bytes], if it is there."""
+    """The size of all seeds' replay buffers [bytes], checked against the device's free memory."""
     config = plan.config
     needed = plan.num_seeds * get_algorithm(config.algorithm).experience_bytes(config)
     with device_memory(config):

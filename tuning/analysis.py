@@ -1,4 +1,4 @@
-"""What a table of trials says about a search space, in numbers; not what to do about it."""
+"""Statistics of a sweep's trials: ranking, importance, edges, failures, cost; no decisions."""
 
 import dataclasses
 from bisect import bisect_right
@@ -31,23 +31,23 @@ __all__ = [
     "ranking",
 ]
 
-EDGE = 0.05  # of the width of a range
+EDGE = 0.05  # share of the width of a range
 MIN_TRIALS_OF_CELL = 3
 _NUM_PARTS = 4
 
 
 @dataclass(frozen=True)
 class EdgeHits:
-    """How many of the best configurations lie at one side of a range, or beyond it.
+    """Count of the best configurations that lie at one side of a range, or beyond it.
 
     Attributes:
         knob: A knob with a numeric range.
         side: ``"low"`` or ``"high"``.
-        num_hits: Configurations of the elite within 5 % of the side, or outside of it.
+        num_hits: Configurations of the elite within 5 % of the side, or beyond it.
         num_elite: Configurations of the elite that have the knob.
-        share: The one divided by the other; None if it cannot be said.
-        chance: The share that evenly drawn values would have.
-        trial_ids: The trials of those that hit.
+        share: ``num_hits / num_elite``; None if there are too few trials.
+        chance: The share expected of a sampler without a model.
+        trial_ids: Trials of the configurations that hit.
         reason: Why there is no share; empty if there is one.
     """
 
@@ -67,16 +67,16 @@ class EdgeHits:
 
 @dataclass(frozen=True)
 class FailureCell:
-    """How many trials failed in one part of a range.
+    """Count of the trials that failed in one part of a range.
 
     Attributes:
         knob: The knob.
         low: Smallest value of the part.
-        high: Where the next part begins, or the end of the range; equal to ``low`` for one value.
+        high: Start of the next part, or end of the range; equal to ``low`` for a single value.
         is_inside: Whether the part belongs to the range; trials of earlier ranges may lie outside.
         num_trials: Trials whose value lies in the part.
-        num_failed: Those of them that DIVERGED or FAILED.
-        share: The one divided by the other; None if there are fewer than three trials.
+        num_failed: Those of them that failed, in a state of ``FAILURES``.
+        share: ``num_failed / num_trials``; None if there are fewer than three trials.
         trial_ids: The trials that failed.
     """
 
@@ -96,13 +96,13 @@ class FailureCell:
 
 @dataclass(frozen=True)
 class StateCost:
-    """What the trials that ended in one way took.
+    """Cost of the trials with one final state.
 
     Attributes:
-        state: How they ended.
-        num_trials: How many.
-        env_steps: Env steps, all together.
-        seconds: Wall-clock time of all, one after the other [s].
+        state: Final state.
+        num_trials: Number of trials.
+        env_steps: Env steps, summed over the trials.
+        seconds: Wall-clock time, summed over the trials [s].
     """
 
     state: TrialState
@@ -113,14 +113,14 @@ class StateCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the trials took, and what one costs.
+    """Cost of all trials, and of one.
 
     Attributes:
-        env_steps: Env steps, all together.
-        seconds: Wall-clock time of all, one after the other [s].
+        env_steps: Env steps, summed over the trials.
+        seconds: Wall-clock time, summed over the trials [s].
         complete_seconds: Mean time of a complete trial [s]; None if there is none.
-        seconds_per_complete: Time of all trials for each that completed [s]; None if none did.
-        states: The same by how the trials ended.
+        seconds_per_complete: Time of all trials per complete trial [s]; None if there is none.
+        states: Cost by final state.
     """
 
     env_steps: int
@@ -136,14 +136,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that is computed from the trials of a sweep.
+    """All statistics of the trials of a sweep.
 
     Attributes:
-        ranking: The configurations that were tried to the end, best first.
-        importance: Which knobs decide.
-        edge_hits: Where the best lie at the edge.
-        failure_map: Where trials fail.
-        cost: What the trials took.
+        ranking: Complete configurations, best first.
+        importance: Importance of each knob.
+        edge_hits: Counts of the best configurations at each side of a range.
+        failure_map: Failures by part of each range.
+        cost: Env steps and time of the trials.
     """
 
     ranking: tuple[Ranked, ...]
@@ -158,12 +158,12 @@ class Analysis:
 
 
 def analyse(rows: Sequence[Trial], space: SearchSpace, *, seed: int) -> Analysis:
-    """All analyses of the trials.
+    """Run all analyses of the trials.
 
     Args:
-        rows: The trials, also those outside of the space.
-        space: The space as it is now.
-        seed: Of the resampling behind the intervals.
+        rows: The trials, including those outside the space.
+        space: Current search space.
+        seed: Random seed of the resampling behind the intervals.
     """
     return Analysis(
         ranking=ranking(rows),
@@ -175,11 +175,11 @@ def analyse(rows: Sequence[Trial], space: SearchSpace, *, seed: int) -> Analysis
 
 
 def edge_hits(rows: Sequence[Trial], space: SearchSpace) -> tuple[EdgeHits, ...]:
-    """Of each numeric knob how many of the elite lie at the low side, and at the high side.
+    """Count the elite at the low and at the high side of each numeric knob's range.
 
     Args:
         rows: The trials; only complete ones count, those of equal knobs once.
-        space: Whose sides are meant.
+        space: Search space with the ranges.
     """
     ranked = ranking(rows)
     best = elite(ranked)
@@ -209,12 +209,12 @@ def edge_hits(rows: Sequence[Trial], space: SearchSpace) -> tuple[EdgeHits, ...]
 
 
 def failure_map(rows: Sequence[Trial], space: SearchSpace) -> tuple[FailureCell, ...]:
-    """Of each knob how many trials failed, by quarter of its range or by value.
+    """Count the failed trials of each knob, by quarter of its range or by value.
 
     Args:
         rows: The trials, of every state; a trial counts for the knobs that it has.
-        space: Whose ranges are divided: a Choice into its options, an Int of at most four values
-            into these, every other range into quarters. Trials outside get parts of their own.
+        space: Search space. A Choice is divided into its options, an Int of at most four values
+            into these, every other range into quarters. Values outside get their own parts.
     """
     cells = []
     for knob, a_range in space.ranges.items():
@@ -228,7 +228,7 @@ def failure_map(rows: Sequence[Trial], space: SearchSpace) -> tuple[FailureCell,
 
 
 def cost(rows: Sequence[Trial]) -> Cost:
-    """What the trials took, in env steps and time."""
+    """Sum the env steps and the time of the trials."""
     states = []
     for state, num_trials in sorted(Counter(row.state for row in rows).items()):
         of_state = [row for row in rows if row.state is state]
@@ -246,7 +246,7 @@ def cost(rows: Sequence[Trial]) -> Cost:
 
 
 def _is_at(a_range: Float | Int, side: str, value: Any) -> bool:
-    if value <= a_range.low:  # such a value, of an earlier range, may have no logarithm
+    if value <= a_range.low:  # a value of an earlier range may have no logarithm
         return side == "low"
     unit = a_range.to_unit(value)
     return unit <= EDGE if side == "low" else unit >= 1.0 - EDGE
@@ -260,13 +260,13 @@ def _chance(a_range: Float | Int, side: str) -> float:
     hits = [value for value in values if _is_at(a_range, side, value)]
     if not a_range.log:
         return len(hits) / len(values)
-    # On the logarithmic scale, an integer is what is rounded to it.
+    # On the logarithmic scale, an integer stands for all that is rounded to it.
     at_side = log(hits[-1] + 0.5) - log(hits[0] - 0.5)
     return at_side / (log(a_range.high + 0.5) - log(a_range.low - 0.5))
 
 
 def _ends(a_range: Range) -> list[float] | None:
-    """The ends of the quarters; None if the values are better looked at one by one."""
+    """The boundaries of the quarters; None if each value is a part of its own."""
     if isinstance(a_range, Choice):
         return None
     if isinstance(a_range, Int) and (a_range.high - a_range.low) // a_range.step < _NUM_PARTS:

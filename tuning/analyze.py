@@ -1,4 +1,4 @@
-"""``python -m tuning.analyze``: what the trials of a sweep say; it changes nothing."""
+"""``python -m tuning.analyze``: print statistics of a sweep's trials; it changes nothing."""
 
 import warnings
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def analyze(
         bool, typer.Option("--json", help="Print one JSON object instead of tables.")
     ] = False,
 ) -> None:
-    """Print which knobs matter, where the best and the failures lie, the cost, and the boxes.
+    """Print which knobs matter, where the best and the failed trials lie, the cost, and the boxes.
 
     Reads FOLDER/trials.jsonl, config.json and rounds.jsonl; the sweep may be running.
 
@@ -88,7 +88,7 @@ def read_sweep(folder: Path) -> tuple[SearchSpace, tuple[Trial, ...], tuple[Roun
 
 
 def _check_knobs(base: TrainConfig, row: Trial) -> None:
-    """See that this version can say what a row searched."""
+    """Check that this version knows the knobs of a row."""
     known = base.knobs()
     for knob, value in row.knobs.items():
         base.check_known(knob)
@@ -116,7 +116,7 @@ def _as_json(
 def _print(
     folder: Path, rows: Sequence[Trial], analysis: Analysis, rounds: Sequence[Round]
 ) -> None:
-    # No markup: brackets in a reason are brackets.
+    # No markup: brackets in a reason are printed as they are.
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console = Console(markup=False, highlight=False, emoji=False, width=_PIPED_WIDTH)
@@ -151,7 +151,7 @@ def _ranking_table(ranked: Sequence[Ranked]) -> Table | str:
 
 
 def _importance_table(analysis: Analysis) -> Table:
-    table = _table("Importance (PED-ANOVA)", "knob", "share", "95 % of resampled ones")
+    table = _table("Importance (PED-ANOVA)", "knob", "share", "95 % of resamples")
     for this in analysis.importance:
         share = this.reason if this.share is None else f"{this.share:.2f}"
         interval = "" if this.interval is None else _interval(this.interval, ".2f")
@@ -198,16 +198,16 @@ def _cost_table(analysis: Analysis) -> Table:
 def _cost_line(analysis: Analysis) -> str:
     cost = analysis.cost
     if cost.complete_seconds is None:
-        return "No trial completed, so it is not known what one takes."
+        return "No trial completed, so the cost of one is unknown."
     return (
-        f"A complete trial takes {cost.complete_seconds:.1f} s; with those that did not complete, "
-        f"{cost.seconds_per_complete:.1f} s were spent for each."
+        f"A complete trial takes {cost.complete_seconds:.1f} s; with the time of all others, it is "
+        f"{cost.seconds_per_complete:.1f} s per complete trial."
     )
 
 
 def _box_table(rounds: Sequence[Round]) -> Table | str:
     if not rounds:
-        return "How the box moved: it did not, there was one round."
+        return "How the box moved: it did not, since there was one round."
     table = _table(
         "How the box moved", "round", "by", "knob", "move", "from", "to", "why", "trials"
     )

@@ -1,4 +1,4 @@
-"""Whether the winner of a sweep beats the default, by seeds and tasks that chose neither."""
+"""Whether the winner of a sweep beats the default, judged on fresh seeds and fresh tasks."""
 
 import math
 from collections.abc import Sequence
@@ -9,39 +9,39 @@ from ssmrl.student import LEVEL, student_factor, welch_freedom
 from tuning.power import findable_spreads
 
 MIN_SEEDS = 3
-"""Below so many each there is no verdict: the spread between seeds is not known."""
+"""Fewest seeds of winner and default each for a verdict; fewer do not show their spread."""
 
 LATER_LEVEL = 0.99
-"""Of the difference's interval where more seeds are trained because the first ones left it open:
-who asks until the answer is yes gets it by chance, if not each answer is surer."""
+"""Level of the difference's interval once seeds were added because the first ones left it open:
+repeated tests find a difference by chance, unless each is stricter."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The winner, and where it is another configuration, the default.
+    """Returns of the winner and, if that is another configuration, of the default.
 
-    All intervals are over training seeds, of which each counts with its mean over the same tasks.
-    They do not cover which tasks were drawn. They are of 95 %, but for ``level``.
+    All intervals are over training seeds; the value of a seed is its mean over the same tasks.
+    They do not cover the draw of the tasks. The difference's has ``level``, the others 95 %.
 
     Attributes:
         best_mean: Mean return of the winner.
-        default_mean: Mean return of the default; None where the winner is the default, or the
-            default was not trained for it.
-        difference: Winner minus default; None as ``default_mean``.
+        default_mean: Mean return of the default; None if the winner is the default, or the
+            default was not trained for the verdict.
+        difference: Winner minus default; None if ``default_mean`` is None.
         low: Lower end of the difference's interval; None if a spread is not known.
         high: Upper end of it.
         num_tasks: Held-out tasks of each return.
-        verdict: What follows, in a sentence.
+        verdict: Conclusion, in a sentence.
         best_low: Lower end of the winner's own 95 % interval; None for a single seed.
         best_high: Upper end of it.
         blind_return: Best return without adaptation on exactly these tasks; None if not known.
-        switched_off_mean: Mean return of the winner when it must not adapt.
-        num_seeds: Fresh seeds; of the one that has fewer, if there are two.
+        switched_off_mean: Mean return of the winner without adaptation; None if not measured.
+        num_seeds: Fresh seeds; the smaller number, if winner and default are compared.
         num_best_seeds: Fresh seeds of the winner.
-        num_default_seeds: Fresh seeds of the default; 0 where that is not compared with.
-        level: Of the difference's interval.
-        findable: A true difference that so many seeds, with the spread that these have, find in 8
-            of 10 cases; None if a spread is not known.
+        num_default_seeds: Fresh seeds of the default; 0 if it is not compared.
+        level: Level of the difference's interval.
+        findable: True difference that as many seeds with this spread find in 8 of 10 cases; None
+            if a spread is not known.
     """
 
     best_mean: float
@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def is_shown(self) -> bool:
-        """Whether winner and default were told apart."""
+        """Whether a difference between winner and default is shown."""
         if self.num_seeds < MIN_SEEDS or self.low is None or self.high is None:
             return False
         return self.low > 0.0 or self.high < 0.0
@@ -83,12 +83,12 @@ def compare(
 
     Args:
         best: Mean return of each of the winner's seeds.
-        default: Likewise of the default; None if the winner is the default itself.
+        default: Mean return of each of the default's seeds; None if the winner is the default.
         num_tasks: Held-out tasks of each return.
-        num_seeds: How many of the winner's seeds are fresh; all, if left out.
+        num_seeds: Number of the winner's seeds that are fresh; by default all.
         blind_return: Best return without adaptation on these tasks.
         switched_off: Mean return of each of the winner's seeds, without adaptation.
-        level: Of the difference's interval.
+        level: Level of the difference's interval.
 
     Raises:
         ValueError: If the winner has no seed, or a return is not finite.

@@ -1,4 +1,4 @@
-"""What a sweep came to: the winner kept, judged on fresh tasks, and reported."""
+"""The end of a sweep: keep the winner, judge it on fresh tasks, write the report."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -38,22 +38,22 @@ def conclude(
     command: str,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Keep the best trial, compare it with the default, write table and report.
+    """Keep the winner, compare it with the default, write table and report.
 
     Args:
-        plan: What was done.
-        folder: The sweep's.
-        table: Its rows.
-        rounds: Where each round searched.
-        command: The command line that goes on with the sweep.
+        plan: Plan of the sweep.
+        folder: Folder of the sweep.
+        table: Table of its trials.
+        rounds: Its rounds, each with its space.
+        command: Command line that makes the sweep, for the report.
         say: Prints a line.
 
     Returns:
-        The best trial that searched; the trial that is named, its score, knobs, folder, comparison
-        and bound, lost trials and exit code; ``held_out_score`` is of tasks that chose nothing.
+        The best searched trial; the winner with its score, knobs, folder, comparison and bound;
+        lost trials and exit code. ``held_out_score`` is the mean return on fresh tasks.
 
     Raises:
-        LostError: If a checkpoint that the verdict needs is gone; table and report are there.
+        LostError: If a checkpoint that the verdict needs is gone; table and report are written.
     """
     table.write_csv(folder / "trials.csv")
     best = winner(table.rows, plan)
@@ -65,7 +65,7 @@ def conclude(
             _keep_best(folder, best, plan.sweep_id)
             comparison = _judge(plan, folder, table.rows, best)
         except LostError as error:
-            lost = error  # of what is left there is a report
+            lost = error  # the report is written all the same
     bound = _report(plan, folder, table, best, comparison, lost, rounds=rounds, command=command)
     say(f"table {folder / 'trials.csv'}, report {folder / 'report.html'}")
     if lost is not None:
@@ -89,20 +89,20 @@ def report_anew(
     rounds: Sequence[Round],
     command: str,
 ) -> LostError | None:
-    """Write the table and the report of what the rows say now; nothing else is changed.
+    """Write the table and the report again from the rows; nothing else is changed.
 
-    Returns on fresh tasks are in no row: as at the end of a sweep, the checkpoints of winner and
-    default are played for them, which gives the same numbers each time.
+    No row holds returns on fresh tasks. As at the end of a sweep, the checkpoints of winner and
+    default are evaluated on them, which gives the same numbers each time.
 
     Args:
-        plan: What was to be done.
-        folder: The sweep's.
-        table: Its rows so far.
-        rounds: Where each round searched.
-        command: The command line that repeats the sweep.
+        plan: Plan of the sweep.
+        folder: Folder of the sweep.
+        table: Table of its trials so far.
+        rounds: Its rounds, each with its space.
+        command: Command line that makes the sweep, for the report.
 
     Returns:
-        What is missing for a verdict, of which the report then says so; None if nothing is.
+        The error that says what a verdict lacks, as the report does; None if nothing is missing.
     """
     table.write_csv(folder / "trials.csv")
     best = winner(table.rows, plan)
@@ -126,7 +126,7 @@ def _report(
     rounds: Sequence[Round],
     command: str,
 ) -> float | None:
-    """Write the page; the bound without adaptation."""
+    """Write the report, and return the bound without adaptation."""
     bound = get_family(plan.task).no_adaptation_bound(plan.base().env.horizon)
     write_report(
         folder / "report.html",
@@ -176,7 +176,7 @@ def _summary(
 
 
 def _keep_best(folder: Path, best: Trial, sweep: str) -> None:
-    """Copy what acting needs of the best trial's checkpoint, and its row, to ``best/``."""
+    """Copy to ``best/`` the best trial's row, and what acting needs of its checkpoint."""
     target = folder / "best"
     saved = saved_run(folder, best)
     player = get_algorithm(saved.config.algorithm).player_type()
@@ -189,13 +189,13 @@ def _keep_best(folder: Path, best: Trial, sweep: str) -> None:
 def next_until_shown(
     folder: Path, plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]
 ) -> Round | None:
-    """``next_round``, and after the last one more seeds while the verdict is open.
+    """Decide like ``next_round``; after the last round, add seeds while the verdict is open.
 
     Args:
-        folder: The sweep's.
-        plan: What is done.
+        folder: Folder of the sweep.
+        plan: Plan of the sweep.
         earlier: The rounds so far, in order.
-        rows: The table; all trials of the earlier rounds are in it.
+        rows: Rows of the table, with all trials of the earlier rounds.
     """
     following, best = next_round(plan, earlier, rows), winner(rows, plan)
     if following is not None or best is None:
@@ -214,7 +214,7 @@ def _judge(
     *,
     with_switched_off: bool = True,
 ) -> Comparison:
-    """The winner and the default on tasks that chose nothing."""
+    """Compare the winner with the default on fresh tasks."""
     default = plan.space().default_point()
     fresh = fresh_rows(rows, plan, best.knobs)
     own = fresh_returns(folder, fresh or [best], with_switched_off=with_switched_off)
@@ -233,7 +233,7 @@ def _judge(
 
 
 def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]:
-    """The last lines of a sweep."""
+    """The lines printed at the end of a sweep."""
     seeds = _count(found.num_best_seeds)
     knobs = " ".join(f"{knob}={_short(value)}" for knob, value in best.knobs.items())
     lines = [
@@ -251,18 +251,18 @@ def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]
         switched_off = "its memory switched off" if plan.adapts_by_memory else "no adaptation"
         lines.append(f"the same policy with {switched_off}: {found.switched_off_mean:.2f}")
     if plan.adapts_by_memory:
-        lines.append("training was told the hidden variable of its tasks; these tests were not")
+        lines.append("training saw the hidden variable of its tasks; these evaluations did not")
     if found.difference is not None:
         is_equal = found.num_default_seeds == found.num_best_seeds
         others = "" if is_equal else f", over {_count(found.num_default_seeds)}"
         lines.append(
             f"the default: {found.default_mean:.2f}{others}, difference {found.difference:+.2f}"
             f"{_interval(found.low, found.high, '+')}"
-            + ("" if found.level == LEVEL else f" at {found.level:.0%}, since it was asked again")
+            + ("" if found.level == LEVEL else f" at {found.level:.0%}, since seeds were added")
         )
     if not found.is_shown and found.findable is not None:
         lines.append(
-            f"so many seeds find a difference of {found.findable:.2f} in 8 of 10 sweeps; `--resume "
+            f"as many seeds find a difference of {found.findable:.2f} in 8 of 10 sweeps; `--resume "
             "--confirm` trains more"
         )
     return [*lines, found.verdict]

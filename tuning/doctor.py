@@ -1,4 +1,4 @@
-"""``python -m tuning.doctor``: what is damaged in the folder of a sweep, and what can be mended."""
+"""``python -m tuning.doctor``: find what is damaged in the folder of a sweep, and repair it."""
 
 import shutil
 import warnings
@@ -47,9 +47,9 @@ def doctor(
         typer.Option("--repair", help="Set damaged records aside, keep every good one."),
     ] = False,
 ) -> None:
-    """Look through all files of a sweep that nobody works on, and name what is damaged.
+    """Check all files of a sweep that no process works on, and name what is damaged.
 
-    Ends with 0 if all is sound or mended, 3 if something is damaged, 2 if it cannot be looked at.
+    Exit code 0 if all is sound or repaired, 3 if something is damaged, 2 if no check is possible.
 
     Example: ssmrl doctor runs/swept
     """
@@ -62,7 +62,7 @@ def doctor(
     except FolderError as error:
         refuse(str(error))
     for trouble in found:
-        done = "mended: " if trouble in mended else ""
+        done = "repaired: " if trouble in mended else ""
         typer.echo(printable(f"{trouble.where}: {trouble.what}; {done}{trouble.remedy}"))
     left = [trouble for trouble in found if trouble not in mended]
     typer.echo(printable(summary(folder, len(left))))
@@ -70,10 +70,10 @@ def doctor(
 
 
 def examine(folder: Path) -> Iterator[Trouble]:
-    """What is damaged, file by file; nothing is changed.
+    """Find what is damaged, file by file; nothing is changed.
 
     Args:
-        folder: Of a sweep or study.
+        folder: Folder of a sweep or study.
     """
     yield from _config_troubles(folder)
     sweep = _sweep_id(folder)
@@ -87,18 +87,18 @@ def examine(folder: Path) -> Iterator[Trouble]:
     yield from result_troubles(folder, rows, sweep)
     for part in sorted(folder.rglob("*.part")):
         where = str(part.relative_to(folder))
-        yield Trouble(where, "was left half written", "nobody needs it", is_mended=True)
+        yield Trouble(where, "was left half written", "nothing needs it", is_mended=True)
 
 
 def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
-    """Set damaged records and a damaged journal aside, and write the table anew.
+    """Set damaged records and a damaged journal aside, restore the plan, rewrite the table.
 
     Args:
-        folder: Of a sweep or study.
-        found: What ``examine`` has found.
+        folder: Folder of a sweep or study.
+        found: Troubles from ``examine``.
 
     Returns:
-        What of it is mended.
+        Those that were repaired.
     """
     able = [trouble for trouble in found if trouble.is_mended]
     sweep, copy = _sweep_id(folder), _copy(folder)
@@ -120,7 +120,7 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
 
 
 def summary(folder: Path, num_left: int) -> str:
-    """The last line: how it stands, and what so many trials take of the disk."""
+    """The last line: the state of the folder, and the disk space that its trials take."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     rows, _ = read_rows(folder / ROWS, "")
     state = "all is sound" if not num_left else f"{num_left} of its files or records are damaged"
@@ -139,19 +139,19 @@ def _config_troubles(folder: Path) -> Iterator[Trouble]:
         said = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read"
         said += f": {one_line(error)}" if is_whole(folder / CONFIG) else ""
         if copy is None:
-            yield Trouble(CONFIG, said, f"no copy of the plan is in {ROUNDS}; restore it")
+            yield Trouble(CONFIG, said, f"{ROUNDS} holds no copy of the plan; restore the file")
         else:
-            yield Trouble(CONFIG, said, f"`--repair` makes it anew of the copy in {ROUNDS}", True)
+            yield Trouble(CONFIG, said, f"`--repair` restores it from the copy in {ROUNDS}", True)
         return
     if copy is not None and (changed := changed_fields(plan, copy)):
-        remedy = f"delete it, and it is made anew of the copy in {ROUNDS}"
-        yield Trouble(CONFIG, f"is not as the sweep began: {'; '.join(changed)}", remedy)
+        remedy = f"delete it, and it is restored from the copy in {ROUNDS}"
+        yield Trouble(CONFIG, f"changed since the start: {'; '.join(changed)}", remedy)
 
 
 def _copy(folder: Path) -> SweepPlan | None:
     try:
         return logged_plan(folder)
-    except ValueError:  # of another version
+    except ValueError:  # another version wrote it
         return None
 
 
@@ -167,7 +167,7 @@ def _missing(rows: list[Trial]) -> Iterator[Trouble]:
     numbers = {row.number for row in rows}
     for number in sorted(set(range(max(numbers, default=-1))) - numbers):
         yield Trouble(
-            ROWS, f"there is no row of trial {number}", "`--resume` makes it, or has dropped it"
+            ROWS, f"there is no row for trial {number}", "`--resume` makes it, or has dropped it"
         )
 
 
@@ -177,7 +177,7 @@ def _journal(path: Path) -> Iterator[Trouble]:
     copy = path.with_name(f"{path.name}.looked-at")
     shutil.copyfile(path, copy)
     try:
-        with warnings.catch_warnings():  # a last line that was torn is no damage
+        with warnings.catch_warnings():  # a torn last line is no damage
             warnings.simplefilter("ignore")
             repair_journal(copy)
     except ValueError as error:
@@ -198,7 +198,7 @@ def _checkpoints(folder: Path, rows: list[Trial]) -> Iterator[Trouble]:
             except (OSError, CheckpointError) as error:
                 where = f"checkpoint of {row.trial_id}, seed {seed}"
                 yield Trouble(
-                    where, one_line(error), "its row stays, but it cannot be played again"
+                    where, one_line(error), "its row stays, but it cannot be evaluated again"
                 )
             except (KeyError, ValueError, TypeError) as error:
                 yield Trouble(row.trial_id, one_line(error), "another version made it")

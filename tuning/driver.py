@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Read by Ray when it is imported or starts: its own loggers cost throughput, trials report a
-# score only from their first evaluation on, Ctrl-C is ours to handle, and so is the terminal.
+# Ray reads these at import or start. Its own loggers cost throughput, results have no score
+# before the first evaluation, and Ctrl-C and the terminal are handled here.
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
@@ -38,8 +38,8 @@ from tuning.trial_log import TrialLog
 from tuning.trial_memory import asked_of_ray, largest_need, trial_need
 from tuning.watch import Watch
 
-# A trial whose runners or learners are elsewhere is silent while it waits for them; of runners that
-# hang it takes care itself. On a GPU an update is compiled before it is captured.
+# A trial with remote runners or learners is silent while it waits for them; it handles hanging
+# runners itself. On a GPU an update is compiled before it is captured.
 _FLOOR_ELSEWHERE_S, _FLOOR_ON_GPU_S = 1200.0, 120.0
 
 
@@ -56,23 +56,23 @@ def run_trials(
     placement: Placement,
     log: LogKind | None = None,
 ) -> bool:
-    """Make the trials of a round that the table still lacks; Ray must be running.
+    """Run the trials of a round that the table still lacks; Ray must be running.
 
     Args:
-        plan: What to do.
+        plan: Plan of the sweep.
         this: The round.
-        folder: The sweep's.
-        table: Gets a row for every trial that ends.
-        searcher: Chooses the points.
-        progress: Is told what happens.
-        time_budget_s: Train no longer than this [s].
-        num_physics_threads: MuJoCo's threads in each trial.
-        placement: Where trials learn.
-        log: Where else evaluations are written.
+        folder: Folder of the sweep.
+        table: Table to which the row of every trial that ends is appended.
+        searcher: Searcher that chooses the points.
+        progress: Receives progress events.
+        time_budget_s: Time budget of the training [s].
+        num_physics_threads: MuJoCo threads of each trial.
+        placement: Devices on which trials learn.
+        log: Additional log of the trials' evaluations; None for none.
 
     Returns:
-        Whether trials are left only because Tune ended, which it does where Ray ends a trial for
-        want of memory, or the disk is full.
+        Whether Tune must be started again for the remaining trials: it ends early if Ray kills a
+        trial because memory ran out, or if the disk is full.
 
     Raises:
         LostError: If the disk stays full.
@@ -80,10 +80,10 @@ def run_trials(
     earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
     memory = Memory.of(this.space, plan)
-    if memory.is_short and not placement.on_gpu:  # there Ray is asked for shares of GPUs alone
+    if memory.is_short and not placement.on_gpu:  # there trials request only GPUs of Ray
         progress.note(
-            f"{plan.max_concurrent} of the largest trials do not fit the memory at once: one that "
-            "does not fit beside others waits for them"
+            f"{plan.max_concurrent} of the largest trials do not fit the memory at once: a trial "
+            "that does not fit beside the others waits for them"
         )
     trainable = _trainable(plan, placement, folder, pulses, num_physics_threads, memory)
     keeper = RowKeeper(
@@ -100,7 +100,7 @@ def run_trials(
     )
     logs = [] if log is None else [TrialLog(log, folder, searcher)]
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
-    # They warn that the loggers, which are off, left no files, and of choices that are meant.
+    # They warn about missing files of the loggers, which are off, and about intended settings.
     for name in ("ray.tune", "ray.train", "ray.rllib", "ray._common.deprecation"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     tuner = tune.Tuner(
@@ -137,7 +137,7 @@ def _trainable(
     num_physics_threads: int,
     memory: "Memory",
 ) -> type[tune.Trainable]:
-    """A trial of the plan, with what Ray keeps free for it."""
+    """The trainable of the plan's trials, with the resources that Ray reserves for each."""
     trainable: type[tune.Trainable] = tune.with_resources(
         tune.with_parameters(
             MetaTraining,
@@ -151,23 +151,23 @@ def _trainable(
             cpus_per_runner=plan.cpus_per_runner,
             num_learners=plan.num_learners,
             num_physics_threads=num_physics_threads,
-            # Of RLlib's learners each has its own; the trial's process has one where it learns.
+            # RLlib's learners have their own; the trial's process needs one only if it learns.
             device="cpu" if plan.num_learners else placement.device_of_trial,
             gpus_per_learner=placement.share,
         ),
         partial(_resources, plan, placement, memory),
     )
-    # Tune's wrapper would be what Ray's dashboard shows as the class of the trials' actors.
+    # Otherwise Ray's dashboard shows Tune's wrapper as the class of the trials' actors.
     trainable.__name__ = trainable.__qualname__ = MetaTraining.__name__
     return trainable
 
 
 def _is_cut_short(tuner: tune.Tuner, keeper: RowKeeper, folder: Path) -> bool:
-    """Make the trials; whether Tune ended before they did, and can be begun again."""
+    """Run the trials; return whether Tune ended before they did and can be started again."""
     try:
         tuner.fit()
     except (OSError, RuntimeError) as error:
-        if is_full(error):  # Tune, too, writes down what it does
+        if is_full(error):  # Tune writes its own state, too
             _wait_for_room(folder)
         elif not keeper.lost_to_memory_monitor(error):
             raise
@@ -201,13 +201,13 @@ def _resources(
 
 @dataclass(frozen=True)
 class Memory:
-    """What Ray is asked to keep free for the trials of a round.
+    """Memory that the trials of a round request from Ray.
 
     Attributes:
-        for_all: The same for each, so that one process makes trial after trial [bytes]; 0 where the
-            largest do not fit side by side, and each is asked its own.
-        most: What the largest machine has for trials [bytes]; None if that is not known.
-        is_short: Whether the largest are known not to fit side by side.
+        for_all: Equal request of each trial, so that one process runs trial after trial [bytes]; 0
+            if the largest are not known to fit side by side: then each requests its own need.
+        most: Memory of the largest machine for trials [bytes]; None if unknown.
+        is_short: Whether the largest trials are known not to fit side by side.
     """
 
     for_all: int
@@ -216,7 +216,7 @@ class Memory:
 
     @classmethod
     def of(cls, space: SearchSpace, plan: SweepPlan) -> "Memory":
-        """For the points of a space; Ray must be running."""
+        """The requests for the points of a space; Ray must be running."""
         nodes = [int(node["Resources"].get("memory", 0)) for node in ray.nodes()]
         most = max(nodes, default=0) or None
         largest = asked_of_ray(largest_need(space, plan.seeds_per_trial), most)
@@ -227,15 +227,15 @@ class Memory:
 
 
 def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str, float]]:
-    """What Ray keeps free for a trial: its own process first, which holds what was played.
+    """Resources that Ray reserves for a trial: first its own process, which holds the experience.
 
-    Last come RLlib's learners. Each process that learns has the share of a GPU; what learns on one
-    is held there.
+    RLlib's learners come last. Each learning process has the placement's share of a GPU. A trial
+    on a GPU holds its experience there, and requests no memory.
 
     Args:
-        plan: What to do.
-        placement: Where trials learn.
-        memory: Of the trial's own process [bytes].
+        plan: Plan of the sweep.
+        placement: Devices on which trials learn.
+        memory: Request of the trial's own process [bytes]; 0 for none.
     """
     own: dict[str, float] = {"CPU": 1.0}
     kept_free = [own]
@@ -250,10 +250,10 @@ def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str
 
 
 class RowNames:
-    """Calls the trials of Tune as their rows are called, ``t0003``, wherever Tune shows a name.
+    """Names the trials of Tune like their rows, ``t0003``, wherever Tune shows a name.
 
     Args:
-        searcher: Knows the trials' numbers.
+        searcher: Searcher that knows the trials' numbers.
     """
 
     def __init__(self, searcher: StudySearcher) -> None:
@@ -264,9 +264,9 @@ class RowNames:
         return row_name(self._searcher.number(trial.trial_id))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "RowNames":
-        """Itself: Tune copies what it is given for every trial, and the searcher is one."""
+        """Return itself: Tune copies its arguments for every trial, but there is one searcher."""
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps it with every trial for a way of resuming that is not used here."""
+        """No state: Tune pickles it with every trial for its own resume, which is not used here."""
         return {}

@@ -1,4 +1,4 @@
-"""How a sweep ended, for those who read nothing but its exit code."""
+"""How a sweep ended: its exit code, and the lines about what was lost."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -8,16 +8,16 @@ from tuning.table.trial import LOST, Trial
 
 
 class Ending(IntEnum):
-    """The exit codes of a sweep and of a study; a signal's is 128 and its number."""
+    """The exit codes of a sweep and of a study; a signal's is 128 plus its number."""
 
     DONE = 0
     NOTHING_COMPLETED = 1  # and nothing was lost: every trial was stopped early, or diverged
     REFUSED = 2  # before anything was done
-    LOST = 3  # it is not known what a trial was worth, or the winner could not be confirmed
+    LOST = 3  # a result or a needed file was lost, or the winner could not be confirmed
 
 
 class LostError(RuntimeError):
-    """What a sweep needs to go on or to judge is gone; the message says what, and what to do."""
+    """Something that a sweep needs to resume or to judge is gone; the message says what to do."""
 
 
 def ending(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -> Ending:
@@ -26,8 +26,7 @@ def ending(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -> En
     Args:
         rows: Its table.
         has_winner: Whether a trial completed.
-        is_confirmed: Whether no seed was asked for to judge it, or one completed, or is still to
-            come.
+        is_confirmed: Whether a fresh seed of the winner completed, or none has been trained so far.
     """
     if any(row.state in LOST for row in rows) or (has_winner and not is_confirmed):
         return Ending.LOST
@@ -35,18 +34,18 @@ def ending(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -> En
 
 
 def lost_lines(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -> list[str]:
-    """What was lost, and what to do about it; nothing where nothing was.
+    """Lines on what was lost, and what to do about it; empty if nothing was.
 
     Args:
         rows: The table.
-        has_winner: As for ``ending``.
-        is_confirmed: As for ``ending``.
+        has_winner: Whether a trial completed.
+        is_confirmed: The argument of ``ending``.
     """
     lost = [row for row in rows if row.state in LOST]
     lines = [printable(f"lost: {row.trial_id} {row.state} ({row.reason})") for row in lost]
     if lost:
         lines.append(
-            "a row that is written stays; mend the cause, then search under another `--name`"
+            "a written row is never replaced; fix the cause, then search under another `--name`"
         )
     if has_winner and not is_confirmed:
         lines.append(

@@ -1,4 +1,4 @@
-"""A sweep from its first round to its conclusion, with everything that starts slowly."""
+"""A sweep from its first round to its conclusion; this module imports all that starts slowly."""
 
 import math
 import time
@@ -43,7 +43,7 @@ START_ERRORS = (
     TokenError,
     TooFewCpusError,
 )
-"""What is found out only when Ray is started or joined; each says in a line what to do."""
+"""Errors that appear only when Ray is started or joined; each says in a line what to do."""
 
 
 class DamagedError(LostError):
@@ -67,27 +67,27 @@ def run_sweep(
     """Search round after round, compare, report.
 
     Args:
-        plan: What to do.
-        folder: The sweep's; what it holds already is gone on from.
+        plan: Plan of the sweep.
+        folder: Folder of the sweep; an existing sweep is resumed.
         address: Ray cluster to join; None starts a private one.
-        num_cpus: Cores that a private one may use.
-        dashboard: Say where Ray's dashboard is; a private cluster has one only then.
-        quiet: Leave stdout to the result.
-        command: The command line that makes this sweep.
-        placement: Where trials learn.
-        confirm: Train more seeds while it is open whether winner and default differ.
-        log: Where else evaluations are written.
+        num_cpus: Cores that a private cluster may use.
+        dashboard: Whether to print the dashboard's address; a private cluster has one only then.
+        quiet: Whether to leave stdout to the result.
+        command: Command line that makes this sweep.
+        placement: Devices on which trials learn.
+        confirm: Whether to train more seeds while no difference of winner and default is shown.
+        log: Additional log of the trials' evaluations; None for none.
         say: Prints a line.
 
     Returns:
-        What ``conclude`` says.
+        The summary of ``conclude``.
 
     Raises:
         DamagedError: If a file of the folder cannot be read.
         TooFewCpusError: If the cluster cannot hold the trials.
-        GpuError: If it has no GPUs for them.
+        GpuError: If the cluster has no GPUs for the trials.
         ConnectionError: If there is no cluster at the address.
-        TokenError: If a private cluster cannot have a token to ask for.
+        TokenError: If a private cluster cannot require a token.
         NotSharedError: If nodes of the cluster do not see the folder.
         MissingModuleError: If they cannot import a part of the user's own.
     """
@@ -110,12 +110,12 @@ def run_sweep(
 
 
 def frame_line(rows: Sequence[Trial], seconds: float, at_once: int) -> str:
-    """What a sweep took beside training and judging: starts, choices, waiting for the last trial.
+    """The overhead of a sweep beside training and evaluation: starts, choices, waiting at the end.
 
     Args:
-        rows: The trials that were made.
-        seconds: What all of it took [s].
-        at_once: So many trials at once.
+        rows: The trials that were run.
+        seconds: Wall-clock time of all of them [s].
+        at_once: Number of concurrent trials.
 
     Example:
         >>> from tuning.table.trial import TrialState
@@ -140,20 +140,20 @@ def ready(
     found_cpus: int,
     say: Callable[[str], None],
 ) -> int:
-    """See that the trials can be made here; Ray must be running.
+    """Check that the trials can run here; Ray must be running.
 
-    A private Ray that is too small is refused, and its trials share all of its cores. A cluster
-    that was joined may grow once there is work, and each trial takes what it asked for.
+    A private Ray that is too small is refused; its trials share all of its cores. A cluster that
+    was joined may grow on demand; each trial gets what it requests.
 
     Args:
-        plan: What to do.
-        folder: The sweep's.
-        address: Of the cluster that was joined; None for a private one.
-        found_cpus: How many CPUs there are.
+        plan: Plan of the sweep.
+        folder: Folder of the sweep.
+        address: Address of the joined cluster; None for a private one.
+        found_cpus: Number of CPUs that Ray has.
         say: Prints a line.
 
     Returns:
-        How many CPUs the trials at work at once have together.
+        Number of CPUs of all concurrent trials together.
 
     Raises:
         TooFewCpusError: If a private Ray cannot hold the trials.
@@ -181,11 +181,11 @@ def _own_parts(plan: SweepPlan) -> list[str]:
 
 
 def on_cluster(plan: SweepPlan, placement: Placement, *, say: Callable[[str], None]) -> Placement:
-    """What is decided of GPUs once Ray is running; a private one has what was planned.
+    """The placement with each trial's GPUs, once Ray is running; a private Ray's stays as planned.
 
     Args:
-        plan: What to do.
-        placement: As planned.
+        plan: Plan of the sweep.
+        placement: Planned placement.
         say: Prints a line.
 
     Raises:
@@ -195,7 +195,7 @@ def on_cluster(plan: SweepPlan, placement: Placement, *, say: Callable[[str], No
         return placement
     now, most = num_gpus()
     placement = placement.joined(plan, now, most)
-    say(f"each trial has {placement.share:g} of a GPU; the cluster has {now}, and may have {most}")
+    say(f"each trial has {placement.share:g} of a GPU; the cluster has {now}, and can have {most}")
     return placement
 
 
@@ -203,15 +203,15 @@ class Sweep:
     """A sweep on the disk: its table, its rounds and its studies.
 
     Args:
-        plan: What to do.
-        folder: Where it is kept.
-        log: Where else the evaluations of trials are written.
+        plan: Plan of the sweep.
+        folder: Folder of the sweep.
+        log: Additional log of the trials' evaluations; None for none.
         say: Prints a line.
-        restore: Who decides a round again that is lost; None if nobody but a sweep decides.
+        restore: Function that decides a lost round of a study again; None for a sweep.
 
     Raises:
         DamagedError: If a file of the folder cannot be read.
-        LostError: If what a file has lost cannot be found again.
+        LostError: If lost records cannot be rebuilt.
     """
 
     def __init__(
@@ -235,12 +235,12 @@ class Sweep:
         self._deadline = time.monotonic() + plan.time_budget_s
 
     def _mend_journal(self, path: Path) -> None:
-        """A journal holds nothing that rows do not: one that is damaged is made anew of them."""
+        """Set a damaged journal aside: it is rebuilt from the rows, which hold all that it does."""
         try:
             repair_journal(path)
         except ValueError as error:
             kept = path.replace(aside(path))
-            self._say(f"{error} It is in {kept.name} now, and made anew from the rows.")
+            self._say(f"{error} It was moved to {kept.name}, and is rebuilt from the rows.")
 
     @property
     def rounds(self) -> tuple[Round, ...]:
@@ -253,11 +253,11 @@ class Sweep:
 
     @property
     def has_time(self) -> bool:
-        """Whether the time budget has not ended; without, no round is worth beginning."""
+        """Whether time budget is left; without it, no round is started."""
         return time.monotonic() < self._deadline
 
     def is_finished(self) -> bool:
-        """Whether no round is left to begin or to go on with."""
+        """Whether no round is left to start or to finish."""
         is_open = bool(self.rounds) and not self.is_complete(self.rounds[-1])
         return not is_open and next_round(self._plan, self.rounds, self.table.rows) is None
 
@@ -265,7 +265,7 @@ class Sweep:
         """The round to work on: the last one if trials of it are missing, or a new one.
 
         Args:
-            decide: Makes a new round, like ``next_round``; None if there shall be none.
+            decide: Function that returns a new round, or None for none, like ``next_round``.
         """
         if self.rounds and not self.is_complete(self.rounds[-1]):
             return self.rounds[-1]
@@ -276,7 +276,7 @@ class Sweep:
         if self._plan.rounds > 1:
             self._say(f"round {this.number}: {this.num_trials} trials, space by {this.author}")
         if is_verdict(self._plan, this):
-            self._say(f"judging: {this.num_trials} trials with seeds that chose nothing")
+            self._say(f"judging: {this.num_trials} trials with fresh seeds")
         for move in this.moves:
             self._say(
                 f"  {move.kind} {move.knob}: {range_text(move.old)} -> {range_text(move.new)}"
@@ -285,7 +285,7 @@ class Sweep:
         return this
 
     def run_round(self, this: Round, *, num_cpus: int, placement: Placement, quiet: bool) -> None:
-        """Make the trials of a round that are missing; Ray must be running."""
+        """Run the missing trials of a round; Ray must be running."""
         plan = self._plan
         if (left_s := self._deadline - time.monotonic()) <= 0:
             return
@@ -314,11 +314,11 @@ class Sweep:
                 left_s = max(1.0, self._deadline - time.monotonic())
 
     def searcher(self, this: Round, say: Callable[[str], None] | None = None) -> StudySearcher:
-        """Who chooses the points of a round; it goes on where an earlier process stopped.
+        """The searcher of a round; it continues where an earlier process stopped.
 
         Args:
             this: The round.
-            say: Told where points are no longer tried; by default as the sweep prints a line.
+            say: Prints from which size on points are no longer tried; by default the sweep's.
         """
         plan, rows = self._plan, self.table.rows
         before = [row for row in rows if row.round < this.number]
@@ -341,5 +341,5 @@ class Sweep:
         return trial_need(self._plan.base(), point, self._plan.seeds_per_trial)
 
     def _study_name(self, this: Round) -> str:
-        """By the sweep's own id: its folder may be copied or have another name tomorrow."""
+        """The study's name, from the sweep's id: its folder may be copied or renamed."""
         return f"{self._plan.sweep_id or self._folder.name}-r{this.number}"

@@ -1,4 +1,4 @@
-"""What trials keep of their experience, and whether the memory holds it."""
+"""How much memory the replay buffers of trials take, and whether it is available."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ _SIZE_KNOB = "meta.replay_env_steps"
 
 
 class TooLittleMemoryError(ValueError):
-    """The replays of the trials need more than there is; the message does the sum."""
+    """The replay buffers need more memory than there is; the message shows the sum."""
 
 
 def replay_need(config: TrainConfig) -> int:
-    """What a run keeps of its experience, at most; 0 where each experience is used once [bytes].
+    """Largest size of a run's replay buffer [bytes]; 0 if the algorithm has none.
 
     Raises:
         ValueError: If the replay is too small to learn from.
@@ -27,9 +27,9 @@ def replay_need(config: TrainConfig) -> int:
 
 
 def available_bytes() -> int | None:
-    """Memory that this machine, or this container, could still hand out; None if it does not say.
+    """Free memory of this machine or this container [bytes]; None if unknown.
 
-    Swap is left out: a replay in it would stop the training.
+    Swap does not count: training with a replay buffer in it would come to a halt.
     """
     free = [_meminfo(), _left_in_group()]
     known = [amount for amount in free if amount is not None]
@@ -39,16 +39,16 @@ def available_bytes() -> int | None:
 def check_replays(
     config: TrainConfig, num_runs: int, available: int | None, *, num_seeds: int = 1
 ) -> None:
-    """See that the replays of all runs at work at once fit.
+    """Check that the replay buffers of all concurrent runs fit the memory.
 
     Args:
-        config: Of each run.
-        num_runs: Trials at once.
-        available: What there is; None if that is not known [bytes].
+        config: Configuration of each run.
+        num_runs: Number of concurrent trials.
+        available: Available memory [bytes]; None if unknown.
         num_seeds: Runs of a trial, which train side by side.
 
     Raises:
-        TooLittleMemoryError: If they do not.
+        TooLittleMemoryError: If they do not fit.
     """
     one = replay_need(config)
     needed = one * num_runs * num_seeds
@@ -69,7 +69,7 @@ def _meminfo() -> int | None:
 
 
 def _left_in_group() -> int | None:
-    """Of a container's own limit, version 2 of control groups; its page cache makes room."""
+    """Memory left under a container's limit (cgroup v2); its page cache counts as free."""
     limit, used, stat = (_CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
     if not all(path.exists() for path in (limit, used, stat)):
         return None

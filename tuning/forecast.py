@@ -1,4 +1,4 @@
-"""What a sweep is about to do, in lines for the user, before it does it."""
+"""The forecast of a sweep: lines for the user about its plan and cost, before it starts."""
 
 from ssmrl.config import TrainConfig
 from tuning.comparison import MIN_SEEDS
@@ -10,12 +10,12 @@ from tuning.probe import Rate
 from tuning.spaces.iteration_length import iteration_lengths
 from tuning.spaces.space import Int
 
-_LITTLE = 0.1  # of a budget
+_LITTLE = 0.1  # share of a budget
 _MANY = 1000
 
 
 def costliest(plan: SweepPlan) -> TrainConfig:
-    """The default with as many gradient steps as the search may give it: they cost the most."""
+    """The default with the most gradient steps that the search may try: they cost the most."""
     base = plan.base()
     steps = plan.space().ranges.get("meta.num_inner_steps")
     if not isinstance(steps, Int) or plan.base().meta.num_inner_steps:
@@ -32,10 +32,10 @@ def forecast(
     """The plan with its trials, env steps, expected seconds and shares.
 
     Args:
-        plan: What will be done.
-        rate: Of this machine, for the default; None where others train.
-        slowest: Of this machine, for the costliest point.
-        placement: Where trials learn.
+        plan: Plan of the sweep.
+        rate: Speed of this machine for the default; None if other machines train.
+        slowest: Speed of this machine for the costliest point; None likewise.
+        placement: Devices on which trials learn.
 
     Returns:
         Lines to print.
@@ -50,7 +50,7 @@ def forecast(
         f"  searching: {num_searched} trials, {share:.0%} of the env steps, of which {others:.0%} "
         "go to other points than the default",
         f"  confirming: {plan.num_confirmed} of the best trained once more; then "
-        f"{plan.num_fresh_seeds} fresh seeds of the winner and, where it is another point, "
+        f"{plan.num_fresh_seeds} fresh seeds of the winner and, if that is another point, "
         f"{plan.num_fresh_seeds} of the default",
         _verdict(plan),
         *_overrun(plan),
@@ -73,8 +73,8 @@ def forecast(
     if most > plan.time_budget_s:
         may = "will" if total > plan.time_budget_s else "may"
         lines.append(
-            f"  `--time-budget-s {plan.time_budget_s:g}` {may} end it before: what is missing then "
-            "can be made by `--resume`; or lower `--max-env-steps`, or give `--trial-seconds`"
+            f"  `--time-budget-s {plan.time_budget_s:g}` {may} end it before: `--resume` then runs "
+            "the missing trials; or lower `--max-env-steps`, or give `--trial-seconds`"
         )
     return lines + _notes(plan)
 
@@ -92,7 +92,7 @@ def _expectation(plan: SweepPlan, rate: Rate, slowest: Rate) -> str:
 
 
 def _disk(plan: SweepPlan) -> str:
-    """What the checkpoints of the default take; each trial keeps its last one."""
+    """The line on the disk space of the checkpoints; each trial keeps its last one."""
     from ssmrl.memory_need import disk_need  # torch, which --help need not wait for
 
     one = disk_need(plan.base(), plan.max_env_steps) * plan.seeds_per_trial
@@ -104,7 +104,7 @@ def _disk(plan: SweepPlan) -> str:
 
 
 def _verdict(plan: SweepPlan) -> str:
-    """What so many fresh seeds can show."""
+    """The line on what the fresh seeds can show."""
     num_seeds = plan.num_verdict_trials * plan.seeds_per_trial
     if num_seeds < MIN_SEEDS:
         return (
@@ -113,19 +113,19 @@ def _verdict(plan: SweepPlan) -> str:
         )
     return (
         f"  verdict: {num_seeds} seeds each find a difference of {findable_spreads(num_seeds):.1f} "
-        "standard deviations between seeds in 8 of 10 cases; `--confirm` trains more where needed"
+        "standard deviations between seeds in 8 of 10 cases; `--confirm` trains more if needed"
     )
 
 
 def expected_seconds(plan: SweepPlan, rate: Rate) -> float:
-    """How long all trials take, at most.
+    """Upper bound of the time of all trials [s].
 
-    They run so many at once; what comes later waits for the last of what comes before. Runners and
-    learners of their own are not counted as a gain.
+    ``max_concurrent`` trials run at once; each round waits for the last trial of the one before.
+    Remote runners and learners are not counted as a gain.
 
     Args:
-        plan: What will be done.
-        rate: Of this machine.
+        plan: Plan of the sweep.
+        rate: Speed of this machine.
     """
     one = rate.seconds(plan.max_env_steps) * plan.seeds_per_trial
     parts = [*plan.trials_of_rounds(), plan.num_confirmed, 2 * plan.num_verdict_trials]
@@ -133,7 +133,7 @@ def expected_seconds(plan: SweepPlan, rate: Rate) -> float:
 
 
 def _overrun(plan: SweepPlan) -> list[str]:
-    """How much more experience than others a point may have, where that is not little."""
+    """The line on how much more experience than others a point may have; none if it is little."""
     shortest, longest = iteration_lengths(plan.space())
     if shortest == longest or longest <= _LITTLE * plan.max_env_steps:
         return []
@@ -145,10 +145,10 @@ def _overrun(plan: SweepPlan) -> list[str]:
 
 
 def _notes(plan: SweepPlan) -> list[str]:
-    """What a reader of the result has to know about such a training."""
+    """Notes that a reader of the result needs about the training."""
     if not plan.adapts_by_memory:
         return []
-    notes = ["  training is told the hidden variable of its tasks; what it is judged by is not"]
+    notes = ["  training sees the hidden variable of its tasks; the evaluations do not"]
     if plan.base().policy.method == "mlp":
         notes.append("  method mlp is the control: it sees one transition and remembers nothing")
     return notes

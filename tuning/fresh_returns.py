@@ -1,4 +1,4 @@
-"""What trained policies earn on tasks that chose nothing; not how these returns compare."""
+"""Returns of trained policies on fresh tasks, which selected nothing; not their comparison."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ssmrl.run import checkpoint_path
 from tuning.ending import LostError
 from tuning.table.trial import Trial
 
-# Draw 0 chose the winner.
+# Draw 0 of the held-out tasks selected the winner.
 FRESH_DRAW = 1
 NUM_FRESH_TASKS = 100
 
@@ -25,8 +25,8 @@ class FreshReturns:
     """Mean returns of the trained seeds of a configuration, all on the same tasks.
 
     Attributes:
-        used: Of each seed, with adaptation.
-        switched_off: Of each seed, without; empty if that was not asked for.
+        used: Mean return of each seed with adaptation.
+        switched_off: Mean return of each seed without adaptation; empty if not asked for.
     """
 
     used: tuple[float, ...]
@@ -36,12 +36,12 @@ class FreshReturns:
 def fresh_returns(
     folder: Path, trials: Sequence[Trial], *, with_switched_off: bool = False
 ) -> FreshReturns:
-    """Judge every run of some trials.
+    """Evaluate every run of some trials on fresh tasks.
 
     Args:
-        folder: The sweep's.
-        trials: Whose checkpoints are judged.
-        with_switched_off: Judge them without adaptation, too.
+        folder: Folder of the sweep.
+        trials: Trials whose checkpoints are evaluated.
+        with_switched_off: Whether to evaluate them without adaptation, too.
     """
     used, off = [], []
     for trial in trials:
@@ -64,12 +64,12 @@ def saved_run(folder: Path, trial: Trial, seed: int | None = None) -> Checkpoint
     """The checkpoint of a trial's run.
 
     Args:
-        folder: The sweep's.
+        folder: Folder of the sweep.
         trial: The trial.
-        seed: Of the run; by default the trial's first.
+        seed: Seed of the run; by default the trial's first.
 
     Raises:
-        LostError: If it is damaged or gone.
+        LostError: If the checkpoint is damaged or gone.
     """
     config = TrainConfig.of_knobs(trial.config)
     config = config if seed is None else config.with_knobs({"seed": seed})
@@ -77,9 +77,9 @@ def saved_run(folder: Path, trial: Trial, seed: int | None = None) -> Checkpoint
         return Checkpoint.load(checkpoint_path(folder / "checkpoints", config))
     except (FileNotFoundError, CheckpointError) as error:
         raise LostError(
-            f"{trial.trial_id} cannot be played any more, so there is no verdict: {error}; restore "
-            "the file and `--resume`, or search again under another `--name`; `ssmrl doctor "
-            f"{folder}` says what else is missing"
+            f"{trial.trial_id} cannot be evaluated any more, so there is no verdict: {error}; "
+            "restore the file and `--resume`, or search again under another `--name`; `ssmrl "
+            f"doctor {folder}` says what else is missing"
         ) from error
 
 

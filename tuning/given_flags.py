@@ -1,4 +1,4 @@
-"""Which flags of a command line do not count when a sweep is gone on with; it reads no flags."""
+"""Which flags of a command line are ignored when a sweep is resumed; it reads no flags."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import fields
@@ -6,7 +6,7 @@ from typing import Any
 
 from tuning.plan import SweepPlan
 
-# How a plan calls what a flag calls otherwise.
+# Parameters with another name than their flag, or than their field of the plan.
 _FLAGS = {"settings": "set"}
 _NAMES = {"budget_trials": "num_samples", "space": "space_path"}
 
@@ -14,16 +14,16 @@ _NAMES = {"budget_trials": "num_samples", "space": "space_path"}
 def plan_of(params: Mapping[str, Any], **others: Any) -> SweepPlan:
     """The plan that a command line asks for.
 
-    How many trials work at once follows from where they are placed, and the space from its file.
+    The number of concurrent trials is set later by the placement, and the space by its file.
 
     Args:
-        params: Values by the names of the command's parameters, of which many are fields of a plan;
-            None leaves a field as is usual for the algorithm.
-        others: Fields that the command calls otherwise.
+        params: Values by the names of the command's parameters; those of a plan's fields are used.
+            None leaves the algorithm's default.
+        others: Fields that have another name in the command.
 
     Raises:
-        KeyError: All that a plan raises.
-        ValueError: All that a plan raises.
+        KeyError: As ``SweepPlan`` raises it.
+        ValueError: As ``SweepPlan`` raises it.
     """
     named = {field.name for field in fields(SweepPlan)} - {"max_concurrent"}
     given = {name: value for name, value in params.items() if name in named}
@@ -31,12 +31,12 @@ def plan_of(params: Mapping[str, Any], **others: Any) -> SweepPlan:
 
 
 def ignored_flags(given: Mapping[str, Any], kept: SweepPlan) -> list[str]:
-    """Those that ask for something else than the sweep to go on with has.
+    """The flags whose values differ from those of the sweep to resume.
 
     Args:
-        given: Flags of the command line that a plan keeps, by their parameters' names; None where
-            one was left out.
-        kept: The plan that counts.
+        given: Values of the flags that a plan keeps, by parameter name; None for one that was not
+            given.
+        kept: Plan of the sweep to resume.
 
     Returns:
         Each flag with its value.
@@ -53,12 +53,12 @@ def ignored_flags(given: Mapping[str, Any], kept: SweepPlan) -> list[str]:
 
 
 def ignored_line(context: Any, kept: SweepPlan, counting: Collection[str]) -> str:
-    """What to say of the flags that do not count; empty if there are none.
+    """The warning about ignored flags; empty if there are none.
 
     Args:
-        context: Typer's, of the command.
-        kept: The plan that counts.
-        counting: Parameters that count all the same.
+        context: Typer's context of the command.
+        kept: Plan of the sweep to resume.
+        counting: Parameters that are used all the same.
     """
     of_plan = {field.name for field in fields(SweepPlan)} | _NAMES.keys()
     given = {
@@ -68,5 +68,5 @@ def ignored_line(context: Any, kept: SweepPlan, counting: Collection[str]) -> st
         and context.get_parameter_source(name).name == "COMMANDLINE"
     }
     flags = ignored_flags(given, kept)
-    what = "`--resume` goes on with the run's own settings, so these do not count"
+    what = "`--resume` uses the run's own settings, so these are ignored"
     return f"warning: {what}: {', '.join(flags)}" if flags else ""

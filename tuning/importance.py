@@ -26,18 +26,18 @@ from tuning.table.trial import Trial
 MIN_CONFIGURATIONS = 2 * MIN_ELITE
 NUM_RESAMPLES = 200
 LEVEL = 0.95
-_MIN_DIVERGENCE = 1e-9  # of all knobs together; less is rounding
+_MIN_DIVERGENCE = 1e-9  # sum over all knobs; less is rounding
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much one knob has to do with being among the best, or why that cannot be said.
+    """How much one knob decides who is among the best, or why that is unknown.
 
     Attributes:
         knob: The knob.
-        share: Its share of what all knobs explain, from 0 to 1; None if it cannot be said.
-        interval: Where 95 % of the shares lie that resampled configurations give; None if there is
-            no share. It is no confidence interval: a share is never negative, so that of a knob
+        share: Its share of what all knobs explain, from 0 to 1; None if unknown.
+        interval: Central 95 % of the shares of resampled configurations; None if there is no share.
+            It is no confidence interval: a share is never negative, so the interval of a knob
             without any influence hardly ever reaches 0.
         reason: Why there is no share, in a few words; empty if there is one.
     """
@@ -55,25 +55,24 @@ class Importance:
 def importance(
     rows: Sequence[Trial], space: SearchSpace, *, seed: int, num_resamples: int = NUM_RESAMPLES
 ) -> tuple[Importance, ...]:
-    """The share of each knob by PED-ANOVA, and how it moves when the configurations are resampled.
+    """The share of each knob by PED-ANOVA, with its interval over resampled configurations.
 
-    How different the values of the elite are from those of all that was tried, knob by knob. It is
-    never negative, so that a knob without any influence has a small share, not none: read the
-    intervals.
+    A share says how much the elite's values of a knob differ from all tried values. It is never
+    negative, so a knob without any influence has a small share, not none: read the intervals.
 
     Args:
         rows: The trials; only complete ones count, those of equal knobs once.
-        space: Whose knobs are judged. Trials outside of it count too.
-        seed: Of the resampling.
-        num_resamples: How often the configurations are drawn again.
+        space: Search space with the knobs to judge. Trials outside of it count too.
+        seed: Random seed of the resampling.
+        num_resamples: Number of resamples.
 
     Returns:
-        One for each knob: largest share first, then those without a share.
+        The importance of each knob: largest share first, then those without a share.
 
     References:
         Watanabe, Bansal and Hutter 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter
-        Importance in Arbitrary Subspaces". What is compared with the elite, their section 4 calls
-        the local space: what was tried, not what could have been.
+        Importance in Arbitrary Subspaces". The elite is compared with what their section 4 calls
+        the local space: the tried values, not all possible ones.
     """
     ranked = ranking(rows)
     reasons = _reasons(ranked, tuple(space.ranges))
@@ -95,11 +94,11 @@ def importance(
 
 
 def _with_interval(knob: str, shares: "np.ndarray[Any, np.dtype[np.float64]]") -> Importance:
-    """The first is the share; the others were resampled."""
+    """The importance of a knob from its share, which comes first, and the resampled ones."""
     share = float(shares[0])
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(shares, (tail, 1.0 - tail)).tolist()
-    # Resampling blurs the elite, so that the largest share may lie above all resampled ones.
+    # Resampling blurs the elite, so the largest share may lie above all resampled ones.
     return Importance(knob, share, (min(low, share), max(high, share)))
 
 
@@ -125,7 +124,7 @@ def _reasons(ranked: Sequence[Ranked], knobs: tuple[str, ...]) -> dict[str, str]
 
 
 def _frozen_trials(ranked: Sequence[Ranked], ranges: Mapping[str, Range]) -> list[FrozenTrial]:
-    """The configurations as Optuna knows trials; a knob that is not active is left out."""
+    """The configurations as Optuna's trials, without inactive knobs."""
     distributions = {
         knob: _distribution(a_range, [c.knobs[knob] for c in ranked if knob in c.knobs])
         for knob, a_range in ranges.items()
@@ -143,7 +142,7 @@ def _frozen_trials(ranked: Sequence[Ranked], ranges: Mapping[str, Range]) -> lis
 
 
 def _distribution(a_range: Range, values: Sequence[Any]) -> BaseDistribution:
-    """The range, widened to what was tried: boxes move, and every trial is evidence."""
+    """The range, widened to all tried values: boxes move, and every trial is evidence."""
     if isinstance(a_range, Choice):
         return CategoricalDistribution(tuple(dict.fromkeys([*a_range.options, *values])))
     low, high = min(a_range.low, *values), max(a_range.high, *values)
@@ -157,16 +156,16 @@ def _distribution(a_range: Range, values: Sequence[Any]) -> BaseDistribution:
 
 def _shares(trials: Sequence[FrozenTrial], knobs: Sequence[str], num_elite: int) -> list[float]:
     """The share of each knob; zeros if nothing tells them apart."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study says hello
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # no line about the new study
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
-    # Half a trial less: Optuna rounds up what it multiplies again.
+    # Half a trial less: Optuna multiplies this by the number of trials again, and rounds up.
     evaluator = PedAnovaImportanceEvaluator(target_quantile=(num_elite - 0.5) / len(trials))
     # A resample may lack every trial that has a conditional knob.
     present = [knob for knob in knobs if any(knob in trial.params for trial in trials)]
     with warnings.catch_warnings():
         for category in (UserWarning, optuna.exceptions.ExperimentalWarning):
-            warnings.simplefilter("ignore", category)  # of few trials, which the interval shows
+            warnings.simplefilter("ignore", category)  # about few trials, which the interval shows
         divergences = evaluator.evaluate(study, present)
     total = sum(divergences.values())
     if not total > _MIN_DIVERGENCE:

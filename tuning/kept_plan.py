@@ -1,4 +1,4 @@
-"""The plan of a sweep that was begun: as ``config.json`` has it, or its copy among the rounds."""
+"""The plan of an existing sweep: from ``config.json``, or from its copy in the round log."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -26,25 +26,25 @@ def kept_plan(
     what: str = "sweep",
     say: Callable[[str], object] = print,
 ) -> SweepPlan | None:
-    """The plan of the sweep to go on with, as it was written down; None for a new sweep.
+    """The recorded plan of the sweep to resume; None for a new sweep.
 
     Args:
-        plan: What is asked for now.
-        folder: Of the sweep.
-        resume: Whether to go on with one.
-        what: What the user calls it.
-        say: Is told if the plan was not where it should be.
+        plan: Requested plan.
+        folder: Folder of the sweep.
+        resume: Whether to resume a sweep.
+        what: Word for it in messages, such as sweep or study.
+        say: Prints a line if the plan is restored from its copy.
 
     Raises:
-        ValueError: If there is one and it is not to be resumed, or the other way round, or it is
-            about another task.
-        LostError: If the plan is damaged or gone, and its copy, too.
+        ValueError: If a sweep exists but ``resume`` is false, if none exists but it is true, or if
+            the sweep has another task.
+        LostError: If both the plan and its copy are damaged or gone.
     """
     exists = any((folder / name).exists() for name in (CONFIG, *RECORD_FILES))
     if not resume:
         if exists:
             raise ValueError(
-                f"there is a {what} in {folder} already; go on with it by `--resume`, or choose "
+                f"there is a {what} in {folder} already; resume it with `--resume`, or choose "
                 "another `--name`"
             )
         return None
@@ -52,20 +52,20 @@ def kept_plan(
         raise ValueError(f"there is no {what} in {folder} to resume")
     kept = written_plan(folder, say)
     if kept.task != plan.task:
-        raise ValueError(f"the {what} in {folder} is about {kept.task!r}, not {plan.task!r}")
+        raise ValueError(f"the {what} in {folder} is on task {kept.task!r}, not {plan.task!r}")
     return kept
 
 
 def written_plan(folder: Path, say: Callable[[str], object]) -> SweepPlan:
-    """The plan of a sweep as it was written down, or its copy.
+    """The recorded plan of a sweep, or its copy.
 
     Args:
-        folder: Of the sweep, or study.
-        say: Is told if the plan was not where it should be.
+        folder: Folder of the sweep or study.
+        say: Prints a line if the plan is restored from its copy.
 
     Raises:
         ValueError: If another version wrote it.
-        LostError: If the plan is damaged or gone, and its copy, too.
+        LostError: If both the plan and its copy are damaged or gone.
     """
     path = folder / CONFIG
     try:
@@ -82,15 +82,15 @@ def written_plan(folder: Path, say: Callable[[str], object]) -> SweepPlan:
                 f"{path} {why}, and no record of {ROUNDS} holds a copy of the plan; restore the "
                 "file; trials.jsonl can be read without it"
             ) from error
-    say(f"{path} {why}; it is made anew of the plan in {ROUNDS}")
+    say(f"{path} {why}; it is restored from the plan in {ROUNDS}")
     return copy
 
 
 def logged_plan(folder: Path) -> SweepPlan | None:
-    """The copy of a sweep's plan among its rounds; None if there is none that can be read.
+    """The copy of a sweep's plan in its round log; None if there is no readable one.
 
     Args:
-        folder: Of the sweep, or study.
+        folder: Folder of the sweep or study.
 
     Raises:
         ValueError: If another version wrote it.
@@ -101,16 +101,16 @@ def logged_plan(folder: Path) -> SweepPlan | None:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether the rounds in a folder say that agents had a say in them."""
+    """Whether the round log of a folder says that it is a study, in which agents decide."""
     return any(content.get("what") == "study" for content in _copies(folder))
 
 
 def changed_fields(plan: SweepPlan, copy: SweepPlan) -> list[str]:
-    """What of a plan is not as it was when the sweep began, though no start may change it.
+    """The differences of a plan from its copy, in fields that no start may change.
 
     Args:
-        plan: As it is.
-        copy: As it was.
+        plan: Current plan.
+        copy: Plan at the beginning of the sweep.
     """
     return [
         f"`{field.name}` is {getattr(plan, field.name)!r}, and was {getattr(copy, field.name)!r}"
@@ -120,7 +120,7 @@ def changed_fields(plan: SweepPlan, copy: SweepPlan) -> list[str]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a plan stands in a file at all, if only one of another version."""
+    """Whether a file holds a whole plan, even if another version wrote it."""
     try:
         return json_object(path.read_bytes(), "it").keys() >= _PARTS
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The rounds of a sweep that was begun; those that the log has lost are found again."""
+"""The rounds of an existing sweep; those that the log has lost are decided again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tuning.table.round_log import Round, RoundLog
 from tuning.table.trial import Trial
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
-"""Makes the round after those so far, with all their rows in the table; None if there is none."""
+"""Function of the plan, the rounds so far and all their rows: the next round, or None."""
 
 
 def kept_rounds(
@@ -26,21 +26,21 @@ def kept_rounds(
     restore: Decide | None,
     say: Callable[[str], None],
 ) -> RoundLog:
-    """The log of a sweep's rounds, in which every round that has rows stands.
+    """The log of a sweep's rounds, complete for all rounds that have rows.
 
-    What decides a round is a function of the plan, the rounds and the rows before it, so that one
-    that is lost is decided again; where the journal knows its space, that is its space.
+    A round is a function of the plan and of the rounds and rows before it, so a lost one is decided
+    again. If the journal holds its space, that space is used.
 
     Args:
-        plan: Of the sweep.
-        folder: Where it is kept.
-        rows: Its table.
-        restore: Who decides a round of a study again; None for a sweep.
-        say: Is told if a round was lost.
+        plan: Plan of the sweep.
+        folder: Folder of the sweep.
+        rows: Rows of its table.
+        restore: Function that decides a round of a study again; None for a sweep.
+        say: Prints a line if a round was lost.
 
     Raises:
         ValueError: If the log is damaged.
-        LostError: If a round cannot be found again.
+        LostError: If a lost round cannot be decided again.
     """
     path = folder / ROUNDS
     what = "sweep" if restore is None else "study"
@@ -58,8 +58,8 @@ def kept_rounds(
             rounds.append(_where_it_was(this, plan, spaces) if number not in known else this)
         elif number in missing:
             raise LostError(
-                f"{path} lacks round {number}, of which {ROWS} has rows, and nothing else says how "
-                "many trials it was to make; restore the file from a copy"
+                f"{path} lacks round {number}, though {ROWS} has rows of it, and nothing else says "
+                "how many trials it had; restore the file from a copy"
             )
     if path.exists():
         path.replace(aside(path))
@@ -67,7 +67,7 @@ def kept_rounds(
     for this in rounds:
         log.append(this)
     numbers = ", ".join(map(str, sorted(missing)))
-    say(f"{path} lacked round {numbers}; it is made anew of the plan, the rows and the journal")
+    say(f"{path} lacked round {numbers}; it is rebuilt from the plan, the rows and the journal")
     return log
 
 
@@ -77,7 +77,7 @@ def _following(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial])
 
 
 def _where_it_was(this: Round, plan: SweepPlan, spaces: Mapping[int, str]) -> Round:
-    """The round with the space that its study was made for, if that is known and another one."""
+    """The round with the space of its study in the journal, if that differs."""
     written = spaces.get(this.number, this.space.to_json())
     if written == this.space.to_json():
         return this

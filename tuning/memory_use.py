@@ -1,4 +1,4 @@
-"""How much memory a process held at most, and whether the kernel has killed one for want of it."""
+"""Peak memory of this process, and how many processes the kernel killed to free memory."""
 
 import re
 import resource
@@ -18,8 +18,8 @@ _KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def forget_peak() -> None:
-    """Begin to count the peak of this process anew, where the system allows it."""
-    with suppress(OSError):  # the peak is then that of the process's whole life, which is not less
+    """Reset the peak of this process, where the system allows it."""
+    with suppress(OSError):  # else it is the peak of the process's whole life, which is not less
         _CLEAR.write_text(_FORGET_PEAK)
 
 

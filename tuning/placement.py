@@ -1,4 +1,4 @@
-"""Where the trials of a sweep learn, and how they share GPUs; no part of what decides them."""
+"""Where the trials of a sweep learn, and how they share GPUs; this changes no trial."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from tuning.experience_memory import available_bytes, replay_need
 from tuning.plan import SweepPlan
 
 _SHARES = 10_000  # Ray counts GPUs in ten-thousandths
-_LEFT_TO_TRAINING = 0.8  # of a GPU's memory: the rest is CUDA's own, and of what is computed
+_LEFT_TO_TRAINING = 0.8  # share of a GPU's memory; CUDA itself and the computation take the rest
 
 
 class GpuError(ValueError):
-    """The trials cannot have the GPUs that they want; the message says why."""
+    """The trials cannot have the GPUs that they request; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Placement:
 
     Attributes:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        gpus: Which of the GPUs that this process sees a private Ray has for the trials; None where
-            it is for a cluster to say.
-        gpus_per_trial: A trial's share, or whole number, of GPUs; None is still to be decided, and
-            0 is on CPUs.
+        gpus: Numbers of the visible GPUs that a private Ray uses for the trials; None if a
+            cluster's GPUs are used.
+        gpus_per_trial: GPUs of each learning process of a trial, a share or a whole number; None if
+            not yet decided, 0 on CPUs.
     """
 
     device: str = "cpu"
@@ -45,27 +45,27 @@ class Placement:
 
     @property
     def device_of_trial(self) -> str:
-        """The device in the process of a trial: of the GPUs that Ray lets it see, the first."""
+        """The device in a trial's process: the CPU, or the first GPU that Ray lets it see."""
         return "cuda" if self.on_gpu else "cpu"
 
     def device_of_process(self, number: int) -> str:
         """The device of one of several processes that share the GPUs of this machine evenly.
 
         Args:
-            number: Of the process, from 0.
+            number: Number of the process, from 0.
         """
         return f"cuda:{self.gpus[number % len(self.gpus)]}" if self.gpus else self.device
 
     def joined(self, plan: SweepPlan, num_gpus: int, most_gpus: int) -> "Placement":
-        """The same for a cluster that was joined.
+        """This placement on a joined cluster, with each trial's GPUs decided.
 
         Args:
-            plan: Says how many trials there are at once.
-            num_gpus: GPUs of the cluster.
-            most_gpus: That it has when it has grown.
+            plan: Plan of the sweep.
+            num_gpus: Number of GPUs that the cluster has now.
+            most_gpus: Number of GPUs that it can grow to.
 
         Raises:
-            GpuError: If it has none, and none can come.
+            GpuError: If it has too few for a trial, and cannot grow to enough.
         """
         if not self.on_gpu:
             return self
@@ -93,7 +93,7 @@ class Placement:
         return ["--device", self.device, *(w for s in shares for w in ("--gpus-per-trial", s))]
 
     def lines(self, plan: SweepPlan) -> list[str]:
-        """What is said of it before the start."""
+        """The lines about it that are printed before the start."""
         if not self.on_gpu:
             return []
         if self.gpus is None:
@@ -118,20 +118,20 @@ def placed(
     max_concurrent: int | None,
     num_cpus: int | None,
 ) -> tuple[SweepPlan, Placement]:
-    """The plan with as many trials at once as fit, and where they learn.
+    """The plan with the number of concurrent trials, and the devices on which they learn.
 
     Args:
-        plan: What will be done.
+        plan: Plan of the sweep.
         device: ``cpu``, ``cuda``, which means all GPUs, or ``cuda:N``.
-        gpus_per_trial: A share of a GPU, or a whole number of them; None shares the GPUs evenly
-            between the trials at once.
-        max_concurrent: Trials at once; None leaves it to CPUs and GPUs.
-        num_cpus: Of this machine; None for a cluster.
+        gpus_per_trial: A share of a GPU, or a whole number of them; None divides the GPUs evenly
+            among the concurrent trials.
+        max_concurrent: Number of concurrent trials; None takes as many as fit CPUs and GPUs.
+        num_cpus: CPUs of this machine; None for a cluster.
 
     Raises:
-        TooFewCpusError: If the trials that are wanted need more CPUs.
-        GpuError: If they need more GPUs, or do not fit the memory of those.
-        ValueError: If there is no such device, or the share is none.
+        TooFewCpusError: If the requested trials need more CPUs.
+        GpuError: If they need more GPUs, or more GPU memory.
+        ValueError: If there is no such device, or the share is not valid.
     """
     from ssmrl.device import check_device_name, checked_device, visible_gpus  # torch
 
@@ -139,7 +139,7 @@ def placed(
         check_device_name(device)
         if device.startswith("cuda:"):
             raise ValueError(
-                "`--device` must be cpu or cuda on a cluster, whose Ray places the trials, but "
+                "`--device` must be cpu or cuda on a cluster, since Ray places the trials, but "
                 f"got {device!r}; use cuda"
             )
     else:
@@ -171,12 +171,12 @@ def placed(
 
 
 def learners_of_trial(plan: SweepPlan) -> int:
-    """Processes of a trial that learn: itself, or its learners, each with a share of a GPU."""
+    """Number of processes of a trial that learn, each with a share of a GPU."""
     return max(1, plan.num_learners)
 
 
 def even_share(num_learners: int, num_gpus: int) -> float:
-    """One over how many processes are at work at once on one GPU, as Ray can count it.
+    """The equal share of the processes on one GPU, rounded down to what Ray can count.
 
     Example:
         >>> [even_share(num_learners, 2) for num_learners in (1, 2, 3, 12)]
@@ -186,14 +186,14 @@ def even_share(num_learners: int, num_gpus: int) -> float:
 
 
 def check_replays_on_gpus(plan: SweepPlan, total_bytes: Sequence[int]) -> None:
-    """See that the replays of trials that share a GPU fit its memory.
+    """Check that the replay buffers of trials that share a GPU fit its memory.
 
     Args:
-        plan: What will be done.
-        total_bytes: What each of the GPUs has [bytes].
+        plan: Plan of the sweep.
+        total_bytes: Memory of each GPU [bytes].
 
     Raises:
-        GpuError: If they do not; the message does the sum.
+        GpuError: If they do not fit; the message shows the sum.
     """
     one = replay_need(plan.base()) * plan.seeds_per_trial
     at_once = -(-plan.max_concurrent // len(total_bytes))
@@ -218,7 +218,7 @@ def settled_placement(
     max_concurrent: int | None,
     num_cpus: int | None,
 ) -> tuple[SweepPlan, Placement]:
-    """As ``placed``, on the device that is given, or on that of the sweep to go on with.
+    """The result of ``placed`` on the given device, or on that of the sweep to resume.
 
     Raises:
         ValueError: As ``placed`` does.
@@ -247,7 +247,7 @@ def _check_share(device: str, share: float | None) -> None:
 
 
 def _fitting(share: float, num_gpus: int, num_learners: int) -> int:
-    """How many trials such shares leave room for."""
+    """Number of trials that fit the GPUs with this share."""
     if share > 1.0:
         return int(num_gpus // share) // num_learners
     return num_gpus * int(1.0 / share + 1e-9) // num_learners

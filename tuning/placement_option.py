@@ -8,6 +8,6 @@ GpusPerTrialOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--gpus-per-trial",
-        help="With --device cuda, a trial's share of a GPU; by default 1 / trials at once per GPU.",
+        help="Share of a GPU per trial, with --device cuda; by default 1 / trials at once per GPU.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""What a sweep will do, checked before anything starts."""
+"""The plan of a sweep: all its settings, checked before anything starts."""
 
 import os
 import secrets
@@ -21,15 +21,15 @@ from tuning.spaces.space_file import SpaceFile, load_space_file
 
 SCHEDULERS = ("asha", "none")
 
-_OTHERWISE = (  # has no flag of its name, or not always
+_OTHERWISE = (  # fields without a flag of the same name, or not always with one
     *("space_file", "space_path", "settings", "warm_start", "num_warm_rows"),
     *("sweep_id", "trial_seconds"),
 )
-_BY_KIND: Any = None  # left out: what PlanDefaults say for the algorithm
+_BY_KIND: Any = None  # not given: the algorithm's PlanDefaults
 
 
 class TooFewCpusError(ValueError):
-    """The plan needs more CPUs than there are; the message does the sum."""
+    """The plan needs more CPUs than there are; the message shows the sum."""
 
 
 @dataclass(frozen=True)
@@ -39,46 +39,45 @@ class SweepPlan:
     Attributes:
         task: Task family.
         method: Sequence model.
-        algorithm: What learns, one of ``ALGORITHMS``.
-        num_samples: Trials in all; the rounds share evenly what the last trials leave, which
-            confirm and judge the best.
+        algorithm: Learning algorithm, one of ``ALGORITHMS``.
+        num_samples: Number of trials in total. The last ones confirm and judge the best; the rounds
+            share the others evenly.
         max_env_steps: Budget of a trial [env steps].
-        trial_seconds: What a trial was to take here, from which the budget was made; None where
-            the budget was given [s].
-        time_budget_s: Train no longer than this [s].
-        max_concurrent: Trials at once.
+        trial_seconds: Requested time of a trial on this machine, from which the budget was
+            computed [s]; None if the budget was given.
+        time_budget_s: Time budget of the training [s].
+        max_concurrent: Number of concurrent trials.
         num_env_runners: Remote rollout actors of a trial; 0 samples in the trial's process.
-        cpus_per_runner: Share of a CPU that Ray keeps for each of those actors.
-        num_learners: Remote learners that share the meta-updates of a trial; 0 makes them in its
-            process.
-        searcher: How points are chosen.
-        scheduler: How trials are stopped early.
-        seed: Of the searcher and of every trial.
-        rounds: After each but the last one the search space moves.
+        cpus_per_runner: Share of a CPU that Ray reserves for each of those actors.
+        num_learners: Remote learners that share the meta-updates of a trial; 0 computes them in
+            its process.
+        searcher: Searcher that chooses the points.
+        scheduler: Scheduler that stops trials early.
+        seed: Random seed of the searcher and of every trial.
+        rounds: Number of rounds; between two rounds the search space moves.
         seeds_per_trial: Runs of a trial, with ``seed`` and the seeds after it.
-        num_confirmed: How many of the best configurations are trained again at the end, with fresh
-            seeds, before one of them is named.
-        num_fresh_seeds: Seeds that were used for nothing else, with which the winner and the
-            default are each trained at the very end, to be compared by these alone.
-        retries: How often a trial is begun again whose process dies, from its last checkpoint and
-            without having come further in between; what shows no sign of life, once.
-        space_file: Where to search, and how far the space may move; by default around the task's
-            defaults.
-        space_path: Where the space file was read.
-        settings: Knobs that have other values than the task's defaults, each ``KNOB=VALUE``.
-        warm_start: Where the rows of an earlier sweep were read; empty if there were none.
-        num_warm_rows: How many of them its searchers learn from.
-        sweep_id: What every row of the sweep carries; empty before it began.
+        num_confirmed: Number of the best configurations that are trained again at the end, with
+            fresh seeds, before the winner is named.
+        num_fresh_seeds: Number of unused seeds with which the winner and the default are each
+            trained at the very end; only these are compared.
+        retries: Number of restarts, without progress in between, of a trial whose process dies,
+            from its last checkpoint; one that shows no sign of life is restarted once.
+        space_file: Search space, and limits of its moves; by default around the task's defaults.
+        space_path: Path of the space file.
+        settings: Knobs with other values than the task's defaults, each ``KNOB=VALUE``.
+        warm_start: Path of the rows of an earlier sweep; empty if there are none.
+        num_warm_rows: Number of those rows that its searchers learn from.
+        sweep_id: Id that every row of the sweep carries; empty before the sweep begins.
 
-    What is left out of trials, budget, scheduler, confirmation and fresh seeds is as
-    ``PlanDefaults`` have it for the algorithm.
+    Trials, budget, scheduler, confirmation and fresh seeds default to the algorithm's
+    ``PlanDefaults``.
 
     Raises:
         KeyError: If task, method, algorithm, searcher or scheduler are not known; the message lists
             those that are.
-        ValueError: If a number is outside its range, an iteration of a point is longer than the
-            budget, or the algorithm has to infer what differs between the tasks of a family in
-            which that cannot be inferred.
+        ValueError: If a number is outside its range, iterations differ in length and the longest
+            exceeds the budget, or the algorithm must infer what differs between the tasks of a
+            family in which that cannot be inferred.
     """
 
     task: str
@@ -148,7 +147,7 @@ class SweepPlan:
             raise ValueError(
                 f"`max_env_steps` must hold an iteration of every point, but got "
                 f"{self.max_env_steps}, and they take {shortest} to {longest} env steps: some "
-                "points would have more experience than others; raise it, or search shorter ones"
+                "points would train longer than others; raise it, or search shorter iterations"
             )
         _check_flags_count(self)
 
@@ -168,17 +167,17 @@ class SweepPlan:
 
     @property
     def adapts_by_memory(self) -> bool:
-        """Whether a memory infers the hidden task, which training is told and a test is not."""
+        """Whether a memory infers the hidden task variable, which only training sees."""
         return get_algorithm(self.algorithm).kind == "memory"
 
     @property
     def num_verdict_trials(self) -> int:
-        """Trials that the winner, and as many that the default is trained for the verdict."""
+        """Number of verdict trials of the winner, and as many of the default."""
         return -(-self.num_fresh_seeds // self.seeds_per_trial)
 
     @property
     def num_kept_back(self) -> int:
-        """Trials that search nothing; fewer are made where the winner is the default."""
+        """Number of trials that confirm or judge; fewer are run if the winner is the default."""
         return self.num_confirmed + 2 * self.num_verdict_trials
 
     def base(self) -> TrainConfig:
@@ -195,35 +194,35 @@ class SweepPlan:
         )
 
     def begun(self) -> "SweepPlan":
-        """The same plan with an id of its own, for a sweep that is written for the first time."""
+        """The same plan with a new id, for a sweep that is recorded for the first time."""
         return replace(self, sweep_id=secrets.token_hex(8))
 
     def within(self, path: Path) -> "SweepPlan":
         """The same plan with the space of a file.
 
         Raises:
-            ValueError: If the file is no space for this task, or its base has another value of a
-                knob that is set; one sentence says why.
+            ValueError: If the file is no space for this task, or its base and ``settings`` give a
+                knob different values; one sentence says why.
         """
         space_file = load_space_file(path, replace(self, space_file=None).base())
         based = space_file.space.base.with_knobs(wanted := parsed_settings(self.settings))
         if based != space_file.space.base:
             raise ValueError(
-                f"`--set` and the base of {path} must not differ, but do in one of "
+                f"`--set` and the base of {path} must agree, but differ in one of "
                 f"{', '.join(wanted)}; leave it out of one of the two"
             )
         return replace(self, space_file=space_file, space_path=str(path))
 
     def space(self) -> SearchSpace:
-        """Where the sweep begins to search."""
+        """The search space of the first round."""
         return self.space_file.space if self.space_file else default_space(self.base())
 
     def limits(self) -> SearchSpace:
-        """What no round's space may leave."""
+        """The limits that no round's space may leave."""
         return self.space_file.limits if self.space_file else default_limits(self.base())
 
     def trials_of_rounds(self) -> list[int]:
-        """How many trials each round makes; the earlier ones have what does not divide."""
+        """Number of trials of each round; the earlier rounds get the remainder."""
         num_searched = self.num_samples - self.num_kept_back
         return [
             (num_searched + self.rounds - 1 - number) // self.rounds
@@ -231,23 +230,23 @@ class SweepPlan:
         ]
 
     def first_seed(self, repetition: int) -> int:
-        """The first seed of a configuration's trial when it is tried for another time.
+        """The first seed of a trial of a configuration, by how many trials of it came before.
 
         Args:
-            repetition: 0 for its first trial; each repetition has seeds of its own.
+            repetition: 0 for the first trial; each repetition has its own seeds.
         """
         return self.seed + repetition * self.seeds_per_trial
 
     def sized(self, max_concurrent: int | None, num_cpus: int | None) -> "SweepPlan":
-        """The same plan with as many trials at once as are wanted, or as there are CPUs for.
+        """The same plan with the requested number of concurrent trials, or as many as fit the CPUs.
 
         Args:
-            max_concurrent: What is wanted; None leaves it to the CPUs.
-            num_cpus: Of a private Ray; None for a cluster, which has one trial at a time unless
-                more are wanted.
+            max_concurrent: Requested number; None takes as many as fit.
+            num_cpus: CPUs of a private Ray; None for a cluster, which runs one trial at a time
+                unless more are requested.
 
         Raises:
-            TooFewCpusError: If what is wanted does not fit.
+            TooFewCpusError: If the requested number does not fit.
         """
         fitting = 1 if num_cpus is None else max(1, int(num_cpus // self.cpus_per_trial()))
         plan = replace(self, max_concurrent=fitting if max_concurrent is None else max_concurrent)
@@ -256,11 +255,11 @@ class SweepPlan:
         return plan
 
     def cpus_per_trial(self) -> float:
-        """One for the trial and each of its learners, and what its rollout actors have."""
+        """CPUs of a trial: one for itself, one per learner, and those of its rollout actors."""
         return 1 + self.cpus_per_runner * self.num_env_runners + self.num_learners
 
     def check_cpus(self, num_cpus: int) -> None:
-        """See that the trials fit.
+        """Check that the concurrent trials fit the CPUs.
 
         Raises:
             TooFewCpusError: If they need more than there are.
@@ -276,13 +275,13 @@ class SweepPlan:
             )
 
     def check_replays(self, available: int | None) -> None:
-        """See that what trials at once keep of their experience fits the memory.
+        """Check that the replay buffers of concurrent trials fit the memory.
 
         Args:
-            available: What there is; None if that is not known [bytes].
+            available: Available memory [bytes]; None if unknown.
 
         Raises:
-            TooLittleMemoryError: If it does not; the message does the sum.
+            TooLittleMemoryError: If they do not fit; the message shows the sum.
         """
         check_replays(self.base(), self.max_concurrent, available, num_seeds=self.seeds_per_trial)
 
@@ -311,10 +310,10 @@ class SweepPlan:
 
         Args:
             text: A JSON object.
-            what: What was read, for the message.
+            what: Name of what was read, for the message.
 
         Raises:
-            FormatError: If it is of another format.
+            FormatError: If it has another format.
             ValueError: If the text is not a plan, or was written with other defaults.
         """
         try:
@@ -352,10 +351,10 @@ class SweepPlan:
 
 
 def _check_inferable(base: TrainConfig) -> None:
-    """See that a memory can be taught what differs between the tasks, and that its replay is sound.
+    """Check that a memory can infer what differs between the tasks, and that its replay is valid.
 
     Raises:
-        ValueError: If it cannot, or is not.
+        ValueError: If either is not so.
     """
     from ssmrl.context.networks import hidden_code  # torch, which --help need not wait for
 
@@ -364,7 +363,7 @@ def _check_inferable(base: TrainConfig) -> None:
 
 
 def _check_flags_count(plan: SweepPlan) -> None:
-    """What has a flag has it alone: repetitions count seeds from ``--seed``, for example."""
+    """Check that the space file sets no knob of a flag: seeds count from ``--seed``, say."""
     base = plan.base().knobs()
     flagged = TrainConfig.for_task(plan.task, plan.algorithm).with_knobs(
         {"policy.method": plan.method, "seed": plan.seed}

@@ -1,4 +1,4 @@
-"""What a sweep takes for granted, by how its algorithm adapts; sized for Ant on two cores."""
+"""Default sizes of a sweep, by how its algorithm adapts; chosen for Ant on two cores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from ssmrl.knobs import KnobValue
 
 TIME_BUDGET_S = 840.0
-"""Leaves a minute of 15 for the start, the measurement before it and the judgement after it [s]."""
+"""14 of 15 minutes: one is left for the start, the measurement and the final evaluation [s]."""
 
 
 @dataclass(frozen=True)
 class PlanDefaults:
-    """Sizes of a sweep.
+    """Default sizes of a sweep.
 
     Attributes:
-        num_samples: Trials in all.
+        num_samples: Number of trials in total.
         max_env_steps: Budget of a trial [env steps].
-        scheduler: How trials are stopped early.
-        most_confirmed: The best so many are trained once more before one is named, but no more than
-            a third of the trials.
-        most_fresh_seeds: With so many seeds the winner and the default are trained for the verdict,
-            as soon as two trials are left for the search; a smaller sweep, which can have no
-            verdict, keeps seven tenths of its trials for the search at least.
+        scheduler: Scheduler that stops trials early.
+        most_confirmed: Number of the best configurations that are trained once more before one is
+            named; at most a third of the trials.
+        most_fresh_seeds: Fresh seeds of the winner, and of the default, for the verdict, if two
+            trials remain for the search. A smaller sweep, which can have no verdict, has three
+            tenths of its trials for each of the two.
         base: Knobs that differ from the algorithm's defaults.
     """
 
@@ -33,7 +33,7 @@ class PlanDefaults:
     base: Mapping[str, KnobValue] = field(default_factory=dict)
 
     def num_confirmed(self, num_samples: int) -> int:
-        """How many trials are kept back to confirm the best.
+        """Number of trials that are reserved to confirm the best.
 
         Example:
             >>> [BY_KIND["gradient"].num_confirmed(num_samples) for num_samples in (2, 7, 24)]
@@ -42,7 +42,7 @@ class PlanDefaults:
         return min(self.most_confirmed, num_samples // 3)
 
     def num_fresh_seeds(self, num_samples: int) -> int:
-        """How many fresh seeds the winner and the default each are judged by.
+        """Number of fresh seeds by which the winner and the default are each judged.
 
         Example:
             >>> [BY_KIND["memory"].num_fresh_seeds(num_samples) for num_samples in (2, 7, 8, 50)]

@@ -1,4 +1,4 @@
-"""What a round tries before its searcher chooses; not how the space moves between rounds."""
+"""The points that a round tries before its searcher chooses; not how the space moves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,17 +24,17 @@ from tuning.table.trial import Trial
 def planned_points(
     plan: SweepPlan, this: Round, rows: Sequence[Trial], warm: Sequence[Trial] = ()
 ) -> list[PlannedPoint]:
-    """What a round tries before the searcher chooses.
+    """The points that a round tries before its searcher chooses.
 
     The first round begins with the default configuration, later ones with the incumbent under
-    seeds that it was not trained with. Once the space has moved, a fifth of the points still come
-    from the sweep's first space, so that no move is final. The sweep's kind of searcher chooses
-    them, from all that the table says about that space: drawn evenly, they found less.
+    fresh seeds. Once the space has moved, a fifth of the points still come from the sweep's first
+    space, so that no move is final. A searcher of the sweep's kind chooses them, given all rows:
+    uniform draws found less.
 
     Args:
-        plan: Of the sweep.
+        plan: Plan of the sweep.
         this: The round.
-        rows: The table as it was when the round began, in any order.
+        rows: Rows of the table when the round began, in any order.
         warm: Rows of an earlier sweep from which its searchers learn.
     """
     if is_verdict(plan, this):
@@ -76,7 +76,7 @@ def _first_box_draws(
 def _again(
     plan: SweepPlan, knobs: Mapping[str, KnobValue], rows: Sequence[Trial], later: int = 0
 ) -> PlannedPoint:
-    """The point with seeds that it was not trained with, nor will be by ``later`` others."""
+    """The point with unused seeds, after those of ``later`` other trials of this round."""
     num_tried = sum(row.knobs == knobs for row in rows) + later
     seed = plan.first_seed(num_tried) if num_tried else None
     return PlannedPoint(knobs, seed=seed, outside=True)

@@ -7,21 +7,21 @@ import numpy as np
 from ssmrl.student import LEVEL, student_factor, welch_freedom
 
 POWER = 0.8
-"""How often a difference is to be found that can be found."""
+"""Probability of finding a difference that counts as findable."""
 _NUM_DRAWS = 20_000
 
 
 @lru_cache
 def findable_spreads(num_seeds: int, level: float = LEVEL) -> float:
-    """A true difference that Welch's interval tells from 0 in 8 of 10 cases.
+    """The true difference that Welch's interval tells from 0 in 8 of 10 cases.
 
     Args:
-        num_seeds: Of the winner, and as many of the default; at least 2.
-        level: Of the interval.
+        num_seeds: Seeds of the winner, and as many of the default; at least 2.
+        level: Level of the interval.
 
     Returns:
         The difference in standard deviations between seeds, taken to be the same for both. It is
-        simulated, always with the same draws: tables are of a test that knows the two to be equal.
+        simulated with fixed draws: published tables are for a test that knows the two to be equal.
 
     Example:
         >>> round(findable_spreads(3), 1), round(findable_spreads(6), 1)

@@ -1,4 +1,4 @@
-"""How fast this machine trains a configuration: a short measurement, of which nothing is kept."""
+"""How fast this machine trains a configuration: a short measurement, then thrown away."""
 
 import os
 import signal
@@ -23,12 +23,12 @@ MOST_ITERATIONS = 4
 
 @dataclass(frozen=True)
 class Rate:
-    """What a run takes in one process with one thread.
+    """Measured speed of a run in one process with one thread.
 
     Attributes:
-        env_steps_per_second: Of training, updates included [1/s].
-        judge_seconds: Of all evaluations of a run [s].
-        env_steps_per_iteration: Training ends with a whole iteration [env steps].
+        env_steps_per_second: Env steps per second of training, updates included [1/s].
+        judge_seconds: Time of all evaluations of a run [s].
+        env_steps_per_iteration: Length of an iteration; training ends with a whole one [env steps].
     """
 
     env_steps_per_second: float
@@ -36,7 +36,7 @@ class Rate:
     env_steps_per_iteration: int
 
     def seconds(self, env_steps: int) -> float:
-        """How long a run of this budget takes.
+        """Time that a run of this budget takes [s].
 
         Args:
             env_steps: The budget [env steps].
@@ -46,10 +46,10 @@ class Rate:
         return trained + self.judge_seconds
 
     def env_steps(self, seconds: float) -> int:
-        """The budget of whole iterations, at least one, that such a time is enough for.
+        """The largest budget of whole iterations, at least one, that fits a time [env steps].
 
         Args:
-            seconds: Of training and evaluating [s].
+            seconds: Time for training and evaluation [s].
         """
         steps = (seconds - self.judge_seconds) * self.env_steps_per_second
         iterations = max(1, int(steps // self.env_steps_per_iteration))
@@ -63,27 +63,27 @@ def probe(
     limit_s: float = LIMIT_S,
     devices: Sequence[str] = ("cpu",),
 ) -> list[Rate]:
-    """Measure configurations, each while so many processes train it as trials will run at once.
+    """Measure configurations, each in as many processes as trials will run at once.
 
     Cores share caches and memory: two trials at once each take longer than one alone.
 
     Args:
-        configs: What is trained.
-        at_once: Processes that measure side by side; with 1 on the CPU it is this one.
-        limit_s: Of each configuration, as ``measured`` has it [s].
-        devices: Where networks learn: the processes take turns. On a GPU this process measures
-            nothing, since it would keep memory there for as long as it lives.
+        configs: Configurations to train.
+        at_once: Number of processes that measure side by side; 1 on the CPU is this process.
+        limit_s: Time limit of each configuration, as in ``measured`` [s].
+        devices: Devices of the networks, given to the processes in turn. On a GPU this process
+            measures nothing, since it would hold memory there until it ends.
 
     Returns:
         The slowest process's rate for each configuration.
 
     Raises:
-        DeviceMemoryError: If a device has no room for the first configuration so many times.
+        DeviceMemoryError: If a device has no room for its copies of the first configuration.
     """
     if at_once == 1 and devices[0] == "cpu":
         return [measured(config, limit_s) for config in configs]
     context, processes, answers = get_context("spawn"), [], []
-    # Ctrl-C is this process's to handle: the others inherit that they ignore it.
+    # Only this process handles Ctrl-C; the others inherit that it is ignored.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for number in range(at_once):
@@ -118,12 +118,12 @@ def _tell(answer: Connection, configs: Sequence[TrainConfig], limit_s: float, de
             if not rates:
                 answer.send(str(error))
                 return
-            rates.append(rates[0])  # a trial of its own may fail; the sweep need not
+            rates.append(rates[0])  # its trial may fail; the sweep need not
     answer.send(rates)
 
 
 def _end_with_parent() -> None:
-    """Whoever asked may be gone at once, as at Ctrl-C, without a word to this process."""
+    """End with the parent, which may die without telling this process, as at Ctrl-C."""
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -133,13 +133,12 @@ def _end_with_parent() -> None:
 def measured(config: TrainConfig, limit_s: float = LIMIT_S, device: str = "cpu") -> Rate:
     """Train a few iterations in this process, and evaluate once.
 
-    The first iteration, in which everything is warmed up, counts only if there is no time for
-    another one.
+    The first iteration warms everything up; it counts only if there is no time for another one.
 
     Args:
-        config: What is trained; its result is thrown away.
-        limit_s: No new iteration after half of this time [s].
-        device: Where networks learn.
+        config: Configuration to train; the result is thrown away.
+        limit_s: Time limit; no iteration starts after half of it [s].
+        device: Device of the networks.
 
     Raises:
         DeviceMemoryError: If the device has no room.
@@ -166,7 +165,7 @@ def _iterations(engine: LocalEngine, limit_s: float) -> list[float]:
         started = time.monotonic()
         try:
             engine.iterate()
-        except DivergedError:  # it took its time all the same
+        except DivergedError:  # its time counts all the same
             seconds.append(time.monotonic() - started)
             break
         seconds.append(time.monotonic() - started)
@@ -174,7 +173,7 @@ def _iterations(engine: LocalEngine, limit_s: float) -> list[float]:
 
 
 def _judgement(engine: LocalEngine) -> float:
-    """Seconds of one evaluation, as a run makes it."""
+    """Time of one evaluation like those of a run [s]."""
     learner, started = engine.learner, time.monotonic()
     modes = [Mode.USED] if learner.knows_nothing_at_first else [Mode.USED, Mode.OFF]
     for mode in modes:

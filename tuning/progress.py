@@ -38,14 +38,14 @@ class Progress:
     """Shows how far a sweep is and what it found; it decides nothing.
 
     Args:
-        num_trials: Trials that the sweep will have in the end.
+        num_trials: Number of trials of the whole sweep.
         max_env_steps: Budget of a trial [env steps].
-        earlier: Rows of the sweep that is resumed; they count as finished, but not for the speed.
-        best: The best of them that searched.
-        time_budget_s: No time left beyond this is shown [s].
-        quiet_stdout: Leave stdout to the result and show everything on stderr.
-        stream: Where to show it; by default stdout or, with ``quiet_stdout``, stderr.
-        clock: Seconds that only grow [s].
+        earlier: Rows of the resumed sweep; they count as finished, but not for the speed.
+        best: The best searched trial among them.
+        time_budget_s: Time budget, the most that is shown as time left [s].
+        quiet_stdout: Whether to leave stdout to the result and show everything on stderr.
+        stream: Output stream; by default stdout or, with ``quiet_stdout``, stderr.
+        clock: Monotonic clock [s].
 
     Example:
         >>> with Progress(num_trials=2, max_env_steps=1000) as progress:
@@ -84,7 +84,7 @@ class Progress:
                 console=console,
                 get_renderable=self._draw,
                 refresh_per_second=4,
-                redirect_stdout=not quiet_stdout,  # else a result on stdout would end on stderr
+                redirect_stdout=not quiet_stdout,  # else Rich sends a result on stdout to stderr
             )
             self._live.start()
 
@@ -101,7 +101,7 @@ class Progress:
         self._say(f"{trial_id} started: {short(knobs)}")
 
     def reported(self, trial_id: str, env_steps: int, score: float | None) -> None:
-        """A trial took so many env steps so far; its score, if it was evaluated just now."""
+        """A trial has taken ``env_steps`` so far; it has a score if it was just evaluated."""
         with self._lock:
             row = self._rows.setdefault(trial_id, _Row(trial_id, {}))
             row.env_steps = env_steps
@@ -110,7 +110,7 @@ class Progress:
             self._say(f"{trial_id} evaluated: {self._steps(row)} env steps, score {score:.4g}")
 
     def finished(self, trial: Trial, best: Trial | None) -> None:
-        """A trial ended; ``best`` is the best of those that searched so far."""
+        """A trial ended; ``best`` is the best searched trial so far."""
         with self._lock:
             self._rows[trial.trial_id] = _finished_row(trial)
             self._best = best
@@ -119,14 +119,14 @@ class Progress:
         self._say(f"{trial.trial_id} {trial.state}: {score}{reason} | {self._headline()}")
 
     def note(self, line: str) -> None:
-        """Something happened that is no trial's end."""
+        """Print a line about anything but the end of a trial."""
         if self._live is None:
             print(printable(line), file=self._stream, flush=True)
         else:
             self._live.console.print(printable(line), markup=False, highlight=False)
 
     def close(self) -> None:
-        """Leaves the last view on the screen and gives the terminal back; may be called twice."""
+        """Leave the last view on the screen and release the terminal; may be called twice."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -151,7 +151,7 @@ class Progress:
         )
 
     def _time_left(self, rows: Sequence[_Row], speed: float, elapsed: float) -> str:
-        """Steps still to take at the speed so far; a trial to come takes what ended ones took."""
+        """Time left at the speed so far; a trial to come takes the mean of ended ones."""
         ended = [row.env_steps for row in rows if row.state != "RUNNING"]
         typical = sum(ended) / len(ended) if any(ended) else self._max_env_steps
         to_come = max(0, self._num_trials - len(rows)) * typical
@@ -204,7 +204,7 @@ def _finished_row(trial: Trial) -> _Row:
 
 
 def _prominence(row: _Row) -> tuple[bool, bool, float, str]:
-    """Running trials first, then by score, then what has none."""
+    """Sort key: running trials first, then by score, then those without a score."""
     return (row.state != "RUNNING", row.score is None, -(row.score or 0.0), row.trial_id)
 
 

@@ -1,4 +1,4 @@
-"""The signs of life of a trial, in a file of its own that its driver reads on any machine."""
+"""The signs of life of a trial, in a file that the driver reads on any machine."""
 
 import os
 import socket
@@ -11,16 +11,16 @@ from ssmrl.disk_room import with_room
 from ssmrl.heartbeat import listen
 
 _SECONDS_BETWEEN = 0.5
-_WIDTH = 20  # of the count, so that it is written in one go and in place
+_WIDTH = 20  # digits of the count, so that one write replaces the one before
 
 
 class Sign(NamedTuple):
-    """What a pulse says.
+    """Content of a pulse file.
 
     Attributes:
-        beats: Grows with each sign of life; 0 before the first.
-        pid: The trial's process.
-        host: Where that is.
+        beats: Count of the signs of life; 0 before the first.
+        pid: Process id of the trial.
+        host: Host name of its machine.
     """
 
     beats: int
@@ -29,7 +29,7 @@ class Sign(NamedTuple):
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """What a pulse said last; None where there is none, or it is just being written."""
+        """The last content of a pulse file; None if there is none, or it is just being written."""
         try:
             beats, pid, host = path.read_text().split()
             return cls(int(beats), int(pid), host)
@@ -37,7 +37,7 @@ class Sign(NamedTuple):
             return None
 
     def cpu_seconds(self) -> float | None:
-        """What the process has computed so far; None if it is elsewhere or gone [CPU s]."""
+        """CPU time of the process so far [CPU s]; None if it is elsewhere or gone."""
         if self.host != socket.gethostname():
             return None
         try:
@@ -48,10 +48,10 @@ class Sign(NamedTuple):
 
 
 class Pulse:
-    """Writes down that this process lives, at most twice a second.
+    """Writes the signs of life of this process to a file, at most twice a second.
 
     Args:
-        path: A file; its folder is made.
+        path: Path of the file; its folder is created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Pulse:
         self._stop = listen(self.beat)
 
     def beat(self) -> None:
-        """A sign of life."""
+        """Count a sign of life."""
         self._count += 1
         now = time.monotonic()
         if now - self._written >= _SECONDS_BETWEEN:
@@ -76,7 +76,7 @@ class Pulse:
             os.pwrite(self._file, f"{self._count:{_WIDTH}d}{self._tail}".encode(), 0)
 
     def close(self) -> None:
-        """End it; the file goes."""
+        """Stop, and delete the file."""
         self._stop()
         os.close(self._file)
         self._path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """The rounds of a sweep: where each searches, and which trial wins; not how trials run.
 
-Functions of the table and the log, so that a resumed sweep does what the first one would have.
+All are functions of the table and the log, so a resumed sweep decides like an uninterrupted one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ CONFIRMATION, VERDICT = "confirmation", "verdict"
 
 
 def next_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]) -> Round | None:
-    """The round after those that were made, as the trust box wants it; None if there is none.
+    """The next round, with the space that the trust box proposes; None if there is none.
 
-    The last ones, after all rounds of the plan, try nothing new: they confirm and judge the best.
+    The rounds after those of the plan try nothing new: they confirm and judge the best.
 
     Args:
-        plan: How many rounds, and how many trials in each.
+        plan: Plan of the sweep.
         earlier: The rounds so far, in order.
-        rows: The table; all trials of the earlier rounds are in it.
+        rows: Rows of the table, with all trials of the earlier rounds.
     """
     number = len(earlier)
     if number >= plan.rounds or (earlier and is_confirmation(plan, earlier[-1])):
@@ -43,10 +43,10 @@ def next_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial])
 
 
 def closing_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]) -> Round | None:
-    """A round that only trains again: the best to be confirmed, then the winner and the default.
+    """The next round without new points: first the confirmation, then the verdict.
 
-    None if both were made, or are not wanted. Their numbers are those after the plan's rounds,
-    also if the search stopped before all were made.
+    None if both exist, or are not wanted. Their numbers follow those of the plan's rounds, even if
+    the search stopped before all of these.
     """
     last = earlier[-1]
     num_confirmed = min(plan.num_confirmed, len(ranking(rows)))
@@ -61,10 +61,10 @@ def closing_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Tria
 def further_verdict(
     plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]
 ) -> Round | None:
-    """A round with as many fresh seeds again of the winner and the default as they have.
+    """A round that doubles the fresh seeds of the winner and the default.
 
-    None where they are the same or there is none, and where the last such round gave one of them
-    nothing: its training fails.
+    None if there is no winner, if it is the default, or if no trial of one of them completed in the
+    last such round: its training fails.
     """
     points, last = judged_points(plan, rows), earlier[-1]
     if len(points) < 2:
@@ -80,12 +80,12 @@ def further_verdict(
 
 
 def num_verdicts(plan: SweepPlan, rows: Sequence[Trial]) -> int:
-    """How often seeds were trained to judge the winner."""
+    """Number of verdict rounds that have rows."""
     return len({row.round for row in rows if row.round > plan.rounds})
 
 
 def judged_points(plan: SweepPlan, rows: Sequence[Trial]) -> list[dict[str, KnobValue]]:
-    """The winner's point and, where it is another one, the default's; none without a winner."""
+    """The winner's point and, if it is another one, the default's; empty without a winner."""
     best, default = winner(rows, plan), plan.space().default_point()
     if best is None:
         return []
@@ -93,7 +93,7 @@ def judged_points(plan: SweepPlan, rows: Sequence[Trial]) -> list[dict[str, Knob
 
 
 def is_confirmation(plan: SweepPlan, this: Round) -> bool:
-    """Whether a round only trains again what was tried."""
+    """Whether a round only trains known points again."""
     return this.number >= plan.rounds
 
 
@@ -103,16 +103,16 @@ def is_verdict(plan: SweepPlan, this: Round) -> bool:
 
 
 def first_number(rows: Sequence[Trial], this: Round) -> int:
-    """The number of a round's first row: it goes on from the rounds before."""
+    """The number of a round's first row; numbers continue from the rounds before."""
     return 1 + max((row.number for row in rows if row.round < this.number), default=-1)
 
 
 def winner(rows: Sequence[Trial], plan: SweepPlan) -> Trial | None:
-    """The trial that the sweep names: of those that were confirmed, by their fresh seeds alone.
+    """The winner of the sweep: the best of the confirmed trials, by their fresh seeds alone.
 
-    A score that was the best of many is too good on average, one of a fresh seed is not. Without a
-    confirmation it is the trial of the highest score. Of a configuration that was trained for the
-    verdict, which chooses nothing, the first such trial stands for it.
+    The best of many scores is too high on average; the score of a fresh seed is not. Without a
+    confirmation, the trial with the highest score wins. If the winning configuration was trained
+    for the verdict, which selects nothing, its first such trial is returned.
     """
     complete = [row for row in rows if row.state is TrialState.COMPLETE]
     chosen_from = [row for row in complete if row.round <= plan.rounds]
@@ -127,9 +127,9 @@ def winner(rows: Sequence[Trial], plan: SweepPlan) -> Trial | None:
 def fresh_rows(
     rows: Sequence[Trial], plan: SweepPlan, knobs: Mapping[str, KnobValue]
 ) -> list[Trial]:
-    """The complete trials of a point that chose nothing, by number.
+    """The complete trials of a point with fresh seeds, by number.
 
-    Those for the verdict; where there is none, those that confirmed it.
+    These are the trials for the verdict or, without a verdict, those that confirmed the point.
     """
     for_verdict = plan.num_fresh_seeds or num_verdicts(plan, rows)
     first = plan.rounds + 1 if for_verdict else plan.rounds

@@ -1,4 +1,4 @@
-"""What becomes of each trial: it is looked after, and leaves one row however it ends."""
+"""Watches each trial while it runs, and writes one row for it, however it ends."""
 
 import os
 import re
@@ -28,36 +28,36 @@ from tuning.watch import Watch
 METRIC = "score"
 
 ENOUGH_ROOM = 8 * 2**20
-"""With less of it free on the disk the user is told that trials may have to wait [bytes]."""
+"""Free disk space below which the user is warned that trials may have to wait [bytes]."""
 
-# As Ray 2.60 says that its memory monitor has ended processes, and which, and what they held [GB].
+# Ray 2.60's message that its memory monitor killed processes: which, and what they held [GB].
 _MONITOR = re.compile(r"\d+ worker\(s\) were killed due to the node running low on memory")
 _KILLED = re.compile(r"Selected to kill: .*?pid=(\d+), actual memory used=([\d.]+)GB")
-_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)  # as Tune begins each in a trial's file
+_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)  # first line of each in a trial's file
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _RETRIES_OF_A_HANG = 1
-_BUSY = 0.1  # of one CPU, from which on a silent process computes: it may have to share
+_BUSY = 0.1  # share of one CPU above which a silent process computes; others may need it, too
 
 
 class RowKeeper(tune.Callback):
-    """Turns what Tune says of a trial into progress, and its end into a row of the table.
+    """Turns Tune's events into progress, and the end of each trial into a row of the table.
 
-    A trial whose process dies is begun again by Tune, from its last checkpoint, as often as
-    ``retries`` says without having come further in between. One that shows no sign of life is ended
-    here, and begun again once.
+    Tune restarts a trial whose process dies, from its last checkpoint, up to ``retries`` times
+    without progress in between. A trial that shows no sign of life is killed here, and restarted
+    once.
 
     Args:
-        number: Of the round.
-        table: Gets the rows.
-        searcher: Knows the trials' numbers.
-        progress: Is told what happens.
-        metrics: Is told how many trials are in which state.
-        time_budget_s: When time is up [s].
-        num_rounds: Of the plan.
-        retries: How often a trial is begun again.
-        pulses: Where trials show that they live.
-        watch: Knows for how long they may be silent.
+        number: Round number.
+        table: Table the rows are appended to.
+        searcher: Searcher that knows the trials' numbers.
+        progress: Receives progress events.
+        metrics: Receives the number of trials in each state.
+        time_budget_s: Time budget [s].
+        num_rounds: Number of rounds of the plan.
+        retries: Number of restarts of a trial.
+        pulses: Folder of the trials' pulse files.
+        watch: Decides which silence is too long.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class RowKeeper(tune.Callback):
         self._is_full = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps its callbacks for a way of resuming that is not used here."""
+        """No state: Tune pickles its callbacks for its own resume, which is not used here."""
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune looked around once more."""
+        """Tune finished a step of its loop."""
         ended = Counter(row.state for row in self._table.rows)
         self._metrics.trials(
             {"RUNNING": len(self._open), **{state.value: ended[state] for state in TrialState}}
@@ -107,7 +107,7 @@ class RowKeeper(tune.Callback):
                     self._look_after(trial)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial began, or began again."""
+        """A trial started or restarted."""
         if trial.trial_id not in self._open:
             self._open[trial.trial_id] = trial
             self._progress.started(self._name(trial), _searched(trial))
@@ -115,7 +115,7 @@ class RowKeeper(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial made an iteration."""
+        """A trial finished an iteration."""
         evaluations = len(result["curve"])
         is_new = evaluations > self._evaluations.get(trial.trial_id, 0)
         self._evaluations[trial.trial_id] = evaluations
@@ -128,12 +128,12 @@ class RowKeeper(tune.Callback):
             trial.run_metadata.num_failures = 0
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed, and will be begun again."""
+        """A trial failed, and will be restarted."""
         result = trial.last_result or {}
         state, reason = self._loss(trial)
         self._failed_at[trial.trial_id] = result.get("all_env_steps", 0)
         self._forget_pulse(trial)
-        self._progress.note(f"{self._name(trial)} is begun again: {state}, {reason}")
+        self._progress.note(f"{self._name(trial)} is restarted: {state}, {reason}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended by itself, or was stopped."""
@@ -141,11 +141,11 @@ class RowKeeper(tune.Callback):
             self._end(trial, *self._outcome(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed more often than it may, perhaps before it began.
+        """A trial failed for the last time, perhaps before it started.
 
         Raises:
-            RuntimeError: If Ray's memory monitor ended it beside a larger one, while its process
-                was being started: it is for ``lost_to_memory_monitor`` then.
+            RuntimeError: If Ray's memory monitor killed it beside a larger one, while its process
+                was being started; ``lost_to_memory_monitor`` handles that.
         """
         words = _last_failure(trial.error_file)
         if _MONITOR.search(words) and self._largest_killed(words) not in (None, trial.trial_id):
@@ -153,16 +153,16 @@ class RowKeeper(tune.Callback):
         self._end(trial, *self._loss(trial))
 
     def lost_to_memory_monitor(self, error: BaseException) -> bool:
-        """Ray's memory monitor ended trials, which Tune does not expect: it ends at once.
+        """Handle an error with which Tune ended because Ray's memory monitor killed trials.
 
-        The largest of them gets its row. Its siblings have none yet, so they are begun again from
-        their checkpoints with whatever is left to do.
+        The largest of them gets its row, as OOM. The others have none yet, so they are restarted
+        from their checkpoints with the rest of the round.
 
         Args:
-            error: What Tune raised.
+            error: Error that Tune raised.
 
         Returns:
-            Whether it was that, and a trial of these.
+            Whether the monitor killed a trial of this round.
         """
         words = str(error.__cause__)
         is_monitor = isinstance(error.__cause__, OutOfMemoryError)
@@ -175,10 +175,10 @@ class RowKeeper(tune.Callback):
         return True
 
     def close(self) -> None:
-        """Close the trials that Tune stopped without a word, as it does when time is up.
+        """Close the trials that Tune stopped without an event, as at the end of the time budget.
 
         Those that were evaluated get a row; the others stay without one, to be resumed. So do those
-        that judge: what a part of their training earns says nothing of the point.
+        that judge: the score of a part of their training says nothing about the point.
         """
         for trial_id, trial in list(self._open.items()):
             self._searcher.on_trial_complete(trial_id, trial.last_result)
@@ -186,13 +186,13 @@ class RowKeeper(tune.Callback):
                 self._end(trial, *self._outcome(trial))
 
     def _largest_killed(self, words: str) -> str | None:
-        """The id of the largest trial that the monitor says it ended; None if it was none."""
+        """The id of the largest trial that the monitor killed; None if it killed none."""
         held = _held(words)
         own = {trial_id: held[pid] for trial_id, pid in self._pids().items() if pid in held}
         return max(own, key=lambda trial_id: own[trial_id], default=None)
 
     def _pids(self) -> dict[str, int]:
-        """The processes of the trials at work, as far as they have shown a sign of life."""
+        """Process ids of the running trials that have shown a sign of life, by trial id."""
         signs = {
             trial_id: Sign.read(self._pulses / self._name(trial))
             for trial_id, trial in self._open.items()
@@ -203,7 +203,7 @@ class RowKeeper(tune.Callback):
         return row_name(self._searcher.number(trial.trial_id))
 
     def _end(self, trial: Any, state: TrialState, reason: str, **known: Any) -> None:
-        """Write the row; what is known better than by the trial's last result takes its place."""
+        """Write the row; ``known`` replaces values of the trial's last result."""
         self._open.pop(trial.trial_id, None)
         if trial.trial_id in self._ended:
             return
@@ -212,7 +212,7 @@ class RowKeeper(tune.Callback):
         try:
             row = self._row(trial, {**(trial.last_result or {}), **known}, state, reason)
         except ValueError as error:  # what it reported contradicts itself
-            reason = f"what it reported cannot be kept: {error}"
+            reason = f"its report is not valid: {error}"
             kept = {"peak_bytes": (trial.last_result or {}).get("peak_bytes", 0)}
             row = self._row(trial, kept, TrialState.FAILED, reason)
         self._table.append(row)
@@ -243,7 +243,7 @@ class RowKeeper(tune.Callback):
         )
 
     def _outcome(self, trial: Any) -> tuple[TrialState, str]:
-        """How a trial ended that did not fail."""
+        """State and reason of a trial that ended without an error."""
         result: Mapping[str, Any] = trial.last_result or {}
         if result.get("out_of_memory"):
             return TrialState.OOM, result["reason"]
@@ -256,7 +256,7 @@ class RowKeeper(tune.Callback):
         return TrialState.PRUNED, "stopped by the scheduler"
 
     def _loss(self, trial: Any) -> tuple[TrialState, str]:
-        """Why a trial failed."""
+        """State and reason of a trial that failed."""
         if (silence := self._hung.pop(trial.trial_id, None)) is not None:
             return TrialState.HUNG, silence
         failure = _last_failure(trial.error_file)
@@ -265,22 +265,22 @@ class RowKeeper(tune.Callback):
         words = _last_line(failure)
         kills, self._memory_kills = self._memory_kills, num_memory_kills()
         if self._memory_kills > kills:
-            return TrialState.OOM, f"the kernel killed a process for want of memory; {words}"
+            return TrialState.OOM, f"the kernel killed a process because memory ran out; {words}"
         return TrialState.FAILED, words
 
     def _look_at_the_disk(self) -> None:
-        """Say once that it is full: what waits for room elsewhere is heard by nobody."""
+        """Warn once that it is full: a trial that waits for room cannot tell the user."""
         is_full = free_room(self._pulses) < ENOUGH_ROOM
         if is_full and not self._is_full:
             self._progress.note(no_room(self._pulses.parent.parent, PATIENCE_S))
         self._is_full = is_full
 
     def _look_after(self, trial: Any) -> None:
-        """End a trial that has been silent for too long."""
+        """Kill a trial that has been silent for too long."""
         name = self._name(trial)
         sign = Sign.read(self._pulses / name)
         if sign is None and trial.status != tune.experiment.Trial.RUNNING:
-            return  # it waits for its turn, or for a process to be begun again in
+            return  # it waits for its turn, or for a new process
         is_heard = self._watch.hear(name, 0 if sign is None else sign.beats)
         if is_heard or self._cpu_seconds[name] is None:  # a process may hang before its first beat
             self._cpu_seconds[name] = None if sign is None else sign.cpu_seconds()
@@ -308,28 +308,28 @@ def _searched(trial: Any) -> dict[str, Any]:
 
 
 def _last_failure(error_file: str | None) -> str:
-    """What Tune has written of the last failure of a trial; empty if it has not."""
+    """Tune's text about the last failure of a trial; empty if there is none."""
     return _FAILURE.split(Path(error_file).read_text())[-1] if error_file else ""
 
 
 def _last_line(failure: str) -> str:
-    """What went wrong, from the end of a traceback."""
+    """The last line of a traceback, which says what went wrong."""
     lines = failure.strip().splitlines()
     return lines[-1] if lines else "the worker died"
 
 
 def _held(words: str) -> dict[int, float]:
-    """What the processes held that Ray's memory monitor says it ended, by their pids [GB]."""
+    """Memory of the processes that Ray's memory monitor says it killed, by pid [GB]."""
     return {int(pid): float(size) for pid, size in _KILLED.findall(words)}
 
 
 def _monitors_words(words: str) -> str:
     found = _MONITOR.search(words)
-    return found[0] if found else "Ray's memory monitor ended it"
+    return found[0] if found else "Ray's memory monitor killed it"
 
 
 def _doing(sign: Sign | None, before: float | None, silence: float) -> str:
-    """Whether a silent process computes or sleeps, in a clause; empty if that is not known."""
+    """A clause on whether a silent process computes or sleeps; empty if unknown."""
     now = None if sign is None else sign.cpu_seconds()
     if now is None or before is None:
         return ""
@@ -337,9 +337,9 @@ def _doing(sign: Sign | None, before: float | None, silence: float) -> str:
 
 
 def _kill(trial: Any, sign: Sign | None) -> None:
-    """End the process of a trial, whatever it is doing."""
+    """Kill the process of a trial, whatever it is doing."""
     if (actor := trial.temporary_state.ray_actor) is not None:
         ray.kill(actor)
-    elif sign is not None and sign.host == socket.gethostname():  # it has not come to its end yet
+    elif sign is not None and sign.host == socket.gethostname():  # it is still ending
         with suppress(ProcessLookupError):
             os.kill(sign.pid, signal.SIGKILL)

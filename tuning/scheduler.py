@@ -1,4 +1,4 @@
-"""Which trials Tune stops early; not which ones it starts."""
+"""Schedulers, which stop trials early; they do not choose which ones start."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -18,16 +18,16 @@ def make_scheduler(
 ) -> TrialScheduler:
     """The scheduler that stops trials which fall behind.
 
-    ``asha`` judges at a quarter, half and all of ``max_steps``, and lets the better half go on. It
-    compares with ``<``, so a NaN would never be stopped: a trainable must raise instead of
-    reporting one, and must leave the metric out of a result rather than report None. What is tried
-    again under a seed of its own is never stopped: its score is to be compared with the first one.
+    ``asha`` judges at a quarter, half and all of ``max_steps``, and lets the better half continue.
+    It compares with ``<``, so a NaN would never be stopped: a trainable must raise instead of
+    reporting one, and must leave the metric out of a result rather than report None. A trial that
+    repeats a point with its own seed is never stopped: its score is compared with the first one.
 
     Args:
         name: One of ``SCHEDULERS``.
         max_steps: Budget of a trial [env steps], the result's key ``env_steps``.
         metric: The key of the score in a result; higher is better.
-        earlier: Rows of the same round, made before this process: they are compared with, too.
+        earlier: Rows of the same round from earlier processes, included in the comparison.
 
     Raises:
         KeyError: If ``name`` is not known.
@@ -56,19 +56,19 @@ def make_scheduler(
 
 
 def trains_again(trial: Any) -> bool:
-    """Whether a trial of Tune trains a known point again, with a seed of its own, to judge it."""
+    """Whether a trial of Tune trains a known point again, with its own seed, to judge it."""
     return "seed" in trial.config
 
 
 class Sparing(TrialScheduler):
-    """Another scheduler that neither sees nor stops some of the trials.
+    """Wraps a scheduler, so that it neither sees nor stops the spared trials.
 
-    It is told of each evaluation of a trial, also of those that the trial made before its driver
-    died: so a sweep that goes on stops what an undisturbed one would have stopped.
+    The wrapped scheduler receives each evaluation of a trial, including those from before its
+    driver died: so a resumed sweep stops the same trials as an uninterrupted one.
 
     Args:
-        scheduler: Decides about all others.
-        is_spared: Which trials of Tune go on to their end.
+        scheduler: Wrapped scheduler, which decides about all other trials.
+        is_spared: Whether a trial of Tune always runs to its end.
         metric: The key of the score in a result.
     """
 
@@ -80,11 +80,11 @@ class Sparing(TrialScheduler):
         self._num_told: dict[str, int] = {}
 
     def remember(self, trial_id: str, curve: Sequence[tuple[int, float, float]]) -> None:
-        """Compare with a trial that has ended.
+        """Include a trial that has ended in the comparison.
 
         Args:
-            trial_id: No trial of this process is called so.
-            curve: At each evaluation the env steps, the return without adaptation and with it.
+            trial_id: Id that no trial of this process has.
+            curve: Env steps, return without adaptation and return with it, at each evaluation.
         """
         ended: Any = SimpleNamespace(trial_id=trial_id)
         self._scheduler.on_trial_add(None, ended)  # type: ignore[arg-type]  # it reads the id alone
@@ -93,11 +93,11 @@ class Sparing(TrialScheduler):
             self._scheduler.on_trial_result(None, ended, result)  # type: ignore[arg-type]
 
     def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
-        """Pass on what is searched for."""
+        """Pass on metric and mode."""
         return bool(self._scheduler.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """A trial was made."""
+        """A trial was created."""
         if not self._is_spared(trial):
             self._scheduler.on_trial_add(tune_controller, trial)
 
@@ -107,7 +107,7 @@ class Sparing(TrialScheduler):
             self._scheduler.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Go on, or stop."""
+        """Whether the trial continues or stops."""
         if self._is_spared(trial):
             return TrialScheduler.CONTINUE
         curve = result.get("curve", ())
@@ -118,19 +118,19 @@ class Sparing(TrialScheduler):
         return str(self._scheduler.on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """A trial came to its end."""
+        """A trial completed."""
         if not self._is_spared(trial):
             self._scheduler.on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """A trial was taken away."""
+        """A trial was removed."""
         if not self._is_spared(trial):
             self._scheduler.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Which trial starts next: whichever the other scheduler would start."""
+        """The trial that the wrapped scheduler starts next."""
         return self._scheduler.choose_trial_to_run(tune_controller)
 
     def debug_string(self) -> str:
-        """What the other scheduler says of itself."""
+        """The wrapped scheduler's description of itself."""
         return str(self._scheduler.debug_string())

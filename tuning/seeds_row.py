@@ -1,4 +1,4 @@
-"""What the runs of a trial have come to together: one row over all of its seeds."""
+"""The joint result of a trial's runs: one row over all of its seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,27 +14,26 @@ _JUDGEMENT = ("score", "interval", "returns", "seed_scores", "judged_at")
 
 @dataclass(frozen=True)
 class SeedsRow:
-    """Runs that differ in their seeds alone, taken together.
+    """Joint result of runs that differ only in their seeds.
 
     Attributes:
-        env_steps: Of the run that is furthest behind [env steps].
-        all_env_steps: Of all runs [env steps].
-        iterations: Of the first run.
-        seconds: Of all runs [s].
-        finished: Whether all have spent their budgets.
-        diverged: Whether one of them did.
-        out_of_memory: Whether there was no room for them.
-        reason: Why it diverged, and of which seed, or for what there was no room.
+        env_steps: Env steps of the run that is furthest behind.
+        all_env_steps: Env steps of all runs together.
+        iterations: Number of iterations of the first run.
+        seconds: Time of all runs together [s].
+        finished: Whether all runs have spent their budgets.
+        diverged: Whether a run diverged.
+        out_of_memory: Whether the runs did not fit the memory.
+        reason: The seed that diverged and why, or what did not fit the memory.
         received: The knobs that the first run received.
-        seeds: Of the runs.
-        curve: Means over the runs, as far as all were judged.
+        seeds: Seeds of the runs.
+        curve: Means over the runs, at the evaluations that all have made.
         score: Mean over the runs at the last evaluation that all have made; None before the first.
-        seed_scores: Of each run there, in the order of ``seeds``.
-        judged_at: Which share of the budget that evaluation stands for, as the scheduler compares
-            it [env steps]. Iterations of different length end a little behind it; scores of equal
-            shares compare.
-        interval: 95 % interval of the score over tasks; None where there are several runs.
-        returns: Mean return by the number of episodes that were played with the task before.
+        seed_scores: Score of each run there, in the order of ``seeds``.
+        judged_at: Share of the budget at which the scheduler compares that evaluation [env steps].
+            Iterations of different length end a little after it; scores of equal shares compare.
+        interval: 95 % interval of the score over tasks; None if there are several runs.
+        returns: Mean return by the number of episodes that came before on the same task.
     """
 
     env_steps: int = 0
@@ -58,16 +57,16 @@ class SeedsRow:
     def of(
         cls, rows: Sequence[Row], seeds: Sequence[int], max_env_steps: int, num_evaluations: int
     ) -> Self:
-        """The rows of the runs, joined.
+        """The joint result of the rows of the runs.
 
         Args:
-            rows: One for each run.
-            seeds: Theirs.
-            max_env_steps: Budget of each [env steps].
-            num_evaluations: At so many equal shares of the budget each is judged.
+            rows: Row of each run.
+            seeds: Seed of each run.
+            max_env_steps: Budget of each run [env steps].
+            num_evaluations: Number of evaluations of a run, at equal shares of its budget.
         """
         diverged = [(seed, row) for seed, row in zip(seeds, rows, strict=True) if row.diverged]
-        # A run that a killed worker left further than the others waits for them.
+        # After a worker was killed, a run may be ahead of the others: it waits for them.
         num_judged = 0 if diverged else min(len(row.curve) for row in rows)
         judged = [row.curve[:num_judged] for row in rows]
         scores = tuple(points[-1][2] for points in judged if points)
@@ -92,7 +91,7 @@ class SeedsRow:
         )
 
     def to_result(self) -> dict[str, Any]:
-        """The fields as Tune takes them, without a score as long as there is none."""
+        """The fields as a result for Tune, without those of the score while there is none."""
         left_out = _JUDGEMENT if self.score is None else ()
         return {
             one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out
@@ -102,7 +101,7 @@ class SeedsRow:
 def _share(
     curve: Sequence[tuple[int, float, float]], max_env_steps: int, num_evaluations: int
 ) -> int:
-    """Which share of the budget the last evaluation stands for; 0 if there is none."""
+    """Number of budget shares that the last evaluation stands for; 0 if there is none."""
     passed = [
         min(num_evaluations, num_evaluations * steps // max_env_steps) for steps, *_ in curve[-2:]
     ]

@@ -1,19 +1,19 @@
-"""At which shares of a budget trials are compared; not what becomes of them there."""
+"""The shares of a budget at which trials are compared; not which trials stop there."""
 
 FACTOR = 2
-"""From one stage to the next the experience grows by this; the first is the first evaluation."""
+"""Growth of the experience from stage to stage; the first stage is the first evaluation."""
 
 
 def stage(passed: int, before: int) -> int:
     """The share of the budget that an evaluation stands for.
 
     A long iteration passes several shares at once. If a stage lies among them, the scheduler
-    compares the trial there, with others that came just so far. What it is remembered by must not
-    be more: it would come before better ones only because its iterations are long.
+    compares the trial at that stage. The evaluation must not stand for more: the trial would rank
+    before better ones only because its iterations are long.
 
     Args:
-        passed: Shares that were passed at this evaluation; there is one for each evaluation.
-        before: Those that were passed at the evaluation before; 0 if there was none.
+        passed: Number of shares passed at this evaluation, of one share per evaluation.
+        before: Number of shares passed at the evaluation before; 0 if there was none.
 
     Example:
         >>> [stage(passed, passed - 1) for passed in (1, 2, 3, 4)]

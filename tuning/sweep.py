@@ -1,6 +1,6 @@
-"""``python -m tuning.sweep``: search the settings of a task, and leave one table of trials."""
+"""``python -m tuning.sweep``: search hyperparameters of a task, and write a table of trials."""
 
-if __name__ == "__main__":  # before all that takes its time to be imported
+if __name__ == "__main__":  # before the slow imports
     from tuning.folder.quiet_start import quiet_start
 
     quiet_start()
@@ -48,7 +48,7 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "ssm",
     algorithm: Annotated[
-        str, typer.Option(help=f"What learns: {', '.join(ALGORITHMS)}.")
+        str, typer.Option(help=f"Learning algorithm: {', '.join(ALGORITHMS)}.")
     ] = DEFAULT_ALGORITHM,
     num_samples: Annotated[
         int | None, typer.Option(help="Trials in all; by default 8 for a memory, else 10.")
@@ -62,25 +62,25 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     trial_seconds: Annotated[
         float | None,
         typer.Option(
-            help="Make the budget of a trial what this machine does in so many seconds, measured "
-            "once and then kept [s]."
+            help="Time of a trial on this machine [s]; its budget is computed from that once, and "
+            "then kept."
         ),
     ] = None,
     time_budget_s: Annotated[
         float, typer.Option(help="Train no longer than this [s].")
     ] = TIME_BUDGET_S,
     max_concurrent: Annotated[
-        int | None, typer.Option(help="Trials at once; by default as many as there are CPUs for.")
+        int | None, typer.Option(help="Concurrent trials; by default as many as the CPUs allow.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="Another value of a knob; repeatable."),
+        typer.Option("--set", metavar="KNOB=VALUE", help="Override a knob's value; repeatable."),
     ] = None,
     device: DeviceOption = None,
     gpus_per_trial: GpusPerTrialOption = None,
     num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
     cpus_per_runner: Annotated[
-        float, typer.Option(help="Share of a CPU that Ray keeps for each rollout actor.")
+        float, typer.Option(help="Share of a CPU that Ray reserves for each rollout actor.")
     ] = 1.0,
     num_learners: Annotated[
         int, typer.Option(help="Learners that share the meta-updates of a trial.")
@@ -91,22 +91,22 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the searcher and of training.")] = 0,
     rounds: Annotated[
-        int, typer.Option(help="After each round the search space moves by the table so far.")
+        int, typer.Option(help="Number of rounds; the search space moves between two rounds.")
     ] = 1,
-    seeds_per_trial: Annotated[int, typer.Option(help="Runs that a score is the mean of.")] = 1,
+    seeds_per_trial: Annotated[int, typer.Option(help="Runs averaged into a trial's score.")] = 1,
     num_confirmed: Annotated[
         int | None,
         typer.Option(
-            help="Best configurations to train again with a fresh seed before one is named; by "
-            "default none for a memory, else 3, but no more than a third of the trials."
+            help="Best configurations to train again with a fresh seed before the winner is named; "
+            "by default none for a memory, else 3, but no more than a third of the trials."
         ),
     ] = None,
     num_fresh_seeds: Annotated[
         int | None,
         typer.Option(
-            help="Seeds with which the winner and the default are each trained at the end, to be "
-            "compared by these alone; by default 3 for a memory, but no more than a quarter of "
-            "the trials, else none."
+            help="Fresh seeds with which the winner and the default are each trained at the end; "
+            "only these are compared; by default 3 for a memory from 8 trials on, below that "
+            "three tenths of the trials, else none."
         ),
     ] = None,
     space: Annotated[
@@ -117,8 +117,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="An earlier sweep of the same task, evaluation and budget, from whose rows the "
-            "searcher learns: its folder, or its trials.jsonl.",
+            help="Folder or trials.jsonl of an earlier sweep of the same task, evaluation and "
+            "budget; the searcher learns from its rows.",
         ),
     ] = None,
     storage: Annotated[Path, typer.Option(help="Folder of all sweeps.")] = Path("runs"),
@@ -126,37 +126,37 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
         str | None, typer.Option(help="Name of this sweep; by default task, method and time.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with NAME; its own settings count.")
+        bool, typer.Option("--resume", help="Resume NAME with its own settings.")
     ] = False,
     retries: Annotated[
         int,
         typer.Option(
-            help="How often a trial is begun again whose process died, from its last checkpoint; "
-            "one that shows no sign of life is, once."
+            help="Restarts of a trial whose process dies, from its last checkpoint; one that shows "
+            "no sign of life is restarted once."
         ),
     ] = 2,
     confirm: Annotated[
         bool,
         typer.Option(
             "--confirm",
-            help="While it is open whether winner and default differ, train as many fresh seeds "
-            "again, until the time budget ends; with --resume for a sweep that has ended.",
+            help="Double the fresh seeds while no difference of winner and default is shown, until "
+            "the time budget ends; with --resume for a sweep that has ended.",
         ),
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join; by default a private one here.")
+        str | None, typer.Option(help="Ray cluster to join; by default a private local one.")
     ] = None,
     log: LogOption = None,
     dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Have Ray's dashboard, and say where it is.")
+        bool, typer.Option("--dashboard", help="Run Ray's dashboard and print its address.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="End stdout with one JSON object.")
+        bool, typer.Option("--json", help="Print one JSON object at the end of stdout.")
     ] = False,
 ) -> None:
     """Search SSM sizes and learning rates with Ray Tune and Optuna, and judge the winner.
 
-    Leaves NAME/trials.csv, trials.jsonl, report.html, the Optuna journal and best/ in the storage
+    Writes NAME/trials.csv, trials.jsonl, report.html, the Optuna journal and best/ in the storage
     folder. The score is the return after adaptation on held-out tasks.
 
     Example: ssmrl sweep --task point --algorithm promp --num-samples 2 --max-env-steps 4000
@@ -201,9 +201,9 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
 def _start(
     context: typer.Context,
 ) -> tuple[SweepPlan, Placement, Path, frozenset[str], WarmStart | None]:
-    """Plan and placement of a sweep that can begin, its folder, what was in that before, and rows.
+    """Check the flags; return plan, placement, folder, what that held before, and warm rows.
 
-    The rows are those of an earlier sweep, if a new one begins with some.
+    The warm rows are None unless a new sweep begins with rows of an earlier one.
     """
     params = context.params
     resume, name = params["resume"], params["name"]
@@ -217,7 +217,7 @@ def _start(
         if params["space"] is not None:
             plan = plan.within(params["space"])
         if resume and name is None:
-            raise ValueError("`--resume` needs `--name`: which sweep shall go on?")
+            raise ValueError("`--resume` needs `--name`: which sweep is to be resumed?")
         label = name or default_name(plan.task, plan.method)
         folder = run_folder(params["storage"], label)
         plan = _settle(plan, folder, resume=resume)
@@ -254,27 +254,27 @@ def _warm_start(plan: SweepPlan) -> WarmStart | None:
         return None
     if plan.trial_seconds is not None:
         raise ValueError(
-            "`--trial-seconds` must be left out with `--warm-start`: scores compare where budgets "
-            "are equal; give the `--max-env-steps` of that sweep"
+            "`--trial-seconds` must be left out with `--warm-start`: scores compare only if "
+            "budgets are equal; give the `--max-env-steps` of that sweep"
         )
     if plan.searcher in ("random", "qmc"):
         raise ValueError(
             f"`--searcher` must be one that learns with `--warm-start`, but {plan.searcher!r} "
-            "learns from no row; take tpe, gp or cmaes"
+            "learns from no row; use tpe, gp or cmaes"
         )
     return WarmStart.of(Path(plan.warm_start), plan)
 
 
 def _forecast(plan: SweepPlan, placement: Placement, *, quiet: bool) -> SweepPlan:
-    """Measure this machine, make the budget of that if asked for, and say what is planned."""
+    """Measure this machine, compute the budget from that if asked to, and print the plan."""
     from ssmrl.device_memory import DeviceMemoryError
     from tuning.forecast import costliest, forecast
     from tuning.probe import Rate, probe
 
     rates: list[Rate] = []
-    if placement.gpus is not None:  # elsewhere are GPUs of which nothing is known here
+    if placement.gpus is not None:  # GPUs of a cluster cannot be measured here
         configs = list(dict.fromkeys([plan.base(), costliest(plan)]))
-        # Of a cluster's trials no more run here than there are CPUs.
+        # For a cluster, no more processes measure here than there are CPUs.
         at_once = min(plan.max_concurrent, plan.num_samples, usable_cpus())
         devices = [placement.device_of_process(number) for number in range(at_once)]
         try:
@@ -305,8 +305,8 @@ def _carry_out(
     log: LogKind | None,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Write the plan down and run it; what only Ray can find out is refused here."""
-    # Everything that starts slowly is imported from here on.
+    """Record the plan and run it; errors that only Ray can find are refused here."""
+    # The slow imports begin here.
     from ssmrl.device_record import record_device
     from tuning.engine import START_ERRORS, run_sweep
 
@@ -338,14 +338,14 @@ def _carry_out(
 
 
 def _settle(plan: SweepPlan, folder: Path, *, resume: bool) -> SweepPlan:
-    """The plan of a new sweep, or that of the one to go on with."""
+    """The plan of a new sweep, or of the one to resume."""
     try:
         kept = kept_plan(plan, folder, resume=resume, say=partial(typer.echo, err=True))
     except LostError as error:
         refuse(str(error), Ending.LOST)
     if kept is None:
         return plan.begun()
-    # How long one may wait can change between two starts; what decides the trials may not.
+    # The time budget may change between two starts; what decides the trials may not.
     return dataclasses.replace(kept, time_budget_s=plan.time_budget_s)
 
 

@@ -1,4 +1,4 @@
-"""What every searcher promises, however it chooses: rules for other people's and for ours."""
+"""Contract tests for searchers, built-in ones and your own."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _BASE = TrainConfig(algorithm="promp")
 NUMBERS = SearchSpace(
     {
         "meta.inner_lr": Float(0.01, 1.0, log=True),
-        "meta.discount": Float(0.5, 0.9),  # without the base's, as ranges are that have moved
+        "meta.discount": Float(0.5, 0.9),  # excludes the base's value, as a moved range may
         "policy.hidden_dim": Int(16, 128, step=16),
     },
     _BASE,
@@ -34,10 +34,10 @@ _SCORES = (0.0, 3.0, 1.0, 1.0, -1e9, 2.0)
 
 
 class SearcherContract:
-    """The rules for a searcher; pytest finds them in a class that names it.
+    """Contract tests of a searcher; pytest finds them in a subclass that names it.
 
     Attributes:
-        searcher: Its import path, or one of the short names.
+        searcher: Import path of the searcher, or one of the short names.
 
     Example:
         >>> class TestMine(SearcherContract):
@@ -48,25 +48,25 @@ class SearcherContract:
     searcher: str
 
     def test_it_asks_for_points_of_the_space(self) -> None:
-        """Of numbers on both scales and of steps, from the empty table on."""
+        """Numbers on both scales, with and without steps, starting with an empty table."""
         self._drawn(NUMBERS, _SCORES)
 
     def test_it_asks_for_the_active_knobs_alone(self) -> None:
-        """Of options, and of knobs that only some points have."""
+        """Options, and knobs that only some points have."""
         self._drawn(CONDITIONS, _SCORES)
 
     def test_equal_seed_and_table_give_equal_points(self) -> None:
-        """A sweep that was killed goes on as it would have."""
+        """A killed sweep continues like an uninterrupted one."""
         for space in (NUMBERS, CONDITIONS):
             ours, theirs = (self._drawn(space, _SCORES, seed=3) for _ in range(2))
             assert ours == theirs, (
                 "equal seeds and tables must give equal points, but gave "
-                f"{_first_difference(ours, theirs)}; draw from the seed alone, and keep nothing "
-                "but what `tell` said"
+                f"{_first_difference(ours, theirs)}; draw from the seed alone, and keep only "
+                "what `tell` received"
             )
 
     def test_failed_trials_do_no_harm(self) -> None:
-        """Without a score from the beginning, in between, and where there was none at all."""
+        """Trials without a score: the first, some in between, or all of them."""
         for scores in ((None, None, 1.0, None, 2.0, None), (None,) * 6):
             for space in (NUMBERS, CONDITIONS):
                 self._drawn(space, scores)
@@ -74,7 +74,7 @@ class SearcherContract:
     def _drawn(
         self, space: SearchSpace, scores: Sequence[float | None], seed: int = 0
     ) -> list[dict[str, KnobValue]]:
-        """The points that it asks for, told a score for each but the last; None for a failure."""
+        """The points that it asks for while it receives these scores, None for a failure."""
         search = StudySearcher(
             space, name=self.searcher, seed=seed, storage_path=None, study_name="rules"
         )

@@ -1,6 +1,6 @@
-"""One trial as Ray Tune runs it: the runs of a point, side by side, and what they tell on the way.
+"""One trial as Ray Tune runs it: the runs of a point, side by side, and their reports.
 
-The training itself is ``ssmrl.run.TrainingRun``, which goes on where a killed process stopped.
+The training itself is ``ssmrl.run.TrainingRun``, which resumes where a killed process stopped.
 """
 
 from dataclasses import replace
@@ -26,25 +26,24 @@ from tuning.trial_memory import too_large
 
 
 class SeedsTraining:
-    """The runs of a trial, which differ in their seeds alone, side by side in one process.
+    """The runs of a trial, which differ only in their seeds, side by side in one process.
 
-    All make an iteration before any makes the next, so the trial can be judged at every stage. They
-    make it as one stack where the algorithm can and all is done in this process, else one after
+    All finish an iteration before any starts the next, so the trial can be judged at every stage.
+    They train as one stack if the algorithm supports it and nothing is remote, else one after
     another.
 
     Args:
-        config: The first run's; the others have the seeds after its.
-        num_seeds: How many runs.
-        max_env_steps: Budget of each [env steps].
-        folder: Where checkpoints are kept; existing ones are gone on from.
-        name: Of the first run, for Ray's dashboard and for Prometheus; without one nothing is
-            exported.
-        num_env_runners: Remote rollout actors; 0 plays in this process.
-        cpus_per_runner: Share of a CPU that Ray keeps for each of them.
+        config: Configuration of the first run; the others have the seeds after its seed.
+        num_seeds: Number of runs.
+        max_env_steps: Budget of each run [env steps].
+        folder: Folder of the checkpoints; existing ones are resumed from.
+        name: Name of the first run, for Ray's dashboard and for Prometheus; None exports nothing.
+        num_env_runners: Remote rollout actors; 0 collects rollouts in this process.
+        cpus_per_runner: Share of a CPU that Ray reserves for each of them.
         num_learners: Remote learners; 0 learns in this process.
-        num_physics_threads: MuJoCo's threads in each runner; 0 means all cores.
-        device: Where networks learn, if not in learners elsewhere.
-        gpus_per_learner: Share of a GPU that Ray keeps for each learner of RLlib's.
+        num_physics_threads: MuJoCo threads of each runner; 0 means all cores.
+        device: Device of the networks, unless they learn in remote learners.
+        gpus_per_learner: Share of a GPU that Ray reserves for each RLlib learner.
 
     Raises:
         DeviceMemoryError: If the device has no room.
@@ -100,10 +99,10 @@ class SeedsTraining:
         ]
 
     def advance(self) -> SeedsRow:
-        """One iteration of every run that is not at its end, or waits for others to catch up.
+        """One iteration of every run that is not finished, unless it waits for others.
 
         Raises:
-            DeviceMemoryError: If the device has no room; to be given up by ``abandon``.
+            DeviceMemoryError: If the device has no room; then call ``abandon``.
         """
         before = [run.row for run in self._runs.runs]
         self._runs.advance()
@@ -114,16 +113,16 @@ class SeedsTraining:
         return SeedsRow.of(rows, self._seeds, self._max_env_steps, NUM_EVALUATIONS)
 
     def close(self) -> None:
-        """Save all runs, and give back actors and memory."""
+        """Save all runs, and release actors and memory."""
         self._runs.close()
 
     def abandon(self) -> None:
-        """Give back actors and memory; the last checkpoints stay."""
+        """Release actors and memory; the last checkpoints stay."""
         self._runs.abandon()
 
 
 class _RunsApart:
-    """Runs that make an iteration one after another."""
+    """Runs that take turns, an iteration each."""
 
     def __init__(self, runs: list[TrainingRun]) -> None:
         self.runs = runs
@@ -143,7 +142,7 @@ class _RunsApart:
 
 
 class Resources(NamedTuple):
-    """What a run has to work with, as ``SeedsTraining`` is told it."""
+    """Resources of a run, as ``SeedsTraining`` receives them."""
 
     num_env_runners: int = 0
     cpus_per_runner: float = 1.0
@@ -171,7 +170,7 @@ def _run(
 
 
 def _engine(config: TrainConfig, run_name: str, resources: Resources) -> Engine:
-    """In this process where no other is asked for: RLlib's algorithm takes seconds to build."""
+    """The engine in this process unless actors are requested: RLlib's takes seconds to build."""
     if not resources.num_env_runners and not resources.num_learners:
         device = checked_device(resources.device)
         return LocalEngine(config, resources.num_physics_threads, device=device)
@@ -184,7 +183,7 @@ def _engine(config: TrainConfig, run_name: str, resources: Resources) -> Engine:
 
 
 class _Exporter:
-    """Tells Prometheus what a run does from now on."""
+    """Exports the metrics of a run to Prometheus, from now on."""
 
     def __init__(self, name: RunName, start: Row) -> None:
         self._metrics, self._start, self._last = RunMetrics(name), start, start
@@ -211,23 +210,23 @@ class _Exporter:
 
 
 class MetaTraining(tune.Trainable):
-    """``SeedsTraining`` as Tune sees it: the point comes in as Tune's configuration.
+    """``SeedsTraining`` as a trainable of Tune, whose configuration is the point.
 
-    A trial for which the memory or the device has no room ends at once, with the reason: to Tune it
-    is over, and no error that would be tried again.
+    A trial that does not fit the memory or the device ends at once, with the reason. For Tune it is
+    done: an error would be retried.
 
     Tune's own checkpoints stay empty: a restarted trial finds its state by its fingerprint.
 
-    One actor trains several trials, one after another. Ray asks it only once, after its first
-    ``setup``, what it is called; which trial it trains now is in its log and in the metrics.
+    One actor trains several trials, one after another. Ray asks for its name only once, after the
+    first ``setup``; its log and the metrics say which trial it trains now.
     """
 
     _training: SeedsTraining | None
     _row: SeedsRow
-    _unable: Exception | None = None  # to begin the trial, and why
+    _unable: Exception | None = None  # why the trial could not start
 
     def __repr__(self) -> str:
-        """The name in Ray's dashboard: the sweep, and with which trial the actor began."""
+        """The name in Ray's dashboard: the sweep, and the first trial of the actor."""
         return f"{self._sweep}/{self.trial_name}, then others"
 
     def setup(self, config: dict[str, Any], **settings: Any) -> None:
@@ -235,9 +234,9 @@ class MetaTraining(tune.Trainable):
 
         Args:
             config: The searched knobs.
-            settings: ``sweep``, the name of the sweep, ``base``, the configuration that the point
-                changes, ``pulses``, the folder where a trial shows that it lives, if it shall, and
-                what ``SeedsTraining`` takes.
+            settings: ``sweep``, the name of the sweep; ``base``, the configuration that the point
+                changes; ``pulses``, the folder of pulse files, if any; and arguments of
+                ``SeedsTraining``.
         """
         self._sweep: str = settings.pop("sweep")
         self._pulses: Path | None = settings.pop("pulses", None)
@@ -246,7 +245,7 @@ class MetaTraining(tune.Trainable):
         self._begin(config)
 
     def step(self) -> dict[str, Any]:
-        """One iteration; done when the budget is spent, training diverged, or has no room."""
+        """One iteration; done when the budget is spent, training diverged, or memory ran out."""
         if self._unable is not None:
             raise self._unable
         if self._training is not None:
@@ -261,10 +260,10 @@ class MetaTraining(tune.Trainable):
         return row.to_result() | {"done": is_over, "peak_bytes": peak_bytes()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take over another trial in the same process, which saves its start-up time.
+        """Start another trial in the same process, which saves its start-up time.
 
-        What goes wrong here is raised by the first ``step``: Tune gives up for good what fails
-        here, and begins again, in a process of its own, what fails there.
+        An error here is raised by the first ``step`` instead: Tune never retries a trial that fails
+        here, but restarts one that fails there in a new process.
         """
         self._unable = None
         try:
@@ -275,7 +274,7 @@ class MetaTraining(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
-        """End the trial, and leave the device to the next one."""
+        """End the trial, and free the device for the next one."""
         if self._training is not None:
             self._training.close()
             self._training = None
@@ -311,7 +310,7 @@ class MetaTraining(tune.Trainable):
             self._row = replace(self._row, out_of_memory=True, reason=str(error))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to add to the trial's own file."""
+        """Save nothing: the trial keeps its own checkpoint."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: ``setup`` has gone on from the trial's own file."""
+        """Load nothing: ``setup`` has resumed from the trial's own checkpoint."""

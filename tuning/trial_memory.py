@@ -1,6 +1,6 @@
-"""What a trial needs of the memory by its sizes: kept free, refused, or no longer tried.
+"""The memory that a trial needs by its sizes: reserved, refused, or no longer tried.
 
-What any process of Python takes beside them is left out.
+What any Python process takes beside that is left out.
 """
 
 import math
@@ -14,21 +14,21 @@ from tuning.spaces.space import SearchSpace
 from tuning.table.trial import Trial, TrialState
 
 NUM_LOST = 2
-"""So many trials that ran out of memory make their part of the space one that fails."""
+"""Number of out-of-memory trials after which their part of the space is avoided."""
 
 _FITTED = (TrialState.COMPLETE, TrialState.PRUNED)
 _MOST_CORNERS = 64
-_DIGITS = 2  # binary ones that are kept of what is asked for: equal requests share an actor
+_DIGITS = 2  # binary digits kept of a request: trials with equal requests share an actor
 
 
 def trial_need(base: TrainConfig, point: Mapping[str, KnobValue], num_seeds: int = 1) -> int:
-    """What a trial needs by its sizes; 0 if nothing of these sizes can be made [bytes].
+    """Memory that a trial needs by its sizes [bytes]; 0 if networks of these sizes cannot exist.
 
-    That is found out, and said in its own words, by the trial: it must not end its siblings.
+    Then the trial itself fails, with its own message, and does not end its siblings.
 
     Args:
-        base: What the point changes.
-        point: Of the trial.
+        base: Configuration that the point changes.
+        point: Point of the trial.
         num_seeds: Seeds that train side by side.
     """
     from ssmrl.memory_need import memory_need  # torch, which --help need not wait for
@@ -40,10 +40,10 @@ def trial_need(base: TrainConfig, point: Mapping[str, KnobValue], num_seeds: int
 
 
 def largest_need(space: SearchSpace, num_seeds: int = 1) -> int:
-    """What the largest point of a space needs; 0 if its corners are too many to look at [bytes].
+    """Memory that the largest point of a space needs [bytes]; 0 if it has too many corners.
 
     Args:
-        space: What is needed grows with every number of it.
+        space: Search space; the need grows with each of its numbers.
         num_seeds: Seeds that train side by side.
     """
     ends = [
@@ -57,15 +57,15 @@ def largest_need(space: SearchSpace, num_seeds: int = 1) -> int:
 
 
 def asked_of_ray(need: int, most: int | None) -> int:
-    """What Ray is asked to keep free [bytes].
+    """The memory that a trial requests from Ray [bytes].
 
-    Rounded up by less than half, so that trials of nearly the same size have the same request and
-    one process after another; never more than there is, which Ray would wait for in vain: such a
-    trial begins, and is refused there with the sum.
+    The need is rounded up by less than half, so that trials of nearly the same size have the same
+    request and reuse a process. It is never more than ``most``, for which Ray would wait in vain:
+    such a trial starts, and is refused there with the sum.
 
     Args:
-        need: Of the trial.
-        most: What the largest machine has in all; None if that is not known.
+        need: Need of the trial [bytes].
+        most: Memory of the largest machine [bytes]; None if unknown.
 
     Example:
         >>> asked_of_ray(1000, None), asked_of_ray(1000, 900)
@@ -77,12 +77,12 @@ def asked_of_ray(need: int, most: int | None) -> int:
 
 
 def too_large(config: TrainConfig, num_seeds: int, available: int | None) -> str:
-    """Why a trial should not begin, with the sum; empty if it may.
+    """Why a trial should not start, with the sum; empty if it may.
 
     Args:
-        config: Of each seed.
+        config: Configuration of each seed.
         num_seeds: Seeds that train side by side.
-        available: Memory that there is [bytes]; None if that is not known.
+        available: Available memory [bytes]; None if unknown.
     """
     from ssmrl.memory_need import memory_need
 
@@ -99,13 +99,13 @@ def too_large(config: TrainConfig, num_seeds: int, available: int | None) -> str
 class Avoided:
     """The part of a space in which trials ran out of memory.
 
-    Once two have, a point that needs no less than one of them is not tried. A need at which another
-    trial had room enough counts for nothing: there something else took the memory.
+    Once two have, a point that needs no less than one of them is not tried. A trial does not count
+    if another one with the same need or more had enough memory: there something else took it.
 
     Args:
-        need_of: What a point needs [bytes].
-        rows: All rows so far, whenever it is asked.
-        say: Told once where the part begins.
+        need_of: Function from a point to the memory that it needs [bytes].
+        rows: Function that returns all rows so far.
+        say: Prints a line when the smallest avoided need changes.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Avoided:
         self._said = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps it with the searcher for a way of resuming that is not used here."""
+        """No state: Tune pickles it with the searcher for its own resume, which is not used."""
         return {}
 
     def __call__(self, point: Mapping[str, KnobValue]) -> bool:
@@ -136,8 +136,8 @@ class Avoided:
         if bound != self._said:
             self._said = bound
             self._say(
-                f"{', '.join(failing)} ran out of memory: what needs {bound / 1e9:.3g} GB or more "
-                "by its sizes is no longer tried"
+                f"{', '.join(failing)} ran out of memory: points that need {bound / 1e9:.3g} GB or "
+                "more by their sizes are no longer tried"
             )
         return self._need_of(point) >= bound
 

@@ -1,4 +1,4 @@
-"""Rows of an earlier sweep from which a new one's searcher learns; they are no trials of it."""
+"""Rows of an earlier sweep from which a new one's searcher learns; they are not its trials."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from tuning.table.trial import LOST, Trial, TrialState, TrialTable
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What of an earlier table begins the studies of a new sweep.
+    """Rows of an earlier table with which the studies of a new sweep begin.
 
     Attributes:
-        path: The table.
-        rows: Those that are points of the new space, under ids that no trial of a sweep has.
-        num_read: Rows of the table.
+        path: Path of the table.
+        rows: Rows that are points of the new space, under ids that no trial of a sweep has.
+        num_read: Number of rows of the table.
     """
 
     path: Path
@@ -27,19 +27,19 @@ class WarmStart:
 
     @classmethod
     def of(cls, path: Path, plan: SweepPlan) -> "WarmStart":
-        """Read a table, and take what a sweep can learn from.
+        """Read a table, and take the rows that a sweep can learn from.
 
-        A row is taken if what training received is a point of the sweep's first space, whatever its
-        seed: also one of a sweep that searched other knobs. One that was lost tells nothing.
+        A row is taken if its configuration is a point of the sweep's first space, whatever its seed
+        and whichever knobs its own sweep searched. Lost trials are left out.
 
         Args:
             path: A ``trials.jsonl``, or the folder of a sweep.
-            plan: Of the new sweep.
+            plan: Plan of the new sweep.
 
         Raises:
-            FormatError: If another version wrote it.
-            ValueError: If there is no such table, a row of it has a score that does not compare
-                with the sweep's, which the message names, or none can be taken.
+            FormatError: If another version wrote the table.
+            ValueError: If there is no such table, no row can be taken, or the score of a row does
+                not compare with the sweep's; the message names that row.
         """
         path = _table(path)
         read = TrialTable(path).rows
@@ -54,27 +54,27 @@ class WarmStart:
         if not rows:
             raise ValueError(
                 f"`--warm-start` must name a table with points of the search space, but none of "
-                f"the {len(read)} rows of {path} is one; search where that sweep did, with its "
-                "other settings, or leave it out"
+                f"the {len(read)} rows of {path} is one; search that sweep's space with its other "
+                "settings, or leave the flag out"
             )
         return cls(path, tuple(rows), len(read))
 
     def line(self) -> str:
-        """What to say before the start."""
+        """The line printed before the start."""
         return (
             f"warm start: {len(self.rows)} of {self.num_read} rows of {self.path} are points of "
-            "the search space; the searcher learns from them, and they count as no trials"
+            "the search space; the searcher learns from them, and they do not count as trials"
         )
 
     def keep(self, folder: Path, sweep: str) -> None:
-        """Copy the rows to the folder of the new sweep, before its plan is there.
+        """Copy the rows to the folder of the new sweep, before its plan is written.
 
         Args:
-            folder: Of the sweep.
-            sweep: Its id.
+            folder: Folder of the sweep.
+            sweep: Id of the sweep.
         """
         path = folder / WARM_ROWS
-        path.unlink(missing_ok=True)  # of a start that was killed before it wrote its plan
+        path.unlink(missing_ok=True)  # left by a start that was killed before it wrote its plan
         table = TrialTable(path, sweep)
         for row in self.rows:
             table.append(row)
@@ -83,12 +83,12 @@ class WarmStart:
 def kept_warm_rows(
     plan: SweepPlan, folder: Path, *, say: Callable[[str], None]
 ) -> tuple[Trial, ...]:
-    """The rows with which a sweep began, as they were copied to its folder.
+    """The rows with which a sweep began, from the copy in its folder.
 
     Args:
-        plan: Of the sweep.
-        folder: Where it is kept.
-        say: Is told if some of them are gone.
+        plan: Plan of the sweep.
+        folder: Folder of the sweep.
+        say: Prints a line if some of them are gone.
 
     Raises:
         ValueError: If the file is damaged.
@@ -100,7 +100,7 @@ def kept_warm_rows(
     if len(rows) < plan.num_warm_rows:
         say(
             f"{path} holds {len(rows)} of the {plan.num_warm_rows} rows with which the sweep "
-            "began; rounds that are still to begin are searched without the others"
+            "began; rounds that have not started are searched without the others"
         )
     return rows
 
@@ -111,7 +111,7 @@ def _table(path: Path) -> Path:
     if path.suffix == ".csv":
         raise ValueError(
             f"`--warm-start` must be a {ROWS}, or the folder that holds one, but got {path}: a CSV "
-            "says what was searched, and not whether task, evaluation and other settings were these"
+            "holds what was searched, but not the task, the evaluation and the other settings"
         )
     if not path.is_file():
         raise ValueError(
@@ -121,7 +121,7 @@ def _table(path: Path) -> Path:
 
 
 def _check_compares(row: Trial, plan: SweepPlan, path: Path) -> None:
-    """Refuse a row whose score means something else than one of the sweep."""
+    """Refuse a row whose score does not compare with the sweep's."""
     base = plan.base()
     first = ("algorithm", "env.task")  # on which the others may depend
     for knob, here in sorted(base.knobs().items(), key=lambda pair: pair[0] not in first):
@@ -129,7 +129,7 @@ def _check_compares(row: Trial, plan: SweepPlan, path: Path) -> None:
             continue
         if (there := row.config.get(knob)) != here:
             raise _not_comparable(row, path, knob, there, here)
-    # A trial that was trained to its end was judged last at the whole of its budget.
+    # A complete trial was last judged at its whole budget.
     is_whole = row.state is TrialState.COMPLETE
     if row.judged_at > plan.max_env_steps or (is_whole and row.judged_at != plan.max_env_steps):
         raise _not_comparable(row, path, "max_env_steps", row.judged_at, plan.max_env_steps)
@@ -140,13 +140,13 @@ def _not_comparable(
 ) -> ValueError:
     return ValueError(
         f"`--warm-start` must name a sweep whose scores compare with this one's, but `{what}` is "
-        f"{there!r} for {row.trial_id} of {path} and {here!r} here; make them equal, or leave it "
-        "out"
+        f"{there!r} for {row.trial_id} of {path} and {here!r} here; make them equal, or leave the "
+        "flag out"
     )
 
 
 def _point(row: Trial, space: SearchSpace) -> dict[str, KnobValue] | None:
-    """The point of the space that training received; None if it was none."""
+    """The row's configuration as a point of the space; None if it is none."""
     point: dict[str, KnobValue] = {}
     while waiting := [knob for knob in space.active_knobs(point) if knob not in point]:
         if not row.config.keys() >= set(waiting):

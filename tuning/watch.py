@@ -1,16 +1,16 @@
-"""How long a trial may be silent before it counts as hanging; it ends nothing itself."""
+"""How long a trial may be silent before it counts as hanging; this module kills nothing."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 FLOOR_S = 20.0
-"""So long any trial may be silent [s]."""
+"""Silence that is never a hang [s]."""
 
 START_S = 180.0
-"""So long until its first report: a model is built, and much is loaded when first used [s]."""
+"""The same before the first report: models are built, and modules are loaded on first use [s]."""
 
-_FACTOR = 3.0  # times the longest silence after which it went on
+_FACTOR = 3.0  # times the longest silence so far that was no hang
 
 
 @dataclass
@@ -22,12 +22,12 @@ class _Watched:
 
 
 class Watch:
-    """Remembers when each trial was heard of, and how long it is usually silent.
+    """Records the last sign of life of each trial, and how long it is usually silent.
 
     Args:
-        floor_s: Never call a shorter silence a hang [s].
-        start_s: Nor a shorter one before its first report [s].
-        clock: Seconds that only grow [s].
+        floor_s: Silence that is never a hang [s].
+        start_s: The same before the first report of a trial [s].
+        clock: Monotonic clock [s].
 
     Example:
         >>> now = [0.0]
@@ -53,14 +53,14 @@ class Watch:
         self._watched: dict[str, _Watched] = {}
 
     def hear(self, trial: str, count: int) -> bool:
-        """What a trial says of itself.
+        """Record how many signs of life a trial has shown.
 
         Args:
-            trial: Its name.
-            count: Grows with each sign of life; 0 as long as there was none.
+            trial: Name of the trial.
+            count: Count of its signs of life; 0 before the first.
 
         Returns:
-            Whether it is another one than before.
+            Whether the count has changed.
         """
         now, known = self._clock(), self._watched.get(trial)
         if known is None:
@@ -74,12 +74,12 @@ class Watch:
         return True
 
     def report(self, trial: str) -> None:
-        """A trial has made an iteration: from now on it is expected to keep its pace."""
+        """A trial finished an iteration: from now on it is expected to keep its pace."""
         if trial in self._watched:
             self._watched[trial].has_reported = True
 
     def silence(self, trial: str) -> float | None:
-        """For how long a trial has been silent, if that is too long [s]."""
+        """How long a trial has been silent [s]; None if that is not too long."""
         if (known := self._watched.get(trial)) is None:
             return None
         silent = self._clock() - known.heard
@@ -88,5 +88,5 @@ class Watch:
         return silent if silent > most else None
 
     def forget(self, trial: str) -> None:
-        """It ended, or begins again."""
+        """Forget a trial that ended or is restarted."""
         self._watched.pop(trial, None)

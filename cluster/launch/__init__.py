@@ -1,1 +1,1 @@
-"""Files that start clusters, and the rules that they are held to."""
+"""Files that start clusters, and the rules that they must satisfy."""

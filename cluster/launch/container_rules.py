@@ -1,4 +1,4 @@
-"""What this project asks of the file that a container image is built from; it builds none."""
+"""This project's rules for a Containerfile; no image is built here."""
 
 import re
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ class Instruction:
     """One instruction of a Containerfile.
 
     Attributes:
-        line: Where it begins.
-        name: In capitals, for example ``RUN``.
-        text: All that follows, continued lines joined.
+        line: Number of its first line.
+        name: Keyword in capitals, for example ``RUN``.
+        text: Rest of the instruction, with continued lines joined.
     """
 
     line: int
@@ -47,7 +47,7 @@ def instructions(text: str) -> list[Instruction]:
 
 
 def containerfile_faults(text: str) -> list[Fault]:
-    """All that is wrong with a Containerfile."""
+    """All faults of a Containerfile."""
     steps = instructions(text)
     return [*_stages(steps), *_user(steps), *_installs(steps), *_secrets(steps)]
 
@@ -57,8 +57,8 @@ def _stages(steps: list[Instruction]) -> Iterator[Fault]:
     if len(stages) < 2:
         yield Fault(
             "FROM",
-            f"there must be two stages, so that nothing which only builds is in the image, but "
-            f"there are {len(stages)}",
+            f"there must be two stages, so that no build tools are in the image, but there are "
+            f"{len(stages)}",
         )
     names: set[str] = set()
     for step in stages:
@@ -86,7 +86,7 @@ def _installs(steps: list[Instruction]) -> Iterator[Fault]:
         if "-c constraints.txt" not in step.text:
             yield Fault(
                 f"line {step.line}",
-                "installs whatever version is newest; write `pip install -c constraints.txt ...`",
+                "installs the newest versions; write `pip install -c constraints.txt ...`",
             )
     if not installs:
         yield Fault("RUN", "no step installs the project with `-c constraints.txt`")
@@ -98,7 +98,7 @@ def _secrets(steps: list[Instruction]) -> Iterator[Fault]:
         if step.name in ("COPY", "ADD") and words and set(words[:-1]) & {".", "./", "*"}:
             yield Fault(
                 f"line {step.line}",
-                "copies the whole folder, with keys and results that may lie in it; name what is "
+                "copies the whole folder, with any keys and results in it; name the files that are "
                 "needed",
             )
         if step.name in ("ENV", "ARG") and "RAY_AUTH_TOKEN" in step.text:

@@ -1,4 +1,4 @@
-"""What is wrong with a file that starts a cluster; not how it is found."""
+"""Faults of a file that starts a cluster; the rule modules find them."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ class Fault:
     """One thing to change before a cluster is started with a file.
 
     Attributes:
-        where: The key, for example ``available_node_types.worker.resources``, or a line number.
-        message: What must hold, what stands there, and what to write instead.
+        where: Key, for example ``available_node_types.worker.resources``, or line number.
+        message: Requirement, current value, and what to write instead.
     """
 
     where: str
@@ -42,17 +42,17 @@ def leaves(value: object, where: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """The value if it is a mapping, and an empty one if it is left out or something else."""
+    """The value if it is a mapping, else an empty mapping."""
     return value if isinstance(value, Mapping) else {}
 
 
 def sequence(value: object) -> Sequence[Any]:
-    """The value if it is a list, and an empty one if it is left out or something else."""
+    """The value if it is a list, else an empty sequence."""
     return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
 def placeholders(value: object) -> list[Fault]:
-    """What whoever starts the cluster has still to fill in.
+    """The placeholders that the user still has to fill in.
 
     Example:
         >>> [str(fault) for fault in placeholders({"auth": {"ssh_user": "YOUR-USER"}})]

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The way into this machine that cluster/launch/localhost.yaml uses, with a home of its own.
+# The ssh access to this machine for cluster/launch/localhost.yaml, with a separate home folder.
 #
-#   prepare   makes keys, a token, and what a shell needs, in runs/localhost; SSMRL_LOCALHOST names
-#             another home, SSMRL_RAY_TMPDIR another place for Ray's files
-#   connect   is one ssh connection, on stdin and stdout; ssh itself starts it
+#   prepare   makes keys, a token and the shell setup in runs/localhost; SSMRL_LOCALHOST names
+#             another home, SSMRL_RAY_TMPDIR another folder for Ray's files
+#   connect   serves one ssh connection on stdin and stdout; ssh itself calls it
 set -eu
 project=$(cd "$(dirname "$0")/../.." && pwd)
 home=${SSMRL_LOCALHOST:-$project/runs/localhost}
@@ -42,7 +42,7 @@ export RAY_TMPDIR="${SSMRL_RAY_TMPDIR:-/tmp/ssmrl-$(id -un)}"
 . "$project/cluster/launch/node.sh"
 cd "$project"
 END
-  echo "Prepared $home. Put this user's name, $(id -un), for YOUR-USER in localhost.yaml; then"
+  echo "Prepared $home. In localhost.yaml replace YOUR-USER by this user's name, $(id -un); then"
   echo "  ray up -y cluster/launch/localhost.yaml"
   echo "  RAY_AUTH_TOKEN_PATH=$home/.ray/auth_token python -m cluster.submit \\"
   echo "    --address http://127.0.0.1:8365 -- python -m tuning.sweep --address auto ..."
@@ -53,7 +53,7 @@ prepare)
   prepare
   ;;
 connect)
-  # As root, sshd insists on this folder; a running sshd has made it.
+  # As root, sshd requires this folder; a running sshd would have made it.
   if [ "$(id -u)" = 0 ]; then mkdir -p /run/sshd; fi
   exec "$sshd" -i -f "$home/.ssh/sshd_config"
   ;;

@@ -1,4 +1,4 @@
-"""What this project asks of Kubernetes manifests with a Ray cluster; it talks to no Kubernetes."""
+"""This project's rules for Kubernetes manifests with a Ray cluster; Kubernetes is not contacted."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ _POLICY_API = "networking.k8s.io/v1"
 
 
 def manifest_faults(documents: Sequence[Mapping[str, Any]], ray_version: str) -> list[Fault]:
-    """All that is wrong with the documents of one file.
+    """All faults in the documents of one file.
 
     Args:
-        documents: As YAML separates them.
-        ray_version: The one that constraints.txt has.
+        documents: YAML documents of the file.
+        ray_version: Ray version pinned in constraints.txt.
     """
     found: list[Fault] = []
     policies = [document for document in documents if document.get("kind") == "NetworkPolicy"]
@@ -47,7 +47,7 @@ def manifest_faults(documents: Sequence[Mapping[str, Any]], ray_version: str) ->
 
 
 def pod_templates(place: str, cluster: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The pod templates of the head and of every worker group, each with its place."""
+    """The pod templates of the head and of every worker group, each with its key."""
     found = [(f"{place}.headGroupSpec", mapping(cluster.get("headGroupSpec")))]
     for index, group in enumerate(sequence(cluster.get("workerGroupSpecs"))):
         found.append((f"{place}.workerGroupSpecs[{index}]", mapping(group)))
@@ -83,14 +83,14 @@ def _cluster_faults(place: str, cluster: Mapping[str, Any], ray_version: str) ->
         if "maxReplicas" not in mapping(group):
             yield Fault(
                 f"{place}.workerGroupSpecs[{index}].maxReplicas",
-                "must be stated: it bounds what the cluster costs",
+                "must be set: it bounds what the cluster costs",
             )
 
 
 def _token_auth(
     place: str, cluster: Mapping[str, Any], templates: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[Fault]:
-    """By KubeRay's option, or, as before KubeRay 1.5.1, by the environment of every container."""
+    """Token by KubeRay's option or, before KubeRay 1.5.1, by every container's environment."""
     mode = mapping(cluster.get("authOptions")).get("mode")
     environments = []
     for where, template in templates:
@@ -103,7 +103,7 @@ def _token_auth(
             if "value" in variables.get("RAY_AUTH_TOKEN", {}):
                 yield Fault(
                     f"{where}.spec.containers.env",
-                    "a token must not stand in the file; take it from a secret",
+                    "a token must not be in the file; take it from a secret",
                 )
     by_environment = bool(environments) and all(
         variables.get("RAY_AUTH_MODE", {}).get("value") == "token"
@@ -113,8 +113,8 @@ def _token_auth(
     if mode != "token" and not (mode is None and by_environment):
         yield Fault(
             f"{place}.authOptions.mode",
-            f"must be token, but is {mode or 'not set'}: anyone in "
-            "the network of the pods could run code",
+            f"must be token, but is {mode or 'not set'}: without a token, anyone in the pods' "
+            "network can run code",
         )
 
 
@@ -130,13 +130,13 @@ def _pod_faults(where: str, template: Mapping[str, Any], ray_version: str) -> It
         if not re.search(rf"(?<![\d.]){re.escape(ray_version)}(?![\d.])", tag):
             yield Fault(
                 f"{place}.image",
-                f"the tag must tell the Ray version of constraints.txt, {ray_version}, but the "
+                f"the tag must contain the Ray version of constraints.txt, {ray_version}, but the "
                 f"image is {image or 'not set'}; write NAME:ray-{ray_version}",
             )
         limits = mapping(mapping(mapping(container).get("resources")).get("limits"))
         if not {"cpu", "memory"} <= limits.keys():
             yield Fault(
-                f"{place}.resources.limits", "must state cpu and memory, which Ray plans with"
+                f"{place}.resources.limits", "must set cpu and memory, by which Ray schedules"
             )
         contexts = (spec.get("securityContext"), mapping(container).get("securityContext"))
         if not any(mapping(context).get("runAsNonRoot") is True for context in contexts):
@@ -149,12 +149,10 @@ def _job_ends(spec: Mapping[str, Any]) -> Iterator[Fault]:
     if spec.get("shutdownAfterJobFinishes") is not True:
         yield Fault(
             "RayJob.spec.shutdownAfterJobFinishes",
-            "must be true, or the pods go on costing after the job",
+            "must be true, or the pods keep running and costing after the job",
         )
     if "activeDeadlineSeconds" not in spec:
-        yield Fault(
-            "RayJob.spec.activeDeadlineSeconds", "must be stated: it bounds what a job costs"
-        )
+        yield Fault("RayJob.spec.activeDeadlineSeconds", "must be set: it bounds what a job costs")
 
 
 def _exposed(document: Mapping[str, Any]) -> Iterator[Fault]:
@@ -164,7 +162,7 @@ def _exposed(document: Mapping[str, Any]) -> Iterator[Fault]:
     if kind == "Service" and spec.get("type") in _OPEN_SERVICES:
         yield Fault("Service.spec.type", f"must be ClusterIP, but is {spec['type']}")
     if kind == "Secret" and (document.get("data") or document.get("stringData")):
-        yield Fault("Secret", "a token must not stand in a file; let KubeRay make it")
+        yield Fault("Secret", "a token must not be in a file; let KubeRay create it")
 
 
 def _policy_faults(
@@ -172,14 +170,14 @@ def _policy_faults(
     templates: Sequence[tuple[str, Mapping[str, Any]]],
     policies: Sequence[Mapping[str, Any]],
 ) -> Iterator[Fault]:
-    """Every pod that shows Ray's ports must be the subject of a policy for what comes in."""
+    """A NetworkPolicy for ingress must select every pod that exposes Ray's ports."""
     for where, template in templates:
         labels = mapping(mapping(template.get("metadata")).get("labels"))
         if not any(_selects(policy, labels) for policy in policies):
             yield Fault(
                 f"{where}.metadata.labels",
                 "no NetworkPolicy in this file selects these pods, so every pod of the Kubernetes "
-                "cluster reaches them; give them the labels of one",
+                "cluster reaches them; give them the labels that a policy selects",
             )
 
 
@@ -195,12 +193,12 @@ def _closed_policy(policy: Mapping[str, Any]) -> Iterator[Fault]:
             "NetworkPolicy.apiVersion", f"must be {_POLICY_API}, is {policy.get('apiVersion')}"
         )
     if "Ingress" not in sequence(spec.get("policyTypes")):
-        yield Fault("NetworkPolicy.spec.policyTypes", "must have Ingress, or all may come in")
+        yield Fault("NetworkPolicy.spec.policyTypes", "must have Ingress, or any traffic is let in")
     for index, rule in enumerate(sequence(spec.get("ingress"))):
         where = f"NetworkPolicy.spec.ingress[{index}].from"
         peers = sequence(mapping(rule).get("from"))
         if not peers:
-            yield Fault(where, "left out or empty it admits everyone; name the pods")
+            yield Fault(where, "admits everyone if left out or empty; name the pods")
         for peer in peers:
             selector = mapping(mapping(peer).get("podSelector"))
             if not (selector.get("matchLabels") or selector.get("matchExpressions")):

@@ -1,17 +1,17 @@
-# Sourced by ~/.bashrc on every node that a launch file sets up; not to be run by hand.
+# ~/.bashrc sources this on every node that a launch file sets up; do not run it by hand.
 : "${SSMRL_PROJECT:=$HOME/ssmrl}"
 export PATH="$SSMRL_PROJECT/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token
 export RAY_AUTH_TOKEN_PATH="$HOME/.ray/auth_token"
 export RAY_USAGE_STATS_ENABLED=0
 
-# Where Ray keeps its files, if not in /tmp/ray; others on this host have no business there.
+# The folder of Ray's files, if not /tmp/ray; other users of this host cannot read it.
 if [ -n "${RAY_TMPDIR-}" ]; then
   mkdir -p -m 700 "$RAY_TMPDIR"
 fi
 
-# `ray down` says `ray stop` to the head, which ends every Ray on the host that this user may end,
-# other work included. Here it ends this cluster alone.
+# `ray down` runs `ray stop` on the head, which would end every Ray of this user on the host,
+# including other work. This function ends this cluster only.
 ray() {
   if [ "${1-}" = stop ]; then
     python -m cluster.stop

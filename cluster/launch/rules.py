@@ -1,4 +1,4 @@
-"""What this project asks of a file for ``ray up``, beyond Ray's own schema; it opens no file."""
+"""This project's rules for a ``ray up`` file, beyond Ray's own schema; no file is opened here."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -23,18 +23,18 @@ _SECRET = re.compile(r"\bRAY_AUTH_TOKEN=|(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])"
 
 
 def launch_faults(config: Mapping[str, Any], ray_version: str) -> list[Fault]:
-    """All that is wrong with a launch file which Ray's schema admits.
+    """All faults of a launch file that satisfies Ray's schema.
 
     Args:
-        config: The parsed file.
-        ray_version: The one that constraints.txt has.
+        config: Parsed file.
+        ray_version: Ray version pinned in constraints.txt.
     """
     found = [fault for rule in _RULES for fault in rule(config)]
     return [*found, *_versions(config, ray_version)]
 
 
 def commands(config: Mapping[str, Any], *keys: str) -> Iterator[tuple[str, str]]:
-    """The commands under some keys, each with its place."""
+    """The commands under some keys, each with its key and index."""
     for key in keys:
         for index, command in enumerate(sequence(config.get(key))):
             yield f"{key}[{index}]", str(command)
@@ -46,11 +46,11 @@ def ray_starts(config: Mapping[str, Any], *keys: str) -> list[tuple[str, str]]:
 
 
 def _start_commands(config: Mapping[str, Any]) -> Iterator[Fault]:
-    """Ray's own commands, which fill in for those left out, show the dashboard to the world."""
+    """Both keys must start Ray: its default commands expose the dashboard to the world."""
     has_workers = config.get("max_workers") != 0
     for key in (HEAD_START, WORKER_START) if has_workers else (HEAD_START,):
         if not ray_starts(config, key):
-            yield Fault(key, "a command must start Ray, or Ray's own ones without a token are used")
+            yield Fault(key, "a command must start Ray, or Ray's defaults without a token are used")
 
 
 def _token_auth(config: Mapping[str, Any]) -> Iterator[Fault]:
@@ -71,11 +71,11 @@ def _token_auth(config: Mapping[str, Any]) -> Iterator[Fault]:
     if not any(f"chmod 600 {TOKEN_PATH}" in text for _, text in commands(config, *SETUP)):
         yield Fault(
             "setup_commands",
-            f"only its owner may read the token; write `chmod 600 {TOKEN_PATH}`",
+            f"the token must be readable by its owner only; write `chmod 600 {TOKEN_PATH}`",
         )
     for where, leaf in leaves(config):
         if isinstance(leaf, str) and _SECRET.search(leaf):
-            yield Fault(where, "a token must not stand in the file; mount the token's file instead")
+            yield Fault(where, "a token must not be in the file; mount the token's file instead")
 
 
 def _closed_dashboard(config: Mapping[str, Any]) -> Iterator[Fault]:
@@ -84,16 +84,18 @@ def _closed_dashboard(config: Mapping[str, Any]) -> Iterator[Fault]:
         if not hosts or hosts[-1] not in LOOPBACK:
             yield Fault(
                 where,
-                f"the dashboard runs whatever it is sent and must listen on loopback alone, but "
+                f"the dashboard runs any code it receives and must listen on loopback only, but "
                 f"--dashboard-host is {hosts[-1] if hosts else 'not given'}; write "
-                "--dashboard-host=127.0.0.1 and look at it with `ray dashboard FILE`",
+                "--dashboard-host=127.0.0.1 and open it with `ray dashboard FILE`",
             )
 
 
 def _closed_network(config: Mapping[str, Any]) -> Iterator[Fault]:
     for where, leaf in leaves(config):
         if isinstance(leaf, str) and _WORLD.search(leaf):
-            yield Fault(where, f"{leaf} is the whole world; name the addresses that you come from")
+            yield Fault(
+                where, f"{leaf} is the whole world; name the addresses that you connect from"
+            )
     provider = mapping(config.get("provider"))
     check = {"aws": _closed_aws, "gcp": _closed_gcp, "azure": _closed_azure}.get(
         str(provider.get("type"))
@@ -107,7 +109,7 @@ def _closed_aws(config: Mapping[str, Any]) -> Iterator[Fault]:
         if not sequence(node.get("SecurityGroupIds")):
             yield Fault(
                 f"{where}.SecurityGroupIds",
-                "left out, Ray makes a group whose port 22 is open to 0.0.0.0/0; name a group of "
+                "without it Ray makes a group whose port 22 is open to 0.0.0.0/0; name a group of "
                 "your own that admits ssh from your address and all traffic within the group",
             )
 
@@ -121,7 +123,7 @@ def _closed_gcp(config: Mapping[str, Any]) -> Iterator[Fault]:
         if not networks or any(name.rpartition("/")[2] in ("", "default") for name in networks):
             yield Fault(
                 f"{where}.networkInterfaces",
-                "left out or `default`, the machines stand in a network that admits ssh from "
+                "if left out or `default`, the machines are in a network that admits ssh from "
                 "0.0.0.0/0; name a subnetwork of your own whose firewall admits your address",
             )
 
@@ -146,30 +148,30 @@ def _head_stays(config: Mapping[str, Any]) -> Iterator[Fault]:
             or mapping(node.get("azure_arm_parameters")).get("priority") == "Spot"
         )
         if spot and where == f"available_node_types.{head}.node_config":
-            yield Fault(where, "the head must not be a spot machine: with it ends the whole sweep")
+            yield Fault(where, "the head must not be a spot machine: the whole sweep ends with it")
 
 
 def _bounded(config: Mapping[str, Any]) -> Iterator[Fault]:
-    """The knobs that bound what a cluster costs are stated, not left to Ray's defaults."""
+    """The settings that bound a cluster's cost must be set, not left to Ray's defaults."""
     for key in ("max_workers", "idle_timeout_minutes"):
         if key not in config:
-            yield Fault(key, "must be stated: it bounds what the cluster costs")
+            yield Fault(key, "must be set: it bounds what the cluster costs")
     head = config.get("head_node_type")
     for name, node in mapping(config.get("available_node_types")).items():
         if name != head and "max_workers" not in mapping(node):
             yield Fault(
                 f"available_node_types.{name}.max_workers",
-                "must be stated: it bounds what the cluster costs",
+                "must be set: it bounds what the cluster costs",
             )
         if "CPU" not in mapping(mapping(node).get("resources")):
             yield Fault(
                 f"available_node_types.{name}.resources",
-                'must state the CPUs that trials are counted by; write `{ "CPU": 8 }`',
+                'must set the CPUs by which trials are placed; write `{ "CPU": 8 }`',
             )
 
 
 def _gpus_are_told(config: Mapping[str, Any]) -> Iterator[Fault]:
-    """Ray counts by what the file says: a GPU that it is not told of is paid for and not used."""
+    """The file must declare GPUs: Ray does not use an undeclared GPU, which still costs."""
     for name, node in mapping(config.get("available_node_types")).items():
         where, settings = f"available_node_types.{name}", mapping(mapping(node).get("node_config"))
         told = "GPU" in mapping(mapping(node).get("resources"))
@@ -181,23 +183,23 @@ def _gpus_are_told(config: Mapping[str, Any]) -> Iterator[Fault]:
             )
         if told and machine and not has_gpu:
             yield Fault(
-                f"{where}.resources", f"states a GPU, but {machine} is not known to have one"
+                f"{where}.resources", f"declares a GPU, but {machine} is not known to have one"
             )
 
 
 def _set_up(config: Mapping[str, Any]) -> Iterator[Fault]:
-    """A kind of node with setup commands of its own gets none of the others."""
+    """A node type's own ``worker_setup_commands`` replace the common ``setup_commands``."""
     for name, node in mapping(config.get("available_node_types")).items():
         if "worker_setup_commands" in mapping(node) and sequence(config.get("setup_commands")):
             yield Fault(
                 f"available_node_types.{name}.worker_setup_commands",
-                "takes the place of setup_commands, which install the project; write it under the "
-                "file's own worker_setup_commands, with a condition",
+                "replaces setup_commands, which install the project; write it under the file's own "
+                "worker_setup_commands, with a condition",
             )
 
 
 def _machine(settings: Mapping[str, Any]) -> str:
-    """The kind of machine of a cloud's node; empty for machines of one's own."""
+    """The machine type of a cloud's node; empty for machines of your own."""
     azure = mapping(settings.get("azure_arm_parameters"))
     named = (settings.get("InstanceType"), settings.get("machineType"), azure.get("vmSize"))
     return next((str(name) for name in named if name), "")
@@ -210,7 +212,7 @@ def _spares_others(config: Mapping[str, Any]) -> Iterator[Fault]:
         if re.search(r"\bray stop\b", text):
             yield Fault(
                 where,
-                "`ray stop` ends every Ray on the host, other work too; write "
+                "`ray stop` ends every Ray on the host, including other work; write "
                 "`python -m cluster.stop`",
             )
 
@@ -223,7 +225,7 @@ def _starts_workers(config: Mapping[str, Any]) -> Iterator[Fault]:
         if "RAY_enable_autoscaler_v2=0" not in text:
             yield Fault(
                 where,
-                "Ray's second autoscaler, the default, starts no worker on machines of one's own; "
+                "Ray's default autoscaler, version 2, starts no worker on machines of your own; "
                 "write `export RAY_enable_autoscaler_v2=0;` before `ray start`",
             )
 
@@ -233,8 +235,8 @@ def _light_mounts(config: Mapping[str, Any]) -> Iterator[Fault]:
         if str(local).rstrip("/") in ("", ".", ".."):
             yield Fault(
                 f"file_mounts.{remote}",
-                f"Ray reads every file beneath {str(local)!r} at each start, .venv, runs and .git "
-                "too, whatever rsync leaves out; mount the folders one by one",
+                f"Ray reads every file below {str(local)!r} at each start, with .venv, runs, .git "
+                "and what rsync excludes; mount the folders one by one",
             )
 
 
@@ -261,7 +263,7 @@ def _versions(config: Mapping[str, Any], ray_version: str) -> Iterator[Fault]:
         if "-c constraints.txt" not in text and not _RAY_PIN.search(text):
             yield Fault(
                 where,
-                "installs whatever version is newest; write `pip install -c constraints.txt ...`",
+                "installs the newest versions; write `pip install -c constraints.txt ...`",
             )
     mounted = mapping(config.get("file_mounts")).values()
     if "pyproject.toml" in [str(local).rpartition("/")[2] for local in mounted] and not installs:

@@ -1,4 +1,4 @@
-"""What Ray itself asks of a file for ``ray up``, found without a network and without a provider."""
+"""Ray's own checks of a ``ray up`` file, run without a network and without a provider."""
 
 import copy
 import io
@@ -17,7 +17,7 @@ from ssmrl.strict_json import json_value
 
 
 def schema_faults(config: Mapping[str, Any]) -> list[Fault]:
-    """Where a parsed launch file differs from Ray's schema, and what Ray's own check refuses."""
+    """Where a launch file violates Ray's schema or, if nowhere, the faults Ray's check finds."""
     spec = find_spec("ray")
     assert spec is not None, "cluster needs ray"
     assert spec.origin is not None
@@ -31,11 +31,11 @@ def schema_faults(config: Mapping[str, Any]) -> list[Fault]:
 
 
 def _refusals(config: Mapping[str, Any]) -> list[Fault]:
-    """What Ray finds by filling in its defaults, as `ray up` does before it asks the provider."""
+    """The faults that Ray finds while filling in defaults, which `ray up` does first."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # it tells what it fills in
-    heard = io.StringIO()  # Ray prints what it also raises
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # hides defaults filled in
+    heard = io.StringIO()  # hides what Ray prints, since it also raises it
     try:
         with redirect_stdout(heard), redirect_stderr(heard):
             validate_config(prepare_config(copy.deepcopy(dict(config))))

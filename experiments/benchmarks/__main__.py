@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmarks``: measure all of it, or what is still missing."""
+"""``python -m experiments.benchmarks``: run all benchmarks, or those still missing."""
 
 import importlib
 import os
@@ -25,8 +25,8 @@ BENCHMARKS = {
     "floor": "the same update against the matrix products it consists of",
     "iteration": "a whole ProMP iteration against raw physics",
     "context_iteration": "an iteration of context-sac against its products and raw physics",
-    "memory": "peak memory of that iteration, and its growth",
-    "coverage": "how often the intervals that are printed hold what they are about",
+    "memory": "peak memory of ProMP iterations, and its growth",
+    "coverage": "how often printed intervals contain the true value",
 }
 RESULTS = Path("experiments/results")
 QUICK_RESULTS = Path("runs/benchmarks-quick")
@@ -36,17 +36,18 @@ app = command_app()
 
 @app.command()
 def benchmarks(  # noqa: PLR0917  # one parameter a flag
-    only: Annotated[list[str] | None, typer.Option(help="Name; may be repeated.")] = None,
-    list_names: Annotated[bool, typer.Option("--list", help="What there is.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="See that it works.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep what is finished.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a benchmark; repeatable.")] = None,
+    list_names: Annotated[bool, typer.Option("--list", help="List the benchmarks.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only check that it works.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip finished benchmarks.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Timed repeats.")] = 9,
     num_threads: Annotated[int, typer.Option(min=1, help="Threads, ours and peers'.")] = 2,
-    memory_iterations: Annotated[int, typer.Option(min=10, help="For `memory`.")] = 200,
+    memory_iterations: Annotated[int, typer.Option(min=10, help="Iterations of `memory`.")] = 200,
     output: Annotated[
         Path | None,
         typer.Option(
-            help=f"By default {RESULTS}, or {QUICK_RESULTS} when quick.", callback=mounted
+            help=f"Folder of the results; {RESULTS}, or {QUICK_RESULTS} when quick.",
+            callback=mounted,
         ),
     ] = None,
 ) -> None:
@@ -80,12 +81,12 @@ def benchmarks(  # noqa: PLR0917  # one parameter a flag
 
 
 def csv_path(folder: Path, name: str) -> Path:
-    """Where a benchmark's rows are; the file exists once it is finished."""
+    """Path of a benchmark's rows; the file exists once the benchmark is finished."""
     return folder / f"benchmark-{name.replace('_', '-')}.csv"
 
 
 def _run_apart(name: str, settings: Settings, folder: Path) -> bool:
-    """A process of its own: no benchmark inherits another's threads, actors or memory."""
+    """Run a benchmark in its own process, so that it inherits no threads, actors or memory."""
     command = [sys.executable, "-m", "experiments.benchmarks", "--only", name]
     command += ["--repeats", str(settings.num_repeats), "--num-threads", str(settings.num_threads)]
     command += ["--memory-iterations", str(settings.memory_iterations), "--output", str(folder)]

@@ -29,17 +29,17 @@ RLLIB_TARGETS = {HALF_CHEETAH: 5.0, ANT: 2.0}
 
 
 class Collection:
-    """What is timed: 40 tasks x 20 episodes x 100 steps, and the raw physics under it.
+    """The timed collection, 40 tasks x 20 episodes x 100 steps, and the raw physics in it.
 
     Args:
-        robot: Which robot.
-        settings: Threads, and whether to do a small part only.
+        robot: Robot to simulate.
+        settings: Number of threads, and whether to use small sizes.
 
     Attributes:
         actor: The policy's structure.
         num_lanes: Simulations.
-        horizon: Steps of each [env steps].
-        env_steps: All of them.
+        horizon: Steps of each simulation [env steps].
+        env_steps: Steps of all simulations [env steps].
     """
 
     def __init__(self, robot: RobotCase, settings: Settings) -> None:
@@ -67,7 +67,7 @@ class Collection:
         self._controls: np.ndarray = by_time.contiguous().numpy()
 
     def collect(self) -> Trajectory:
-        """One collection; equal every time."""
+        """Collect once; the trajectory is equal every time."""
         return collect_once(
             self._worker,
             self.actor,
@@ -78,16 +78,16 @@ class Collection:
         )
 
     def prepare_raw(self) -> None:
-        """Put the raw physics into a start of the same law as the collection's."""
+        """Set the raw physics to a start from the same distribution as the collection's."""
         self._raw.set_state(*self._start)
 
     def play_raw(self) -> None:
-        """The collection's own actions and restarts, without policy, observation or reward."""
+        """Replay the collection's actions and restarts, without policy, observation or reward."""
         self._raw.play(self._controls, self._restarts)
 
 
 def measure(settings: Settings) -> Measured:
-    """Robots in turn: everything about one of them is timed side by side."""
+    """Time one robot after another; all contestants of a robot are timed in turns."""
     robots = [robot for robot in RAW_TARGETS if robot.task in FAMILIES]
     return Measured([row for robot in robots for row in _robot_rows(robot, settings)])
 

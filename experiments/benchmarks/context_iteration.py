@@ -1,4 +1,4 @@
-"""An iteration of context-sac against its floor, and its memory; what it learns is elsewhere."""
+"""Speed of a context-sac iteration against its floor, and its memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ NUM_ENV_STEPS = 1_000_000
 
 
 def measure(settings: Settings) -> Measured:
-    """On one core, whatever the threads of the other benchmarks: a trial has one."""
+    """Measure on one core, as a trial has, whatever the threads of other benchmarks."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -37,7 +37,7 @@ def measure(settings: Settings) -> Measured:
 def _speed(case: RobotCase, settings: Settings) -> list[Row]:
     """An iteration in units of its matrix products at the measured rate, and of raw physics.
 
-    As in ``floor`` all else is left out of the products, so the multiple is never flattering.
+    As in ``floor``, all other work is left out of the floor, so the multiple is never too small.
     """
     config = TrainConfig.for_task(case.task)
     if settings.quick:
@@ -83,10 +83,10 @@ def count_flops(config: TrainConfig, networks: ContextNetworks) -> dict[str, flo
 
     Args:
         config: Sizes and numbers of the updates.
-        networks: Moved by the few updates that are counted.
+        networks: Networks; the few updates that are counted change them.
 
     Returns:
-        Those of actor and critics, and those of the inference model, by name.
+        Operations of actor and critics, and of the inference model, by name.
     """
     meta, shape = config.meta, env_shape(config.env)
     env_steps = meta.env_steps_per_iteration(config.env.horizon)
@@ -130,7 +130,7 @@ def _flops(play: Callable[[], object]) -> int:
 
 
 def _products(config: TrainConfig) -> dict[str, tuple[Callable[[], object], int]]:
-    """Products of the updates' own sizes, a hundred each."""
+    """Matrix products of the updates' own sizes, a hundred each."""
     meta, policy = config.meta, config.policy
     rows = meta.inference_batch * meta.episodes_per_task * config.env.horizon
     shapes = {
@@ -153,7 +153,7 @@ def _hundred(left: torch.Tensor, right: torch.Tensor) -> None:
 
 
 class _RawReplay:
-    """The actions of an iteration on raw physics, started again where the robot had fallen."""
+    """Replays an iteration's actions on raw physics, restarted where the robot had fallen."""
 
     def __init__(self, case: RobotCase, action: np.ndarray, terminated: np.ndarray) -> None:
         num_lanes = len(action)
@@ -171,7 +171,7 @@ class _RawReplay:
 
 
 def _memory(settings: Settings) -> list[Row]:
-    """Peak memory over a million env steps; with few updates, since they keep nothing."""
+    """Growth of peak memory over a million env steps; with few updates, which keep nothing."""
     num_env_steps = 32_000 if settings.quick else NUM_ENV_STEPS
     knobs = {
         "meta.replay_env_steps": num_env_steps // 20,

@@ -1,4 +1,4 @@
-"""How often the intervals that are printed hold the truth, in draws whose truth is known."""
+"""How often printed intervals contain the true value, in draws whose true value is known."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +19,18 @@ NUM_DRAWS, NUM_QUICK_DRAWS = 4000, 100
 MIN_COVERAGE, MAX_COVERAGE = 0.93, 0.97
 MAX_FALSE_ALARMS = 0.07
 SPREADS = ((1.0, 1.0, 1.0), (1.0, 3.0, 1.0), (1.0, 0.3, 0.3), (0.3, 3.0, 1.0), (0.0, 1.0, 1.0))
-"""Standard deviations of seeds, of tasks, and of what is left: none of them may break it."""
+"""Standard deviations of seeds, tasks and the rest; the coverage must hold in each case."""
 PROBLEMS = np.linspace(-1.0, 1.0, 10)
 """Medians of the logarithms of the regrets of ten problems."""
 NUM_RANKED = 12
 LOOKS = (3, 6, 12, 24)
-"""Seeds at the first verdict, and at each that `--confirm` adds."""
+"""Numbers of seeds at the first verdict, and after each `--confirm`."""
 
 Interval: TypeAlias = tuple[float, float] | None
 
 
 def measure(settings: Settings) -> Measured:
-    """Nominal 95 %: what is printed must neither be too short nor too wide."""
+    """Coverage of nominal 95 % intervals, which must be neither too short nor too wide."""
     num_draws = NUM_QUICK_DRAWS if settings.quick else NUM_DRAWS
     note = f"{num_draws:,} draws"
     rows = []
@@ -47,7 +47,7 @@ def measure(settings: Settings) -> Measured:
 
 
 def _subjects() -> Iterator[tuple[str, list[Callable[[np.random.Generator], Interval]]]]:
-    """What is printed, and draws of it around a truth of 0."""
+    """Each printed interval by name, and draws of it whose true value is 0."""
     for num_tasks in (5, 20, 100):
         yield f"a return over {num_tasks} tasks", [partial(_of_tasks, num_tasks=num_tasks)]
     for num_seeds in (3, 6):
@@ -86,14 +86,14 @@ def _winner(rng: np.random.Generator, num_seeds: int) -> Interval:
 
 
 def _difference(rng: np.random.Generator, num_seeds: int, spread: float) -> Interval:
-    """Of a winner that is as good as the default, whose seeds differ more or as much."""
+    """Interval of a winner that equals the default, whose seeds differ more or as much."""
     best, default = rng.normal(size=num_seeds), spread * rng.normal(size=num_seeds)
     found = compare(best.tolist(), default.tolist(), num_tasks=100)
     return _known(found.low, found.high)
 
 
 def _best_of(rng: np.random.Generator, num_runs: int) -> Interval:
-    """Of the one that a table of equals calls the best."""
+    """Interval of the best in a table of equal configurations."""
     runs = rng.normal(size=(NUM_RANKED, num_runs)).tolist()
     rows = [
         Trial(
@@ -117,7 +117,7 @@ def _known(low: float | None, high: float | None) -> Interval:
 def _crossed(
     rng: np.random.Generator, shape: tuple[int, int], spreads: Sequence[float], trim: float
 ) -> Interval:
-    """Of a single seed the truth is its own, so its luck is left out."""
+    """Interval over seeds and tasks; a single seed has no deviation of its own."""
     of_seeds, of_tasks, rest = spreads
     seeds = rng.normal(size=(shape[0], 1)) * (of_seeds if shape[0] > 1 else 0.0)
     scores = seeds + of_tasks * rng.normal(size=(1, shape[1])) + rest * rng.normal(size=shape)
@@ -125,13 +125,13 @@ def _crossed(
 
 
 def _of_regrets(rng: np.random.Generator, num_seeds: int) -> Interval:
-    """Of logarithms of regrets whose median over problems and seeds is 0."""
+    """Interval of the median of log regrets, which is 0 over problems and seeds."""
     regrets = PROBLEMS + rng.normal(size=(num_seeds, len(PROBLEMS)))
     return stratified_interval(regrets, rng, statistic=median)
 
 
 def _power(num_draws: int) -> list[Row]:
-    """How often a sweep tells configurations apart that differ by two standard deviations."""
+    """Share of sweeps that find a difference of two standard deviations."""
     rows = []
     for num_seeds, target in ((3, None), (6, 0.8)):
         rng = np.random.default_rng(1)
@@ -146,7 +146,7 @@ def _power(num_draws: int) -> list[Row]:
 
 
 def _false_alarms(num_draws: int) -> Row:
-    """How often equal configurations are told apart by a sweep that asks until they are."""
+    """Share of sweeps that tell equal configurations apart in one of several looks."""
     rng, found = np.random.default_rng(2), 0
     for _ in range(num_draws):
         best, default = rng.normal(size=(2, LOOKS[-1])).tolist()

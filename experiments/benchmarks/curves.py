@@ -1,4 +1,4 @@
-"""Learning curves as files: written, read back and drawn; how they come about is elsewhere."""
+"""Learning curves as files: written, read and drawn."""
 
 import csv
 import io
@@ -20,11 +20,11 @@ COLUMNS = (
 )
 
 CurveRow: TypeAlias = dict[str, float]
-"""One iteration of one seed; what was not measured has no key."""
+"""One iteration of one seed; values that were not measured have no key."""
 
 
 def curve_text(rows: list[CurveRow]) -> str:
-    """A curve as CSV; what an iteration did not measure is left empty."""
+    """A curve as CSV; values that were not measured are left empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -48,14 +48,14 @@ def draw_curves(task: str, folder: Path) -> Path:
     """Draw every curve of a task found in a folder, one band per label.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no curve.
         KeyError: If the task is unknown.
     """
     from experiments.plots import Curve, learning_curves
 
     family = get_family(task)
     paths = sorted(folder.glob(f"learning-{task}-*-seed*.csv"), key=_label_and_seed)
-    # One task's name may begin with another's: what follows it must be a method.
+    # One task's name may begin with another's: the next word must be a method.
     paths = [p for p in paths if p.stem.removeprefix(f"learning-{task}-").split("-")[0] in METHODS]
     if not paths:
         raise ValueError(f"there is no curve of {task} in {folder}")

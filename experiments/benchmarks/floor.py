@@ -17,7 +17,7 @@ def measure(settings: Settings) -> Measured:
 
     Only matrix products are counted, each as two operations per multiply-add, by torch's own
     counter on the very update that is timed. The recurrence, the nonlinearities and all other
-    element-wise work are left out: the floor is too low, so the multiple is never flattering.
+    element-wise work are left out: the floor is too low, so the multiple is never too small.
     """
     update = Update.drawn(20, 4) if settings.quick else Update.drawn()
     flops = count_flops(update)

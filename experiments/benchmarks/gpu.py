@@ -1,8 +1,8 @@
-"""``python -m experiments.benchmarks.gpu``: the table of what a GPU gains, within a time limit.
+"""``python -m experiments.benchmarks.gpu``: measure what a GPU gains, within a time limit.
 
-The parts run in order of worth, each in a process of its own. It checks before it times; what was
-measured is on the disk as it comes. It needs the engine ``ssmrl`` and what that needs, and neither
-Ray nor a network: see ``docs/gpu.md``.
+The parts run in order of importance, each in its own process, checks before timings. Each row is
+written to disk as soon as it is measured. It needs the engine ``ssmrl`` and its dependencies, but
+neither Ray nor a network: see ``docs/gpu.md``.
 """
 
 import math
@@ -37,10 +37,10 @@ WEIGHTS = {
     "ant-vel-tf32": 2.0,
     "ant-vel-bfloat16": 2.0,
 }
-"""How what is left of the time is shared among a part and those after it."""
+"""Weights by which the time left is shared among a part and those after it."""
 
 SHORTEST = 5.0
-"""With less time than this no part is started [s]."""
+"""Least time with which a part is started [s]."""
 
 app = command_app()
 
@@ -48,15 +48,16 @@ app = command_app()
 @app.command()
 def gpu(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cuda",
-    limit: Annotated[float, typer.Option(help="For all parts together [s].")] = 480.0,
+    limit: Annotated[float, typer.Option(help="Time limit of all parts [s].")] = 480.0,
     only: Annotated[
-        list[str] | None, typer.Option(help=f"May be repeated: {', '.join(MODULES)}.")
+        list[str] | None, typer.Option(help=f"Part to run; repeatable: {', '.join(MODULES)}.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="See that it works.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only check that it works.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            help=f"By default {RESULTS}, or {QUICK_RESULTS} when quick.", callback=mounted
+            help=f"Folder of the results; {RESULTS}, or {QUICK_RESULTS} when quick.",
+            callback=mounted,
         ),
     ] = None,
 ) -> None:
@@ -99,11 +100,11 @@ def gpu(
 
 
 def part_rows(job: Job, left: float) -> Iterator[Row]:
-    """Run a part, and give each of its rows when it comes.
+    """Run a part, and yield each of its rows as it comes.
 
     Args:
-        job: The part.
-        left: When it is stopped at the latest, from now [s].
+        job: Job of the part.
+        left: Time after which it is stopped [s].
     """
     if left < SHORTEST:
         note = f"{max(left, 0.0):.0f} s were left, {SHORTEST:g} s is the least"
@@ -134,7 +135,7 @@ def part_rows(job: Job, left: float) -> Iterator[Row]:
 
 
 def _take(record: Record, about: dict[str, object], row: Row) -> None:
-    """Keep a row, and say it; the device's name is all parts' own."""
+    """Keep a row, and print it; the device's name is kept once for all parts."""
     if row.what == "device":
         about["device_name"] = row.note
         return

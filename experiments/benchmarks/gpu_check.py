@@ -1,4 +1,4 @@
-"""Whether a device computes what the CPU does, and a replayed graph what it captured; no timing."""
+"""Checks that a device computes what the CPU does, and a replayed graph what it captured."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,8 +41,8 @@ def measure(job: Job, tell: Tell) -> None:
     """The checks of the device, one row each.
 
     Args:
-        job: Where, and how much.
-        tell: Takes each row.
+        job: Job, for its device and size.
+        tell: Receives each row.
     """
     device = torch.device(job.device)
     config = context_config(TASK, quick=job.quick)
@@ -63,13 +63,13 @@ def measure(job: Job, tell: Tell) -> None:
 
 
 def replay_row(job: Job, config: TrainConfig, episodes: "Played", learner: ContextLearner) -> Row:
-    """Whether replayed updates are those one after another.
+    """Check that replayed updates equal updates run one after another.
 
     Args:
-        job: Where.
-        config: Of the learner.
-        episodes: What it has learnt from.
-        learner: It captured what its device captures.
+        job: Job, for its device.
+        config: Configuration of the learner.
+        episodes: Experience it has learnt from.
+        learner: Learner that captured what its device can capture.
     """
     what = f"replayed against one after another, {len(episodes)} iterations, relative difference"
     if not learner.captured:
@@ -86,24 +86,24 @@ def replay_row(job: Job, config: TrainConfig, episodes: "Played", learner: Conte
 
 
 def context_config(task: str, *, quick: bool, **knobs: KnobValue) -> TrainConfig:
-    """The defaults of context-sac on a task, or what shows in a moment that all of it works."""
+    """The defaults of context-sac on a task, or tiny sizes that only show that it works."""
     return TrainConfig.for_task(task).with_knobs((QUICK if quick else {}) | knobs)
 
 
 def no_graphs(device: torch.device) -> Graphs | None:
-    """For updates one after another, on whatever device."""
+    """Capture nothing: the updates run one after another on any device."""
     return None
 
 
 class Played:
-    """The first iterations of a run, played once so that several learners can learn from them.
+    """The first iterations of a run, collected once for several learners to learn from.
 
     Args:
-        config: Of context-sac.
-        num_iterations: How many.
+        config: Configuration of context-sac.
+        num_iterations: Number of iterations.
 
     Attributes:
-        learner: Who played, on the CPU, after the last of them.
+        learner: Learner that collected them, on the CPU, after the last iteration.
     """
 
     def __init__(self, config: TrainConfig, num_iterations: int) -> None:
@@ -118,7 +118,7 @@ class Played:
             self.learner.iterate(kept)
 
     def __len__(self) -> int:
-        """Iterations."""
+        """Number of iterations."""
         return len(self._trajectories)
 
     def learnt(
@@ -127,19 +127,19 @@ class Played:
         device: torch.device,
         graphs: Callable[[torch.device], Graphs | None] = graphs_of,
     ) -> ContextLearner:
-        """A learner on a device after all of it, whatever it would have played itself.
+        """A learner on a device after all iterations, fed with this experience, not its own.
 
         Args:
-            config: As for the play.
-            device: Where it learns.
-            graphs: How its updates are captured.
+            config: Same configuration as of the collection.
+            device: Device of the learner.
+            graphs: Function that gives the device's graphs, or None to capture nothing.
         """
         learner = ContextLearner(config, device=device, graphs_of=graphs)
         _learn_from(learner, self._trajectories)
         return learner
 
     def gone_on(self, config: TrainConfig, device: torch.device) -> ContextLearner:
-        """As ``learnt``, but for the last iteration another learner has taken over from files."""
+        """As ``learnt``, but a second learner, loaded from files, runs the last iteration."""
         first, last = (ContextLearner(config, device=device) for _ in range(2))
         _learn_from(first, self._trajectories[:-1])
         with TemporaryDirectory() as folder:
@@ -164,13 +164,13 @@ def update_error(
     """One update of actor, critics and temperature on a device against the same on the CPU.
 
     Args:
-        config: Of context-sac.
-        episodes: Where the transitions are from.
-        device: Which.
-        dtype: Of all networks and transitions.
+        config: Configuration of context-sac.
+        episodes: Source of the transitions.
+        device: Device to check.
+        dtype: Type of all networks and transitions.
 
     Returns:
-        The largest relative error of losses, gradients and what was moved, and where it is.
+        The largest relative error of losses, gradients and updated weights, and its name.
     """
     learner = episodes.learner
     generator = torch.Generator().manual_seed(0)
@@ -218,7 +218,7 @@ def _updated(
 
 
 def distance(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[float, str]:
-    """The largest ``|a - b| / |b|`` over tensors of the same names, and which it is.
+    """The largest ``|a - b| / |b|`` over tensors of the same names, and its name.
 
     Example:
         >>> distance({"a": torch.ones(4)}, {"a": torch.ones(4)})
@@ -231,7 +231,7 @@ def distance(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[float
         length = float(torch.linalg.vector_norm(other))
         error = float(torch.linalg.vector_norm(one - other))
         errors[name] = error / length if length else error
-        # NaN compares with nothing: it must not hide behind the largest number.
+        # NaN counts as infinite: it must not hide behind the largest number.
         errors[name] = errors[name] if errors[name] == errors[name] else float("inf")
     worst = max(errors, key=lambda name: errors[name])
     return errors[worst], worst if errors[worst] else "the same bits"

@@ -1,4 +1,4 @@
-"""What an update cannot be faster than: bytes, launches and matrix products; and how to time."""
+"""Lower bounds of an update's time: bytes, launches and matrix products; and a timer."""
 
 import statistics
 import time
@@ -18,15 +18,15 @@ from ssmrl.context.networks import ContextNetworks
 def bytes_moved(config: TrainConfig, networks: ContextNetworks) -> float:
     """The fewest bytes that an update can move: all it needs read once, all it changes written.
 
-    Of each network that moves these are its weights and Adam's two moments. What lies between the
-    layers is left out, so the floor is never flattering.
+    For each trained network these are its weights and Adam's two moments. Activations are left out,
+    so the floor is never too high.
 
     Args:
-        config: Batch, and how often the actor moves.
-        networks: Their sizes.
+        config: Batch size, and how often the actor is updated.
+        networks: Networks, for their sizes.
 
     Returns:
-        Mean over the updates [bytes].
+        Mean number of bytes per update [bytes].
     """
     size, turn = config.meta.batch_size, config.meta.actor_every
     row = 2 * networks.observation_dim + networks.action_dim + 2 + networks.code_dim
@@ -34,13 +34,13 @@ def bytes_moved(config: TrainConfig, networks: ContextNetworks) -> float:
     actor = 2 * 4 * networks.actor.flat.numel()  # weights, moments and average, both ways
     noise = size * networks.action_dim
     batch = size * row + noise
-    acts = networks.actor.flat.numel()  # for the target, where it does not move
+    acts = networks.actor.flat.numel()  # read for the target if not updated
     per_update: float = critics + batch + (actor + noise + (turn - 1) * acts) / turn
     return 4.0 * per_update
 
 
 def copy_bandwidth(device: torch.device, num_bytes: int) -> float:
-    """What a copy between two places of the device's memory reads and writes [bytes/s]."""
+    """Read and write rate of a copy within the device's memory [bytes/s]."""
     source = torch.zeros(num_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     seconds = median_seconds(partial(target.copy_, source), device, 10)
@@ -48,7 +48,7 @@ def copy_bandwidth(device: torch.device, num_bytes: int) -> float:
 
 
 def launch_seconds(device: torch.device, num_launches: int = 1000) -> float:
-    """What an operator takes that has nothing to do, in a graph where there are graphs [s]."""
+    """Duration of an operator with hardly any work, in a graph if the device has graphs [s]."""
     value = torch.zeros((), device=device)
 
     def many() -> None:
@@ -59,7 +59,7 @@ def launch_seconds(device: torch.device, num_launches: int = 1000) -> float:
 
 
 def product_rate(device: torch.device, num: int, height: int, width: int) -> float:
-    """Of an update's own matrix products, in a graph where there are graphs [FLOP/s]."""
+    """Rate of an update's matrix products, in a graph if the device has graphs [FLOP/s]."""
     left = torch.randn(num, height, width, device=device)
     right = torch.randn(num, width, width, device=device)
 
@@ -85,9 +85,9 @@ def _in_a_graph(work: Callable[[], None], device: torch.device) -> Callable[[], 
 
 
 def count_launches(work: Callable[[], object], device: torch.device) -> int:
-    """How many kernels, copies and fills a call starts.
+    """Number of kernels, copies and fills that a call starts.
 
-    A CPU launches nothing: there the operators are counted that call no other one.
+    A CPU launches nothing: there, operators that call no other one are counted.
     """
     work()
     synchronise(device)
@@ -106,7 +106,7 @@ def count_launches(work: Callable[[], object], device: torch.device) -> int:
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median duration of a call, after one that is not timed [s]."""
+    """Median duration of a call, after an untimed one [s]."""
     seconds = []
     work()
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""What stacked seeds of context-sac have learnt after so much wall time, evaluations counted in."""
+"""Return of stacked seeds of context-sac over wall time, evaluations included."""
 
 import statistics
 
@@ -13,7 +13,7 @@ from ssmrl.rollout.evaluate import judge
 from ssmrl.rollout.play import LocalCollector, Mode
 
 GOALS = {"ant-vel": {30.0: 25.0, 60.0: 60.0}, "halfcheetah-vel": {-30.0: 45.0}}
-"""Returns by task, and the wall time from the start of the process until each [s]; rising."""
+"""Goals by task: rising returns, each with the wall time since the process's start [s]."""
 
 VARIANTS: dict[str, tuple[str, dict[str, KnobValue]]] = {
     "ant-vel": ("ant-vel", {}),
@@ -25,8 +25,8 @@ VARIANTS: dict[str, tuple[str, dict[str, KnobValue]]] = {
 """Task and further knobs of each part."""
 
 NUM_SEEDS = 3
-FIRST_DRAW = 100  # of held-out tasks; searches use 0, final comparisons of sweeps 1
-EVERY = 1.25  # an evaluation each time the wall time has grown by a quarter
+FIRST_DRAW = 100  # first draw of held-out tasks; searches use 0, final comparisons of sweeps 1
+EVERY = 1.25  # evaluate each time the wall time has grown by a quarter
 NUM_TASKS = 100
 
 
@@ -34,8 +34,8 @@ def measure(job: Job, tell: Tell) -> None:
     """Train until the last goal, or as long as there is time.
 
     Args:
-        job: Which task, where, and for how long.
-        tell: Takes a row for each evaluation and each goal.
+        job: Job, for its task, device and time.
+        tell: Receives a row for each evaluation and each goal.
     """
     task, knobs = VARIANTS[job.part]
     if knobs.get("meta.matmul") == "tf32" and torch.device(job.device).type != "cuda":
@@ -77,12 +77,12 @@ def measure(job: Job, tell: Tell) -> None:
 
 
 class _Training:
-    """The seeds that go on.
+    """Training of all seeds that have not diverged.
 
     Attributes:
-        learners: Of all seeds.
-        going: The places of those that have not diverged.
-        env_steps: Of each of them so far [env steps].
+        learners: Learners of all seeds.
+        going: Places of the seeds that have not diverged.
+        env_steps: Length of each seed's training so far [env steps].
     """
 
     def __init__(self, job: Job) -> None:
@@ -96,7 +96,7 @@ class _Training:
         self.going, self.env_steps = list(range(NUM_SEEDS)), 0
 
     def iterate(self) -> list[Row]:
-        """An iteration of all that go on; a row for each that diverges."""
+        """Run an iteration of all remaining seeds; return a row for each that diverges."""
         made, diverged = self.learners.iterate(self.going, self._collect)
         self.going = [place for place in self.going if place in made]
         self.env_steps = max((each.env_steps for each in made.values()), default=self.env_steps)
@@ -106,7 +106,7 @@ class _Training:
         ]
 
     def returns(self, draw: int) -> list[float]:
-        """What each of them earns by memory on a draw of held-out tasks."""
+        """Mean return of each remaining seed by memory on a draw of held-out tasks."""
         evaluations = [
             judge(
                 self._configs[place],
@@ -122,10 +122,10 @@ class _Training:
 
 
 def seeds_of(config: TrainConfig, num_seeds: int) -> list[TrainConfig]:
-    """A configuration with the seeds from 0."""
+    """Copies of a configuration with the seeds from 0."""
     return [config.with_knobs({"seed": seed}) for seed in range(num_seeds)]
 
 
 def _most(job: Job) -> int:
-    """Evaluations: two show that everything works."""
+    """Largest number of evaluations; two when quick."""
     return 2 if job.quick else 1000

@@ -1,6 +1,6 @@
-"""One part of the script for a GPU, in a process of its own that tells each row as it comes.
+"""One part of the GPU script, in its own process, which prints each row as it comes.
 
-``python -m experiments.benchmarks.gpu_part`` is what ``gpu`` starts; it is no command for people.
+``gpu`` starts ``python -m experiments.benchmarks.gpu_part``; it is not meant to be called by hand.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from experiments.benchmarks.gpu_rows import Row
 from ssmrl.strict_json import json_text, json_value
 
 PREFIX = "gpu-row "
-"""How a line of the output begins that carries a row; a line without it is another's."""
+"""Start of each output line that carries a row; other lines are ordinary output."""
 
 MODULES = {
     "check": "experiments.benchmarks.gpu_check",
@@ -32,19 +32,19 @@ MODULES = {
     "ant-vel-tf32": "experiments.benchmarks.gpu_learning",
     "ant-vel-bfloat16": "experiments.benchmarks.gpu_learning",
 }
-"""In order of worth; each module has ``measure(job, tell)``."""
+"""Module of each part, in order of importance; each has ``measure(job, tell)``."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one part is asked to do.
+    """The job of one part.
 
     Attributes:
         part: One of ``MODULES``.
-        device: Name of a device that is there.
-        quick: Whether only to see that everything works; the numbers are then worthless.
-        share: What it should take at most, from ``started`` [s].
-        started: When its process was started [s since the epoch].
+        device: Name of an available device.
+        quick: Whether only to check that everything works; the numbers are then worthless.
+        share: Time share of the part, from ``started`` [s].
+        started: Start of its process [s since the epoch].
     """
 
     part: str
@@ -55,21 +55,21 @@ class Job:
 
     @property
     def has_goals(self) -> bool:
-        """Whether the goals apply, which are those of a GPU and of full sizes."""
+        """Whether the goals apply: they are for a GPU and full sizes."""
         return not self.quick and torch.device(self.device).type == "cuda"
 
     @property
     def elapsed(self) -> float:
-        """Since the process was started [s]."""
+        """Time since the process was started [s]."""
         return time.time() - self.started
 
     @property
     def left(self) -> float:
-        """Of its share [s]; negative once that is spent."""
+        """Time left of its share [s]; negative once that is spent."""
         return self.share - self.elapsed
 
     def to_json(self) -> str:
-        """One line."""
+        """The job as one line of JSON."""
         return json_text(dataclasses.asdict(self))
 
 
@@ -77,13 +77,13 @@ Tell = Callable[[Row], None]
 
 
 def run(job: Job, tell: Tell) -> None:
-    """Measure a part; what goes wrong is a row too, and the traceback goes to the errors' stream.
+    """Measure a part; an error becomes a row, and its traceback goes to stderr.
 
     Args:
-        job: Which part, and how much of it.
-        tell: Takes each row when it is there.
+        job: Part to measure, and its size.
+        tell: Receives each row as soon as it is measured.
     """
-    torch.set_num_threads(1)  # what is left to a CPU beside the device is small
+    torch.set_num_threads(1)  # the CPU has little to do beside the device
     device = torch.device(job.device)
     tell(Row(job.part, "device", note=device_name(device)))
     try:
@@ -100,7 +100,7 @@ def run(job: Job, tell: Tell) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device calls itself, with the versions that drive it."""
+    """Name of the device, with the versions of the software that drives it."""
     versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}"
     if device.type != "cuda":
         return f"{device.type}, {os.cpu_count()} cores, {versions}"
@@ -112,7 +112,7 @@ def device_name(device: torch.device) -> str:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was told; a CPU has when it says so."""
+    """Wait until the device has finished its work; a CPU works synchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

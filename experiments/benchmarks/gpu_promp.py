@@ -1,4 +1,4 @@
-"""An iteration of ProMP, its update on a device; what 20 million env steps take is extrapolated."""
+"""Time of a ProMP iteration, its update on a device, extrapolated to 20 million env steps."""
 
 import os
 import statistics
@@ -20,11 +20,11 @@ QUICK = {"env.horizon": 20, "meta.num_tasks": 4, "meta.num_episodes": 4}
 
 
 def measure(job: Job, tell: Tell) -> None:
-    """Iterations of ProMP's defaults on halfcheetah-dir, apart by what they spend time on.
+    """Time iterations of ProMP's defaults on halfcheetah-dir, split into their stages.
 
     Args:
-        job: Where, and how much.
-        tell: Takes each row.
+        job: Job, for its device and size.
+        tell: Receives each row.
     """
     torch.set_num_threads(os.cpu_count() or 1)  # hundreds of lanes act at once
     device = torch.device(job.device)
@@ -63,7 +63,7 @@ def measure(job: Job, tell: Tell) -> None:
 
 
 def _transfer_seconds(trajectories: list[Trajectory], device: torch.device) -> float:
-    """What it takes to bring all that was played to the device [s]."""
+    """Time to copy all trajectories to the device [s]."""
     synchronise(device)
     started = time.perf_counter()
     for trajectory in trajectories:

@@ -1,4 +1,4 @@
-"""How often a second a device does something, replayed where it is captured."""
+"""Rates of calls on a device, replayed from a graph if they are captured."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,17 +23,17 @@ def replayed_row(
     note: str,
     unit: str = "updates/s",
 ) -> Row:
-    """The rate of what a device captures; it fails where a graph was asked for and not replayed.
+    """Row of a captured call's rate; a failure if its graph was not replayed.
 
     Args:
-        job: Where.
+        job: Job, for its device.
         what: Name of the row.
-        captured: What is called; None where nothing is captured.
-        arguments: Of a call.
-        num_updates: Of a call, in the unit of the rate.
-        goal: Of the rate, where there is one.
-        note: Under which circumstances.
-        unit: Of the rate.
+        captured: Captured call; None if the device captures nothing.
+        arguments: Arguments of a call.
+        num_updates: Updates of a call, in the unit of the rate.
+        goal: Goal of the rate, or None.
+        note: Circumstances of the measurement.
+        unit: Unit of the rate.
     """
     if captured is None:
         why = "nothing is captured on it"
@@ -47,7 +47,7 @@ def replayed_row(
 
 
 def seconds_of(work: Callable[[], object], job: Job) -> float:
-    """Median duration of a call, of as many as fit into a second [s]."""
+    """Median duration of a call, over as many calls as fit into a second [s]."""
     device = torch.device(job.device)
     once = median_seconds(work, device, 1)
     most = 3 if job.quick else 100

@@ -1,4 +1,4 @@
-"""What the script for a GPU found: rows, their verdicts, and files; it measures nothing."""
+"""Results of the GPU script: rows, verdicts and files; nothing is measured here."""
 
 import csv
 import dataclasses
@@ -19,16 +19,16 @@ class Row:
     """One number, or why there is none.
 
     Attributes:
-        part: Which part of the script it belongs to.
+        part: Part of the script it belongs to.
         what: What was measured, in words that stand alone.
         value: The number; None if there is none.
         unit: Its unit.
-        goal: What it is held against, or None.
+        goal: Goal it is compared with, or None.
         at_most: Whether the goal is an upper limit.
-        must: Whether the script fails if the goal is missed: so it is with what is checked.
-        trouble: What kept it from being measured: ``failed``, ``not run`` or ``not on this
-            device``; empty if nothing did.
-        note: Under which circumstances.
+        must: Whether the script fails if the goal is missed, as for checks.
+        trouble: Why it was not measured: ``failed``, ``not run`` or ``not on this device``; empty
+            if it was.
+        note: Circumstances of the measurement.
     """
 
     part: str
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none. What has no value meets nothing.
+        """Whether the goal is met; None without a goal. A row without a value misses any goal.
 
         Example:
             >>> Row("check", "error", 1e-12, goal=1e-10, at_most=True).met
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """``met``, ``missed``, what troubled it, or nothing."""
+        """``met``, ``missed``, the trouble, or nothing."""
         return self.trouble or ("" if self.met is None else "met" if self.met else "missed")
 
     @property
@@ -69,11 +69,11 @@ class Row:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the script has to end with exit code 1 for it."""
+        """Whether the script must end with exit code 1 because of it."""
         return self.trouble == "failed" or (self.must and self.met is False)
 
     def to_json(self) -> str:
-        """One line."""
+        """The row as one line of JSON."""
         return json_text(dataclasses.asdict(self))
 
     @classmethod
@@ -83,18 +83,18 @@ class Row:
 
 
 class Record:
-    """The rows so far, on the disk each time one is added.
+    """The rows so far, written to disk each time one is added.
 
     Args:
-        folder: Where ``gpu.csv`` and ``gpu.json`` go; it is made.
-        about: What all rows share: the device as it was asked for, the limit, the versions.
+        folder: Folder of ``gpu.csv`` and ``gpu.json``; it is made.
+        about: Facts that all rows share: requested device, limit, versions.
 
     Attributes:
-        rows: In the order in which they came.
-        path: Of the CSV; the JSON is beside it.
+        rows: Rows in the order in which they came.
+        path: Path of the CSV; the JSON is beside it.
 
     Raises:
-        FileExistsError: If either file is there: what was measured is not overwritten.
+        FileExistsError: If either file exists: measurements are not overwritten.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ class Record:
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, row: Row) -> None:
-        """Keep a row, in both files."""
+        """Add a row to both files."""
         self.rows.append(row)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

@@ -24,8 +24,8 @@ def measure(job: Job, tell: Tell) -> None:
     """Shares of an iteration, by task.
 
     Args:
-        job: Where, and how much.
-        tell: Takes each row.
+        job: Job, for its device and size.
+        tell: Receives each row.
     """
     for task in TASKS:
         _shares(job, tell, task)
@@ -65,7 +65,7 @@ def _shares(job: Job, tell: Tell, task: str) -> None:
 
 
 def _in_groups(job: Job, tell: Tell, task: str, num_groups: int) -> None:
-    """An iteration whose updates are made beside the play of groups of its lanes."""
+    """Time an iteration whose updates run while groups of its lanes collect rollouts."""
     config = context_config(task, quick=job.quick, **{"meta.lane_groups": num_groups})
     sample, update = _seconds(job, LocalEngine(config, device=torch.device(job.device)))
     what = f"{task}: an iteration, learning beside play, groups of lanes: {num_groups}"
@@ -74,7 +74,7 @@ def _in_groups(job: Job, tell: Tell, task: str, num_groups: int) -> None:
 
 
 def _seconds(job: Job, engine: LocalEngine) -> tuple[float, float]:
-    """Medians of what an iteration spends on play and on updates [s]."""
+    """Median times that an iteration spends on rollouts and on updates [s]."""
     warm, num = (2, 2) if job.quick else (4, 10)
     for _ in range(warm):
         engine.iterate()
@@ -86,7 +86,7 @@ def _seconds(job: Job, engine: LocalEngine) -> tuple[float, float]:
 
 
 def _at_once(job: Job, tell: Tell, task: str) -> None:
-    """An iteration of many stacked seeds against that of one, and which side takes its time."""
+    """Time an iteration of many stacked seeds against that of one, with the share of play."""
     seconds: dict[int, tuple[float, float]] = {}
     warm, num = (1, 1) if job.quick else (4, 6)
     for num_seeds in (1, MANY):
@@ -112,7 +112,7 @@ def _at_once(job: Job, tell: Tell, task: str) -> None:
 
 
 def covered(intervals: list[tuple[float, float]]) -> float:
-    """How long at least one of them lasts.
+    """Length of the union of the intervals.
 
     Example:
         >>> covered([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.7)])

@@ -17,7 +17,7 @@ from ssmrl.context.stacked_learner import StackedLearner
 NUM_SEEDS = (1, 4, 16)
 
 SEED_UPDATES_PER_SECOND = 50_000.0
-"""Wanted of the most seeds."""
+"""Goal for the largest number of seeds."""
 
 
 def stacked_rows(
@@ -28,17 +28,17 @@ def stacked_rows(
     learner: ContextLearner,
     goal: float | None,
 ) -> None:
-    """The rate of updates of actor and critics, times the seeds that each is an update of.
+    """Rates of stacked actor and critic updates; an update counts once for each seed.
 
-    Every seed makes the same updates, on weights of its own, of what the first one's replay holds.
+    Every seed makes the same updates, on its own weights, from the first seed's replay.
 
     Args:
-        job: Where.
-        tell: Takes each row.
-        config: Of context-sac.
+        job: Job, for its device.
+        tell: Receives each row.
+        config: Configuration of context-sac.
         drawn: Arguments of a single seed's updates, on the device.
-        learner: Of a single seed, whose replay holds an iteration.
-        goal: Of the most seeds [seed-updates/s], where there is one.
+        learner: Learner of a single seed, whose replay holds an iteration.
+        goal: Goal for the largest number of seeds [seed-updates/s], or None.
     """
     device, num_updates = torch.device(job.device), len(drawn[0])
     kept = config.with_knobs({"meta.replay_env_steps": learner.replay.num_env_steps})

@@ -35,7 +35,7 @@ from ssmrl.types import Params, Trajectory
 
 TASK = "ant-vel"
 RECIPES = {"recipe": {"meta.num_lanes": 32, "meta.batch_size": 256}, "defaults": {}}
-"""Settings by name; the first is that of the goal."""
+"""Settings by name; the goal applies to the first."""
 
 UPDATES_PER_SECOND = 5000.0
 
@@ -44,8 +44,8 @@ def measure(job: Job, tell: Tell) -> None:
     """Rates and floors of each setting, then an iteration's learning as a whole.
 
     Args:
-        job: Where, and how much.
-        tell: Takes each row.
+        job: Job, for its device and size.
+        tell: Receives each row.
     """
     device = torch.device(job.device)
     bandwidth = copy_bandwidth(device, 2**22 if job.quick else 2**28)
@@ -72,15 +72,15 @@ def measure(job: Job, tell: Tell) -> None:
 
 
 def compiled_row(job: Job, what: str, config: TrainConfig) -> Row:
-    """The rate of updates that ``torch.compile`` has made fewer kernels of, in a graph.
+    """Row of the rate of updates that ``torch.compile`` merged into fewer kernels, in a graph.
 
-    A learner does not compile, for that takes longer than the updates of a short run: this row says
-    what it would gain.
+    A learner does not compile, because that takes longer than the updates of a short run. This row
+    says what compiling would gain.
 
     Args:
-        job: Where.
+        job: Job, for its device.
         what: Name of the row.
-        config: Of context-sac.
+        config: Configuration of context-sac.
     """
     device = torch.device(job.device)
     graphs, turn = graphs_of(device), config.meta.actor_every
@@ -100,15 +100,15 @@ def compiled_row(job: Job, what: str, config: TrainConfig) -> Row:
 def in_turns(
     updates: Callable[..., tuple[Tensor, ...] | None], turn: int, *drawn: Tensor
 ) -> tuple[Tensor, ...]:
-    """Updates a turn of the actor at a time, so that only one turn need be compiled.
+    """Run updates one actor turn at a time, so that only one turn need be compiled.
 
     Args:
-        updates: Makes the updates of a turn.
-        turn: How many these are.
-        drawn: Arguments for whole turns, each with the updates first.
+        updates: Function that makes the updates of a turn.
+        turn: Updates of a turn, of which one updates the actor.
+        drawn: Arguments for whole turns, with the updates along the first axis.
 
     Returns:
-        What the last turn gives.
+        Result of the last turn.
     """
     found: tuple[Tensor, ...] = ()
     for part in zip(*(value.split(turn) for value in drawn), strict=True):
@@ -124,7 +124,7 @@ def _rates(
     experience: list[Trajectory],
     goal: float | None,
 ) -> None:
-    """Updates of actor and critics, with what they take from the replay."""
+    """Rates of actor and critic updates, reading from the replay included."""
     drawn, learner = _prepared(config, experience, torch.device(job.device))
     note = f"batches of {config.meta.batch_size}, {len(drawn[0])} updates a call"
     captured = learner.captured.get("actor_critic")
@@ -136,7 +136,7 @@ def _rates(
 
 
 def _rounded(job: Job, tell: Tell, matmul: str) -> None:
-    """Updates of the recipe whose products are less exact."""
+    """Rates of the recipe's updates with less exact products."""
     name = next(iter(RECIPES))
     knobs = {} if job.quick else RECIPES[name]
     exact = context_config(TASK, quick=job.quick, **knobs)
@@ -156,7 +156,7 @@ def _floors(
     bandwidth: float,
     launch: float,
 ) -> None:
-    """What an update cannot be faster than, three ways [us]."""
+    """Three lower bounds of an update's time [us]."""
     device = torch.device(job.device)
     drawn, learner = _prepared(config, experience, device)
     num_updates, update = len(drawn[0]), partial(learner.actor_critic.updates, *drawn)
@@ -180,7 +180,7 @@ def _floors(
 
 
 def _inference(job: Job, tell: Tell, config: TrainConfig) -> None:
-    """Updates of the inference model."""
+    """Rates of the inference model's updates."""
     device, networks = torch.device(job.device), _networks(config)
     networks = networks.to(device)
     meta, steps = config.meta, config.meta.episodes_per_task * config.env.horizon
@@ -197,7 +197,7 @@ def _inference(job: Job, tell: Tell, config: TrainConfig) -> None:
 
 
 def _whole(job: Job, tell: Tell, config: TrainConfig, experience: list[Trajectory]) -> None:
-    """An iteration's learning as it is: random numbers, inference model and all."""
+    """Rate of a whole iteration's learning, random numbers and inference model included."""
     learner = ContextLearner(config, device=torch.device(job.device))
     seconds = []
     for _ in range(2 if job.quick else 6):
@@ -210,7 +210,7 @@ def _whole(job: Job, tell: Tell, config: TrainConfig, experience: list[Trajector
 
 
 def random_play(config: TrainConfig) -> list[Trajectory]:
-    """What an iteration plays at random."""
+    """Rollouts of an iteration with random actions."""
     assignment = train_assignment(config, 0, config.meta.num_lanes)
     play = Play(assignment, 1, config.meta.episodes_per_task, Mode.RANDOM)
     return LocalCollector(config)(ContextLearner(config).params(), play)

@@ -1,4 +1,4 @@
-"""Timing side by side, and rows that say what was measured and wanted; no subject of its own."""
+"""Interleaved timing, and rows of measured numbers and targets, for all benchmarks."""
 
 import csv
 import gc
@@ -19,9 +19,9 @@ class Settings:
     """How thoroughly to measure.
 
     Attributes:
-        quick: Whether only to see that everything works; the numbers are then worthless.
+        quick: Whether only to check that everything works; the numbers are then worthless.
         num_repeats: Timed repeats of every contestant.
-        num_threads: Of matrix products and physics, ours and the peers'.
+        num_threads: Threads of matrix products and physics, ours and the peers'.
         memory_iterations: Meta-iterations over which memory may not grow.
     """
 
@@ -44,9 +44,9 @@ class Row:
         what: What was measured, in words that stand alone.
         value: The number.
         unit: Its unit; ``x`` is a ratio.
-        target: What it is held against, or None.
+        target: Target it is compared with, or None.
         at_most: Whether the target is an upper limit.
-        note: Under which circumstances.
+        note: Circumstances of the measurement.
     """
 
     what: str
@@ -58,14 +58,14 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none. A NaN meets nothing."""
+        """Whether the target is met; None without a target. A NaN misses any target."""
         if self.target is None:
             return None
         return self.value <= self.target if self.at_most else self.value >= self.target
 
     @property
     def share(self) -> float | None:
-        """The number in units of its target, inverted for an upper limit: 1 or more is met."""
+        """The number in units of its target, inverted for an upper limit: 1 or more meets it."""
         if self.target is None:
             return None
         return self.target / self.value if self.at_most else self.value / self.target
@@ -85,11 +85,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a benchmark came to.
+    """Results of a benchmark.
 
     Attributes:
         rows: Its numbers; those with a target first.
-        lines: Durations [s] by length [steps], by name, where it measured how they grow.
+        lines: Durations [s] by length [steps], by name, if it measured their growth.
     """
 
     rows: list[Row]
@@ -103,12 +103,12 @@ def interleaved_seconds(
     num_warmups: int = 1,
     prepare: Callable[[str], object] | None = None,
 ) -> dict[str, float]:
-    """Median duration of each contestant, played in turns: A B A B.
+    """Median duration of each contestant, run in turns: A B A B.
 
-    Turns share whatever else the machine does, so that a ratio of two medians means something.
+    Other load on the machine then affects all of them alike, so ratios of medians are meaningful.
 
     Args:
-        contestants: What to time, by name.
+        contestants: Calls to time, by name.
         repeats: Timed turns of each.
         num_warmups: Untimed turns of each before.
         prepare: Called with the contestant's name before each of its turns, untimed.
@@ -142,7 +142,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write a benchmark's CSV in one move: what is there was finished."""
+    """Write a benchmark's CSV atomically: a file that exists is complete."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""A whole ProMP iteration through the RLlib algorithm against raw physics; learns nothing."""
+"""Speed of a whole ProMP iteration through the RLlib algorithm, against raw physics."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def measure(settings: Settings) -> Measured:
 
 
 def iteration_config(policy: PolicyConfig, settings: Settings) -> TrainConfig:
-    """ProMP's defaults on the task; a small part of them when quick."""
+    """ProMP's defaults on the task, with smaller sizes when quick."""
     base = TrainConfig.for_task(TASK, "promp")
     sizes = {"meta.num_tasks": 4, "env.horizon": 10} if settings.quick else {"env.horizon": 100}
     return TrainConfig(base.env, policy, algorithm=base.algorithm).with_knobs(sizes)

@@ -1,7 +1,7 @@
-"""``python -m experiments.benchmarks.kills``: a sweep killed at 30 moments ends as one left alone.
+"""``python -m experiments.benchmarks.kills``: sweeps killed once must end as an undisturbed one.
 
-Trials are killed at ten moments, the driver at twenty, one in each sweep; each is held against the
-same sweep undisturbed, row for row.
+There are 30 sweeps with one kill each: ten of a trial, twenty of the driver. Each is compared with
+the same sweep undisturbed, row for row.
 """
 
 import shutil
@@ -29,12 +29,12 @@ app = command_app()
 
 
 def moments(seed: int, num_trials: int, *, quick: bool = False) -> list[Moment]:
-    """When to kill: all over a sweep, from Ray's start to its last lines.
+    """Moments to kill, spread over a sweep from Ray's start to its last rows.
 
     Args:
-        seed: Of the delays.
-        num_trials: Of the sweep.
-        quick: One moment of each kind.
+        seed: Random seed of the delays.
+        num_trials: Trials of the sweep.
+        quick: Whether to take only one moment of each kind.
     """
     rng = np.random.default_rng(seed)
 
@@ -47,7 +47,8 @@ def moments(seed: int, num_trials: int, *, quick: bool = False) -> list[Moment]:
     if quick:
         return [workers[4], drivers[9]]
     ordered = [*workers, *drivers]
-    return [ordered[place] for place in rng.permutation(len(ordered))]  # who stops early saw all
+    # In random order, so that an early stop has seen all kinds.
+    return [ordered[place] for place in rng.permutation(len(ordered))]
 
 
 def is_ok(moment: Moment, found: Killed, num_trials: int) -> bool:
@@ -62,26 +63,26 @@ def is_ok(moment: Moment, found: Killed, num_trials: int) -> bool:
 def kills(  # noqa: PLR0917  # one parameter a flag
     num_trials: Annotated[int, typer.Option("--trials", min=4, help="Trials per sweep.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of sweeps and moments.")] = 0,
-    searcher: Annotated[str, typer.Option(help="How points are chosen.")] = "tpe",
+    searcher: Annotated[str, typer.Option(help="Searcher that chooses the points.")] = "tpe",
     at_once: Annotated[
         int,
         typer.Option(
             "--max-concurrent",
             min=1,
-            help="Trials at once. More than one are not stopped early, and points are drawn "
-            "evenly, since both depend on which trial ends first.",
+            help="Trials at once. With more than one, trials are not stopped early and points are "
+            "random, since both depend on which trial ends first.",
         ),
     ] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="Two moments.")] = False,
-    storage: Annotated[
-        Path, typer.Option(help="Where the sweeps are kept.", callback=mounted)
-    ] = Path("runs/kills"),
-    output: Annotated[Path, typer.Option(help="The table.", callback=mounted)] = Path(
+    quick: Annotated[bool, typer.Option("--quick", help="Only two moments.")] = False,
+    storage: Annotated[Path, typer.Option(help="Folder of the sweeps.", callback=mounted)] = Path(
+        "runs/kills"
+    ),
+    output: Annotated[Path, typer.Option(help="CSV of the results.", callback=mounted)] = Path(
         "experiments/results/kills.csv"
     ),
-    anew: Annotated[bool, typer.Option("--anew", help="Do not go on with earlier ones.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Delete the storage first.")] = False,
 ) -> None:
-    """Kill, go on, compare; exit code 1 if one differs. Stopped, the same command goes on."""
+    """Kill, resume and compare sweeps; exit code 1 if one differs. The same command resumes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if anew:
         shutil.rmtree(storage, ignore_errors=True)
@@ -115,7 +116,7 @@ def kills(  # noqa: PLR0917  # one parameter a flag
             typer.echo(f"{number + 1}/{len(wanted)} {'ok' if well else 'NOT OK'}: {told[-1]}")
             _write(output, told)
     except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command goes on", err=True)
+        typer.echo("\nstopped; the same command resumes it", err=True)
         raise typer.Exit(130) from None
     _write(output, told)
     num_well = sum(each["ok"] for each in told)
@@ -124,7 +125,7 @@ def kills(  # noqa: PLR0917  # one parameter a flag
 
 
 def _write(output: Path, cells: list[dict[str, Any]]) -> None:
-    """The table, by moments."""
+    """Write the table, sorted by moment."""
     write_rows(
         output, sorted(cells, key=lambda cell: (cell["what"], cell["rows"], cell["delay_s"]))
     )

@@ -16,9 +16,9 @@ TARGETS = {"nn.LSTM": 5.0, "nn.GRU": 4.0}
 
 
 class BareLayer(nn.Module):
-    """Drive, diagonal recurrence, readout: what stands in the place of an ``nn.LSTM``.
+    """Drive, diagonal recurrence and readout: the counterpart of an ``nn.LSTM``.
 
-    The state space of ``StateSpaceModel`` without the layers around it.
+    It is the state space of ``StateSpaceModel`` without the layers around it.
     """
 
     def __init__(self, width: int) -> None:
@@ -29,7 +29,7 @@ class BareLayer(nn.Module):
         self.angle = nn.Parameter(torch.linspace(0.0, 3.0, width // 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, T, width)`` to the same."""
+        """Map ``(B, T, width)`` to the same shape."""
         size = torch.exp(-torch.exp(self.log_rate))
         pair = [size * torch.cos(self.angle), size * torch.sin(self.angle)]
         decay = torch.stack(pair, dim=-1).flatten()
@@ -40,7 +40,7 @@ class BareLayer(nn.Module):
 
 
 def measure(settings: Settings) -> Measured:
-    """Three comparisons, each named by what is in it; the first is like with like."""
+    """Three comparisons, each named by its parts; the first compares equal work."""
     torch.manual_seed(0)
     steps = 20 if settings.quick else NUM_STEPS
     x = torch.randn(BATCH_SIZE, steps, WIDTH)
@@ -81,7 +81,7 @@ def measure(settings: Settings) -> Measured:
 
 
 def _layer(module: nn.Module, x: Tensor) -> Play:
-    """A module that returns its output, or (output, memory), with gradients also for its input."""
+    """A call of a module forward and backward, with gradients for its input, too."""
     inputs = x.clone().requires_grad_()
 
     def play() -> None:

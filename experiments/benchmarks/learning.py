@@ -1,6 +1,6 @@
 """``python -m experiments.benchmarks.learning``: one seed's learning curve, with its control.
 
-Not a benchmark of speed, and no comparison: it leaves one CSV per seed, and a figure of them all.
+It is no benchmark of speed, and no comparison: it writes one CSV per seed, and a figure of all.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ def learning(  # noqa: PLR0917  # one parameter a flag
     task: Annotated[str, typer.Option(help="Task family.")],
     method: Annotated[str, typer.Option(help=f"Sequence model: {', '.join(METHODS)}.")] = "mlp",
     hidden_dim: Annotated[int | None, typer.Option(help="Width of the layers.")] = None,
-    state_dim: Annotated[int | None, typer.Option(help="Reals of memory of the ssm.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Sizes by name instead of widths.")] = None,
+    state_dim: Annotated[int | None, typer.Option(help="State size of the ssm [reals].")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named sizes instead of widths.")] = None,
     knob: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, any knob; may be repeated.")
     ] = None,
@@ -39,7 +39,7 @@ def learning(  # noqa: PLR0917  # one parameter a flag
         int, typer.Option(min=0, help="Random seed of weights, tasks and rollouts.")
     ] = 0,
     shuffled_rewards: Annotated[
-        bool, typer.Option("--shuffled-rewards", help="Train the control, not only judge by it.")
+        bool, typer.Option("--shuffled-rewards", help="Adapt on shuffled rewards in training, too.")
     ] = False,
     output: Annotated[
         Path,
@@ -51,10 +51,10 @@ def learning(  # noqa: PLR0917  # one parameter a flag
     ] = Path("runs/learning"),
     num_threads: Annotated[int, typer.Option(help="Threads of the physics; 0: all cores.")] = 0,
     plot: Annotated[
-        bool, typer.Option("--plot", help="Draw the task's curves in the folder; no training.")
+        bool, typer.Option("--plot", help="Only draw the task's curves in the folder.")
     ] = False,
 ) -> None:
-    """Meta-train one seed; a row per iteration, resumed when called again with the same flags."""
+    """Meta-train one seed, with a row per iteration; the same command resumes it."""
     try:
         if plot:
             typer.echo(f"figure in {draw_curves(task, output)}")
@@ -84,7 +84,7 @@ def learning(  # noqa: PLR0917  # one parameter a flag
 
 
 def _run_or_explain(run: LearningRun, env_steps: int) -> None:
-    """Errors that the user can do something about end in a sentence."""
+    """Train; report errors that the user can fix in one sentence."""
     try:
         run.restore()
         if run.env_steps < env_steps:
@@ -114,7 +114,7 @@ def configured(
     Raises:
         KeyError: If task, preset or a knob is unknown.
         ValueError: If a value is out of range, or sizes are given twice.
-        TypeError: If a knob's value has another type.
+        TypeError: If a knob's value has the wrong type.
     """
     config = TrainConfig.for_task(task, "promp").with_knobs({"policy.method": method, "seed": seed})
     if preset is not None:
@@ -132,7 +132,7 @@ def _preset(name: str, method: str, config: TrainConfig) -> PolicyConfig:
 
 
 def _parsed(text: str) -> tuple[str, Any]:
-    """A knob and its value as the command line spells them."""
+    """Parse a knob and its value from the command line."""
     name, equals, value = text.partition("=")
     known = TrainConfig(algorithm="promp").knobs()
     if not equals or name not in known:
@@ -147,9 +147,9 @@ def curve_label(
     """A name that the seeds of one curve share and other curves do not.
 
     Args:
-        config: What is trained.
+        config: Configuration to train.
         preset: Name of the sizes.
-        named: Whether the sizes say it all; otherwise a fingerprint joins the name.
+        named: Whether the sizes identify the curve; otherwise a fingerprint is added.
         shuffled_rewards: Whether it is the control.
     """
     policy = config.policy
@@ -163,11 +163,11 @@ def curve_label(
 
 
 def _train(run: LearningRun, env_steps: int) -> None:
-    """Until the budget is spent or somebody asks to stop; then with a checkpoint."""
+    """Train until the budget is spent or a stop is requested; then write a checkpoint."""
     with session(), run.started():
         asked: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM):
-            # After Ray's own. A second signal ends the process at once.
+            # Set after Ray's own handlers. A second signal ends the process at once.
             signal.signal(number, lambda n, _: _ask(asked, n))
         try:
             while run.env_steps < env_steps and not asked:
@@ -177,7 +177,7 @@ def _train(run: LearningRun, env_steps: int) -> None:
                 signal.signal(number, signal.SIG_DFL)
         run.save()
     if asked:
-        typer.echo("stopped; the same command goes on from here")
+        typer.echo("stopped; the same command resumes it")
         raise typer.Exit(128 + asked[0])
 
 
@@ -185,7 +185,7 @@ def _ask(asked: list[int], number: int) -> None:
     if asked:
         raise SystemExit(128 + number)
     asked.append(number)
-    typer.echo("stopping after this iteration; once more to stop at once")
+    typer.echo("stopping after this iteration; signal again to stop at once")
 
 
 def _print(row: CurveRow) -> None:

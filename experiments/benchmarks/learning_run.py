@@ -1,4 +1,4 @@
-"""One seed's training, whose curve and checkpoint outlive the process; not the command line."""
+"""Training of one seed, which can be resumed from its checkpoint; not the command line."""
 
 import fcntl
 import math
@@ -26,28 +26,28 @@ from ssmrl.run import LocalEngine, checkpoint_path
 EVALUATE_EVERY = 10
 """Iterations between two evaluations; the last iteration always has one."""
 FIRST_HELD_OUT_DRAW = 1
-"""Held-out tasks of the first evaluation, each later one has its own; searches use draw 0.
+"""Draw of the first evaluation's held-out tasks; each later one has its own, searches use 0.
 
-Were all to share one draw, what a random step of adaptation happens to do to its tasks would look
-like a gain, or a loss, for as long as the policy changes little.
+With one shared draw, the chance effect of an adaptation step on its tasks would look like a gain,
+or a loss, as long as the policy changes little.
 """
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 
 
 class LearningRun:
-    """The training of one seed, whose curve and checkpoint outlive the process.
+    """Training of one seed, which can be resumed from its checkpoint.
 
     Args:
-        config: What to train.
-        curve: The CSV, rewritten in one move after each iteration.
-        checkpoints: Folder of the checkpoint, which names itself by the configuration.
-        shuffled_rewards: Adapt on shuffled rewards also in training.
+        config: Configuration to train.
+        curve: CSV of the curve, replaced atomically after each iteration.
+        checkpoints: Folder of the checkpoint, whose name comes from the configuration.
+        shuffled_rewards: Whether to adapt on shuffled rewards in training, too.
         num_threads: Threads of the physics; 0 means all cores.
-        device: Where the meta-updates are computed; elsewhere than on the CPU without RLlib, whose
+        device: Device of the meta-updates; other devices than the CPU do without RLlib, whose
             learner would do the same.
 
     Raises:
-        ValueError: If rewards are to be shuffled elsewhere than on the CPU.
+        ValueError: If rewards are to be shuffled on another device than the CPU.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class LearningRun:
 
     @property
     def env_steps(self) -> int:
-        """What training has used so far [env steps]."""
+        """Length of the training so far [env steps]."""
         return int(self.rows[-1]["env_steps"]) if self.rows else 0
 
     def restore(self) -> None:
-        """Go on from the checkpoint, if there is one.
+        """Resume from the checkpoint, if there is one.
 
         Raises:
             FileExistsError: If there is a curve without a checkpoint: it would be overwritten.
@@ -90,7 +90,7 @@ class LearningRun:
             if self.curve.exists():
                 raise FileExistsError(
                     f"there is a curve at {self.curve}, but no checkpoint at {self._checkpoint} "
-                    "to go on from; move the curve away or choose another `--output`"
+                    "to resume from; move the curve away or choose another `--output`"
                 ) from None
             return
         check_progress(self._checkpoint, self._saved.progress, ("rows",))
@@ -98,7 +98,7 @@ class LearningRun:
 
     @contextmanager
     def started(self) -> Iterator[None]:
-        """Hold the algorithm, and the run's files against a second process, for a while.
+        """Build the algorithm, and lock the run's files against a second process.
 
         Raises:
             BlockingIOError: If another process trains this configuration.
@@ -111,7 +111,7 @@ class LearningRun:
             self._actor = initial_actor(self.config)
             self._worker = RolloutWorker(self.config.env, self._num_threads)
             if self._saved is not None:
-                folder = self._checkpoint.parent  # not read: nothing is learnt from twice
+                folder = self._checkpoint.parent  # not read: ProMP keeps no experience
                 self._algorithm.load(self._saved.tensors, len(self.rows), folder)
             try:
                 yield
@@ -128,17 +128,17 @@ class LearningRun:
         return algorithm
 
     def advance(self, env_steps: int) -> CurveRow:
-        """One meta-iteration, and an evaluation where one is due.
+        """Run one meta-iteration, and an evaluation if one is due.
 
         Args:
-            env_steps: The budget; the iteration that reaches it is evaluated.
+            env_steps: Training budget; the iteration that reaches it is evaluated.
 
         Returns:
             The new row of the curve.
 
         Raises:
             DivergedError: If a meta-gradient is not finite.
-            DeviceMemoryError: If the device has no room.
+            DeviceMemoryError: If the device runs out of memory.
         """
         started = time.perf_counter()
         with device_memory(self.config):
@@ -156,14 +156,14 @@ class LearningRun:
             self._load_actor()
             draw = FIRST_HELD_OUT_DRAW + (len(self.rows) - 1) // EVALUATE_EVERY
             row |= held_out_returns(self.config, self._actor, self._worker, draw)
-        # The checkpoint first, and one at once: a curve without a checkpoint cannot go on.
+        # Checkpoint before curve, from the first row on: a curve alone cannot be resumed.
         if time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self.save()
         replace_file(self.curve, curve_text(self.rows))
         return row
 
     def save(self) -> None:
-        """Write the checkpoint; to be called between two iterations."""
+        """Write the checkpoint; call it between two iterations."""
         Checkpoint(self.config, self._algorithm.tensors(), {"rows": self.rows}).save(
             self._checkpoint
         )
@@ -174,7 +174,7 @@ class LearningRun:
         return metrics.return_before, metrics.return_after
 
     def _iterate_shuffled(self) -> tuple[float, float]:
-        """The algorithm's own learner on a meta-batch that adapted on shuffled rewards."""
+        """Update the algorithm's own learner with a meta-batch that adapted on shuffled rewards."""
         self._load_actor()
         trajectories, returns = collect_adapting_on_shuffled(
             self.config, self._actor, self._worker, train_assignment(self.config, len(self.rows))

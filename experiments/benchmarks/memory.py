@@ -1,4 +1,4 @@
-"""Memory of whole ProMP iterations with the 53 K state space policy; their speed is elsewhere."""
+"""Peak memory of whole ProMP iterations with the 53 K state space policy."""
 
 from collections.abc import Sequence
 
@@ -51,9 +51,9 @@ def growth_row(what: str, peaks: Sequence[float], note: str) -> Row:
     """How much the peak of a process grew after memory had settled.
 
     Args:
-        what: Whose memory.
-        peaks: After each iteration [MiB].
-        note: Under which circumstances.
+        what: Name of what is measured.
+        peaks: Peak after each iteration [MiB].
+        note: Circumstances of the measurement.
     """
     settled = peaks[max(0, round(SETTLED_AFTER * len(peaks)) - 1)]
     return Row(

@@ -1,8 +1,9 @@
-"""``python -m experiments.benchmarks.memory_learning``: what a memory learns in a core's seconds.
+"""``python -m experiments.benchmarks.memory_learning``: return by memory over CPU time.
 
-One run of one seed, judged on fresh held-out tasks after equal shares of CPU time, in four ways:
-memory used, switched off, fed the rewards of another task's lane, and the hidden variable given.
-With ``--blind`` its blind twin: the same learner, told nothing of the hidden variable.
+It trains one seed on one core, and evaluates on fresh held-out tasks after equal shares of CPU
+time, in four ways: memory used, switched off, fed the rewards of another task's lane, and the
+hidden variable given. ``--blind`` trains a blind twin: the same learner without the hidden
+variable.
 """
 
 import csv
@@ -58,42 +59,42 @@ COLUMNS = (
     "evaluation_cpu_seconds",
 )
 _PROGRESS = ("iterations", "rows", "returns", "cpu_seconds", "env_steps")
-# The tasks of a run's evaluations: searches use draw 0, and final comparisons of sweeps 1.
+# First draw of a run's evaluation tasks: searches use 0, and final comparisons of sweeps 1.
 FIRST_DRAW = 100
 
 app = command_app()
 
 
 class NoCode(HiddenCode):
-    """Says the same of every task: what is left to learn is the best policy for all of them.
+    """Encodes all tasks alike: only the best policy for all of them can be learnt.
 
     Args:
-        dim: Numbers of the code.
+        dim: Size of the code.
     """
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
     def encode(self, parameters: Array) -> Array:
-        """Zeros, what a memory that is switched off says."""
+        """Zeros, as from a memory that is switched off."""
         return 0.0 * parameters[..., [0] * self.dim]
 
     def decode(self, code: Array) -> Array:
-        """Nothing can be told from it."""
+        """Raise: the code holds no information."""
         raise ValueError("a code that says nothing cannot be decoded")
 
 
 class MemoryLearningRun:
-    """A run whose clock is the CPU time of this process, evaluations apart.
+    """A run timed by the CPU time of this process, without evaluations.
 
     Args:
-        config: Of an algorithm that adapts by memory.
-        curve: The CSV, rewritten after each evaluation.
-        returns: The CSV of the returns on each task behind it, in the way that a policy is judged
-            by: with its memory, or of a blind twin the only one.
+        config: Configuration of an algorithm that adapts by memory.
+        curve: CSV of the curve, rewritten after each evaluation.
+        returns: CSV of the curve's returns on each task, with the memory used; for a blind twin,
+            with it switched off.
         checkpoints: Folder of checkpoint and experience.
-        blind: Whether the hidden variable is kept from the learner, which is then judged with its
-            memory switched off alone.
+        blind: Whether to keep the hidden variable from the learner, which is then evaluated only
+            with its memory switched off.
 
     Raises:
         FileExistsError: If there is a curve without a checkpoint: it would be overwritten.
@@ -124,8 +125,8 @@ class MemoryLearningRun:
         except FileNotFoundError:
             if curve.exists():
                 raise FileExistsError(
-                    f"there is a curve at {curve}, but no checkpoint at {self._path} to go on "
-                    "from; move the curve away or choose another `--output`"
+                    f"there is a curve at {curve}, but no checkpoint at {self._path} to "
+                    "resume from; move the curve away or choose another `--output`"
                 ) from None
             return
         progress = saved.progress
@@ -140,14 +141,14 @@ class MemoryLearningRun:
         return self._path.with_suffix(".replay")
 
     def train(self, cpu_seconds: float) -> None:
-        """Until so much CPU time was spent on training since the start."""
+        """Train until this CPU time was spent on training since the start [s]."""
         while self.cpu_seconds < cpu_seconds:
             started = time.process_time()
             self.env_steps = self._engine.iterate().env_steps
             self.cpu_seconds += time.process_time() - started
 
     def judge(self) -> dict[str, float]:
-        """Append a row, and keep the state."""
+        """Evaluate, append a row, and save the state."""
         started = time.process_time()
         assignment = held_out_assignment(self._config, FIRST_DRAW + len(self.rows))
         lanes, episodes = self._config.evaluation.num_episodes, self._config.meta.episodes_per_task
@@ -158,7 +159,7 @@ class MemoryLearningRun:
             by_episode = torch.stack(
                 [episode_return(each).double().mean(1) for each in trajectories]
             )
-            # The mean over the episodes of a meta-episode: what it earns as a whole.
+            # The mean over the episodes of a meta-episode.
             returns = by_episode.mean(0)
             row[name] = float(returns.mean())
             row[f"{name}_se"] = float(returns.std() / math.sqrt(len(returns)))
@@ -179,7 +180,7 @@ class MemoryLearningRun:
         return row
 
     def save(self) -> None:
-        """Keep what is needed to go on."""
+        """Save what is needed to resume."""
         learner = self._engine.learner
         learner.save_experience(self._experience)
         progress: dict[str, Any] = {
@@ -194,9 +195,9 @@ class MemoryLearningRun:
 
 
 def draw(task: str, label: str, folder: Path) -> Path:
-    """Draw all seeds of a setting that are in a folder, in each way, beside the blind return.
+    """Draw all seeds of a setting in a folder, in each way, beside the blind return.
 
-    Seeds of different length are drawn up to where the shortest ends.
+    All seeds are cut to the length of the shortest.
     """
     from experiments.plots import Curve, learning_curves
 
@@ -219,11 +220,11 @@ def draw(task: str, label: str, folder: Path) -> Path:
 
 
 def over_seeds(task: str, label: str, folder: Path) -> list[str]:
-    """What all seeds of a setting that are in a folder came to, a line for each evaluation.
+    """Results of all seeds of a setting in a folder, a line for each evaluation.
 
-    Each way with the mean over seeds of their means over the same tasks, and the interval of that
-    which a policy is judged by: the memory used, or of a blind twin the only one. Where the returns
-    on each task are kept, its interquartile mean over seeds and tasks follows.
+    A line has the mean of each way over seeds and tasks. The way with memory used, or a blind
+    twin's only way, has an interval. If the returns on each task are kept, its interquartile mean
+    over seeds and tasks follows.
     """
     seeds, lines = _seeds(task, label, folder), []
     returns = _returns(task, label, folder)
@@ -248,14 +249,14 @@ def over_seeds(task: str, label: str, folder: Path) -> list[str]:
 
 
 def _returns(task: str, label: str, folder: Path) -> list[dict[int, Returns]]:
-    """Those of the seeds that have kept them."""
+    """Per-task returns of the seeds that have kept them."""
     return [
         read_returns(p) for p in sorted(folder.glob(returns_path(folder, task, label, "*").name))
     ]
 
 
 def _seeds(task: str, label: str, folder: Path) -> list[list[dict[str, float]]]:
-    """Their rows, up to where the shortest ends."""
+    """Rows of all seeds, cut to the length of the shortest."""
     seeds = [read_curve(p) for p in sorted(folder.glob(f"{_stem(task, label)}-seed*.csv"))]
     num_rows = min(map(len, seeds))
     return [rows[:num_rows] for rows in seeds]
@@ -303,13 +304,13 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     ] = Path("experiments/results"),
     checkpoints: Annotated[Path, typer.Option(callback=mounted)] = Path("runs/memory-learning"),
 ) -> None:
-    """Train one seed on one core, and write its curve; the same command goes on after a stop."""
+    """Train one seed on one core, and write its curve; the same command resumes it."""
     torch.set_num_threads(1)
     try:
         base = TrainConfig.for_task(task).with_knobs({"seed": seed})
         config = base.with_knobs(dict(parsed_knob(text, base) for text in knob or []))
         if blind:
-            config = config.with_knobs({"meta.own_estimate": 1.0})  # no lane is told
+            config = config.with_knobs({"meta.own_estimate": 1.0})  # no lane receives it
         if not 0.0 < every <= seconds:
             raise ValueError(f"`0 < --every <= --seconds` must hold, but got {every}, {seconds}")
     except (KeyError, ValueError, TypeError) as error:
@@ -337,11 +338,11 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
 
 
 def parsed_knob(text: str, base: TrainConfig) -> tuple[str, Any]:
-    """``NAME=VALUE`` as a knob and its value, of the type that the configuration has there.
+    """Parse ``NAME=VALUE`` into a knob and its value, of the knob's type.
 
     Raises:
         KeyError: If there is no such knob.
-        ValueError: If it is no such value.
+        ValueError: If the value does not fit the knob.
     """
     name, _, value = text.partition("=")
     base.check_known(name)

@@ -1,8 +1,8 @@
-"""``python -m experiments.benchmarks.memory_maml``: does MAML inside the memory pay?
+"""``python -m experiments.benchmarks.memory_maml``: does MAML inside the memory pay off?
 
-Runs of ``memory_learning`` with one adaptation step of the inference model and with none, of equal
-CPU seconds, are judged on the same held-out tasks, and on tasks beyond the range of training: by
-their return, and by how far the memory's estimate is from the hidden variable.
+It compares runs of ``memory_learning`` with one adaptation step of the inference model and with
+none, at equal CPU seconds. They are tested on the same held-out tasks, and on tasks beyond the
+range of training, by return and by error of the memory's estimate of the hidden variable.
 """
 
 import csv
@@ -40,9 +40,9 @@ from ssmrl.types import Params, Trajectory
 
 INNER_STEPS = (0, 1)
 DRAW = FIRST_DRAW - 1
-"""No evaluation of a run has played it."""
+"""Draw of held-out tasks that no evaluation of a run has used."""
 BEYOND = 1.0 / 3.0
-"""Tasks beyond the range lie above it, by up to this part of its length."""
+"""Tasks beyond the range lie above it, by up to this share of its length."""
 
 app = command_app()
 
@@ -53,12 +53,12 @@ class Judged:
 
     Attributes:
         num_inner_steps: Adaptation steps of the inference model.
-        seed: Of the run.
-        cpu_seconds: Of its training [CPU s].
-        env_steps: Of its training [env steps].
+        seed: Random seed of the run.
+        cpu_seconds: CPU time of its training [CPU s].
+        env_steps: Length of its training [env steps].
         tasks: ``within`` the range of training, or ``beyond`` it.
-        mean_return: Over tasks, by memory.
-        return_se: Its standard error over tasks.
+        mean_return: Mean return over tasks, adapting by memory.
+        return_se: Standard error of the mean return over tasks.
         error: Distance of the estimate from the hidden variable, mean over the second half of the
             episodes [units of the hidden variable].
     """
@@ -94,7 +94,7 @@ def assignments(config: TrainConfig) -> dict[str, Assignment]:
 
 @torch.no_grad()
 def estimates(config: TrainConfig, params: Params, trajectory: Trajectory) -> Tensor:
-    """What the memory makes of the hidden variable before each step of a first episode.
+    """The memory's estimate of the hidden variable before each step of a first episode.
 
     Returns:
         ``(N, B, T, P)``, in the units of the hidden variable and not clipped to its range.
@@ -117,7 +117,7 @@ def estimates(config: TrainConfig, params: Params, trajectory: Trajectory) -> Te
 
 
 def judged(config: TrainConfig, saved: Checkpoint) -> list[Judged]:
-    """A run on both sets of tasks, in the first episode with each."""
+    """Test a run on both sets of tasks, in the first episode with each task."""
     params, found = MemoryPlayer.params_of(saved.tensors), []
     collect = LocalCollector(config, num_threads=1)
     for name, assignment in assignments(config).items():
@@ -168,7 +168,7 @@ def summary(rows: Sequence[Judged]) -> list[str]:
 
 
 def table(rows: Sequence[Judged]) -> str:
-    """As CSV."""
+    """The rows as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(field.name for field in fields(Judged))
@@ -181,7 +181,7 @@ def table(rows: Sequence[Judged]) -> str:
 @app.command()
 def memory_maml(
     task: Annotated[str, typer.Option(help="Task family.")] = "halfcheetah-vel",
-    num_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each, from 0.")] = 3,
+    num_seeds: Annotated[int, typer.Option(min=1, help="Seeds of each setting, from 0.")] = 3,
     knob: Annotated[
         list[str] | None,
         typer.Option(help="NAME=VALUE of the runs with a step, for example meta.outer_lr=4e-3."),
@@ -192,7 +192,7 @@ def memory_maml(
     ] = Path("experiments/results"),
     checkpoints: Annotated[
         Path,
-        typer.Option(help="Where `memory_learning` left its runs.", callback=mounted),
+        typer.Option(help="Folder of the runs of `memory_learning`.", callback=mounted),
     ] = Path("runs/memory-learning"),
 ) -> None:
     """Compare runs with one adaptation step of the inference model with runs without any."""

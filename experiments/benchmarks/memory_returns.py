@@ -1,4 +1,4 @@
-"""The returns on each task behind a curve of ``memory_learning``: kept, read back, summarised."""
+"""Per-task returns behind a curve of ``memory_learning``: written, read and summarised."""
 
 import csv
 import io
@@ -15,16 +15,16 @@ from ssmrl.files import replace_file
 QUARTER = 0.25
 
 Returns: TypeAlias = Float[np.ndarray, "episodes tasks"]
-"""Of one evaluation: the return in each episode of a meta-episode, with each task."""
+"""Returns of one evaluation, by episode of the meta-episode and by task."""
 
 
 def returns_path(folder: Path, task: str, label: str, seed: int | str) -> Path:
-    """Where those of a run are kept; the seed may be a pattern."""
+    """Path of a run's returns; the seed may be a glob pattern."""
     return folder / f"memory-returns-{task}-{label}-seed{seed}.csv"
 
 
 def write_returns(path: Path, evaluations: Sequence[Returns]) -> None:
-    """Write those of all evaluations of a run, a line for each return."""
+    """Write the returns of all evaluations of a run, a line for each return."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("evaluation", "episode", "task", "return"))
@@ -35,7 +35,7 @@ def write_returns(path: Path, evaluations: Sequence[Returns]) -> None:
 
 
 def read_returns(path: Path) -> dict[int, Returns]:
-    """By the number of the evaluation; a file need not have all of a curve's.
+    """Returns by number of the evaluation; a file may lack evaluations of the curve.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -59,11 +59,11 @@ def interquartile(seeds: Sequence[Returns]) -> tuple[float, tuple[float, float] 
 
 
 def summary(seeds: Sequence[Returns]) -> str:
-    """An evaluation of all seeds on the same tasks.
+    """Summary of an evaluation of all seeds on the same tasks.
 
     Returns:
-        Its interquartile mean over seeds and tasks with the interval over both; where a task is
-        played for several episodes, also the mean of each.
+        Interquartile mean over seeds and tasks with the interval over both; with several episodes
+        per task, also the mean of each episode.
     """
     by_episode = np.stack(seeds)
     middle, interval = interquartile(seeds)

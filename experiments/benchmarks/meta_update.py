@@ -1,6 +1,6 @@
 """One second-order MAML update of a state space model, against ``higher`` and TorchOpt.
 
-Supervised sequences in the place of rollouts, so that all of them do the same thing.
+Supervised sequences replace rollouts, so that all of them do the same work.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,12 +56,12 @@ class Update:
         return cls(model, *(torch.randn(*lanes, dim, generator=generator) for dim in dims))
 
     def ours(self) -> Params:
-        """What ``MetaMAML.meta_update`` hands to Adam."""
+        """The gradient that ``MetaMAML.meta_update`` passes to Adam."""
         _, gradient = MetaMAML(self.model, INNER_LR).meta_gradient(list(self._tasks()))
         return gradient
 
     def with_higher(self) -> Params:
-        """A loop over tasks with a monkeypatched copy of the model in each."""
+        """The gradient by a loop over tasks, each with a monkeypatched copy of the model."""
         import higher
 
         self.model.zero_grad()
@@ -76,7 +76,7 @@ class Update:
         return self._gradient()
 
     def with_torchopt(self) -> Params:
-        """A loop over tasks with a differentiable optimiser, put back after each."""
+        """The gradient by a loop over tasks, with a differentiable optimiser reset after each."""
         import torchopt
 
         self.model.zero_grad()
@@ -103,7 +103,7 @@ class Update:
 
 
 def measure(settings: Settings) -> Measured:
-    """Theirs with our recurrence under it, and with the plain loop that autograd records."""
+    """Time peers with our recurrence, and with the plain loop that autograd records."""
     update = Update.drawn(20, 4) if settings.quick else Update.drawn()
     peers = {"higher": update.with_higher, "TorchOpt": update.with_torchopt}
     expected = update.ours()
@@ -124,7 +124,7 @@ def measure(settings: Settings) -> Measured:
 
 
 def check_equal(name: str, expected: Params, gradient: Params) -> None:
-    """Hold a peer's meta-gradient to ours.
+    """Check that a peer's meta-gradient equals ours.
 
     Raises:
         ArithmeticError: If they differ by more than ``TOLERANCE`` of the largest entry.
@@ -139,7 +139,7 @@ def check_equal(name: str, expected: Params, gradient: Params) -> None:
 
 
 def _rows(name: str, seconds: dict[str, float], refused: dict[str, str]) -> list[Row]:
-    """The target belongs to the peer's faster way."""
+    """Rows of a peer; the target applies to its faster way."""
     labels = {name: "our recurrence", f"{name}, plain loop": "plain loop"}
     ran = [label for label in labels if label in seconds]
     if not ran:
@@ -171,6 +171,6 @@ def _by_steps(play: Callable[[], Params]) -> Callable[[], Params]:
 
 @contextmanager
 def _plain_recurrence() -> Iterator[None]:
-    """The model with the loop that autograd records, where a peer cannot see through ours."""
+    """Use the loop that autograd records, for peers that cannot differentiate ours."""
     with mock.patch("ssmrl.models.ssm.recurrence", recurrence_by_steps):
         yield

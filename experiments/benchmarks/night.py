@@ -1,7 +1,7 @@
-"""``python -m experiments.benchmarks.night``: a sweep of 400 trials in which everything goes wrong.
+"""``python -m experiments.benchmarks.night``: a sweep of 400 trials with faults of all kinds.
 
-Trials and drivers are killed, hang, run out of memory, compute what is no number; files are torn,
-zeroed and flipped. The faults are drawn from a seed. At the end it is seen that nothing is missing.
+Trials and drivers are killed, hang, run out of memory or compute NaN; files are torn, zeroed or
+bit-flipped. The faults are drawn from a seed. At the end it checks that nothing is missing.
 """
 
 import shutil
@@ -38,23 +38,23 @@ def night(
     num_trials: Annotated[int, typer.Option("--trials", min=1, help="Trials of the sweep.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the faults.")] = 0,
     seconds: Annotated[
-        float, typer.Option(min=60.0, help="When the sweep ends, whatever is left of it [s].")
+        float, typer.Option(min=60.0, help="Time budget of the sweep [s].")
     ] = 7200.0,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"{_QUICK_TRIALS} trials, and a few faults.")
     ] = False,
     storage: Annotated[
         Path,
-        typer.Option(help="Where the sweep and what was done to it are kept.", callback=mounted),
+        typer.Option(help="Folder of the sweep and the record of its faults.", callback=mounted),
     ] = Path("runs/night"),
     output: Annotated[Path, typer.Option(help="Folder of the results.", callback=mounted)] = Path(
         "experiments/results"
     ),
-    anew: Annotated[bool, typer.Option("--anew", help="Do not go on with an earlier one.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Delete the storage first.")] = False,
 ) -> None:
-    """Make a sweep under faults; exit code 1 if something is not as expected.
+    """Run a sweep under faults; exit code 1 if something is not as expected.
 
-    Ctrl-C stops it, and the same command goes on.
+    Ctrl-C stops it, and the same command resumes it.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     storage = storage.resolve()
@@ -64,7 +64,7 @@ def night(
         faults = drawn_few(seed, _QUICK_TRIALS) if quick else drawn(seed, num_trials)
         if (storage / LIST).exists() and FaultList.read(storage / LIST) != faults:
             raise ValueError(
-                f"{storage} holds a night of other faults; give the same flags as then, another "
+                f"{storage} holds a sweep with other faults; give its flags again, another "
                 "`--storage`, or `--anew`"
             )
     except ValueError as error:
@@ -75,7 +75,7 @@ def night(
     try:
         overnight.run()
     except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command goes on", err=True)
+        typer.echo("\nstopped; the same command resumes it", err=True)
         raise typer.Exit(130) from None
     rows = TrialTable(overnight.folder / "trials.jsonl").rows
     of_trials = outcomes(faults, storage, rows)
@@ -99,7 +99,7 @@ def night(
 
 
 def _lines(of_trials: list[Outcome], found: list[Verdict]) -> list[str]:
-    """What to say at the end: each kind of fault, each verdict, and what is not as expected."""
+    """Lines of the final report: each kind of fault, unexpected outcomes, and verdicts."""
     kinds: dict[str, list[Outcome]] = {}
     for each in of_trials:
         once = ", once" if each.fault.is_once else ""
@@ -130,7 +130,7 @@ def _write(
     found: list[Verdict],
     about: dict[str, Any],
 ) -> None:
-    """The list of faults beside what came of each, the stops, and the verdicts."""
+    """Write the faults with their outcomes, the stops, and the verdicts."""
     faults = [
         {**asdict(each.fault), "struck": each.num_struck, "expected": each.expected}
         | {"state": each.state, "reason": each.reason, "ok": each.is_ok}

@@ -1,7 +1,7 @@
 """``python -m experiments.benchmarks.null_comparison``: how often equal configurations differ.
 
 One configuration of ``point`` is trained with many seeds. Groups of them are compared as a sweep
-compares its winner with the default: what is called different there is a false alarm.
+compares its winner with the default: any difference found is a false alarm.
 """
 
 import csv
@@ -30,22 +30,22 @@ from tuning.fresh_returns import FRESH_DRAW, NUM_FRESH_TASKS
 SIZES = (3, 6)
 MAX_FALSE_ALARMS, MIN_FOUND = 0.07, 0.8
 SHIFT = 2.0
-"""By so many standard deviations over seeds is the worse configuration worse."""
+"""Deficit of the worse configuration [standard deviations over seeds]."""
 
 app = command_app()
 
 
 def seed_returns(path: Path, config: TrainConfig, num_seeds: int, env_steps: int) -> list[float]:
-    """Mean return on fresh tasks by seed, each written down as it comes.
+    """Mean return on fresh tasks by seed, each saved as soon as it is known.
 
     Args:
-        path: The CSV; seeds that it has are kept.
-        config: What is trained.
-        num_seeds: From 0.
-        env_steps: Of each training [env steps].
+        path: CSV of the returns; seeds that it has are kept.
+        config: Configuration to train.
+        num_seeds: Number of seeds, from 0.
+        env_steps: Length of each training [env steps].
 
     Raises:
-        ValueError: If the CSV is of trainings of another length, or cannot be read.
+        ValueError: If the CSV holds trainings of another length, or cannot be read.
         RuntimeError: If a seed diverges.
     """
     found = _read(path, env_steps)
@@ -55,7 +55,7 @@ def seed_returns(path: Path, config: TrainConfig, num_seeds: int, env_steps: int
             continue
         this = config.with_knobs({"seed": seed})
         engine = LocalEngine(this, num_threads=1)
-        with TemporaryDirectory() as folder:  # a seed takes seconds: it starts anew
+        with TemporaryDirectory() as folder:  # a seed takes seconds: no resume
             run = TrainingRun(this, max_env_steps=env_steps, folder=Path(folder), engine=engine)
             while not (row := run.advance()).finished and not row.diverged:
                 pass
@@ -73,13 +73,13 @@ def seed_returns(path: Path, config: TrainConfig, num_seeds: int, env_steps: int
 def shares(
     returns: Sequence[float], size: int, num_draws: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """How often two groups of seeds are called different, and how often a worse one worse.
+    """Shares of pairs of groups called different, and of worse groups called worse.
 
     Args:
-        returns: Of all seeds.
+        returns: Returns of all seeds.
         size: Seeds of a group; no seed is in both.
         num_draws: Pairs of groups.
-        rng: Draws them.
+        rng: Generator of the pairs.
     """
     alarms = finds = 0
     worse_by = SHIFT * stdev(returns)
@@ -130,10 +130,10 @@ def null_comparison(
     num_draws: Annotated[int, typer.Option("--draws", min=1, help="Pairs of groups.")] = 10_000,
     output: Annotated[
         Path,
-        typer.Option(help="The seeds' returns, kept as they come.", callback=mounted),
+        typer.Option(help="CSV of the seeds' returns.", callback=mounted),
     ] = Path("experiments/results/null-comparison.csv"),
 ) -> None:
-    """Train the seeds that are missing, and compare groups of them; exit code 1 if one misses."""
+    """Train the missing seeds, and compare groups; exit code 1 if a target is missed."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Rollouts as users of RLlib and Stable-Baselines3 make them; nothing here trains."""
+"""Rollouts as users of RLlib and Stable-Baselines3 collect them; nothing is trained."""
 
 import math
 import time
@@ -38,18 +38,18 @@ def make_gymnasium_env(robot: RobotCase) -> gymnasium.Env[Any, Any]:
 class RLlibRollouts:
     """``SingleAgentEnvRunner`` actors of the new API stack, sampling for PPO.
 
-    The policy has two dense layers and as many parameters as ours. Counted is what the actors
-    sample; bringing the episodes to the driver, which a user waits for, too, is left out. How
-    many actors and environments it takes to be fast is tried, and the best way is kept.
+    The policy has two dense layers and as many parameters as ours. Only sampling in the actors is
+    counted. Sending the episodes to the driver is left out, although users wait for it, too.
+    Several numbers of actors and environments are tried, and the fastest is kept.
 
     Args:
-        robot: Which robot.
-        num_parameters: Of the policy.
-        settings: Threads, and whether to try one way only.
+        robot: Robot to simulate.
+        num_parameters: Parameters of the policy.
+        settings: Number of threads, and whether to try one way only.
 
     Attributes:
-        env_steps: Of one collection.
-        description: Which way was best.
+        env_steps: Env steps of one collection.
+        description: The fastest way, in words.
     """
 
     name = "RLlib SingleAgentEnvRunner"
@@ -125,13 +125,13 @@ class StableBaselinesRollouts:
     """``collect_rollouts`` of PPO on a ``DummyVecEnv``, with a policy of as many parameters.
 
     Args:
-        robot: Which robot.
-        num_parameters: Of the policy, without its value network.
-        settings: Whether to do a small part only.
+        robot: Robot to simulate.
+        num_parameters: Parameters of the policy, without its value network.
+        settings: Whether to use small sizes.
 
     Attributes:
-        env_steps: Of one collection.
-        description: How it was set up.
+        env_steps: Env steps of one collection.
+        description: The setup, in words.
     """
 
     name = "Stable-Baselines3 collect_rollouts"

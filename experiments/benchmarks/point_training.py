@@ -18,14 +18,14 @@ from tuning.plan import SweepPlan
 from tuning.spaces.space import SearchSpace, default_limits, default_space
 
 MAX_ENV_STEPS = 16_000
-NUM_CHECKS = 2  # fresh seeds that the named configuration is trained with again
+NUM_CHECKS = 2  # fresh seeds on which the picked configuration is retrained
 
 
 class PointTraining:
     """Meta-trains a state space policy on ``point`` with the knobs of a point of the default space.
 
     Args:
-        seed: Of all training; the checks have seeds that no search has.
+        seed: Random seed of all training; the checks have seeds that no search has.
 
     Attributes:
         name: ``point-training``.
@@ -44,12 +44,12 @@ class PointTraining:
     def evaluate(self, point: Mapping[str, KnobValue], rng: np.random.Generator) -> float | None:
         """The return after adaptation on held-out tasks; None if the training diverges.
 
-        Each call trains with another seed of its own: equal points have different scores.
+        Each call trains with a new seed: equal points have different scores.
         """
         return self._score(point, seed=int(rng.integers(2**31)), draw=0)
 
     def regret(self, point: Mapping[str, KnobValue]) -> float:
-        """How far the return stays below the best possible one, trained anew, on fresh tasks.
+        """Gap between the best possible return and that of retrained policies on fresh tasks.
 
         Infinite if a training diverges.
         """
@@ -62,7 +62,7 @@ class PointTraining:
 
     def _score(self, point: Mapping[str, KnobValue], *, seed: int, draw: int) -> float | None:
         config = self.space.base.with_knobs({**point, "seed": seed})
-        torch.set_num_threads(1)  # several searches go on side by side
+        torch.set_num_threads(1)  # several searches run in parallel
         actor = initial_actor(config)
         try:
             for _ in islice(train(config, actor, num_threads=1), _num_iterations(config)):

@@ -1,7 +1,7 @@
-"""MuJoCo's batched stepping as it comes, the floor under every rollout; not part of the engine.
+"""MuJoCo's plain batched stepping, the floor under every rollout; not part of the engine.
 
-Beside ``ssmrl.envs.physics`` the only file that knows MuJoCo: what is measured against the
-library may not go through our own code.
+Only this file and ``ssmrl.envs.physics`` call MuJoCo: measuring against the library must not go
+through our own code.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,10 +25,10 @@ class RobotCase:
     """A robot of the benchmarks.
 
     Attributes:
-        name: For the rows.
+        name: Name in the rows.
         model: File name of its model.
-        task: A family on it.
-        gymnasium_id: Gymnasium's own environment of it.
+        task: Task family with this robot.
+        gymnasium_id: Id of Gymnasium's own environment of it.
         control_limit: Actuator input that an action of ``env.action_scale`` stands for.
     """
 
@@ -40,7 +40,7 @@ class RobotCase:
 
     @property
     def action_per_control(self) -> float:
-        """What an actuator input is multiplied with to be an action of the batched environment."""
+        """Factor from an actuator input to an action of the batched environment."""
         return get_family(self.task).action_scale / self.control_limit
 
     def make_env(self, num_envs: int, num_threads: int) -> LocomotionEnv:
@@ -71,7 +71,7 @@ def generators(num_envs: int, seed: int = 0) -> list[np.random.Generator]:
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Silence MuJoCo while a peer loads its robots: the advice is for the makers of the models."""
+    """Silence MuJoCo's advice to the models' makers while a peer loads its robots."""
     usual, quiet = MjLogConfig.get(), MjLogConfig.get()
     quiet.logto_console = quiet.logto_file = False
     MjLogConfig.set(quiet)
@@ -104,7 +104,7 @@ class RawPhysics:
     def set_state(
         self, position: Float[np.ndarray, "B nq"], velocity: Float[np.ndarray, "B nv"]
     ) -> None:
-        """Put every simulation into a state, from which ``play`` may start lanes again."""
+        """Set the state of every simulation; ``play`` may restart lanes from it."""
         self._start = position, velocity
         self._restart(self._ids)
 
@@ -117,9 +117,8 @@ class RawPhysics:
 
         Args:
             controls: Actuator inputs.
-            restarts: Which simulations go back to their start before each step. A robot that lies
-                on the ground costs more than one that stands, so a floor under episodes that end
-                must let them end.
+            restarts: Simulations that go back to their start before each step. A fallen robot costs
+                more than a standing one, so a floor under episodes that end must let them end.
         """
         for t, control in enumerate(controls):
             if restarts is not None and len(restarts[t]):

@@ -1,6 +1,6 @@
 """``python -m experiments.benchmarks.scaling``: iterations on 1 to 8 runners, and a model of them.
 
-Not a benchmark against a peer: it says where the time goes when runners are added.
+It compares with no peer: it shows where the time goes when runners are added.
 """
 
 import csv
@@ -25,12 +25,12 @@ from ssmrl.files import replace_file
 from tuning.plan import usable_cpus
 
 TASK = "halfcheetah-dir"
-WEAK_TASKS = 10  # of each runner
+WEAK_TASKS = 10  # tasks of each runner
 MAX_ERROR = 0.15
 MAX_OVERHEAD = 0.05
-NETWORK_BYTES_PER_S = 1.25e9  # of the predictions for many machines: 10 Gbit/s
+NETWORK_BYTES_PER_S = 1.25e9  # in the predictions for many machines: 10 Gbit/s
 PREDICTED_RUNNERS = (1, 2, 4, 8, 16, 40, 100, 400, 1000)
-FITTED = (1, 4)  # numbers of runners whose iterations the constants come from; the others check
+FITTED = (1, 4)  # numbers of runners that the constants are fitted to; others check
 
 COLUMNS = (
     *("kind", "runners", "tasks", "iteration_s", "play_and_transport_s", "update_s", "other_s"),
@@ -47,7 +47,7 @@ def scaling(
     num_tasks: Annotated[int, typer.Option(min=1, help="Tasks of the strong-scaling batch.")] = 40,
     num_episodes: Annotated[int, typer.Option(min=1, help="Episodes per task.")] = 20,
     method: Annotated[str, typer.Option(help="Sequence model.")] = "mlp",
-    hidden_dim: Annotated[int, typer.Option(min=1, help="Its width.")] = 64,
+    hidden_dim: Annotated[int, typer.Option(min=1, help="Width of the layers.")] = 64,
     output: Annotated[
         Path,
         typer.Option(help="Folder of the table and the figure.", callback=mounted),
@@ -87,9 +87,9 @@ def measure(config: TrainConfig, num_runners: int, *, repeats: int) -> Measureme
     """Median stages of an iteration; Ray must be running.
 
     Args:
-        config: What is trained.
+        config: Configuration to train.
         num_runners: Rollout actors, each with one thread of physics.
-        repeats: Timed iterations, after one that is not.
+        repeats: Timed iterations, after an untimed one.
     """
     settings = MAMLConfig().training(train_config=config, num_physics_threads=1)
     algorithm = settings.env_runners(num_env_runners=num_runners).build_algo()
@@ -109,7 +109,7 @@ def measure(config: TrainConfig, num_runners: int, *, repeats: int) -> Measureme
 
 
 def rows(measured: Sequence[tuple[str, Measurement]], model: ScalingModel) -> list[Row]:
-    """What the measurements come to: the checks of the model, overhead, efficiency."""
+    """Rows of the measurements: the overhead, and the model's errors."""
     found = []
     for kind, one in measured:
         layout = one.layout
@@ -144,7 +144,7 @@ def rows(measured: Sequence[tuple[str, Measurement]], model: ScalingModel) -> li
 
 
 def predictions(model: ScalingModel, layout: Layout) -> str:
-    """Iteration times on a cluster with a core for every runner, and what is in the way."""
+    """Iteration times on a cluster with a core for every runner, and the bottlenecks."""
     lines = [
         f"a core for every runner, {layout.num_tasks} tasks, "
         f"{NETWORK_BYTES_PER_S * 8 / 1e9:g} Gbit/s:",
@@ -163,7 +163,7 @@ def predictions(model: ScalingModel, layout: Layout) -> str:
 
 
 def as_csv(measured: Sequence[tuple[str, Measurement]], model: ScalingModel) -> str:
-    """The measurements, a line each, beside what the model says."""
+    """The measurements as CSV, a line each, with the model's predictions."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

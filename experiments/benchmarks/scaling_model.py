@@ -1,6 +1,6 @@
-"""How long a meta-iteration takes on a number of runners, and what then holds it up.
+"""Duration of a meta-iteration by number of runners, and its bottleneck.
 
-A formula with a few constants that are fitted to measured iterations; it measures nothing.
+It is a formula whose few constants are fitted to measured iterations; it measures nothing.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from scipy.optimize import nnls
 
 @dataclass(frozen=True)
 class Layout:
-    """What an iteration runs on.
+    """Resources and size of an iteration.
 
     Attributes:
         num_runners: Rollout actors, ``R``; 1 or more.
-        num_tasks: Of the meta-batch, ``N``.
-        num_cores: That the runners share, ``C``.
-        num_learners: That share the meta-update, ``L``.
-        network_bytes_per_s: At which the process of the algorithm, or each learner, receives
+        num_tasks: Tasks of the meta-batch, ``N``.
+        num_cores: Cores that the runners share, ``C``.
+        num_learners: Learners that share the meta-update, ``L``.
+        network_bytes_per_s: Receive rate of the algorithm's process, or of each learner
             [bytes / s]; None if all are on one machine.
     """
 
@@ -36,10 +36,10 @@ class Stages:
     """Where the time of an iteration goes [s].
 
     Attributes:
-        play: The slowest runner plays its tasks and adapts to them.
-        transport: Weights to the runners, trajectories to the learners.
+        play: Rollouts and adaptation of the slowest runner.
+        transport: Transfer of weights to the runners and trajectories to the learners.
         update: The meta-update.
-        other: All else.
+        other: Everything else.
     """
 
     play: float
@@ -63,12 +63,12 @@ class Measurement:
     """Medians of measured iterations.
 
     Attributes:
-        layout: On what.
-        sample_s: From the weights' leaving to the last trajectory's arrival [s].
+        layout: Layout that was measured.
+        sample_s: Time from sending the weights to receiving the last trajectory [s].
         update_s: The meta-update [s].
         other_s: The rest of the iteration [s].
-        trajectory_bytes: That went to the learners.
-        weight_bytes: Of one copy of the weights.
+        trajectory_bytes: Bytes of trajectories sent to the learners.
+        weight_bytes: Bytes of one copy of the weights.
     """
 
     layout: Layout
@@ -88,15 +88,16 @@ class Measurement:
 class ScalingModel:
     """The constants of the formula.
 
-    The slowest of ``R`` runners plays ``ceil(N / R)`` tasks; more runners than cores take turns. A
-    runner costs a call; a task's trajectories are copied, and cross the network if there is one.
+    The slowest of ``R`` runners collects ``ceil(N / R)`` tasks; more runners than cores take turns.
+    Each runner costs a call. Each task's trajectories are copied, and cross the network if there is
+    one.
 
     Attributes:
-        play_s: Of one task on one core [s].
-        runner_s: Of calling one runner [s].
-        copy_s: Of one task's trajectories [s].
-        update_s: Of one task on one learner [s].
-        other_s: Of an iteration [s].
+        play_s: Rollouts of one task on one core [s].
+        runner_s: Call of one runner [s].
+        copy_s: Copy of one task's trajectories [s].
+        update_s: Update for one task on one learner [s].
+        other_s: Rest of an iteration [s].
         task_bytes: Trajectories of one task [bytes].
         weight_bytes: One copy of the weights [bytes].
     """
@@ -111,7 +112,7 @@ class ScalingModel:
 
     @classmethod
     def fit(cls, measurements: Sequence[Measurement]) -> "ScalingModel":
-        """The constants, none negative, with the least relative error of the sampling times.
+        """Fit the constants, none negative, by least relative error of the sampling times.
 
         Raises:
             ValueError: If there are fewer than three measurements.
@@ -141,7 +142,7 @@ class ScalingModel:
         )
 
     def predict(self, layout: Layout) -> Stages:
-        """Where the time goes on a layout."""
+        """Predicted stages of an iteration on a layout."""
         runners = min(layout.num_runners, layout.num_tasks)
         transport = self.runner_s * runners + self.copy_s * layout.num_tasks / layout.num_learners
         if layout.network_bytes_per_s is not None:
@@ -156,11 +157,11 @@ class ScalingModel:
         )
 
     def first_bottleneck(self, layout: Layout, max_runners: int) -> tuple[int, str] | None:
-        """The least number of runners from which on playing is not the longest stage, and which is.
+        """The least number of runners at which play is not the longest stage, and the one that is.
 
         Args:
-            layout: With a core for every runner; its own number of runners does not matter.
-            max_runners: Look no further.
+            layout: Layout whose numbers of runners and cores are varied, a core for every runner.
+            max_runners: Largest number of runners to try.
         """
         for num_runners in range(1, max_runners + 1):
             here = replace(layout, num_runners=num_runners, num_cores=num_runners)
@@ -170,7 +171,7 @@ class ScalingModel:
 
 
 def _tasks_in_a_row(layout: Layout) -> float:
-    """How many tasks' time passes until the last runner is done."""
+    """Time until the last runner is done, in units of one task's time."""
     runners = min(layout.num_runners, layout.num_tasks)
     if runners <= layout.num_cores:
         return ceil(layout.num_tasks / runners)

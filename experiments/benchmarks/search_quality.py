@@ -1,6 +1,6 @@
-"""``python -m experiments.benchmarks.search_quality``: which way of searching ends best.
+"""``python -m experiments.benchmarks.search_quality``: which way to search finds the best point.
 
-Not of speed. The problems are synthetic, or meta-training of ``point``: all of known optimum.
+Speed is not compared. The problems, synthetic or meta-training of ``point``, have known optima.
 """
 
 import csv
@@ -31,7 +31,7 @@ COLUMNS = (
     *("problem", "way", "regret", "regret_low", "regret_high", "num_seeds", "num_trials"),
     *("ratio_to_tpe", "ratio_low", "ratio_high", "target", "got", "verdict", "note"),
 )
-# Where the optimum lies: of which way the regret is held against which one's, and at most.
+# By place of the optimum and way: the way to compare with, and the largest ratio of regrets.
 TARGETS: Mapping[tuple[str, str], tuple[str, float]] = {
     ("outside", "trust-box"): ("tpe", 1 / 3),
     ("outside", "crew"): ("trust-box", 1.0),
@@ -40,7 +40,7 @@ TARGETS: Mapping[tuple[str, str], tuple[str, float]] = {
 }
 
 _PROGRESS_S = 5.0
-_NOISE = 11  # sets its stream apart from those of the searches
+_NOISE = 11  # separates the noise from the searches' streams
 _SYNTHETIC = tuple(problem.name for problem in make_problems(0))
 _SUITE = (*_SYNTHETIC, PointTraining.name)
 
@@ -52,11 +52,11 @@ class Search:
     """One search: a problem of a seed, a way, and how many trials.
 
     Attributes:
-        problem: Its name.
-        way: Its name.
-        seed: Of the problem, of the noise and of the searcher.
-        rounds: Into which the trials are divided if the space moves.
-        trials: In all.
+        problem: Name of the problem.
+        way: Name of the way.
+        seed: Random seed of the problem, the noise and the searcher.
+        rounds: Rounds that the trials are divided into if the space moves.
+        trials: Trials of all rounds together.
     """
 
     problem: str
@@ -83,16 +83,16 @@ class Quality:
     """How well a way did on a problem, or on all of a kind.
 
     Attributes:
-        problem: Its name; ``outside`` or ``inside`` for all problems whose optimum lies there.
-        way: Its name.
-        regret: The median over the seeds, or over all pairs of a problem and a seed.
-        num_seeds: Of each problem.
-        num_trials: Of each search.
-        ratio: The regret divided by that of TPE in the first box, on the same problems and seeds.
-        target: What is wanted, in words.
-        got: What the target is held against; None without one.
+        problem: Name of the problem; ``outside`` or ``inside`` for all with their optimum there.
+        way: Name of the way.
+        regret: Median over the seeds, or over all pairs of a problem and a seed.
+        num_seeds: Seeds of each problem.
+        num_trials: Trials of each search.
+        ratio: Regret divided by that of TPE in the first box, on the same problems and seeds.
+        target: Target in words.
+        got: Ratio that the target limits; None without a target.
         verdict: ``met``, ``missed``, or nothing.
-        note: On how many searches it ended where the trust box did.
+        note: Number of searches that ended where the trust box did.
     """
 
     problem: str
@@ -110,14 +110,14 @@ class Quality:
 @app.command()
 def search_quality(  # noqa: PLR0917  # one parameter a flag
     seeds: Annotated[int, typer.Option(min=1, help="Number of random seeds per problem.")] = 40,
-    crew_seeds: Annotated[int, typer.Option(min=1, help="At most, for the slow crew.")] = 5,
-    rounds: Annotated[int, typer.Option(min=1, help="Where the space moves.")] = 4,
+    crew_seeds: Annotated[int, typer.Option(min=1, help="Most seeds of the slow crew.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds if the space moves.")] = 4,
     trials: Annotated[int, typer.Option(min=1, help="Trials per search.")] = 48,
-    ways: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(WAYS),
+    ways: Annotated[str, typer.Option(help="Ways, separated by commas.")] = ",".join(WAYS),
     training: Annotated[
         bool, typer.Option("--training", help="Search the meta-training of `point` instead.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     output: Annotated[
         Path,
         typer.Option(help="Folder of the table and the figure.", callback=mounted),
@@ -127,11 +127,11 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
         typer.Option(help="Folder of the finished searches.", callback=mounted),
     ] = Path("runs/search-quality"),
 ) -> None:
-    """Search eight problems in several ways; searches that are finished are not made again.
+    """Search eight problems in several ways; finished searches are not repeated.
 
-    With --training it is one problem, the meta-training of `point`: use fewer seeds and trials.
+    With --training the only problem is meta-training of `point`: use fewer seeds and trials.
 
-    Remove the folder of the finished searches when the rules of searching have changed. A missed
+    Delete the folder of finished searches when the search code has changed. A missed
     target is a result, not an error.
     """
     names = ways.split(",")
@@ -162,7 +162,7 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
 
 
 def regret_of(wanted: Search) -> float:
-    """The regret in which a search ends.
+    """The final regret of a search.
 
     The ways of one seed see the same problem and the same noise.
     """
@@ -176,7 +176,7 @@ def regret_of(wanted: Search) -> float:
         problem,
         WAYS[wanted.way],
         np.random.default_rng([wanted.seed, index, _NOISE]),
-        # Of its own on each problem, so that a lucky sequence does not count eight times.
+        # Another seed on each problem, so that a lucky sequence does not count eight times.
         seed=wanted.seed * len(_SYNTHETIC) + index,
         rounds=wanted.rounds,
         trials=wanted.trials,
@@ -185,12 +185,12 @@ def regret_of(wanted: Search) -> float:
 
 
 def finished_regrets(wanted: Sequence[Search], storage: Path, *, jobs: int) -> Regrets:
-    """The regrets of all these searches; those that an earlier call kept are not made again.
+    """The regrets of all these searches; those kept by an earlier call are not repeated.
 
     Args:
         wanted: The searches.
-        storage: Folder where each is kept as soon as it is finished.
-        jobs: Processes.
+        storage: Folder where each is saved as soon as it is finished.
+        jobs: Number of processes.
     """
     storage.mkdir(parents=True, exist_ok=True)
     known: Regrets = {}
@@ -223,9 +223,9 @@ def qualities(regrets: Regrets) -> list[Quality]:
     """The rows of the table: each problem by itself, then all whose optimum is outside, or inside.
 
     Args:
-        regrets: Of searches with the same rounds and trials. A way must have the same seeds on
-            every problem; they may be fewer than another way's, with which it is then compared on
-            its own seeds alone.
+        regrets: Regrets of searches with the same rounds and trials. A way must have the same seeds
+            on every problem. If it has fewer than another way, both are compared on its seeds
+            alone.
     """
     ways = list(dict.fromkeys(one.way for one in regrets))
     num_trials = next(iter(regrets)).trials
@@ -285,8 +285,8 @@ def estimate(
 ) -> Estimate:
     """The median of all regrets, divided by that of the reference if there is one.
 
-    Its interval is of a bootstrap over seeds with the problems as strata, in which each pair of a
-    problem and a seed brings both its regrets.
+    Its interval is a bootstrap over seeds with the problems as strata. Both regrets of a problem
+    and a seed are resampled together.
     """
 
     def statistic(places: np.ndarray) -> np.ndarray:
@@ -294,7 +294,7 @@ def estimate(
         middle = median(regrets.ravel()[index])
         return middle if reference is None else middle / median(reference.ravel()[index])
 
-    # What is resampled are the places of the regrets, so that pairs stay together.
+    # Places of the regrets are resampled, so that pairs stay together.
     places = np.arange(regrets.size, dtype=np.float64).reshape(regrets.shape)
     low, high = stratified_interval(places, np.random.default_rng(0), statistic=statistic)
     return Estimate(float(statistic(places.ravel())), low, high)
@@ -318,7 +318,7 @@ def quality_table(rows: Sequence[Quality]) -> str:
 
 
 def quality_csv(rows: Sequence[Quality]) -> str:
-    """The rows as CSV; what a row has not is left empty."""
+    """The rows as CSV; missing values are left empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -336,9 +336,9 @@ def quality_csv(rows: Sequence[Quality]) -> str:
 
 
 def draw(path: Path, rows: Sequence[Quality]) -> Path | None:
-    """The ratios to TPE of each problem; None, and no figure, if there is nothing to compare.
+    """Draw the ratios to TPE of each problem; None, and no figure, without any ratio.
 
-    A way of fewer seeds than the others is in the table alone: its intervals would dwarf theirs.
+    A way with fewer seeds is only in the table: its intervals would dwarf the others'.
     """
     num_seeds = max(row.num_seeds for row in rows)
     names = [name for name in _SUITE if any(row.problem == name for row in rows)]
@@ -356,7 +356,7 @@ def draw(path: Path, rows: Sequence[Quality]) -> Path | None:
         bands,
         title=f"{num_seeds} searches of {rows[0].num_trials} trials; TPE in a fixed box is at 1",
         bound=None,
-        # Every second one is lower: the longest names are wider than their places.
+        # Every second name is lower: the longest ones are wider than their places.
         groups=["\n\n" * (i % 2) + name.replace("-", "\n") for i, name in enumerate(names)],
         y_label="median regret, divided by that of TPE",
     )

@@ -1,6 +1,6 @@
-"""Ways to search a problem: equal trials, the same default first; they judge nothing.
+"""Ways to search a problem, with equal numbers of trials and the same default first.
 
-All of them are the sweep's own parts, its plan, rounds and searchers, with the studies in memory.
+All of them use the sweep's own plan, rounds and searchers, with the studies in memory.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from tuning.table.round_log import Round
 from tuning.table.trial import Trial, TrialState
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
-"""The next round, from the plan, the rounds before and their rows; None after the last one."""
+"""Function from the plan, earlier rounds and their rows to the next round, or None."""
 
 
 class Problem(Protocol):
@@ -33,7 +33,7 @@ class Problem(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name in messages."""
 
     @property
     def space(self) -> SearchSpace:
@@ -47,13 +47,13 @@ class Problem(Protocol):
         """A score, the higher the better; None if the trial diverges."""
 
     def regret(self, point: Mapping[str, KnobValue]) -> float:
-        """How much worse than the best a point is, by other means than its score."""
+        """How much worse than the best a point is, measured without its score."""
 
 
 def crew_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]) -> Round | None:
-    """The next round with the space that the agents agree on; the offline brain speaks for them.
+    """The next round, in the space that the agents agree on; they use the offline brain.
 
-    Its number of trials is the plan's whatever they decide: all ways get the same.
+    Its number of trials is always the plan's, so that all ways get the same.
     """
     this = next_round(plan, earlier, rows)
     if this is None or not earlier:
@@ -73,12 +73,13 @@ def crew_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial])
 
 @dataclass(frozen=True)
 class Way:
-    """How to search.
+    """A way to search.
 
     Attributes:
-        searcher: Chooses the points; one of ``tuning.plan.SEARCHERS``.
-        decide: Moves the space between rounds; None makes one round of all trials in the first box.
-        what: It in words.
+        searcher: Name of the searcher that chooses the points, one of ``tuning.plan.SEARCHERS``.
+        decide: Function that moves the space between rounds; None makes one round of all trials in
+            the first box.
+        what: Description in words.
     """
 
     searcher: str
@@ -103,12 +104,12 @@ def search(
     """Search a problem until the trials are spent.
 
     Args:
-        problem: What is searched.
-        way: How.
-        noise: Of the scores. The same noise and the same points are the same scores.
-        seed: Of the searcher and of the draws from the first box.
-        rounds: Into how many rounds the trials are divided if the space moves.
-        trials: How many, those that repeat an incumbent included.
+        problem: Problem to search.
+        way: Way to search it.
+        noise: Generator of the scores' noise; equal noise and points give equal scores.
+        seed: Random seed of the searcher and of the draws from the first box.
+        rounds: Number of rounds that the trials are divided into if the space moves.
+        trials: Number of trials, those that repeat an incumbent included.
 
     Returns:
         The rows, in the order of their numbers.
@@ -123,7 +124,7 @@ def search(
 
 
 def final_regret(problem: Problem, rows: Sequence[Trial]) -> float:
-    """The regret, without noise, of the configuration that a search names by its noisy scores.
+    """The noiseless regret of the configuration that a search picks by its noisy scores.
 
     Raises:
         ValueError: If every trial diverged.
@@ -132,7 +133,7 @@ def final_regret(problem: Problem, rows: Sequence[Trial]) -> float:
     if best is None:
         raise ValueError(
             f"a search of {problem.name} must have an incumbent, but none of {len(rows)} trials "
-            "came to its end; begin with the default, which does not diverge."
+            "completed; start with the default, which does not diverge"
         )
     return problem.regret(best.knobs)
 

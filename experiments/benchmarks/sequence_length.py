@@ -15,9 +15,9 @@ from ssmrl.models.policy import SequencePolicy
 BATCH_SIZE, WIDTH, OBSERVATION_DIM, ACTION_DIM = 4, 32, 17, 6
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16_384)
 MAX_SECONDS = 20.0
-"""A length is left out if one scan of it would take longer, were the growth quadratic."""
+"""Longest predicted scan, by quadratic growth; lengths beyond it are left out [s]."""
 MAX_MEMORY_MIB = 2048.0
-"""Likewise for what one scan adds to the process's peak."""
+"""Largest predicted increase of the process's peak by a scan, likewise [MiB]."""
 NUM_REPEATS = 3
 MAX_EXPONENT = 1.05
 

@@ -1,6 +1,7 @@
-"""The control of adaptation: the same experience with its rewards in random order.
+"""Control of adaptation: the same experience with its rewards in random order.
 
-Not a measure of learning by itself. Whatever gain survives it was no adaptation to the task.
+A gain that remains with shuffled rewards is no adaptation to the task. The control is no measure of
+learning by itself.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,8 @@ def shuffle_rewards(
     """Permute the rewards of each task over its lanes and its time.
 
     Args:
-        trajectory: Of ``N`` tasks; not changed.
-        streams: One per task, so that a task's order does not depend on the other tasks.
+        trajectory: Trajectory of ``N`` tasks; not changed.
+        streams: Random streams, one per task: a task's order does not depend on other tasks.
 
     Returns:
         The trajectory with each task's rewards in another order, and nothing else changed.
@@ -45,13 +46,13 @@ def held_out_returns(
 ) -> dict[str, float]:
     """Mean return on held-out tasks: before adaptation, after one step, after one shuffled step.
 
-    Both steps start from the same experience, and both are judged with the same randomness.
+    Both steps start from the same experience, and both are evaluated with the same randomness.
 
     Args:
         config: Family, numbers of tasks and episodes, inner learning rate.
         actor: Its parameters are the meta-parameters; they are not changed.
-        worker: Plays.
-        draw: Which set of held-out tasks.
+        worker: Collects the rollouts.
+        draw: Number of the set of held-out tasks.
 
     Returns:
         ``held_out_before``, ``held_out_after`` and ``held_out_shuffled``.
@@ -81,12 +82,12 @@ def held_out_returns(
 def collect_adapting_on_shuffled(
     config: TrainConfig, actor: GaussianActor, worker: RolloutWorker, assignment: Assignment
 ) -> tuple[list[Trajectory], Tensor]:
-    """A meta-batch whose tasks adapt on shuffled rewards: what the control trains on.
+    """Collect a meta-batch whose tasks adapt on shuffled rewards, to train the control.
 
     Args:
         config: Inner steps, episodes and learning rate.
         actor: Its parameters are the meta-parameters; they are not changed.
-        worker: Plays.
+        worker: Collects the rollouts.
         assignment: ``N`` tasks and their randomness.
 
     Returns:
@@ -114,7 +115,7 @@ def _detached(actor: GaussianActor) -> Params:
 
 
 def _reward_streams(assignment: Assignment, phase: int) -> list[np.random.SeedSequence]:
-    """Streams beside those of the episodes, whose keys are one longer."""
+    """Streams distinct from those of the episodes, whose keys are one entry longer."""
     return [
         np.random.SeedSequence(stream.entropy, spawn_key=(*stream.spawn_key, phase))
         for stream in assignment.streams

@@ -1,7 +1,7 @@
-"""``python -m experiments.benchmarks.signals``: sweeps asked to end, once and twice, at any moment.
+"""``python -m experiments.benchmarks.signals``: ask sweeps to end, once or twice, at any moment.
 
-Three signals at four moments, a terminal that is closed, a reader that goes away: what code, how
-fast, whether the way on is told, and what is left.
+The requests are three signals at four moments, a closed terminal and a closed pipe. Recorded are
+exit code, time, whether the resume command is printed, and what is left.
 """
 
 import shutil
@@ -40,10 +40,10 @@ app = command_app()
 
 
 def cells(seed: int) -> list[Asked]:
-    """What is asked for.
+    """Requests to make.
 
     Args:
-        seed: Of the times between two signals.
+        seed: Random seed of the times between two signals.
     """
     rng = np.random.default_rng(seed)
     asked = [
@@ -56,7 +56,7 @@ def cells(seed: int) -> list[Asked]:
 
 
 def is_ok(asked: Asked, ended: Ended) -> bool:
-    """Whether it ended as it should."""
+    """Whether the sweep ended as it should."""
     clean = not (ended.traceback or ended.left or ended.num_parts)
     if asked.what == READER:
         return clean and ended.code == 0
@@ -69,15 +69,15 @@ def is_ok(asked: Asked, ended: Ended) -> bool:
 @app.command()
 def signals(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the times between signals.")] = 0,
-    storage: Annotated[
-        Path, typer.Option(help="Where the sweeps are kept.", callback=mounted)
-    ] = Path("runs/signals"),
-    output: Annotated[Path, typer.Option(help="The table.", callback=mounted)] = Path(
+    storage: Annotated[Path, typer.Option(help="Folder of the sweeps.", callback=mounted)] = Path(
+        "runs/signals"
+    ),
+    output: Annotated[Path, typer.Option(help="CSV of the results.", callback=mounted)] = Path(
         "experiments/results/signals.csv"
     ),
-    anew: Annotated[bool, typer.Option("--anew", help="Do not go on with earlier ones.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Delete the storage first.")] = False,
 ) -> None:
-    """Ask, look at the end; exit code 1 if one is not as wanted. The same command goes on."""
+    """Ask sweeps to end; exit code 1 if one ends wrongly. The same command resumes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if anew:
         shutil.rmtree(storage, ignore_errors=True)
@@ -100,7 +100,7 @@ def signals(
             typer.echo(f"{number + 1}/{len(wanted)} {told[-1]}")
             write_rows(output, told)
     except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command goes on", err=True)
+        typer.echo("\nstopped; the same command resumes it", err=True)
         raise typer.Exit(130) from None
     write_rows(output, told)
     num_well = sum(each["ok"] for each in told)

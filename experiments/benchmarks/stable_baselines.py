@@ -1,8 +1,8 @@
-"""``python -m experiments.benchmarks.stable_baselines``: another library's learners on our ids.
+"""``python -m experiments.benchmarks.stable_baselines``: Stable-Baselines3 on our Gymnasium ids.
 
-PPO and SAC of Stable-Baselines3 with their own defaults, on tasks that are drawn anew for each
-episode. It shows that they run there, not that they adapt: they have no memory, so no more can be
-expected of them than the best return without adaptation. Not a comparison with our own learners.
+PPO and SAC train with their own defaults, on a new task in each episode. This shows that they run,
+not that they adapt: without memory they can at best reach the best return without adaptation. It is
+no comparison with our own learners.
 """
 
 import csv
@@ -37,11 +37,11 @@ class Trained:
 
     Attributes:
         env: Gymnasium's id of the family.
-        algorithm: Of Stable-Baselines3.
-        version: Of Stable-Baselines3.
-        seed: Of the training.
-        env_steps: Of the training [env steps].
-        cpu_seconds: Of the training [CPU s].
+        algorithm: Algorithm of Stable-Baselines3.
+        version: Version of Stable-Baselines3.
+        seed: Random seed of the training.
+        env_steps: Length of the training [env steps].
+        cpu_seconds: CPU time of the training [CPU s].
         before: Mean return on held-out tasks before training, one episode each, acting by the mean.
         after: The same after training, on the same tasks.
         blind: The best mean return without adaptation on exactly these tasks.
@@ -61,15 +61,15 @@ class Trained:
 
 
 def held_out_tasks(family: str) -> list[tuple[float, ...]]:
-    """The hidden variables of the tasks on which all are judged."""
+    """Hidden variables of the held-out tasks, the same for all."""
     return get_family(family).test.sample(np.random.default_rng(0), NUM_TASKS)
 
 
 def mean_return(model: Any, family: str) -> float:
-    """Of one episode with each held-out task, without exploration.
+    """Mean return over one episode per held-out task, without exploration.
 
     Args:
-        model: Of Stable-Baselines3: its ``predict`` acts.
+        model: Model of Stable-Baselines3, whose ``predict`` acts.
         family: Name of the family.
     """
     env, returns = gymnasium.make(gymnasium_id(family), split="test"), []
@@ -86,14 +86,14 @@ def mean_return(model: Any, family: str) -> float:
 
 
 def trained(library: Any, name: str, family: str, env_steps: int, seed: int) -> Trained:
-    """Train with the algorithm's own settings, and judge before and after.
+    """Train with the algorithm's own settings, and evaluate before and after.
 
     Args:
         library: The module ``stable_baselines3``.
-        name: Of the algorithm.
+        name: Name of the algorithm.
         family: Name of the family.
-        env_steps: At least so many are trained on; PPO ends its rollout [env steps].
-        seed: Of the training.
+        env_steps: Least length of the training; PPO completes its rollout [env steps].
+        seed: Random seed of the training.
     """
     env = gymnasium.make(gymnasium_id(family), num_episodes_per_trial=1)
     model = getattr(library, name)("MlpPolicy", env, seed=seed, device="cpu")
@@ -116,7 +116,7 @@ def trained(library: Any, name: str, family: str, env_steps: int, seed: int) -> 
 
 
 def table(rows: Sequence[Trained]) -> str:
-    """As CSV."""
+    """The rows as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(field.name for field in fields(Trained))

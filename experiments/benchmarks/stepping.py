@@ -1,4 +1,4 @@
-"""The batched step against raw ``mujoco.batch``, and against the environments of others."""
+"""Speed of the batched step against raw ``mujoco.batch`` and the peers' environments."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ from ssmrl.envs.families import FAMILIES
 
 NUM_ENVS = 256
 CONTROL_RANGE = 0.3
-"""Actuator inputs are uniform up to this size, for us and for everybody else."""
+"""Bound of the uniform actuator inputs, ours and the peers'."""
 TARGETS = {HALF_CHEETAH: 0.85, ANT: 0.93, HUMANOID: 0.93}
 
 
 def measure(settings: Settings) -> Measured:
-    """Observation, reward and termination at 256 simulations, in units of the raw physics."""
+    """Time steps of 256 simulations, in units of the raw physics and of the peers."""
     num_steps = 4 if settings.quick else 50
     rows = []
     for robot, target in TARGETS.items():
@@ -34,7 +34,7 @@ def measure(settings: Settings) -> Measured:
 
 
 def _against_raw(robot: RobotCase, target: float, num_steps: int, settings: Settings) -> Row:
-    """Both play the same controls from the same states, and must end in the same ones."""
+    """Time both on the same controls from the same states; they must end in equal states."""
     env = robot.make_env(NUM_ENVS, settings.num_threads)
     raw = RawPhysics(robot.model, NUM_ENVS, settings.num_threads)
     everyone = np.ones(NUM_ENVS, dtype=np.bool_)
@@ -69,7 +69,7 @@ def _against_raw(robot: RobotCase, target: float, num_steps: int, settings: Sett
 
 
 def _against_peers(num_steps: int, settings: Settings) -> list[Row]:
-    """HalfCheetah in vector environments as their users step them."""
+    """Time HalfCheetah in the peers' vector environments, stepped as by their users."""
     env = HALF_CHEETAH.make_env(NUM_ENVS, settings.num_threads)
     everyone = np.ones(NUM_ENVS, dtype=np.bool_)
     controls = _controls(num_steps, env.action_dim)

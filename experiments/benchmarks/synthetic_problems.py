@@ -1,11 +1,11 @@
-"""Problems of known optimum on which searchers are compared in milliseconds; nothing is trained.
+"""Synthetic problems of known optimum, to compare searchers in milliseconds without training.
 
-The knobs are real ones, because a search space has no others; here they are mere coordinates. A
-problem measures a point by its *regret*: 0 at the optimum, which lies inside of the limits, and
-elsewhere the squared distance to it, averaged over the numeric knobs of the space, in widths of the
-first box. So 0.01 is what a tenth of a range away in every knob costs. Every landscape comes twice:
-once the first box holds the optimum, and once a third of the optimum's coordinates lie 0.2 to 0.6
-widths outside of it. The limits go about 1 width beyond the first box.
+The knobs are real ones, because a search space accepts no others; here they are mere coordinates. A
+problem measures a point by its *regret*: the squared distance to the optimum, averaged over the
+numeric knobs of the space, in widths of the first box. So a tenth of a range in every knob costs
+0.01. The optimum lies inside the limits, and its regret is 0. Every landscape exists twice: with
+the optimum inside the first box, and with a third of its coordinates 0.2 to 0.6 widths outside. The
+limits go about 1 width beyond the first box.
 """
 
 import math
@@ -22,8 +22,8 @@ from tuning.spaces.space import Choice, Condition, Float, Int, Range, SearchSpac
 NOISE_STD = 0.01
 """Standard deviation of a score, in units of regret."""
 
-INSIDE = (0.1, 0.9)  # where in a range an optimum lies that is inside of it
-OUTSIDE = (0.2, 0.6)  # and how many widths beyond an end, if it is not
+INSIDE = (0.1, 0.9)  # place of an inside optimum in its range
+OUTSIDE = (0.2, 0.6)  # widths beyond an end of the range for an outside one
 CONDITION_NUMBER = 100.0
 CLIFF_DISTANCE = 0.1  # from the optimum to the plane [widths]
 PENALTIES = (0.05, 0.2)  # of a wrong level [regret]
@@ -42,7 +42,7 @@ class Problem:
         limits: The hard limits.
         optimum_inside: Whether the first box holds the optimum.
         optimum: The point of no regret.
-        landscape: The regret of each point.
+        landscape: Function from a point to its regret.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Problem:
             ValueError: If the point lies outside of the limits.
         """
         if not self.limits.contains(point):
-            self.limits.configure(point)  # says what is wrong
+            self.limits.configure(point)  # raises, and says what is wrong
         return self.landscape(point)
 
 
@@ -83,14 +83,14 @@ def make_problems(seed: int) -> tuple[Problem, ...]:
     - ``valley``: a bowl over five knobs that is ten times as steep along one axis as along another,
       and whose axes are not the knobs.
     - ``cliff``: a bowl over five knobs; beyond a plane beside the optimum, trials diverge.
-    - ``mixed``: a bowl over four knobs and, under two of the three levels of a categorical knob, a
-      fifth one each. Of it and of a second categorical knob one level is right; another one adds
-      0.05 to 0.2 of regret.
+    - ``mixed``: a bowl over four knobs and, under two of the three levels of a categorical knob,
+      over that level's own fifth knob. This and a second categorical knob have one right level
+      each; a wrong level adds 0.05 to 0.2 of regret.
 
     All start from the same default configuration, which never diverges.
 
     Args:
-        seed: Decides where the optima, the axes, the plane and the right levels are.
+        seed: Random seed of the optima, the axes, the plane and the right levels.
     """
     makers = {"quadratic": _quadratic, "valley": _valley, "cliff": _cliff, "mixed": _mixed}
     cases = [(name, inside) for name in makers for inside in (True, False)]
@@ -134,7 +134,7 @@ def _valley(inside: bool, rng: np.random.Generator) -> Problem:
     optimum = _draw_optimum(knobs, inside, rng)
     axes, _ = np.linalg.qr(rng.standard_normal((len(knobs), len(knobs))))
     steepness = np.geomspace(1.0, CONDITION_NUMBER, len(knobs))
-    # Of mean 1, so that a distance in a random direction costs what it costs in the other bowls.
+    # Mean steepness 1: a distance in a random direction costs as much as in the other bowls.
     metric = (axes * (steepness / steepness.mean())) @ axes.T
     bowl = _bowl(knobs, optimum, metric)
     return Problem(_name("valley", inside), space, limits, inside, optimum, bowl)
@@ -174,7 +174,7 @@ def _mixed(inside: bool, rng: np.random.Generator) -> Problem:
     }
     active = [knob for knob in space.active_knobs(levels) if knob not in choices]
     optimum = {**levels, **_draw_optimum(active, inside, rng)}
-    # Under a wrong level too, a knob that exists has a best value.
+    # A knob that exists only under a wrong level has a best value, too.
     centre = {**_draw_optimum(numeric, True, rng), **optimum}
     bowl = _bowl(numeric, centre, np.eye(len(numeric)))
 
@@ -225,7 +225,7 @@ def _value(knob: str, place: float) -> KnobValue:
 def _offsets(
     knobs: Sequence[str], point: Mapping[str, KnobValue], centre: Mapping[str, KnobValue]
 ) -> Float64[np.ndarray, "P"]:
-    """How many widths of the first box a point lies from the centre, 0 in knobs it has not."""
+    """Offsets of a point from the centre in widths of the first box; 0 in knobs it lacks."""
     offsets = np.zeros(len(knobs))
     for index, knob in enumerate(knobs):
         first = _RANGES[knob][0]

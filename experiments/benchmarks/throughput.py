@@ -1,6 +1,6 @@
 """``python -m experiments.benchmarks.throughput``: whole meta-training against raw physics.
 
-Not a learning result: one seed, and only as long as the speed needs to be seen.
+It is no learning result: it trains one seed, only long enough to measure the speed.
 """
 
 import csv
@@ -33,7 +33,7 @@ def throughput(
     method: Annotated[
         str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
     ] = "mlp",
-    env_steps: Annotated[int, typer.Option(min=1, help="How long [env steps].")] = 10_000_000,
+    env_steps: Annotated[int, typer.Option(min=1, help="Budget [env steps].")] = 10_000_000,
     output: Annotated[
         Path,
         typer.Option(help="Folder of the CSV.", callback=mounted),

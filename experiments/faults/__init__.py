@@ -1,1 +1,1 @@
-"""Real sweeps in which things go wrong on purpose, by a list that is drawn from a seed."""
+"""Real sweeps with injected faults, whose list is drawn from a seed."""

@@ -1,10 +1,10 @@
-"""A clock that is set back by an hour, as far as Python's own ``time.time`` tells it."""
+"""Setting the clock of Python's own ``time.time`` back by an hour."""
 
 import os
 import time
 
 VARIABLE = "SSMRL_CLOCK_BACK_AFTER_S"
-"""So long after the start of a process, and of what it starts, its clock is set back [s]."""
+"""Environment variable: time after a process's start at which its clock is set back [s]."""
 
 HOUR_S = 3600.0
 
@@ -12,7 +12,7 @@ HOUR_S = 3600.0
 def set_back_if_asked() -> None:
     """Set this process's clock back, if its environment says so.
 
-    ``datetime`` and Ray's own processes, which are no Python, keep the machine's clock.
+    ``datetime`` and Ray's own non-Python processes keep the machine's clock.
     """
     if (after := os.environ.get(VARIABLE)) is None:
         return

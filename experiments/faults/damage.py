@@ -9,10 +9,10 @@ def damage(path: Path, how: str, rng: np.random.Generator) -> None:
     """Damage a file.
 
     Args:
-        path: It exists, and is not empty.
-        how: ``truncated`` at some byte, ``flipped`` in one bit, ``deleted``, or ``zeroed``: as
-            long as before, and of zeros.
-        rng: Says where.
+        path: An existing file that is not empty.
+        how: ``truncated`` at some byte, ``flipped`` in one bit, ``deleted``, or ``zeroed``: filled
+            with zeros at equal length.
+        rng: Generator of the place.
 
     Raises:
         KeyError: If ``how`` is not known.
@@ -34,14 +34,14 @@ def damage(path: Path, how: str, rng: np.random.Generator) -> None:
 
 
 def tear(path: Path, rng: np.random.Generator) -> int:
-    """Leave half of a record behind the last one, as a process does that is killed while it writes.
+    """Append half a record, as a process leaves it that is killed while it writes.
 
     Args:
-        path: Lines, of which the last is complete.
-        rng: Says how much of it.
+        path: File of lines, the last of them complete.
+        rng: Generator of the length.
 
     Returns:
-        How many bytes were added.
+        Number of bytes appended.
     """
     line = path.read_bytes().splitlines(keepends=True)[-1]
     half = line[: int(rng.integers(1, len(line) - 1))]

@@ -1,6 +1,6 @@
-"""``python -m experiments.faults.driver``: ``tuning.sweep``, whose trials go wrong by a list.
+"""``python -m experiments.faults.driver``: ``tuning.sweep`` with listed faults in its trials.
 
-The list is ``faults.json`` in the storage folder. A hang is taken for one sooner than a user's.
+The list is ``faults.json`` in the storage folder. Hangs are detected sooner than in users' sweeps.
 """
 
 import os
@@ -11,14 +11,14 @@ from experiments.faults.clock import set_back_if_asked
 from tuning.folder.quiet_start import quiet_start
 
 FLOOR_S, START_S = 6.0, 60.0
-"""In place of 20 s and 180 s, which so many hangs would wait for [s]."""
+"""Timeouts of hangs, in place of 20 s and 180 s, which take too long for many hangs [s]."""
 
 IMPATIENT = "SSMRL_NIGHT_HAS_HANGS"
-"""Set in the environment where the list has hangs; without, users' limits count."""
+"""Environment variable that is set if the list has hangs; without it users' timeouts apply."""
 
 
 def main() -> None:
-    """Change what trials are made of, then do as ``python -m tuning.sweep`` does."""
+    """Patch the trials, then run ``python -m tuning.sweep``."""
     quiet_start()
     set_back_if_asked()
     import tuning.driver

@@ -1,4 +1,4 @@
-"""Which faults a sweep shall have: drawn from a seed, kept as JSON; nothing is injected here."""
+"""List of a sweep's faults: drawn from a seed, kept as JSON; nothing is injected here."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -34,10 +34,10 @@ EXPECTED = {
     GRADIENT: (DIVERGED, "not finite"),
     CHECKPOINT: (FINE, ""),
 }
-"""How a trial ends whose every attempt has this fault, and words of the reason in its row."""
+"""Final state of a trial with this fault in every attempt, and words of its row's reason."""
 
 STEPS_OF_ITERATION = 40
-"""Two episodes of ``point``; the evaluation that follows has as many, at least [env steps]."""
+"""Length of two episodes of ``point``; the evaluation has at least as many [env steps]."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class TrialFault:
     """What goes wrong in one trial.
 
     Attributes:
-        trial: Its number.
+        trial: Number of the trial.
         kind: One of ``EXPECTED``.
-        detail: A number that is not finite, where it hangs, or what becomes of the checkpoint.
-        iteration: In which, from 0; a scheduler may stop the trial before it.
-        step: Of its env steps, first those of the collection, then those of the evaluation; of a
-            loss or a gradient the epoch.
-        is_once: Whether it happens in the first attempt alone.
-        delay_s: Of what comes from outside, since the trial was seen to live [s].
+        detail: Non-finite number, place of the hang, or damage to the checkpoint.
+        iteration: Iteration of the fault, from 0; a scheduler may stop the trial before it.
+        step: Env step in the iteration, counted over the collection and then the evaluation; for a
+            loss or a gradient, the epoch.
+        is_once: Whether it happens in the first attempt only.
+        delay_s: Delay of a kill from outside after the trial was seen alive [s].
     """
 
     trial: int
@@ -65,19 +65,19 @@ class TrialFault:
 
     @property
     def expected(self) -> tuple[str, str]:
-        """State and words of the reason, if it happened."""
+        """Expected state, and words of the reason, if the fault happened."""
         return (FINE, "") if self.is_once else EXPECTED[self.kind]
 
 
 @dataclass(frozen=True)
 class Stop:
-    """One end of the driver, what is damaged while it is dead, and with which clock it goes on.
+    """One end of the driver, the damage done then, and the clock of the next driver.
 
     Attributes:
-        rows: It ends when the table has so many.
-        delay_s: And so long after [s].
-        signal: What ends it: KILL, TERM, INT or HUP.
-        damages: ``torn``, ``zeroed``, or what becomes of the checkpoint of a finished trial.
+        rows: Number of rows in the table at which it ends.
+        delay_s: Delay after that [s].
+        signal: Signal that ends it: KILL, TERM, INT or HUP.
+        damages: ``torn``, ``zeroed``, or the damage to a finished trial's checkpoint.
         is_clock_back: Whether the next driver's clock is set back by an hour.
     """
 
@@ -93,10 +93,10 @@ class FaultList:
     """All faults of a sweep.
 
     Attributes:
-        seed: They were drawn from it.
-        num_trials: Of the sweep.
+        seed: Random seed of the draw.
+        num_trials: Trials of the sweep.
         trials: Faults within trials, by number.
-        stops: Of the driver, in order.
+        stops: Ends of the driver, in order.
     """
 
     seed: int
@@ -105,7 +105,7 @@ class FaultList:
     stops: tuple[Stop, ...]
 
     def write(self, path: Path) -> None:
-        """Keep it."""
+        """Write the list as JSON."""
         replace_file(path, json_text(asdict(self), indent=1) + "\n")
 
     @classmethod
@@ -120,11 +120,11 @@ class FaultList:
 
 
 def drawn(seed: int, num_trials: int) -> FaultList:
-    """A night: each kind at least five times.
+    """Draw the faults of a night, each kind at least five times.
 
     Args:
-        seed: Of all draws.
-        num_trials: Of the sweep; the last three, which confirm the best, are spared.
+        seed: Random seed of all draws.
+        num_trials: Trials of the sweep; the first and the three that confirm the best get no fault.
 
     Raises:
         ValueError: If there are too few trials for all kinds.
@@ -135,7 +135,7 @@ def drawn(seed: int, num_trials: int) -> FaultList:
     if len(wanted) > free:
         raise ValueError(
             f"`num_trials` must be at least {len(wanted) + 4}, to hold each kind of fault five "
-            f"times, but got {num_trials}; have more trials, or a quick night"
+            f"times, but got {num_trials}; use more trials, or `--quick`"
         )
     numbers = 1 + rng.permutation(free)[: len(wanted)]
     trials = [
@@ -147,11 +147,11 @@ def drawn(seed: int, num_trials: int) -> FaultList:
 
 
 def drawn_few(seed: int, num_trials: int = 24) -> FaultList:
-    """A few faults of different kinds, for a look in three minutes.
+    """Draw a few faults of different kinds, for a check in three minutes.
 
     Args:
-        seed: Of all draws.
-        num_trials: Of the sweep.
+        seed: Random seed of all draws.
+        num_trials: Trials of the sweep.
     """
     rng = np.random.default_rng(seed)
     wanted: list[dict[str, Any]] = [
@@ -177,13 +177,13 @@ def drawn_few(seed: int, num_trials: int = 24) -> FaultList:
 def _wanted(rng: np.random.Generator) -> list[dict[str, Any]]:
     """All faults of a night, without the numbers of their trials.
 
-    What happens in a second iteration may not happen at all, since the scheduler stops half of the
-    trials after the first one: five of each kind are sure.
+    A fault in a second iteration may not happen, since the scheduler stops half of the trials after
+    the first one: enough are listed that five of each kind do.
     """
     wanted: list[dict[str, Any]] = [
         {"kind": KILLED, "delay_s": round(float(rng.uniform(0.0, 0.8)), 3)} for _ in range(6)
     ]
-    for kind in (SEGFAULT, EXIT, RAISES, SETUP):  # of six every second one happens again and again
+    for kind in (SEGFAULT, EXIT, RAISES, SETUP):  # every second of six happens in each attempt
         wanted += [_at(rng, kind, is_once=bool(count % 2)) for count in range(6)]
     wanted += [_at(rng, NO_MEMORY, later=count > 4) for count in range(6)]
     for kind, places in ((SLEEPS, ("in a step", "in a reset", "in C")), (SPINS, ("in a step",))):
@@ -208,7 +208,7 @@ def _at(
     later: bool = False,
     is_once: bool = False,
 ) -> dict[str, Any]:
-    """A fault at some env step; nobody sees the observation after an episode's last one."""
+    """A fault at a random env step; the observation after an episode's last step is not used."""
     step = int(rng.integers(2 * STEPS_OF_ITERATION))
     step -= kind == OBSERVATION and (step + 1) % 20 == 0
     step = 20 * (step // 20) if detail == "in a reset" else step
@@ -224,7 +224,7 @@ def _at(
 def _stops(
     rng: np.random.Generator, signals: Sequence[str], num_trials: int, each: int
 ) -> tuple[Stop, ...]:
-    """Ends of the driver all over the sweep, with the damages spread over them."""
+    """Ends of the driver, spread over the sweep, with damages spread over them."""
     edges = np.linspace(3, num_trials - 2, len(signals) + 1)
     rows = [int(rng.integers(low, high)) for low, high in pairwise(edges)]
     damages: list[list[str]] = [[] for _ in signals]

@@ -1,4 +1,4 @@
-"""The trials of a sweep, which go wrong by a list; in a module of its own, for Ray's workers."""
+"""Trials of a sweep with injected faults; a separate module, so that Ray's workers import it."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from tuning.training import MetaTraining
 
 
 class FaultyTraining(MetaTraining):
-    """A trial whose process is told when it begins and when it makes an iteration.
+    """A trial that notifies the injection when it begins and when an iteration begins.
 
-    Tune takes a class, and makes it where the fault has to happen: that is why it is not composed.
+    It inherits because Tune takes a class, and instantiates it in the process the fault must hit.
     """
 
-    _injection: Injection | None = None  # of the process, which trains one trial after another
+    _injection: Injection | None = None  # one per process, for all its trials
 
     def _begin(self, point: dict[str, Any]) -> None:
         cls = type(self)

@@ -1,4 +1,4 @@
-"""What makes a trial go wrong at its moment; which faults there are, ``fault_list`` says."""
+"""Injects each trial's fault at its moment; ``fault_list`` says which faults there are."""
 
 import ctypes
 import os
@@ -20,22 +20,22 @@ from ssmrl.envs.point import PointEnv
 from ssmrl.meta.batch import MetaBatch, Outer
 
 LIST, STRUCK = "faults.json", "struck"
-"""In the storage folder: the list, and a folder with a file for each time that one happened."""
+"""In the storage folder: the list, and a folder with a file for each time a fault happened."""
 
 _FOR_EVER = 10**6  # [s]
 
 
 class Injection:
-    """Lets the trials of this process go wrong by a list.
+    """Injects the listed faults into the trials of this process.
 
-    It changes the classes of the environment and of the meta-batch for the whole process, which a
-    user's own broken environment would not have to.
+    It patches the classes of the environment and of the meta-batch for the whole process. A user's
+    own broken environment would not need that.
 
     Args:
         place: The folder of all sweeps, with the list.
 
     Attributes:
-        checkpoint: Of the trial at work.
+        checkpoint: Checkpoint of the current trial.
     """
 
     checkpoint: Path | None
@@ -47,15 +47,15 @@ class Injection:
         self._name, self._iteration, self._steps, self._epochs = "", 0, 0, 0
         self.checkpoint = None
         set_back_if_asked()
-        # A trial takes seconds: each iteration is kept, so that there is something to damage.
+        # A trial takes seconds: save each iteration, so that there is a checkpoint to damage.
         vars(ssmrl.run)["_SECONDS_BETWEEN_CHECKPOINTS"] = 0.0
         self._install()
 
     def begin(self, name: str) -> None:
-        """A trial begins.
+        """Note that a trial begins.
 
         Raises:
-            ValueError: If that is its fault.
+            ValueError: If its fault is that the set-up raises.
         """
         self._name, self._fault, self.checkpoint = name, self._by_name.get(name), None
         self.iterate(0)
@@ -63,7 +63,7 @@ class Injection:
             raise ValueError("there is no friction below 0")
 
     def iterate(self, number: int) -> None:
-        """An iteration begins."""
+        """Note that an iteration begins."""
         self._iteration, self._steps, self._epochs = number, 0, 0
 
     def _install(self) -> None:
@@ -136,7 +136,7 @@ class Injection:
         return outer._replace(gradient=broken)
 
     def _strikes(self) -> bool:
-        """Whether it happens, also this time; it is written down before it does."""
+        """Whether the fault happens this time; it is recorded before it does."""
         assert self._fault is not None
         folder = self._place / STRUCK
         folder.mkdir(exist_ok=True)
@@ -152,7 +152,7 @@ class Injection:
         if not self._strikes():
             return
         if fault.detail == "in C":
-            ctypes.PyDLL(None).sleep(_FOR_EVER)  # and holds the interpreter's lock
+            ctypes.PyDLL(None).sleep(_FOR_EVER)  # which holds the interpreter's lock
         while fault.kind == kinds.SLEEPS:
             time.sleep(_FOR_EVER)
         while fault.kind == kinds.SPINS:

@@ -1,4 +1,4 @@
-"""One sweep and one kill: of the process of a trial, or of the driver, and what came of it."""
+"""One sweep with one kill, of a trial's process or of the driver, and its outcome."""
 
 import os
 import shutil
@@ -29,12 +29,12 @@ _LONGEST_S = 600.0
 
 @dataclass(frozen=True)
 class Moment:
-    """When something is killed.
+    """What is killed, and when.
 
     Attributes:
         what: ``WORKER`` or ``DRIVER``.
-        rows: As soon as the table has so many; -1 while Ray starts.
-        delay_s: And so long after; of a trial since it was seen to live [s].
+        rows: Number of rows in the table at which to kill; -1 while Ray starts.
+        delay_s: Delay after that; for a trial, after it was seen alive [s].
     """
 
     what: str
@@ -44,19 +44,19 @@ class Moment:
 
 @dataclass(frozen=True)
 class Killed:
-    """What came of a kill.
+    """Outcome of a kill.
 
     Attributes:
-        struck: Whether it was in time.
-        rows_then: Rows that the table had then.
+        struck: Whether the kill was in time.
+        rows_then: Rows in the table at the kill.
         num_equal: Rows equal to those of the undisturbed sweep, times and memory apart.
         num_rows: All rows.
-        weights_equal: Whether all complete trials have its weights, too.
-        num_rerun: Finished trials that were begun again.
-        acknowledged_kept: Whether the rows that were there then are, byte for byte.
-        gone_s: How long what the driver had started outlived it [s].
-        left: What of it had to be ended.
-        code: How the last driver ended.
+        weights_equal: Whether the weights of all complete trials are equal, too.
+        num_rerun: Finished trials that were restarted.
+        acknowledged_kept: Whether the rows at the kill are still there, byte for byte.
+        gone_s: Time that the processes the driver started outlived it [s].
+        left: Names of those that had to be killed.
+        code: Exit code of the last driver.
     """
 
     struck: bool
@@ -72,13 +72,13 @@ class Killed:
 
 
 def make(plan: SweepPlan, folder: Path) -> None:
-    """Write a sweep down that has not begun; what comes before, measures the machine alone."""
+    """Write the plan of a sweep that has not begun; a real start also measures the machine."""
     folder.mkdir(parents=True)
     replace_file(folder / "config.json", plan.begun().to_json())
 
 
 def start(plan: SweepPlan, folder: Path) -> DriverProcess:
-    """Go on with a sweep, at the first time too."""
+    """Start a sweep, or resume it."""
     command = [sys.executable, "-m", "tuning.sweep", "--task", plan.task, "--resume"]
     command += ["--storage", str(folder.parent), "--name", folder.name]
     command += ["--max-concurrent", str(plan.max_concurrent), "--time-budget-s", "3600"]
@@ -86,10 +86,10 @@ def start(plan: SweepPlan, folder: Path) -> DriverProcess:
 
 
 def finish(driver: DriverProcess) -> tuple[int, list[str], float]:
-    """Wait for the end; exit code, what stayed, and how long the rest of it took [s].
+    """Wait for the end; return exit code, killed processes, and time until the others ended [s].
 
     Raises:
-        TimeoutError: If it does not come.
+        TimeoutError: If the sweep does not end.
     """
     began = time.monotonic()
     while (code := driver.code()) is None:
@@ -97,13 +97,13 @@ def finish(driver: DriverProcess) -> tuple[int, list[str], float]:
         if time.monotonic() - began > _LONGEST_S:
             driver.end(signal.SIGKILL)
             driver.wait_until_gone()
-            raise TimeoutError(f"a sweep of seconds took more than {_LONGEST_S:.0f} s")
+            raise TimeoutError(f"a short sweep took more than {_LONGEST_S:.0f} s")
         time.sleep(0.2)
     return code, *driver.wait_until_gone()
 
 
 def ended_sweep(plan: SweepPlan, folder: Path) -> Path:
-    """Make a sweep to its end, unless its folder holds it already; gives the folder."""
+    """Run a sweep to its end, unless its folder holds it already; return the folder."""
     if not (folder / "report.html").exists():
         shutil.rmtree(folder, ignore_errors=True)
         make(plan, folder)
@@ -112,13 +112,13 @@ def ended_sweep(plan: SweepPlan, folder: Path) -> Path:
 
 
 def killed(plan: SweepPlan, undisturbed: Path, folder: Path, moment: Moment) -> Killed:
-    """Make a sweep with a kill, and compare it.
+    """Run a sweep with a kill, and compare it with an undisturbed one.
 
     Args:
-        plan: Of both sweeps.
-        undisturbed: The folder of the other one, which has ended.
-        folder: A new one.
-        moment: Of the kill.
+        plan: Plan of both sweeps.
+        undisturbed: Folder of the undisturbed sweep, which has ended.
+        folder: New folder for the sweep.
+        moment: Moment of the kill.
     """
     make(plan, folder)
     driver = start(plan, folder)
@@ -158,7 +158,7 @@ def killed(plan: SweepPlan, undisturbed: Path, folder: Path, moment: Moment) -> 
 
 
 def _wait(driver: DriverProcess, folder: Path, moment: Moment) -> bool:
-    """Wait for the moment, and kill a trial there; whether it came."""
+    """Wait for the moment, and kill the trial if one is meant; return whether it came."""
     began, due, looked = time.monotonic(), None, 0.0
     while driver.code() is None:
         now = time.monotonic()
@@ -192,7 +192,7 @@ def _complete_lines(folder: Path) -> bytes:
 
 
 def _by_number(folder: Path) -> list[Trial]:
-    """The rows of a sweep; of several trials at once any may end first."""
+    """The rows of a sweep by number: concurrent trials end in any order."""
     return sorted(TrialTable(folder / "trials.jsonl").rows, key=lambda row: row.number)
 
 

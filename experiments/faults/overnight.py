@@ -1,4 +1,4 @@
-"""A sweep under a list of faults, from its first start to its end; others judge what came of it."""
+"""Run a sweep under a list of faults, from its first start to its end; ``verdicts`` judges it."""
 
 import hashlib
 import os
@@ -35,28 +35,28 @@ from tuning.table.durable import append_line, recover_lines
 from tuning.table.trial import Trial, TrialState
 
 NAME = "night"
-"""Of the sweep in the storage folder."""
+"""Name of the sweep in the storage folder."""
 
-_SHORTEST_S = 60.0  # of a time budget
-_CLOCK_BACK_AFTER_S = 20.0  # that is amid its trials
+_SHORTEST_S = 60.0  # least time budget of a start
+_CLOCK_BACK_AFTER_S = 20.0  # in the middle of its trials
 _SECONDS_BETWEEN_LOOKS = 0.05
 
 
 class Overnight:
-    """A sweep that is made to suffer.
+    """A sweep into which faults are injected.
 
-    What was done to it is written down before it goes on, so that it can be stopped itself.
+    Each fault is recorded before the sweep continues: this run can itself be stopped and resumed.
 
     Args:
-        faults: What shall happen.
+        faults: Faults to inject.
         storage: Folder of the sweep and of the records.
-        flags: Of the sweep, beside its place and its time budget.
-        seconds: When the sweep shall end, whatever is left of it [s].
+        flags: Flags of the sweep, without its folder and time budget.
+        seconds: Time budget of the sweep [s].
         say: Prints a line.
 
     Attributes:
-        folder: The sweep's.
-        events: What was done, in order.
+        folder: Folder of the sweep.
+        events: Records of what was done, in order.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Overnight:
         self._counted = 0, 0  # size of the table in bytes, and its rows
 
     def run(self) -> None:
-        """Start the sweep, do to it what shall be done, and go on with it until it ends."""
+        """Start the sweep, inject the faults, and resume it until it ends."""
         while not self._of("end"):
             number = len(self._of("stop"))
             stops = self._faults.stops
@@ -96,7 +96,7 @@ class Overnight:
                     told = {"code": driver.code(), "left": left, "gone_s": round(seconds, 2)}
                     self._tell("end", **told, rows=self._num_rows())
             finally:
-                if driver.code() is None:  # this process itself is stopped
+                if driver.code() is None:  # this process itself was stopped
                     driver.end(signal.SIGKILL)
                     driver.wait_until_gone()
 
@@ -114,7 +114,7 @@ class Overnight:
         return DriverProcess(command, self._storage / "driver.log", environment)
 
     def _watch(self, driver: DriverProcess, stop: Stop | None) -> bool:
-        """Look on, kill trials from outside, and return when the driver has to end, or has."""
+        """Kill trials from outside; return True once the driver must stop, False if it ended."""
         looked, due = 0.0, None
         kills = [fault for fault in self._faults.trials if fault.kind == KILLED]
         kills = [fault for fault in kills if not self._of("kill", trial=fault.trial)]
@@ -134,7 +134,7 @@ class Overnight:
         return False
 
     def _kill(self, driver: DriverProcess, fault: TrialFault, seen: dict[int, float]) -> bool:
-        """Kill the process of a trial, if it is time."""
+        """Kill the process of a trial if it is due; return whether it was."""
         sign = Sign.read(self.folder / "tune" / "pulses" / f"t{fault.trial:04d}")
         if sign is None:
             return False
@@ -147,7 +147,7 @@ class Overnight:
         return True
 
     def _stop(self, driver: DriverProcess, stop: Stop) -> None:
-        """End the driver, note what was acknowledged before, and damage what shall be damaged."""
+        """End the driver, record the rows acknowledged before, and damage the listed files."""
         acknowledged = self._acknowledged()
         code, seconds = driver.end(signal.Signals[f"SIG{stop.signal}"])
         left, gone = driver.wait_until_gone()
@@ -167,7 +167,7 @@ class Overnight:
         )
 
     def _damage(self, what: str, rng: np.random.Generator) -> str:
-        """Damage something of the dead sweep; what was damaged, in words, or nothing."""
+        """Damage a file of the stopped sweep; return what was damaged in words, or nothing."""
         if what == "torn":
             if not self._acknowledged():
                 return ""
@@ -197,7 +197,7 @@ class Overnight:
         return f"checkpoint of {chosen} {what}"
 
     def _acknowledged(self) -> bytes:
-        """The rows that a reader can see."""
+        """The complete rows of the table, as bytes."""
         content = self._rows.read_bytes() if self._rows.exists() else b""
         return content[: content.rfind(b"\n") + 1]
 

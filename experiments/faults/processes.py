@@ -1,4 +1,4 @@
-"""A driver as a process of its own, and all that it starts, so that nothing of it is overlooked."""
+"""A driver as a separate process, with a record of every process that it starts."""
 
 import os
 import signal
@@ -14,18 +14,18 @@ import ray  # noqa: F401  (psutil comes with it, inside of it)
 import psutil  # isort: skip
 
 GONE_WITHIN_S = 20.0
-"""So long what a dead driver started is waited for; then it is ended [s]."""
+"""Time after which the remaining processes of a dead driver are killed [s]."""
 
 _LONGEST_END_S = 60.0
 
 
 class DriverProcess:
-    """A driver at work.
+    """A running driver.
 
     Args:
-        command: What to run.
-        log: Gets all that it says.
-        environment: Beside this process's own.
+        command: Command to run.
+        log: File its output is appended to.
+        environment: Variables added to this process's environment.
     """
 
     def __init__(
@@ -40,19 +40,19 @@ class DriverProcess:
                 start_new_session=True,
                 env=os.environ | dict(environment or {}),
             )
-        self._started: dict[int, float] = {}  # when the kernel began each process, by its number
+        self._started: dict[int, float] = {}  # kernel start time of each process, by pid
 
     @property
     def pid(self) -> int:
-        """Of the driver itself."""
+        """Process id of the driver itself."""
         return self._process.pid
 
     def code(self) -> int | None:
-        """How it ended; None while it works."""
+        """Exit code; None while the driver runs."""
         return self._process.poll()
 
     def look(self) -> None:
-        """Remember all that it has started by now; who dies leaves its children to others."""
+        """Record all processes it has started: those of a dead parent cannot be found later."""
         for pid in (self.pid, *self._started):
             with suppress(psutil.Error):
                 for child in psutil.Process(pid).children(recursive=True):
@@ -60,11 +60,11 @@ class DriverProcess:
                         self._started.setdefault(child.pid, child.create_time())
 
     def left(self) -> dict[int, str]:
-        """Of all that it has started what still runs, and what that is called."""
+        """Processes it started that still run, as names by pid."""
         return {pid: _name(pid) for pid, began in self._started.items() if _is_running(pid, began)}
 
     def has_started(self, pid: int) -> bool:
-        """Whether a process is one of its own."""
+        """Whether it started this process."""
         self.look()
         return pid in self._started
 
@@ -85,10 +85,10 @@ class DriverProcess:
         return self._process.wait(), seconds
 
     def wait_until_gone(self) -> tuple[list[str], float]:
-        """Wait for what it has started, which outlives it for a while, and end what stays.
+        """Wait until the processes it started have ended, and kill those that remain.
 
         Returns:
-            Names of what had to be ended, and how long the others took [s].
+            Names of the killed processes, and how long it waited [s].
         """
         began = time.monotonic()
         while (left := self.left()) and time.monotonic() - began < GONE_WITHIN_S:
@@ -102,7 +102,7 @@ class DriverProcess:
 
 @contextmanager
 def _all_heard() -> Iterator[None]:
-    """Meanwhile children do not ignore what ``nohup`` and shells have this process ignore."""
+    """Let new children handle signals that ``nohup`` or a shell made this process ignore."""
     ignored = [n for n in (signal.SIGHUP, signal.SIGINT) if signal.getsignal(n) is signal.SIG_IGN]
     for number in ignored:
         signal.signal(number, signal.SIG_DFL)

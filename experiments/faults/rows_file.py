@@ -1,4 +1,4 @@
-"""What came of faults, as a CSV."""
+"""Results of the fault experiments as CSV."""
 
 import csv
 import io
@@ -10,11 +10,11 @@ from ssmrl.files import replace_file
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Replace a file by a table.
+    """Write rows to a CSV file, replacing it.
 
     Args:
-        path: Its folder is made if missing.
-        rows: Each with the columns of the first.
+        path: CSV file; its folder is made if missing.
+        rows: Rows, each with the columns of the first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""One sweep that is asked to end: by a signal, a terminal that is closed, a reader that goes."""
+"""One sweep that is asked to end: by a signal, a closed terminal, or a closed pipe."""
 
 import os
 import shutil
@@ -26,12 +26,12 @@ _MADE_LAST = ("best", "report.html", "trials.csv")
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked for, and when.
+    """A request to end, and its moment.
 
     Attributes:
         what: Name of a signal, ``TERMINAL`` or ``READER``.
-        moment: One of ``MOMENTS``; of ``READER``, the first line.
-        again_s: The same signal again so long after; 0 for never [s].
+        moment: One of ``MOMENTS``; for ``READER``, the first line of output.
+        again_s: Delay after which the signal is repeated; 0 for never [s].
     """
 
     what: str
@@ -41,17 +41,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of it.
+    """How the sweep ended.
 
     Attributes:
-        code: How the sweep ended, as a shell says it.
-        seconds: From the first signal to its end; of ``READER`` from the start [s].
-        gone_s: How long what it had started outlived it [s].
-        left: What of that had to be ended.
-        says_how: Whether the line that goes on with it was the last one said.
-        traceback: Whether one was said.
+        code: Exit code, as a shell reports it.
+        seconds: Time from the first signal, or for ``READER`` from the start, to its end [s].
+        gone_s: Time that the processes it started outlived it [s].
+        left: Names of those that had to be killed.
+        says_how: Whether its last line of output was the command to resume it.
+        traceback: Whether a traceback was printed.
         num_parts: Files left half written.
-        load: Of the machine, mean of a minute.
+        load: Load of the machine, mean of a minute.
     """
 
     code: int
@@ -65,13 +65,13 @@ class Ended:
 
 
 def asked_to_end(asked: Asked, plan: SweepPlan, finished: Path, folder: Path) -> Ended:
-    """Have a sweep asked to end.
+    """Ask a sweep to end, and observe how it does.
 
     Args:
-        asked: What for.
-        plan: Of it.
-        finished: The folder of such a sweep that has ended.
-        folder: A new one.
+        asked: Request to make.
+        plan: Plan of the sweep.
+        finished: Folder of a finished sweep of this plan.
+        folder: New folder for the sweep.
     """
     if asked.moment == CONCLUSION:
         shutil.copytree(finished, folder)
@@ -117,7 +117,7 @@ def asked_to_end(asked: Asked, plan: SweepPlan, finished: Path, folder: Path) ->
 
 @contextmanager
 def _driver(command: list[str], log: Path) -> Iterator[DriverProcess]:
-    """A driver that is ended where whoever watches it is."""
+    """A driver that is killed if the block raises."""
     driver = DriverProcess(command, log)
     try:
         yield driver
@@ -128,23 +128,23 @@ def _driver(command: list[str], log: Path) -> Iterator[DriverProcess]:
 
 
 def _in_terminal(command: list[str], held: ExitStack) -> int:
-    """Have a command run in a terminal of its own; the end of it that is to be closed."""
+    """Make a command run in its own terminal; return the terminal end to close."""
     master, slave = os.openpty()
     os.set_blocking(master, False)
-    # Whoever leads a session and opens a terminal is controlled by it.
+    # A session leader that opens a terminal is controlled by it.
     command[:0] = ["sh", "-c", 'exec "$@" <>"$0" >&0 2>&0', os.ttyname(slave)]
     held.callback(os.close, slave)
     return master
 
 
 def _read(master: int, log: Path) -> None:
-    """What stands in the terminal, which holds little."""
+    """Copy the terminal's output to the log, since its buffer is small."""
     with suppress(BlockingIOError, OSError), log.open("ab") as file:
         file.write(os.read(master, 65536))
 
 
 def _signal(asked: Asked, driver: DriverProcess) -> None:
-    """Send a signal, and again."""
+    """Send the signal, and repeat it if asked."""
     number, began = signal.Signals[asked.what], time.monotonic()
     _send(driver, number)
     while asked.again_s and driver.code() is None:
@@ -155,7 +155,7 @@ def _signal(asked: Asked, driver: DriverProcess) -> None:
 
 
 def _send(driver: DriverProcess, number: signal.Signals) -> None:
-    """Ctrl-C reaches all that the terminal runs, the others one process."""
+    """Send SIGINT to the process group, as Ctrl-C does, other signals to the driver alone."""
     driver.look()
     with suppress(ProcessLookupError):
         (os.killpg if number is signal.SIGINT else os.kill)(driver.pid, number)
@@ -177,10 +177,10 @@ def _wait(
     folder: Path,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Wait for the moment.
+    """Wait for the moment of the request.
 
     Raises:
-        TimeoutError: If it does not come.
+        TimeoutError: If the moment does not come.
     """
     began = time.monotonic()
     while not _has_come(asked.moment, driver, folder, time.monotonic() - began):

@@ -1,4 +1,4 @@
-"""What became of a sweep under faults, held against what was expected; nothing is injected here."""
+"""Outcome of a sweep under faults against what was expected; nothing is injected here."""
 
 import hashlib
 import re
@@ -22,10 +22,10 @@ from tuning.table.trial import LOST, Trial, TrialState, TrialTable
 
 CODES = {"KILL": -9, "TERM": 143, "INT": 130, "HUP": 129}
 NOT_BEGUN = "not begun"
-"""Of a trial that was still to come when the time budget ended."""
+"""State of a trial that had not started when the time budget ended."""
 
 ENDED_WITHIN_S, GONE_WITHIN_S = 5.0, 10.0
-"""A driver that is asked to end, and what a dead one leaves, take no longer [s]."""
+"""Time limits of a driver that is asked to end, and of a dead driver's processes [s]."""
 
 
 class Verdict(NamedTuple):
@@ -49,12 +49,12 @@ class Outcome(NamedTuple):
 
 
 def outcomes(faults: FaultList, storage: Path, rows: Sequence[Trial]) -> list[Outcome]:
-    """How each trial ended in which something was to go wrong.
+    """How each trial with a listed fault ended.
 
     Args:
-        faults: What was to happen.
-        storage: With the records of what did.
-        rows: The table.
+        faults: Listed faults.
+        storage: Folder with the records of what happened.
+        rows: Rows of the table.
     """
     row_of = {row.number: row for row in rows}
     told = _events(storage)
@@ -75,12 +75,12 @@ def outcomes(faults: FaultList, storage: Path, rows: Sequence[Trial]) -> list[Ou
 
 
 def verdicts(faults: FaultList, storage: Path, folder: Path) -> list[Verdict]:
-    """What must hold of the whole sweep.
+    """Checks of the whole sweep.
 
     Args:
-        faults: What was to happen.
-        storage: With the records of what did.
-        folder: The sweep's.
+        faults: Listed faults.
+        storage: Folder with the records of what happened.
+        folder: Folder of the sweep.
     """
     plan = SweepPlan.from_json((folder / "config.json").read_text())
     table = TrialTable(folder / "trials.jsonl", plan.sweep_id)
@@ -158,7 +158,7 @@ def _rows(faults: FaultList, storage: Path, rows: Sequence[Trial]) -> Iterator[V
 
 
 def _others(faults: FaultList, rows: Sequence[Trial]) -> Verdict:
-    """Of the trials in which nothing was to go wrong."""
+    """Verdict on the trials without a listed fault."""
     faulty = {fault.trial for fault in faults.trials}
     others = [row for row in rows if row.number not in faulty]
     fine = sum(row.state in (TrialState.COMPLETE, TrialState.PRUNED) for row in others)
@@ -188,7 +188,7 @@ def _journal(folder: Path, plan: SweepPlan, rows: Sequence[Trial]) -> Verdict:
 
 
 def _agrees(row: Trial, trial: Any) -> bool:
-    """Whether the journal says of a trial what its row does; no sampler learns from outside."""
+    """Whether the journal agrees with a trial's row; points outside the space are FAIL there."""
     if trial is None:
         return False
     if OUTSIDE in trial.user_attrs:
@@ -210,7 +210,7 @@ def _report(folder: Path, rows: Sequence[Trial]) -> Verdict:
 
 
 def _doctor(folder: Path, events: Sequence[Mapping[str, Any]]) -> Verdict:
-    """Names what was damaged and is still, and nothing else."""
+    """Whether ``doctor`` names the checkpoints that were damaged, and nothing else."""
     found = {trouble.where: trouble for trouble in examine(folder)}
     named = {match[1] for where in found if (match := re.match(r"checkpoint of (t\d+)", where))}
     words = " ".join(word for event in events for word in event.get("damages", ()))

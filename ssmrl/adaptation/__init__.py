@@ -1,1 +1,1 @@
-"""Adaptation of a trained model to the data that it meets when it is used."""
+"""Adaptation of a trained policy or model to a task at test time."""

@@ -1,4 +1,4 @@
-"""What a policy does with a hidden task: the four calls that everything above the learner uses."""
+"""The interface of a policy that adapts to a hidden task: four methods, used by all callers."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, NamedTuple, TypeVar
@@ -12,11 +12,11 @@ State = TypeVar("State")
 
 
 class Decision(NamedTuple):
-    """What a policy chose in each of ``N`` times ``B`` lanes.
+    """Actions of a policy in ``N`` times ``B`` lanes.
 
     Attributes:
-        action: ``(N, B, A)``.
-        log_prob: Log density of the action, ``(N, B)``; zeros where nothing was drawn.
+        action: Actions, ``(N, B, A)``.
+        log_prob: Log density of the action, ``(N, B)``; zeros for actions that were not sampled.
     """
 
     action: Tensor
@@ -24,25 +24,26 @@ class Decision(NamedTuple):
 
 
 class Adaptation(ABC, Generic[State]):
-    """How a policy adapts within a meta-episode: the 1 to K episodes with one hidden task.
+    """A policy that adapts within a meta-episode: the 1 to K episodes with one hidden task.
 
-    By memory it takes in every env step; by gradient it makes a few steps on what was seen after an
-    episode; or both. What it knows of the tasks of ``N`` times ``B`` lanes is in a state that
-    the caller passes on, so that the object itself never changes.
+    Adaptation by memory updates a hidden state at every env step. Adaptation by gradient makes
+    gradient steps on the rollouts after an episode. Both can be combined. What is known of the
+    tasks of ``N`` times ``B`` lanes is in a state that the caller passes on; the object itself
+    never changes.
 
     Attributes:
-        mixes_tasks: Whether the last digits of what a lane does depend on how many tasks there
-            are beside its own, since all go through the same products.
+        mixes_tasks: Whether a lane's actions depend on the number of other tasks in their last
+            digits, since all tasks share the same matrix products.
     """
 
     mixes_tasks: ClassVar[bool] = False
 
     @abstractmethod
     def begin(self, num_tasks: int, num_lanes: int) -> State:
-        """Nothing is known yet.
+        """The initial state, in which nothing is known of any task.
 
         Args:
-            num_tasks: ``N``.
+            num_tasks: Number of tasks, ``N``.
             num_lanes: Lanes of each task, ``B``.
         """
 
@@ -54,26 +55,26 @@ class Adaptation(ABC, Generic[State]):
         noise: Float[Tensor, "N B A"],
         state: State,
     ) -> tuple[Decision, State]:
-        """Choose, before or after having learnt something.
+        """Choose actions given what is known so far.
 
         Args:
-            observation: What is seen.
-            first: Where an episode starts.
-            noise: Standard normal numbers to explore with.
-            state: What is known.
+            observation: Current observations.
+            first: Whether an episode starts at this step.
+            noise: Standard normal numbers for exploration.
+            state: Current state.
         """
 
     @abstractmethod
     def observe(
         self, action: Float[Tensor, "N B A"], reward: Float[Tensor, "N B"], state: State
     ) -> State:
-        """Take in what an env step gave; the observation after it comes with the next ``act``."""
+        """Take in the result of an env step; its observation comes with the next ``act``."""
 
     @abstractmethod
     def end_of_episode(self, trajectory: Trajectory, state: State) -> State:
-        """Take in a whole episode, before another one with the same task.
+        """Take in a whole episode, before the next one with the same task.
 
         Args:
-            trajectory: Of all lanes since the last call; its rewards are those that were observed.
-            state: What is known.
+            trajectory: Rollouts of all lanes since the last call, with the observed rewards.
+            state: Current state.
         """

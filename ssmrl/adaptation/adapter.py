@@ -1,6 +1,6 @@
-"""Adaptation at test time: gradient steps on a copy of the weights that can be taken back.
+"""Adaptation at test time: gradient steps on a copy of the weights, undone if the loss rises.
 
-Not meta-training: nothing is learnt here about how to adapt.
+Not meta-training: the initial weights and the learning rate are not learnt here.
 """
 
 import copy
@@ -23,19 +23,20 @@ from ssmrl.types import Hidden, Params
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """How a model adapts to one batch.
+    """Settings of an ``Adapter``.
 
     Attributes:
-        learning_rate: Step size of gradient descent.
-        num_steps: Gradient steps in one update.
+        learning_rate: Learning rate of gradient descent.
+        num_steps: Gradient steps per update.
         grad_clip_norm: Largest norm of a step's gradient, over all parameters together; a longer
-            one is scaled down to it. None for no limit.
-        trust_region: Largest Euclidean distance of the adapted parameters, all together, from the
-            weights that the adapter started with. A step that leaves this ball is put back onto
-            its surface, along the line to its centre. None for no limit.
-        ema_decay: With a decay ``d``, predictions use averaged weights: they start at the adapter's
-            first weights, and after each gradient step become ``d * average + (1 - d) * weights``.
-            Gradients are still taken at the weights themselves. None for no average.
+            gradient is scaled down to it. None for no limit.
+        trust_region: Largest Euclidean distance of all adapted parameters together from the
+            adapter's initial weights. A step that leaves this ball is projected back onto its
+            surface. None for no limit.
+        ema_decay: Decay ``d`` of averaged weights, which are used for predictions. The average
+            starts at the adapter's initial weights. After each gradient step it becomes
+            ``d * average + (1 - d) * weights``. Gradients are taken at the weights themselves.
+            None for no average.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -61,13 +62,13 @@ class AdaptationConfig:
 
 
 class AdaptationReport(NamedTuple):
-    """What one update did.
+    """Result of one update.
 
     Attributes:
-        loss_before: On the update's data, of the weights that predicted before it.
-        loss_after: On the same data, of the weights that the steps led to, kept or not.
-        rolled_back: Whether the steps were taken back because the loss had risen.
-        distance: Euclidean distance from the first weights, of the weights that were kept.
+        loss_before: Loss on the update's data before the update, at the predicting weights.
+        loss_after: Loss on the same data after the steps, whether they were kept or not.
+        rolled_back: Whether the steps were undone, because the loss rose or was not finite.
+        distance: Euclidean distance of the kept weights from the initial weights.
     """
 
     loss_before: float
@@ -77,19 +78,19 @@ class AdaptationReport(NamedTuple):
 
 
 class Adapter:
-    """Adapts its own copy of a model to the data that comes, and never to worse.
+    """Adapts its own copy of a model to incoming data, without raising the loss on that data.
 
-    An update whose steps raise the loss on their own data is taken back: the weights, and their
-    average, are then as before it. The copy is in evaluation mode, so that the two losses compare.
+    If an update's steps raise the loss on its own data, the update is rolled back: the weights and
+    their average are restored. The copy is in evaluation mode, so the two losses are comparable.
 
     Args:
-        model: As in ``MetaMAML``; it is copied and never changed.
-        config: How to adapt.
-        device: Where the copy lives; inputs are moved there.
+        model: Model, as in ``MetaMAML``; it is copied and never changed.
+        config: Settings of the adaptation.
+        device: Device of the copy; inputs are moved there.
 
     Attributes:
-        config: How it adapts.
-        last_report: What the last update did; None before the first one.
+        config: Settings of the adaptation.
+        last_report: Report of the last update; None before the first one.
 
     Example:
         >>> model = nn.Linear(1, 1)
@@ -115,13 +116,13 @@ class Adapter:
 
     @property
     def model(self) -> nn.Module:
-        """A copy of the model with the weights that predict, in evaluation mode."""
+        """A copy of the model with the predicting weights, in evaluation mode."""
         model = copy.deepcopy(self._model.module)
         model.load_state_dict(self._predicting(), strict=False)
         return model
 
     def params(self) -> Params:
-        """The weights that predict, by name, copied: the average if there is one."""
+        """A copy of the predicting weights by name: the average if there is one."""
         return {name: value.clone() for name, value in self._predicting().items()}
 
     def update_step(
@@ -134,14 +135,15 @@ class Adapter:
         """Adapt to one batch.
 
         Args:
-            x: ``(B, I)`` or ``(B, T, I)``.
-            y: As the output.
-            hidden_state: ``(B, S)``; the model's empty one if left out.
-            loss_fn: Mean squared error if left out.
+            x: Inputs, ``(B, I)`` or ``(B, T, I)``.
+            y: Targets, of the output's shape.
+            hidden_state: Hidden state, ``(B, S)``; the model's initial one if left out.
+            loss_fn: Loss function; mean squared error if left out.
 
         Returns:
-            The loss on this batch of the weights that predict from now on, and how many gradient
-            steps were kept: ``config.num_steps``, or 0 after a rollback. ``last_report`` says more.
+            The loss on this batch at the weights that predict from now on, and the number of
+            gradient steps kept: ``config.num_steps``, or 0 after a rollback. ``last_report`` has
+            the details.
 
         Raises:
             ValueError: If shapes do not fit.
@@ -182,11 +184,11 @@ class Adapter:
         """The adapted model's output, without a graph.
 
         Args:
-            x: ``(B, I)`` or ``(B, T, I)``.
-            hidden_state: ``(B, S)``; the model's empty one if left out.
+            x: Inputs, ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: Hidden state, ``(B, S)``; the model's initial one if left out.
 
         Returns:
-            The output, and the next memory or None for a model without.
+            The output, and the next hidden state, which is None for a model without memory.
 
         Raises:
             ValueError: If shapes do not fit.
@@ -199,16 +201,16 @@ class Adapter:
             return self._model(self._predicting(), x.to(self._device), hidden)
 
     def reset(self) -> None:
-        """Go back to the weights that the adapter started with."""
+        """Restore the adapter's initial weights."""
         self._params = self._average = self._start
         self.last_report = None
 
     def save(self, path: Path | str) -> None:
-        """Write the weights (first, present, averaged), buffers and settings without pickle."""
+        """Save the weights (initial, present, averaged), buffers and settings without pickle."""
         write_tensors(Path(path), self._tensors(), {"adapter": json_text(asdict(self.config))})
 
     def load(self, path: Path | str) -> None:
-        """Become what was saved: weights, buffers and settings.
+        """Load saved weights, buffers and settings.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -218,12 +220,12 @@ class Adapter:
         tensors, settings = read_with_settings(Path(path), "adapter", "Adapter")
         check_tensors(Path(path), tensors, self._tensors())
         if settings.keys() != asdict(self.config).keys():
-            raise CheckpointError(f"{path} has other settings than this version's: {settings}")
+            raise CheckpointError(f"{path} does not have the settings of this version: {settings}")
         config = AdaptationConfig(**settings)
         on_device = {name: value.to(self._device) for name, value in tensors.items()}
         module = self._model.module
         module.load_state_dict({name: on_device[f"model.{name}"] for name in module.state_dict()})
-        # In the model's order: norms are sums, whose last bits depend on it.
+        # In the model's order, since the last bits of norms depend on the order of summation.
         self._start, self._params, self._average = (
             {name: on_device[f"{group}.{name}"] for name in self._model.params()}
             for group in ("start", "present", "average")
@@ -232,7 +234,7 @@ class Adapter:
         self.last_report = None
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Everything that makes the adapter; ``model`` holds buffers and what does not adapt."""
+        """All tensors of the adapter; ``model`` also holds buffers and frozen parameters."""
         groups: dict[str, Mapping[str, Tensor]] = {
             "model": self._model.module.state_dict(),
             "start": self._start,

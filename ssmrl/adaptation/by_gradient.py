@@ -1,4 +1,4 @@
-"""Adaptation by policy gradient steps on what was seen, task by task."""
+"""Adaptation by policy gradient steps on a task's own rollouts."""
 
 from dataclasses import dataclass, replace
 
@@ -15,13 +15,13 @@ from ssmrl.types import Hidden, Params, Trajectory
 
 @dataclass(frozen=True)
 class GradientState:
-    """What is known of the tasks, and the memory within the episode.
+    """Adapted parameters of the tasks, and the hidden states within the lanes.
 
     Attributes:
-        params: Of each task, every leaf ``(N, ...)``.
-        hidden: The policy's memory, ``(N, B, S)``.
-        last_action: ``(N, B, A)``; zeros at the start of a lane.
-        last_reward: ``(N, B)``; zeros at the start of a lane.
+        params: Parameters of each task, every tensor ``(N, ...)``.
+        hidden: Hidden states of the policy, ``(N, B, S)``.
+        last_action: Last actions, ``(N, B, A)``; zeros at the start of a lane.
+        last_reward: Last rewards, ``(N, B)``; zeros at the start of a lane.
     """
 
     params: Params
@@ -31,14 +31,14 @@ class GradientState:
 
 
 class GradientAdaptation(Adaptation[GradientState]):
-    """A Gaussian policy whose parameters make a gradient step after each episode.
+    """A Gaussian policy whose parameters are updated by a gradient step after each episode.
 
     Args:
-        actor: The policy's structure; its own parameters are not used.
-        params: Where every task starts; or, with a leading ``N``, where each of them does.
-        settings: Step size and discounts.
+        actor: Policy structure; its own parameters are not used.
+        params: Initial parameters: one set for all tasks, or one for each, with a leading ``N``.
+        settings: Inner learning rate and discounts.
         is_per_task: Whether ``params`` has that leading axis.
-        adapts: Whether the gradient step is made; without it each episode is like the first.
+        adapts: Whether to make the gradient steps; without them no episode differs from the first.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class GradientAdaptation(Adaptation[GradientState]):
         self._is_per_task, self._adapts = is_per_task, adapts
 
     def begin(self, num_tasks: int, num_lanes: int) -> GradientState:
-        """Every task has the same parameters, unless each came with its own."""
+        """The initial state; all tasks have the same parameters unless ``is_per_task``."""
         params = self._params if self._is_per_task else stack_params(self._params, num_tasks)
         return self._start_lanes(params, num_tasks, num_lanes)
 
     def act(
         self, observation: Tensor, first: Tensor, noise: Tensor, state: GradientState
     ) -> tuple[Decision, GradientState]:
-        """Draw from the Gaussian of each task's own policy."""
+        """Sample actions from the Gaussian of each task's policy."""
         actor, params = self._actor, state.params
         inputs = observation
         if not actor.input_is_observation:
@@ -74,13 +74,13 @@ class GradientAdaptation(Adaptation[GradientState]):
         return decision, replace(state, hidden=hidden)
 
     def observe(self, action: Tensor, reward: Tensor, state: GradientState) -> GradientState:
-        """Remember the last step, which a policy may be told."""
+        """Store the last action and reward, if they are inputs of the policy."""
         if self._actor.input_is_observation:
             return state
         return replace(state, last_action=action, last_reward=reward)
 
     def end_of_episode(self, trajectory: Trajectory, state: GradientState) -> GradientState:
-        """One gradient step of every task; the memory of the episode is forgotten."""
+        """Make one gradient step for every task and reset the hidden states."""
         params = state.params
         if self._adapts:
             with torch.no_grad():

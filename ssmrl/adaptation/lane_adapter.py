@@ -1,4 +1,4 @@
-"""What ``Adapter`` does, for many lanes at once: each with a copy of the same weights."""
+"""A batched ``Adapter`` for many lanes at once, each with its own copy of the same weights."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ from ssmrl.types import Params
 
 
 class LaneReport(NamedTuple):
-    """What the steps did in each of ``M`` lanes, as in ``AdaptationReport``.
+    """Result of the steps in each of ``M`` lanes, as in ``AdaptationReport``.
 
     Attributes:
-        loss_before: On the lane's own data, of the weights that all start with, ``(M,)``.
-        loss_after: On the same data, of the weights that the steps led to, kept or not, ``(M,)``.
-        rolled_back: Whether the steps were taken back because the loss had risen, ``(M,)``.
-        distance: Euclidean distance from the first weights, of the weights that were kept,
+        loss_before: Loss of the initial weights on the lane's own data, ``(M,)``.
+        loss_after: Loss on the same data after the steps, whether they were kept or not, ``(M,)``.
+        rolled_back: Whether the steps were undone, because the loss rose or was not finite,
             ``(M,)``.
+        distance: Euclidean distance of the kept weights from the initial weights, ``(M,)``.
     """
 
     loss_before: Tensor
@@ -28,15 +28,16 @@ class LaneReport(NamedTuple):
 
 
 class LaneAdapter:
-    """For each lane an ``Adapter`` of its own, new and used once; all of them in one batch.
+    """Equals one new ``Adapter`` per lane, used for a single update; all lanes in one batch.
 
-    A lane's steps that raise the loss on its own data are taken back, and those of the others are
-    not. A lane whose loss is not finite keeps the weights it started with: ``Adapter`` raises,
-    but here one broken simulation would take all others along.
+    If a lane's steps raise the loss on its own data, only that lane is rolled back. A lane whose
+    loss is not finite keeps its initial weights. ``Adapter`` would raise, but here one broken
+    simulation would then stop all lanes.
 
     Args:
-        model: As in ``Adapter``; it is not changed.
-        config: How to adapt; without an average, since weights that are used at once have none.
+        model: Model, as in ``Adapter``; it is not changed.
+        config: Settings of the adaptation; ``ema_decay`` must be None, as a single update needs no
+            average.
 
     Raises:
         ValueError: If ``config`` asks for an average.
@@ -56,13 +57,13 @@ class LaneAdapter:
         """Adapt every lane to its own data.
 
         Args:
-            x: ``(M, T, I)``; the memory is empty before.
-            y: As the output, ``(M, T, ...)``.
-            loss_fn: Mean squared error if left out.
-            mask: Which steps of each lane count, ``(M, T)``, for the loss; all if left out.
+            x: Inputs, ``(M, T, I)``; the model starts from its initial hidden state.
+            y: Targets, of the output's shape, ``(M, T, ...)``.
+            loss_fn: Loss function; mean squared error if left out.
+            mask: Steps of each lane that count in the loss, ``(M, T)``; all if left out.
 
         Returns:
-            The weights of each lane, every leaf ``(M, ...)`` without a graph, and what happened.
+            The weights of each lane, every tensor ``(M, ...)`` without a graph, and the report.
         """
         start = {name: value.detach() for name, value in self._model.params().items()}
 
@@ -87,7 +88,7 @@ class LaneAdapter:
         return params, LaneReport(*report)
 
     def _stepped(self, params: Params, gradient: Params, start: Params) -> Params:
-        """One step of gradient descent, kept inside the trust region; no value is read."""
+        """One step of gradient descent, kept inside the trust region; no value goes to the host."""
         config = self._config
         rate: Tensor | float = config.learning_rate
         if config.grad_clip_norm is not None:

@@ -1,4 +1,4 @@
-"""Some of the tasks that an adaptation was made for, to the last digit as among all of them."""
+"""Rollouts of a subset of an adaptation's tasks, bit for bit as in the full batch."""
 
 from typing import Any
 
@@ -10,35 +10,35 @@ from ssmrl.types import Trajectory
 
 
 class OfSomeTasks(Adaptation[Any]):
-    """Lets an adaptation compute for all of its tasks, of which only some are played here.
+    """Runs an adaptation with its full task batch, although only some tasks are simulated here.
 
-    A product of matrices is summed in an order that depends on how many rows there are and on
-    the place of a row among them, so lanes that are played elsewhere are kept as zeros.
+    The summation order of a matrix product depends on the number of rows and on a row's position.
+    The lanes of the other tasks are therefore filled with zeros.
 
     Args:
-        inner: Made for ``num_tasks`` tasks.
-        tasks: Those that are played, one after another.
-        num_tasks: All.
+        inner: Adaptation made for ``num_tasks`` tasks.
+        tasks: Slice of the tasks simulated here.
+        num_tasks: Total number of tasks.
     """
 
     def __init__(self, inner: Adaptation[Any], tasks: slice, num_tasks: int) -> None:
         self._inner, self._tasks, self._num_tasks = inner, tasks, num_tasks
 
     def begin(self, num_tasks: int, num_lanes: int) -> Any:
-        """Nothing is known of any task."""
+        """The initial state of all tasks."""
         return self._inner.begin(self._num_tasks, num_lanes)
 
     def act(
         self, observation: Tensor, first: Tensor, noise: Tensor, state: Any
     ) -> tuple[Decision, Any]:
-        """Choose for the tasks that are played."""
+        """Choose actions for the tasks simulated here."""
         decision, state = self._inner.act(
             self._among_all(observation), self._among_all(first), self._among_all(noise), state
         )
         return Decision(*(leaf[self._tasks] for leaf in decision)), state
 
     def observe(self, action: Tensor, reward: Tensor, state: Any) -> Any:
-        """Take in what an env step gave."""
+        """Take in the result of an env step."""
         return self._inner.observe(self._among_all(action), self._among_all(reward), state)
 
     def end_of_episode(self, trajectory: Trajectory, state: Any) -> Any:

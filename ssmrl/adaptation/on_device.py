@@ -1,4 +1,4 @@
-"""An adaptation that computes elsewhere than the physics beside it."""
+"""An adaptation that computes on another device than the physics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from ssmrl.types import Trajectory
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What is known there, and what it is told next.
+    """The state on the device, and the env step that has not been sent there yet.
 
     Attributes:
-        state: Of the adaptation there, on its device.
-        untold: Action and reward of the last env step, on the CPU; none before the first one.
+        state: State of the inner adaptation, on its device.
+        untold: Action and reward of the last env step, on the CPU; empty before the first one.
     """
 
     state: Any
@@ -26,26 +26,26 @@ class Elsewhere:
 
 
 class OnDevice(Adaptation[Elsewhere]):
-    """Hands everything to an adaptation on its device, and its decisions back to the CPU.
+    """Copies inputs to an adaptation's device, and its decisions back to the CPU.
 
-    An env step takes one copy each way: what it gave goes there with the observation after it.
+    An env step takes one copy each way: its action and reward are sent with the next observation.
 
     Args:
-        inner: Its parameters and its state are on the device.
-        device: That one.
+        inner: Adaptation with parameters and state on the device.
+        device: Device of ``inner``.
     """
 
     def __init__(self, inner: Adaptation[Any], device: torch.device) -> None:
         self._inner, self._device = inner, device
 
     def begin(self, num_tasks: int, num_lanes: int) -> Elsewhere:
-        """Nothing is known yet."""
+        """The initial state, on the device."""
         return Elsewhere(self._inner.begin(num_tasks, num_lanes))
 
     def act(
         self, observation: Tensor, first: Tensor, noise: Tensor, state: Elsewhere
     ) -> tuple[Decision, Elsewhere]:
-        """Choose there, for an env step here."""
+        """Choose actions on the device and return them to the CPU."""
         told = (observation, first, noise, *state.untold)
         observation, first, noise, *step = _parted(handed_over(_joined(told), self._device), told)
         decision, inner = self._inner.act(observation, first, noise, self._told(state.state, step))
@@ -53,7 +53,7 @@ class OnDevice(Adaptation[Elsewhere]):
         return Decision(*here), Elsewhere(inner)
 
     def observe(self, action: Tensor, reward: Tensor, state: Elsewhere) -> Elsewhere:
-        """Take in what an env step gave, as soon as there is more to say."""
+        """Store the result of an env step; it is sent with the next call."""
         return Elsewhere(state.state, (action, reward))
 
     def end_of_episode(self, trajectory: Trajectory, state: Elsewhere) -> Elsewhere:
@@ -70,12 +70,12 @@ class OnDevice(Adaptation[Elsewhere]):
 
 
 def _joined(leaves: Sequence[Tensor]) -> Tensor:
-    """As columns of one tensor, ``(N, B, W)``."""
+    """Concatenate tensors as columns of one tensor, ``(N, B, W)``."""
     return torch.cat([leaf if leaf.ndim == 3 else leaf.unsqueeze(-1) for leaf in leaves], -1)
 
 
 def _parted(joined: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The inverse, with the shapes and types that they had."""
+    """The inverse of ``_joined``, with the original shapes and types."""
     widths = [leaf.shape[-1] if leaf.ndim == 3 else 1 for leaf in like]
     return [
         part.reshape(leaf.shape).to(leaf.dtype).contiguous()

@@ -1,4 +1,4 @@
-"""How actor and critics learn from the replay: of one seed, or of several at once."""
+"""Updates of actor and critics from the replay, for one seed or several seeds at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,17 +16,17 @@ from ssmrl.context.sac import Batch, Losses, SoftActorCritic
 from ssmrl.device import CPU, adam_options, handed_over
 from ssmrl.heartbeat import beat
 
-_GATHERED = 16  # updates whose batches are gathered together: enough to spare calls, not the cache
-_COST_OF_ONE = 10  # of an update on its own, in units of a graph's start: what a remainder costs
+_GATHERED = 16  # updates per gather of batches: fewer calls, and the batches still fit the cache
+_COST_OF_ONE = 10  # cost of a single update outside a graph, in units of one graph launch
 
 
 class Drawn(NamedTuple):
-    """What chance decides of some updates, but for the noise of the actions.
+    """Random draws for some updates, except for the noise of the actions.
 
     Attributes:
-        places: Which transitions, ``(U, *R, M)``.
-        parameters: Hidden variables of the other tasks, ``(U, *R, L, P)``.
-        codes: Theirs, ``(U, *R, L, Z)``.
+        places: Replay indices of the transitions, ``(U, *R, M)``.
+        parameters: Hidden variables of the relabelling tasks, ``(U, *R, L, P)``.
+        codes: Codes of these hidden variables, ``(U, *R, L, Z)``.
     """
 
     places: Tensor
@@ -38,18 +38,18 @@ class ActorCriticTraining:
     """Makes updates of actor and critics on batches from the replay.
 
     Args:
-        networks: Of one seed, or stacked: then tensors have an axis ``R`` of seeds.
-        take: Transitions of the replay by their place.
-        config: Of context-sac.
-        device: Where networks and replay are.
-        graphs: How updates are captured, if they are.
+        networks: Networks of one seed, or stacked ones with an axis ``R`` of seeds.
+        take: Function that returns the replay's transitions at given indices.
+        config: Configuration of context-sac.
+        device: Device of networks and replay.
+        graphs: Graph capture of the device; None to run without graphs.
 
     Attributes:
-        sac: Owns the optimisers.
-        captured: The updates that are replayed, if any are.
+        sac: Loss steps and optimisers.
+        captured: The captured updates; None without graphs.
 
     Raises:
-        ValueError: If the device cannot multiply as ``meta.matmul`` says.
+        ValueError: If the device does not support ``meta.matmul``.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class ActorCriticTraining:
     def begin(
         self, drawn: Sequence[Drawn], generators: Sequence[torch.Generator]
     ) -> Callable[[], list[dict[str, float]]]:
-        """Make updates, or have a device make them.
+        """Run updates, or start them on the device.
 
         Args:
-            drawn: For each seed, without the axis of seeds.
-            generators: Of each seed: draws the noise of its actions.
+            drawn: Random draws of each seed, without the axis of seeds.
+            generators: Generator of each seed's action noise.
 
         Returns:
-            What waits for them, and gives of each seed the temperature, and the losses of the last
-            update that moved the actor.
+            Function that waits for the updates. It returns, per seed, the temperature and the
+            losses of the last update that moved the actor.
         """
         whole = self._joined(drawn, dim=1)
         if self.captured is not None:
@@ -102,7 +102,7 @@ class ActorCriticTraining:
                 f"{name}_loss" if name != "entropy" else name: value
                 for name, value in losses._asdict().items()
             }
-        # A copy: what a graph gives is overwritten by its next replay.
+        # A copy, since a graph's outputs are overwritten by its next replay.
         of_each = torch.stack([value.reshape(-1) for value in values.values()], 1)
         return lambda: [dict(zip(values, own, strict=True)) for own in of_each.tolist()]
 
@@ -115,17 +115,17 @@ class ActorCriticTraining:
         *,
         start: int = 0,
     ) -> Losses | None:
-        """Updates one after another; reads no tensor's value.
+        """Run updates one after another, without reading any tensor's value.
 
         Args:
-            places: Which transitions.
-            parameters: Hidden variables of the other tasks.
-            codes: Theirs.
+            places: Replay indices of the transitions.
+            parameters: Hidden variables of the relabelling tasks.
+            codes: Codes of these hidden variables.
             noise: Standard normal numbers.
-            start: Updates of the iteration before these.
+            start: Number of the iteration's updates before these.
 
         Returns:
-            Of the last one that moved the actor, if one did.
+            Losses of the last update that moved the actor; None if none did.
         """
         batches = self.batches(places, parameters, codes)
         losses: Losses | None = None
@@ -145,12 +145,12 @@ class ActorCriticTraining:
         parameters: Float[Tensor, "U *R L P"],
         codes: Float[Tensor, "U *R L Z"],
     ) -> Batch:
-        """Transitions for some updates, the first of each batch paid by other tasks.
+        """Batches for some updates; the first ``L`` rewards of each are relabelled.
 
         Args:
-            places: Which transitions.
-            parameters: Hidden variables of the other tasks.
-            codes: Theirs.
+            places: Replay indices of the transitions.
+            parameters: Hidden variables of the relabelling tasks.
+            codes: Codes of these hidden variables.
 
         Returns:
             A batch whose leaves are ``(U, *R, M, ...)``.
@@ -175,12 +175,12 @@ class ActorCriticTraining:
         return Drawn(*(self._of_all(leaves, dim) for leaves in zip(*drawn, strict=True)))
 
     def _of_all(self, values: Sequence[Tensor], dim: int) -> Tensor:
-        """With an axis of seeds, where the networks have one."""
+        """The values of all seeds, stacked along ``dim`` if the networks are stacked."""
         is_stacked = self._networks.log_temperature.ndim > 0
         return torch.stack(list(values), dim) if is_stacked else values[0]
 
     def _noise(self, num_updates: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """For the actions of some updates, ``(U, 2, *R, M, A)``, where the generators are."""
+        """Action noise of some updates, ``(U, 2, *R, M, A)``, on the generators' device."""
         shape = (num_updates, 2, self._config.meta.batch_size, self._networks.action_dim)
         drawn = [torch.randn(shape, generator=each, device=each.device) for each in generators]
         return self._of_all(drawn, 2)
@@ -188,8 +188,8 @@ class ActorCriticTraining:
     def _replayed_updates(
         self, captured: Captured, drawn: Drawn, generators: Sequence[torch.Generator]
     ) -> Losses | None:
-        """As many at once as are captured, and what remains one after another."""
-        # Drawn in the same parts as elsewhere: a generator's numbers depend on them.
+        """Run whole cycles as graph replays, and the remaining updates one by one."""
+        # Same chunks as without graphs, since a generator's numbers depend on them.
         sizes = [len(part) for part in drawn.places.split(_GATHERED)]
         noise = torch.cat([self._noise(size, generators) for size in sizes])
         everything = (*drawn, handed_over(noise, self._device))
@@ -208,12 +208,12 @@ class ActorCriticTraining:
 
     def _whole_turns(self, *drawn: Tensor) -> Losses:
         losses = self.updates(*drawn)
-        assert losses is not None, "a graph holds whole turns of the actor"
+        assert losses is not None, "a graph must hold whole cycles of the actor"
         return losses
 
 
 def _products(matmul: str, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """What surrounds updates whose products are to be as exact as that."""
+    """Context manager that sets this precision of matrix products for updates."""
     if matmul != "tf32":
         return nullcontext
     if device.type != "cuda":
@@ -226,7 +226,7 @@ def _products(matmul: str, device: torch.device) -> Callable[[], AbstractContext
 
 @contextmanager
 def tf32() -> Iterator[None]:
-    """Products of float32 on CUDA are of TF32 meanwhile."""
+    """Use TF32 for float32 products on CUDA inside this context."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -236,12 +236,12 @@ def tf32() -> Iterator[None]:
 
 
 def cycle_length(num_updates: int, actor_every: int, most: int = _GATHERED) -> int:
-    """How many updates one graph holds: whole turns of the actor, with little that remains.
+    """Number of updates in one graph: whole cycles of the actor, with a small remainder.
 
     Args:
-        num_updates: Of an iteration.
-        actor_every: Updates of a turn.
-        most: That one graph should hold; a turn is held whole in any case.
+        num_updates: Updates of an iteration.
+        actor_every: Critic updates per actor update, one cycle.
+        most: Largest number of updates in a graph, unless a single cycle is longer.
 
     Example:
         >>> cycle_length(200, 2, 16), cycle_length(202, 2, 16), cycle_length(200, 30, 16)

@@ -1,4 +1,4 @@
-"""A memory whose weights make gradient steps too: MAML of the inference model, lane by lane."""
+"""A memory with gradient-adapted weights: MAML of the inference model, lane by lane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from ssmrl.types import Hidden, Params
 
 @dataclass(frozen=True)
 class LaneMemory:
-    """What lanes remember, and the weights by which each of them does.
+    """Hidden states of the lanes, and the adapted weights of each lane.
 
     Attributes:
-        hidden: ``(M, S)``.
+        hidden: Hidden states, ``(M, S)``.
         num_seen: Env steps of the meta-episode so far.
-        inputs: What each step was told, ``(M, I)``, as long as it may be adapted to.
-        params: Of each lane, every leaf ``(M, ...)``; None before the first gradient step.
+        inputs: Inputs of each step so far, ``(M, I)``; empty after the last adaptation.
+        params: Weights of each lane, every leaf ``(M, ...)``; None before the first adaptation.
     """
 
     hidden: Hidden
@@ -36,19 +36,19 @@ class LaneMemory:
 
 
 class AdaptingMemory:
-    """The inference model, which each lane adapts to what it has seen of its meta-episode.
+    """The inference model, adapted by gradient steps to each lane's meta-episode.
 
-    Every time the steps start at the weights that were trained, on all that was seen, as
-    training has it; then the memory is built again from the start of the meta-episode. Steps that
-    raise the error of the lane's own predictions are taken back. After the last moment that
-    training knows the weights stay as they are, however long the task goes on.
+    As in training, every adaptation starts from the trained weights and uses all inputs so far.
+    Then the hidden state is recomputed from the start of the meta-episode. Steps that raise the
+    lane's own prediction error are rolled back. After the last adaptation time used in training,
+    the weights stay fixed.
 
     Args:
-        inference: Is not changed.
-        config: Of context-sac.
+        inference: Inference model; it is not changed.
+        config: Configuration of context-sac.
 
     Raises:
-        ValueError: If a meta-episode has no room for gradient steps.
+        ValueError: If a meta-episode is too short for gradient steps.
     """
 
     def __init__(self, inference: TaskInference, config: TrainConfig) -> None:
@@ -58,16 +58,16 @@ class AdaptingMemory:
         self._adapter = lane_adapter(inference, config)
 
     def init_hidden(self, batch_size: int) -> LaneMemory:
-        """An empty memory for each lane, and the weights that were trained."""
+        """Empty hidden states for all lanes, with the trained weights."""
         return LaneMemory(self._inference.init_hidden(batch_size), 0, (), None)
 
     def stepper(self) -> Callable[[Tensor, LaneMemory], tuple[Estimate, LaneMemory]]:
-        """``step`` itself: the weights do not stay as they are."""
+        """``step`` itself, since nothing can be prepared while the weights change."""
         return self.step
 
     @torch.no_grad()
     def step(self, inputs: Float[Tensor, "M I"], memory: LaneMemory) -> tuple[Estimate, LaneMemory]:
-        """One env step further; where it is time, with gradient steps before."""
+        """Advance by one env step, after gradient steps if an adaptation is due."""
         seen = (*memory.inputs, inputs) if memory.num_seen <= self._last else ()
         num_seen, params = memory.num_seen + 1, memory.params
         if memory.num_seen in self._steps:
@@ -82,7 +82,7 @@ class AdaptingMemory:
         return self._inference.estimate(output), LaneMemory(hidden, num_seen, seen, params)
 
     def _adapted(self, lanes: Float[Tensor, "M T I"]) -> tuple[Params, Tensor, Hidden]:
-        """Weights that fit what was seen, and the memory that they build over it."""
+        """Weights adapted to these inputs, and their outputs and hidden states on them."""
         inference = self._inference
         targets = prediction_targets(lanes, inference.observation_dim)
         params, _ = self._adapter.adapt(lanes[:, :-1], targets, prediction_loss)

@@ -1,4 +1,4 @@
-"""Adaptation by memory: the policy is told what a sequence model makes of all it has seen."""
+"""Adaptation by memory: the policy acts on a sequence model's estimate of the hidden task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ from ssmrl.rollout.worker import env_shape
 from ssmrl.types import Params, Trajectory
 
 PLAYED = ("actor.", "average.", "inference.", "center", "inverse_scale")
-"""How the names of those tensors begin that acting needs: the critics stay at home."""
+"""Name prefixes of the tensors that acting needs; the critics are left out."""
 
 NETWORKS = "networks."
-"""How the names of all networks begin in a checkpoint."""
+"""Name prefix of all networks in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class MemoryState:
-    """What is known of the tasks.
+    """State of the lanes during a meta-episode.
 
     Attributes:
-        hidden: The memory, ``(N * B, S)``; and the weights too where lanes adapt them.
-        last_action: ``(N, B, A)``; zeros at the start of a meta-episode.
-        last_reward: ``(N, B)``; zeros there too.
+        hidden: Hidden states, ``(N * B, S)``; a ``LaneMemory`` if lanes adapt the weights.
+        last_action: Last action, ``(N, B, A)``; zeros at the start of a meta-episode.
+        last_reward: Its reward, ``(N, B)``; zeros at the start too.
     """
 
     hidden: Any
@@ -45,14 +45,14 @@ class MemoryAdaptation(Adaptation[MemoryState]):
     """A squashed Gaussian policy that acts on the estimate of the hidden task.
 
     Args:
-        networks: Actor, its average and inference; they are not changed.
-        memory: What infers the task, if not the networks' inference model as it is.
-        explores: Whether actions are drawn; otherwise they are the mode of the average actor.
-        is_random: Act uniformly at random instead.
-        remembers: Whether the memory is used; without it the estimate stays in the middle of the
-            family's scale, where every meta-episode starts.
-        given: Codes of the hidden variables, ``(N, B, Z)``, for the lanes that are told.
-        is_given: Which lanes are told, ``(N, B)``.
+        networks: Actor, its average and inference model; they are not changed.
+        memory: Memory that infers the task; the networks' inference model by default.
+        explores: Whether to sample actions; otherwise the average actor's mode is used.
+        is_random: Whether to act uniformly at random instead.
+        remembers: Whether to use the memory; without it the estimate stays 0, the middle of the
+            family's scale.
+        given: True codes of the hidden variables, ``(N, B, Z)``.
+        is_given: Lanes that receive the true code instead of the estimate, ``(N, B)`` bool.
     """
 
     mixes_tasks = True
@@ -69,14 +69,14 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         is_given: Tensor | None = None,
     ) -> None:
         self._networks = networks
-        # Two kinds of memory with the same two calls; what one remembers is its own affair.
+        # Both kinds of memory have the same two methods, but states of different types.
         self._memory: Any = networks.inference if memory is None else memory
         self._step = self._memory.stepper()
         self._explores, self._is_random, self._remembers = explores, is_random, remembers
         self._given, self._is_given = given, is_given
 
     def begin(self, num_tasks: int, num_lanes: int) -> MemoryState:
-        """An empty memory."""
+        """Empty memory, and zeros as last action and reward."""
         device = self._networks.center.device
         return MemoryState(
             self._memory.init_hidden(num_tasks * num_lanes),
@@ -88,7 +88,7 @@ class MemoryAdaptation(Adaptation[MemoryState]):
     def act(
         self, observation: Tensor, first: Tensor, noise: Tensor, state: MemoryState
     ) -> tuple[Decision, MemoryState]:
-        """Take in the last transition, and act on what it says of the task."""
+        """Update the estimate with the last transition, and act on it."""
         networks, lanes = self._networks, first.shape
         seen = networks.normalised(observation)
         inputs = inference_inputs(seen, state.last_action, state.last_reward, first)
@@ -103,15 +103,15 @@ class MemoryAdaptation(Adaptation[MemoryState]):
         drawn = noise if self._explores else torch.zeros_like(noise)
         action, log_prob = squashed(output.unflatten(0, lanes), drawn)
         if self._is_random:
-            action = torch.erf(noise / 2.0**0.5)  # a normal number's rank is uniform
+            action = torch.erf(noise / 2.0**0.5)  # uniform on (-1, 1)
         return Decision(action, log_prob), MemoryState(hidden, state.last_action, state.last_reward)
 
     def observe(self, action: Tensor, reward: Tensor, state: MemoryState) -> MemoryState:
-        """Remember the transition until the observation after it is there."""
+        """Store action and reward until the next observation arrives."""
         return MemoryState(state.hidden, action, reward)
 
     def end_of_episode(self, trajectory: Trajectory, state: MemoryState) -> MemoryState:
-        """Nothing more: the memory has seen every step, and lives on."""
+        """No change: the memory has seen every step and is kept."""
         return state
 
 
@@ -119,8 +119,8 @@ class MemoryPlayer:
     """Makes adaptations by memory for a configuration.
 
     Args:
-        config: Of context-sac.
-        device: Where the networks compute.
+        config: Configuration of context-sac.
+        device: Device of the networks.
     """
 
     keeps_motion = True
@@ -134,8 +134,8 @@ class MemoryPlayer:
         """The policy with these parameters, for this play.
 
         Args:
-            params: What ``ContextLearner.params`` gives.
-            play: Its mode decides what the policy is told.
+            params: Parameters as ``ContextLearner.params`` returns them.
+            play: Rollouts to collect; the mode decides how the policy acts and what it receives.
         """
         self._networks.load_state_dict(params, strict=False)
         lanes = (len(play.assignment.tasks), play.num_lanes)
@@ -157,28 +157,28 @@ class MemoryPlayer:
         )
 
     def _adapting_memory(self, mode: Mode) -> AdaptingMemory | None:
-        """Where gradient steps are asked for, and the estimate is used."""
+        """An adapting memory if gradient steps are configured and the mode uses the estimate."""
         uses_estimate = mode in (Mode.EXPLORE, Mode.USED, Mode.OTHER_REWARDS)
         if not (self._config.meta.num_inner_steps and uses_estimate):
             return None
         return AdaptingMemory(self._networks.inference, self._config)
 
     def initial_params(self) -> Params:
-        """Of the networks that the configuration starts from, without the critics."""
+        """Initial parameters of the configured networks, without the critics."""
         networks = self._networks.state_dict()
         return {name: value for name, value in networks.items() if name.startswith(PLAYED)}
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:
-        """What acting needs of a checkpoint's tensors."""
+        """The part of a checkpoint's tensors that acting needs."""
         names = {name: name.removeprefix(NETWORKS) for name in tensors if name.startswith(NETWORKS)}
         return {own: tensors[name] for name, own in names.items() if own.startswith(PLAYED)}
 
 
 def acts_on_own_estimate(play: Play, share: float) -> Tensor:
-    """Which lanes must make do with their own estimate, ``(N, B)``; evenly spread.
+    """Mask of the lanes that act on their own estimate, ``(N, B)``; evenly spread over tasks.
 
-    Which they are depends on the streams of the tasks, not on how the tasks were divided.
+    It depends on the random streams of the tasks, not on how the tasks are split.
     """
     places = torch.tensor([task.spawn_key[-1] for task in play.assignment.streams])
     chosen = ((places + 1) * share).floor() > (places * share).floor()

@@ -1,4 +1,4 @@
-"""A function of tensors that a device captures once and replays; not what it computes."""
+"""Device graphs: a function of tensors is captured once and then replayed."""
 
 import warnings
 from collections.abc import Callable
@@ -8,42 +8,41 @@ import torch
 from torch import Tensor
 
 Function: TypeAlias = Callable[..., tuple[Tensor, ...]]
-"""Of tensors, with whatever effects on others; no step of it reads a tensor's value."""
+"""A function of tensors. It may change other tensors, but must not read a tensor's value."""
 
 NUM_REHEARSALS = 3
-"""Calls before the capture: by then optimisers have their moments, and libraries their workspaces.
-"""
+"""Calls before the capture, so that optimiser moments and library workspaces exist."""
 
 
 @runtime_checkable
 class Graphs(Protocol):
-    """How a device takes work down and does it again."""
+    """A device's way to capture work and replay it."""
 
     def rehearse(self, work: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Do it, under the circumstances in which it will be captured."""
+        """Run the work as a warm-up, under the conditions of the capture."""
         ...
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Take it down without doing it.
+        """Capture the work without running it.
 
         Returns:
-            What does it, on the tensors of the capture.
+            Function that replays the work on the captured tensors.
 
         Raises:
-            RuntimeError: If a step of it cannot be captured.
+            RuntimeError: If part of the work cannot be captured.
         """
         ...
 
 
 class CudaGraphs:
-    """Graphs of a CUDA device, captured and rehearsed on a stream of their own.
+    """Graphs of a CUDA device, captured and warmed up on a separate stream.
 
     Args:
-        device: Of CUDA.
+        device: CUDA device.
 
     References:
-        "CUDA semantics", section "CUDA Graphs", of PyTorch's notes: why the stream, and why the
-        rehearsals.
+        PyTorch notes, "CUDA semantics", section "CUDA Graphs": reasons for the stream and the
+        warm-up.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -51,18 +50,18 @@ class CudaGraphs:
         self._stream = torch.cuda.Stream(device)
 
     def rehearse(self, work: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Do it on the stream of the captures."""
+        """Run the work on the capture stream."""
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream), warnings.catch_warnings():
-            # An optimiser that can be captured warns where it is not; this is only the rehearsal.
+            # A capturable optimiser warns when it runs uncaptured, as intended in this warm-up.
             warnings.filterwarnings("ignore", message=".*capturable=True")
             found = work()
         present.wait_stream(self._stream)
         return found
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """As a ``torch.cuda.CUDAGraph``."""
+        """Capture the work as a ``torch.cuda.CUDAGraph``."""
         with torch.cuda.device(self._device):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, stream=self._stream):
@@ -71,30 +70,31 @@ class CudaGraphs:
 
 
 def graphs_of(device: torch.device) -> Graphs | None:
-    """The device's own way to capture work; None where there is none, as on a CPU."""
+    """Graph capture of the device; None if it has none, as on a CPU."""
     return CudaGraphs(device) if device.type == "cuda" else None
 
 
 def those_captured(**updates: "Captured | None") -> dict[str, "Captured"]:
-    """By name the updates that are captured on their device; none where it captures nothing."""
+    """The captured updates by name; updates without a capture are left out."""
     return {name: each for name, each in updates.items() if each is not None}
 
 
 class Captured:
-    """A function of tensors, called as it is a few times, then captured, then replayed.
+    """A function of tensors that runs normally a few times, is captured, and then replayed.
 
-    What the function moves beside its arguments, such as weights and moments, it moves in a replay
-    too, where they were at the capture: whoever puts other tensors in their place calls ``forget``.
-    If it cannot be captured, that is said once, and it goes on as it is.
+    A replay also changes the function's other tensors, such as weights and moments, at their
+    addresses during the capture. Call ``forget`` after replacing such a tensor. If the capture
+    fails, a warning is issued once and the function runs normally from then on.
 
     Args:
-        function: Gives tensors without gradients, whose shapes depend on those of its arguments.
-        graphs: How it is captured.
-        name: What the function does, for the warning.
+        function: Function that returns tensors without gradients; the arguments' shapes determine
+            theirs.
+        graphs: Graph capture of the device.
+        name: Description of the function for the warning.
 
     Attributes:
-        num_calls: How often it was called.
-        num_replays: How many of these were replays.
+        num_calls: Number of calls.
+        num_replays: Number of calls that were replays.
     """
 
     def __init__(self, function: Function, graphs: Graphs, name: str) -> None:
@@ -104,17 +104,17 @@ class Captured:
         self.forget()
 
     def forget(self) -> None:
-        """Capture anew, after rehearsals, at the next calls."""
+        """Drop the capture; the next calls warm up and capture again."""
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()
         self._num_rehearsals = 0
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The function's value; the next call writes into the same tensors.
+        """Return the function's value; the next call overwrites the same tensors.
 
         Args:
-            inputs: Of the same shapes and types as ever, or all is captured anew.
+            inputs: Arguments; a new shape, dtype or device causes a new capture.
         """
         self.num_calls += 1
         if self._is_refused:
@@ -137,7 +137,7 @@ class Captured:
                 self._is_refused = True
                 reason = str(error).strip().partition("\n")[0]
                 warnings.warn(
-                    f"{self._name} cannot be captured as a graph and goes on without, more slowly: "
+                    f"{self._name} cannot be captured as a graph and runs without it, more slowly: "
                     f"{reason}",
                     stacklevel=2,
                 )
@@ -147,7 +147,7 @@ class Captured:
         return self._outputs
 
     def _work(self) -> None:
-        """The function on tensors that stay where they are."""
+        """Run the function from the fixed input tensors into the fixed output tensors."""
         found = self._function(*self._inputs)
         for kept, value in zip(self._outputs, found, strict=True):
             kept.copy_(value)

@@ -1,4 +1,4 @@
-"""What the hidden task is, from what was seen so far: a sequence model and its loss."""
+"""Inference of the hidden task from past transitions: a sequence model and its loss."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,8 +13,8 @@ from ssmrl.models.actor import make_policy
 from ssmrl.types import Hidden, Params
 
 LOG_VARIANCE_RANGE = (-4.0, 3.0)
-"""Of an estimate. A model that may be surer than that pays so much for one confident error that its
-steps, for a while, undo what it knew."""
+"""Limits of an estimate's log variance. Below the lower one, a single confident error costs so much
+that updates undo, for a while, what the model has learnt."""
 
 
 class Estimate(NamedTuple):
@@ -30,19 +30,19 @@ class Estimate(NamedTuple):
 
 
 class TaskInference(nn.Module):
-    """Any sequence model over the inputs of RL^2, with an estimate for output.
+    """A sequence model that maps the inputs of RL^2 to an estimate of the hidden task.
 
-    The memory lives over a meta-episode. That an episode starts is an input, and empties nothing.
-    Where gradient steps adapt the model to what it has seen, it also predicts, for these steps need
-    a loss that a test can compute: after the estimate's ``2 * Z`` numbers come the reward of the
-    next action and the change of the observation.
+    The hidden state persists over a meta-episode: the start of an episode is an input, not a
+    reset. If gradient steps adapt the model, they need a loss that is computable at test time.
+    Then the model also predicts: the estimate's ``2 * Z`` outputs are followed by the next action's
+    reward and the change of the observation.
 
     Args:
-        config: Which sequence model, and its sizes.
+        config: Type and sizes of the sequence model.
         observation_dim: ``O``.
         action_dim: ``A``.
-        code_dim: Numbers of the hidden variable's code, ``Z``.
-        generator: Where the initial weights come from.
+        code_dim: Length of the hidden variable's code, ``Z``.
+        generator: Generator of the initial weights.
         predicts: Whether the model has outputs for the next reward and observation.
 
     Attributes:
@@ -81,12 +81,12 @@ class TaskInference(nn.Module):
     def step(
         self, inputs: Float[Tensor, "M I"], hidden: Float[Tensor, "M S"]
     ) -> tuple[Estimate, Float[Tensor, "M S"]]:
-        """One env step further."""
+        """Advance by one env step."""
         output, next_hidden = self.model.step(inputs, hidden)
         return self.estimate(output), next_hidden
 
     def stepper(self) -> Callable[[Tensor, Hidden], tuple[Estimate, Hidden]]:
-        """``step`` for weights that stay as they are, without gradients."""
+        """A version of ``step`` for fixed weights, without gradients."""
         step = self.model.stepper()
 
         def estimated(inputs: Tensor, hidden: Hidden) -> tuple[Estimate, Hidden]:
@@ -96,7 +96,7 @@ class TaskInference(nn.Module):
         return estimated
 
     def scan(self, inputs: Float[Tensor, "M T I"]) -> Estimate:
-        """Whole meta-episodes from their start, the estimate before each action."""
+        """The estimates before each action of whole meta-episodes."""
         hidden = self.model.init_hidden(len(inputs))
         never = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
         output, _ = self.model.scan(inputs, hidden, never)
@@ -105,12 +105,12 @@ class TaskInference(nn.Module):
     def by_lane(
         self, params: Params, inputs: Float[Tensor, "M *T I"], hidden: Float[Tensor, "M S"]
     ) -> tuple[Float[Tensor, "M *T D"], Float[Tensor, "M S"]]:
-        """The output, a step or a scan, where each lane has weights of its own.
+        """Outputs and hidden states of a step or a scan with separate weights for each lane.
 
         Args:
-            params: Of ``model``, every leaf ``(M, ...)``.
+            params: Parameters of ``model``, every leaf ``(M, ...)``.
             inputs: One step of each lane, or whole sequences.
-            hidden: The memory before.
+            hidden: Hidden states before the inputs.
         """
 
         def lane(params: Params, inputs: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,28 +122,28 @@ class TaskInference(nn.Module):
         return result
 
     def estimate(self, output: Float[Tensor, "*batch D"]) -> Estimate:
-        """The part of the model's output that says what the hidden task is."""
+        """The part of the model's output that describes the hidden task."""
         mean, log_variance = output[..., : 2 * self.code_dim].chunk(2, dim=-1)
         return Estimate(mean, log_variance.clamp(*LOG_VARIANCE_RANGE))
 
 
 class StackedInference:
-    """The inference models of several seeds, whose scans are one set of batched operators.
+    """The inference models of several seeds, scanned together by batched operators.
 
     Args:
-        own: Of each of ``R`` seeds, all of the same sizes; they are copied.
+        own: Models of the ``R`` seeds, all of the same sizes; they are copied.
     """
 
     def __init__(self, own: Sequence[TaskInference]) -> None:
-        self._first = own[0]  # what its weights are does not matter
+        self._first = own[0]  # only its structure is used, not its weights
         self._params, self._buffers = torch.func.stack_module_state([each.model for each in own])
 
     def parameters(self) -> Iterator[Tensor]:
-        """Of all seeds, each ``(R, ...)``, in the order of those of one."""
+        """Parameters of all seeds, each ``(R, ...)``, in the order of a single model's."""
         yield from self._params.values()
 
     def scan(self, inputs: Float[Tensor, "R M T I"]) -> Estimate:
-        """Whole meta-episodes from their start, each seed's by its own model."""
+        """The estimates for whole meta-episodes, each seed's by its own model."""
         hidden = self._first.init_hidden(inputs.shape[1])
 
         def of_one(params: Params, buffers: Params, inputs: Tensor) -> Tensor:
@@ -164,13 +164,13 @@ def inference_inputs(
     last_reward: Float[Tensor, "*batch"],
     first: Bool[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch I"]:
-    """What the model is told before an action: the last transition, and if an episode starts.
+    """Model inputs before an action: the last transition, and whether an episode starts.
 
     Args:
-        observation: What is seen now, normalised.
-        last_action: What was done one step before; zeros at the start of a meta-episode.
-        last_reward: What that gave; zero there too.
-        first: Where an episode starts.
+        observation: Current observation, normalised.
+        last_action: Action of the step before; zeros at the start of a meta-episode.
+        last_reward: Reward of that action; zero at the start too.
+        first: Whether an episode starts.
     """
     last = last_reward.unsqueeze(-1)
     starts = first.unsqueeze(-1).to(observation.dtype)
@@ -180,7 +180,7 @@ def inference_inputs(
 def with_rewards(
     inputs: Float[Tensor, "*batch T I"], reward: Float[Tensor, "*batch T"]
 ) -> Float[Tensor, "*batch T I"]:
-    """Inputs of whole meta-episodes with other rewards, each told one step after it was paid."""
+    """Inputs of whole meta-episodes with new rewards, each entered one step after it was paid."""
     told = functional.pad(reward[..., :-1], (1, 0)).unsqueeze(-1)
     return torch.cat([inputs[..., :-2], told, inputs[..., -1:]], dim=-1)
 
@@ -189,13 +189,13 @@ def inference_loss(estimate: Estimate, code: Float[Tensor, "*R M T Z"]) -> Float
     """Mean negative log likelihood of the true code, without its constant [nat].
 
     Args:
-        estimate: Of ``M`` lanes of ``T`` steps; of several seeds, if their axis comes first.
-        code: The true ones.
+        estimate: Estimates of ``M`` lanes and ``T`` steps, optionally with a first axis of seeds.
+        code: True codes.
     """
     return surprise(estimate, code).flatten(-2).mean(-1)
 
 
 def surprise(estimate: Estimate, code: Float[Tensor, "*batch Z"]) -> Float[Tensor, "*batch"]:
-    """Negative log likelihood of the true code by step, without its constant [nat]."""
+    """Negative log likelihood of the true code per step, without its constant [nat]."""
     error = (code - estimate.mean).square() * torch.exp(-estimate.log_variance)
     return (0.5 * (error + estimate.log_variance)).sum(-1)

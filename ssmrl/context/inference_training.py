@@ -1,4 +1,4 @@
-"""How the inference model learns from meta-episodes whose hidden variables are known."""
+"""Training of the inference model on meta-episodes with known hidden variables."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,26 +23,26 @@ from ssmrl.meta.masks import masked_mean
 
 
 class InferenceTraining:
-    """Owns the inference model's optimiser, with or without gradient steps inside an episode.
+    """Trains the inference model, with or without gradient steps inside an episode.
 
-    With ``meta.num_inner_steps`` the model is trained as a test uses it. Each lane of a batch has
-    seen as much of its meta-episode as at one of the moments at which a test adapts, or nothing
-    yet. The gradient steps descend the error of what it predicted there. Then the memory is built
-    again from the start, and the outer loss is the inference in the rest of the meta-episode.
+    With ``meta.num_inner_steps`` the model is trained as a test uses it. Each lane of a batch is
+    cut at a random adaptation time of a test, or at 0. The gradient steps descend the prediction
+    error up to there. Then the hidden state is recomputed from the start, and the outer loss is
+    the inference loss in the rest of the meta-episode.
 
     Args:
-        inference: Is changed in place; of one seed, or stacked ones.
-        config: Of context-sac.
-        device: Where the model is.
-        graphs: How updates without gradient steps inside an episode are captured, if they are.
+        inference: Model of one seed, or stacked models; changed in place.
+        config: Configuration of context-sac.
+        device: Device of the model.
+        graphs: Graph capture for updates without inner gradient steps; None to run without.
 
     Attributes:
         optimizer: Adam over the model's parameters.
-        captured: The update that is replayed, if one is.
+        captured: The captured update; None without graphs.
 
     Raises:
-        ValueError: If gradient steps are asked for, and there is no room for them, or the models
-            are stacked.
+        ValueError: If gradient steps are configured, but a meta-episode is too short for them or
+            the models are stacked.
 
     References:
         Finn et al. 2017, "Model-Agnostic Meta-Learning", algorithm 1.
@@ -85,13 +85,13 @@ class InferenceTraining:
         num_updates: int,
         generator: torch.Generator,
     ) -> dict[str, float]:
-        """Make updates.
+        """Run updates and wait for them.
 
         Args:
-            inputs: Of whole meta-episodes.
-            code: Of their hidden variables.
-            num_updates: How many.
-            generator: Draws the lanes of each, and how much of them was seen.
+            inputs: Inputs of whole meta-episodes.
+            code: Codes of their hidden variables.
+            num_updates: Number of updates.
+            generator: Generator that draws each update's lanes and adaptation times.
 
         Returns:
             Statistics of the last update.
@@ -108,16 +108,16 @@ class InferenceTraining:
         num_updates: int,
         generators: Sequence[torch.Generator],
     ) -> Callable[[], list[dict[str, float]]]:
-        """Make updates, or have a device make them; those with gradient steps are made at once.
+        """Run updates, or start them on the device; with inner gradient steps they run at once.
 
         Args:
-            inputs: Of whole meta-episodes; as many of each seed, one seed after the other.
-            code: Of their hidden variables.
-            num_updates: How many.
-            generators: Of each seed: draws its lanes.
+            inputs: Inputs of whole meta-episodes, equally many per seed, seed after seed.
+            code: Codes of their hidden variables.
+            num_updates: Number of updates.
+            generators: Generator of each seed, which draws its lanes.
 
         Returns:
-            What waits for them, and gives of each seed statistics of the last one.
+            Function that waits for the updates and returns the last one's statistics per seed.
 
         Raises:
             DivergedError: If a meta-gradient is not finite.
@@ -138,7 +138,7 @@ class InferenceTraining:
         loss = error = torch.zeros(len(generators))
         for lanes in handed_over(chosen, inputs.device):
             loss, error = self._once(inputs[lanes], code[lanes])
-        # A copy: what a graph gives is overwritten by its next replay.
+        # A copy, since a graph's outputs are overwritten by its next replay.
         found = torch.stack([loss.reshape(-1), error.reshape(-1)], 1)
         names = ("inference_loss", "inference_error")
         return lambda: [dict(zip(names, own, strict=True)) for own in found.tolist()]
@@ -146,22 +146,22 @@ class InferenceTraining:
     def plain_update(
         self, lanes: Float[Tensor, "*R M T I"], code: Float[Tensor, "*R M Z"]
     ) -> tuple[Float[Tensor, "*R"], Float[Tensor, "*R"]]:
-        """One update without gradient steps inside an episode; reads no tensor's value.
+        """Run one update without inner gradient steps, without reading any tensor's value.
 
         Args:
-            lanes: Inputs of whole meta-episodes; with an axis of seeds where these are stacked.
-            code: Of their hidden variables.
+            lanes: Inputs of whole meta-episodes; with an axis of seeds if these are stacked.
+            code: Codes of their hidden variables.
 
         Returns:
-            Loss and mean absolute error before it, of each seed.
+            Loss and mean absolute error before the update, per seed.
         """
         wanted = code.unsqueeze(-2)
         estimate = self._model.scan(lanes)
         loss = inference_loss(estimate, wanted.expand_as(estimate.mean))
-        # Of the sum over the seeds: that of each depends on its own loss alone.
+        # Gradient of the sum over seeds: each seed's part depends on its own loss alone.
         gradients = torch.autograd.grad(loss, self._parameters, torch.ones_like(loss))
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient.contiguous()  # as Adam's one kernel on CUDA wants it
+            parameter.grad = gradient.contiguous()  # as Adam's fused CUDA kernel expects
         self.optimizer.step()
         error = (estimate.mean - wanted).detach().abs().flatten(-3).mean(-1)
         return loss.detach(), error
@@ -175,7 +175,7 @@ class InferenceTraining:
         num_updates: int,
         generator: torch.Generator,
     ) -> dict[str, float]:
-        """Updates through the adaptation; the error is that of the adapted lanes in the rest."""
+        """Run MAML updates; the reported error is that of adapted lanes after the cut."""
         moments = torch.tensor((0, *self._steps), device=inputs.device)
         statistics = {"inference_loss": 0.0, "inference_error": 0.0, "rolled_back": 0.0}
         for number in range(num_updates):
@@ -193,9 +193,9 @@ class InferenceTraining:
 
     @torch.no_grad()
     def _judged(self, lanes: Tensor, code: Tensor, seen: Tensor) -> dict[str, float]:
-        """How far off the estimates are after adapting as a test does, and how often it is undone.
+        """Error of the estimates after a test's adaptation, and share of rolled-back adaptations.
 
-        Where nothing was seen yet there are no steps to take back.
+        Lanes that have seen nothing take no steps and do not count in that share.
         """
         support, targets = _support(self._inference, lanes, self._steps[-1])
         mask = torch.arange(support.shape[1], device=seen.device) < seen.unsqueeze(1)
@@ -216,20 +216,20 @@ def meta_problem(
     seen: Int[Tensor, " M"],
     last: int,
 ) -> dict[str, Any]:
-    """Inference in the rest of a meta-episode after adapting to its beginning, for ``MetaMAML``.
+    """The problem for ``MetaMAML``: adapt to a meta-episode's beginning, infer in its rest.
 
-    Every lane is a task with one sequence. The query is the whole of it, since the adapted weights
-    build the memory anew from its start, but only the steps after those that were seen count.
+    Every lane is a task with one sequence. The query is the whole sequence, since the adapted
+    weights recompute the hidden state from its start. Only the steps after ``seen`` count.
 
     Args:
-        inference: Whose outputs the losses read.
+        inference: Model whose outputs the losses read.
         lanes: Inputs of whole meta-episodes.
-        code: Of their hidden variables; only the query knows them.
-        seen: Env steps that each lane adapts to; with 0 it keeps the weights.
-        last: The largest that ``seen`` can be.
+        code: Codes of their hidden variables; only the query loss uses them.
+        seen: Env steps that each lane adapts to; at 0 it keeps the weights.
+        last: Largest possible value of ``seen``.
 
     Returns:
-        Arguments of ``MetaMAML.meta_update``, all but the number of gradient steps.
+        Arguments of ``MetaMAML.meta_update``, except for the number of gradient steps.
     """
 
     def query_loss(output: Tensor, code: Tensor, mask: Tensor) -> Tensor:
@@ -249,11 +249,11 @@ def meta_problem(
 
 
 def _below(number: int, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Whole numbers, drawn where the generator is."""
+    """Random integers below ``number``, drawn on the generator's device."""
     return torch.randint(number, size, generator=generator, device=generator.device)
 
 
 def _support(inference: TaskInference, lanes: Tensor, last: int) -> tuple[Tensor, Tensor]:
-    """What a test may have seen when it adapts for the last time, and what came of it."""
+    """Inputs before a test's last adaptation, and their prediction targets."""
     targets = prediction_targets(lanes[:, : last + 1], inference.observation_dim)
     return lanes[:, :last], targets

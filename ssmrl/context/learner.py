@@ -1,4 +1,4 @@
-"""Context-sac on one screen: collect, infer, update; in which order is told in ``turns``."""
+"""The learner of context-sac: collect, infer, update; ``turns`` defines the order."""
 
 import math
 import statistics
@@ -39,12 +39,12 @@ MAX_TEMPERATURE = 100.0
 
 
 class Played(NamedTuple):
-    """A meta-episode of the lanes of a turn.
+    """The rollouts of a turn: one meta-episode in each of its lanes.
 
     Attributes:
-        assignment: Their tasks.
-        trajectories: Of each episode.
-        mode: How they were played.
+        assignment: Tasks of the lanes.
+        trajectories: Trajectory of each episode.
+        mode: Mode the rollouts were collected in.
     """
 
     assignment: Assignment
@@ -56,8 +56,8 @@ class Chance(NamedTuple):
     """The randomness of a turn's updates.
 
     Attributes:
-        generator: Draws for all of them.
-        rng: Draws other tasks.
+        generator: Generator of the updates' draws.
+        rng: Generator of the tasks for relabelling.
     """
 
     generator: torch.Generator
@@ -65,25 +65,25 @@ class Chance(NamedTuple):
 
 
 class ContextLearner(Learner):
-    """Soft actor-critic whose policy is told the hidden task by a memory that infers it.
+    """Soft actor-critic whose policy receives a memory's estimate of the hidden task.
 
-    Training sees what a test does not: the hidden variable, by which the inference model is taught,
-    replayed transitions are paid anew, and some of the lanes are told what to do.
+    Unlike a test, training sees the hidden variable. It is the target of the inference model, it
+    allows rewards to be relabelled, and in some lanes it is an input of the policy.
 
     Args:
-        config: Of context-sac; its seed decides everything but what is collected.
-        networks: Trained in place; fresh ones if left out.
-        device: Where networks and replay are, and where the indices and the noise of the updates
-            are drawn, if it is a CUDA device: then they are others than on the CPU.
-        graphs_of: How a device captures updates, if it does.
-        code: What stands for the hidden task in training; the family's own if left out.
-        replay: Where experience is kept; a fresh one if left out.
+        config: Configuration of context-sac; its seed decides all but the collected rollouts.
+        networks: Networks, trained in place; new ones by default.
+        device: Device of networks and replay. A CUDA device also draws the indices and the noise
+            of the updates, so they differ from those of the CPU.
+        graphs_of: Function that returns a device's graph capture, or None.
+        code: Encoding of the hidden task in training; the family's own by default.
+        replay: Replay buffer; a new one by default.
 
     Attributes:
-        networks: All that learns.
-        replay: What was played.
-        actor_critic: Makes the updates of actor and critics.
-        captured: The updates that are replayed, by name; none where nothing is captured.
+        networks: All trained networks.
+        replay: Replay buffer.
+        actor_critic: Updates of actor and critics.
+        captured: The captured updates by name; empty without graphs.
 
     Raises:
         ValueError: If the family's hidden variable cannot be inferred, or the replay is too small.
@@ -125,7 +125,7 @@ class ContextLearner(Learner):
         self.num_episodes = self.num_reported_episodes = meta.episodes_per_task
 
     def iterate(self, collect: Collect) -> Metrics:
-        """A meta-episode of new tasks, and updates of the inference model, actor and critics."""
+        """Collect a meta-episode of new tasks; update the inference model, actor and critics."""
         turns = take_turns(
             self._config.meta,
             self.iteration,
@@ -137,7 +137,7 @@ class ContextLearner(Learner):
         return self.conclude(turns)
 
     def play(self, collect: Collect, turn: int, params: Params) -> Played:
-        """Have a meta-episode of new tasks played by the lanes of a turn; nothing is changed."""
+        """Collect a meta-episode of new tasks in the lanes of a turn; this changes no state."""
         config, meta = self._config, self._config.meta
         before = (self.iteration * meta.num_turns + turn) * self._env_steps_per_turn
         of_all = train_assignment(config, self.iteration, meta.num_lanes)
@@ -147,7 +147,7 @@ class ContextLearner(Learner):
         return Played(assignment, collect(params, play), mode)
 
     def keep(self, played: Played) -> None:
-        """Add it to the replay; as long as actions are random, normalise by all that is there."""
+        """Add a turn to the replay; after random actions, refit the normalisation to all of it."""
         parameters = np.array([task.parameters for task in played.assignment.tasks])
         code = torch.from_numpy(self._code.encode(parameters)).float()
         self.replay.add(played.trajectories, code)
@@ -156,10 +156,10 @@ class ContextLearner(Learner):
             self._lanes.clear()
 
     def chance(self, turn: int) -> Chance:
-        """Of a turn's updates: a function of the seed, the iteration and the turn alone.
+        """Randomness of a turn's updates, a function of seed, iteration and turn alone.
 
-        So a checkpoint need not hold the state of a generator. One that goes on elsewhere goes on
-        with what is drawn there.
+        So a checkpoint needs no generator state. A run that is resumed on another device
+        continues with that device's numbers.
         """
         address = (self.iteration, turn)[: 2 if self._config.meta.lane_groups else 1]
         words = stream(self._config.seed, Purpose.UPDATES, *address).generate_state(4)
@@ -167,7 +167,7 @@ class ContextLearner(Learner):
         return Chance(generator, np.random.default_rng(words))
 
     def _learn(self, turn: int) -> Callable[[], dict[str, float]]:
-        """Begin a turn's updates."""
+        """Start a turn's updates."""
         chance = self.chance(turn)
         inputs, code = self.newest_lanes(chance.rng)
         generators = [chance.generator]
@@ -176,10 +176,10 @@ class ContextLearner(Learner):
         return lambda: of_inference()[0] | of_actor_critic()[0]
 
     def conclude(self, turns: Turns[Played, dict[str, float]]) -> Metrics:
-        """What the iteration did: its last part.
+        """Finish the iteration and return its metrics.
 
         Raises:
-            DivergedError: If a number is not finite.
+            DivergedError: If a statistic is not finite, or the temperature is too high.
         """
         self.iteration += 1
         found = (turns.statistics or {}) | {"replay_env_steps": float(self.replay.num_env_steps)}
@@ -201,11 +201,11 @@ class ContextLearner(Learner):
         )
 
     def optimizers(self) -> dict[str, torch.optim.Adam]:
-        """By the name of what each moves."""
+        """Optimisers by the name of what they update."""
         return dict(self._optimizers)
 
     def params(self) -> Params:
-        """A copy of what acting needs, on the CPU: all but the critics and the temperature."""
+        """CPU copies of what acting needs: all networks except critics and temperature."""
         return {
             name: on_cpu(value)
             for name, value in self.networks.state_dict().items()
@@ -222,7 +222,7 @@ class ContextLearner(Learner):
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Every segment of the replay, then networks and moments; all of it or nothing."""
+        """Restore the replay's segments, then networks and moments; all of them or none."""
         wanted = Replay.kept_after(self._config, iteration)
         try:
             for number in wanted:
@@ -230,10 +230,10 @@ class ContextLearner(Learner):
         except (FileNotFoundError, CheckpointError) as error:
             self.replay.clear()
             raise CheckpointError(
-                f"the experience that the checkpoint needs is not whole: {error}"
+                f"the experience that the checkpoint needs is incomplete: {error}"
             ) from error
         for path in folder.glob("*.safetensors"):
-            if int(path.stem) >= wanted.stop:  # played after the checkpoint, so it is played again
+            if int(path.stem) >= wanted.stop:  # newer than the checkpoint: collected again
                 path.unlink()
         self.networks.load_state_dict(
             {name: tensors[f"{NETWORKS}{name}"] for name in self.networks.state_dict()}
@@ -241,11 +241,11 @@ class ContextLearner(Learner):
         for name, optimizer in self._optimizers.items():
             load_optimizer_tensors(f"optimizer.{name}", optimizer, tensors)
         for captured in self.captured.values():
-            captured.forget()  # the moments are other tensors now
+            captured.forget()  # the moments are new tensors now
         self.iteration = iteration
 
     def save_experience(self, folder: Path) -> None:
-        """A segment for each turn that the replay holds."""
+        """Write a segment for each turn in the replay."""
         for number in self.replay.kept:
             path = _segment(folder, number)
             if not path.exists():
@@ -259,11 +259,11 @@ class ContextLearner(Learner):
                 path.unlink()
 
     def newest_lanes(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Inputs and codes of the meta-episodes that the inference model learns from.
+        """Inputs and codes of the meta-episodes that the inference model is trained on.
 
-        Where rewards tell the task, every meta-episode is there a second time, paid by another
-        task. Otherwise what a lane does would give its task away, since it does what it believes:
-        the model would learn to believe itself, and a wrong belief would never be given up.
+        If rewards depend on the task, each meta-episode appears a second time with rewards
+        relabelled for another task. Otherwise a lane's actions would reveal its task, since they
+        follow its belief. The model would learn to trust its own belief, even a wrong one.
 
         References:
             Ortega et al. 2021, "Shaking the foundations: delusions in sequence models for
@@ -294,7 +294,7 @@ class ContextLearner(Learner):
         return with_rewards(inputs, lanes["reward"]), lanes["code"], lanes["motion"]
 
     def drawn(self, chance: Chance) -> Drawn:
-        """Places and other tasks for a turn's updates of actor and critics."""
+        """Replay indices and relabelling tasks for a turn's updates of actor and critics."""
         meta = self._config.meta
         num_updates = round(meta.updates_per_env_step * self._env_steps_per_turn)
         places = torch.randint(
@@ -322,7 +322,7 @@ class ContextLearner(Learner):
         temperature = found.get("temperature", 0.0)
         if temperature > MAX_TEMPERATURE:
             raise DivergedError(
-                f"the temperature must stay below {MAX_TEMPERATURE:g}, but ran away to "
+                f"the temperature must stay below {MAX_TEMPERATURE:g}, but rose to "
                 f"{temperature:.3g} {after}; lower `meta.learning_rate`"
             )
 

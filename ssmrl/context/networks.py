@@ -1,8 +1,8 @@
-"""The networks of context-sac: what it consists of, and how it starts; nothing here learns.
+"""The networks of context-sac and their initial weights; training is elsewhere.
 
-The networks of several seeds of one configuration can be stacked: then every tensor has an axis
-``R`` of seeds before its rows, and one batched product computes for all of them. Where shapes say
-``*R``, that axis is left out for a single seed.
+The networks of several seeds of one configuration can be stacked. Then every tensor has an axis
+``R`` of seeds before its rows, and one batched product serves all of them. In shapes, ``*R`` marks
+this axis; it is left out for a single seed.
 """
 
 import copy
@@ -24,16 +24,16 @@ from ssmrl.envs.task import TaskFamily
 from ssmrl.seeding import Purpose, stream
 
 OBSERVATION_LIMIT = 8.0
-"""Normalised observations are clipped to it: a simulation that explodes must not explode a net."""
+"""Clipping limit of normalised observations: an unstable simulation must not harm a network."""
 
 
 class Passed(NamedTuple):
-    """What a pass through the networks left for the way back, layer by layer.
+    """Values of a forward pass that the backward pass needs, layer by layer.
 
     Attributes:
-        inputs: Of each product, ``(K * R, M, I)``.
-        rows: Of each hidden layer, normalised and not yet rectified, ``(K * R, M, H)``.
-        factors: What normalised them, ``(K * R, M, 1)``.
+        inputs: Inputs of each product, ``(K * R, M, I)``.
+        rows: Rows of each hidden layer, normalised, before the ReLU, ``(K * R, M, H)``.
+        factors: Factors that normalised the rows, ``(K * R, M, 1)``.
     """
 
     inputs: list[Tensor]
@@ -42,29 +42,28 @@ class Passed(NamedTuple):
 
 
 class ParallelMLP(nn.Module):
-    """``K`` perceptrons with the same input, each layer of all of them one batched product.
+    """``K`` MLPs with the same input; one batched product computes a layer of all of them.
 
-    Two hidden layers of rectified units, whose rows are divided by their root mean square before
-    they are rectified. All weights are parts of one vector, so that an optimiser has one thing to
-    move, and the gradient is written out by hand, which spares a CPU the bookkeeping of automatic
-    differentiation.
+    They have two hidden layers of ReLU units. Rows are divided by their root mean square before
+    the ReLU. All weights are parts of one vector, so that an optimiser updates a single tensor.
+    The gradient is written out by hand, which saves a CPU the overhead of autograd.
 
     Args:
         num_networks: ``K``.
         input_dim: ``I``.
         hidden_dim: Width of both hidden layers, ``H``.
         output_dim: ``O``.
-        generator: Where the initial weights come from.
+        generator: Generator of the initial weights.
 
     Attributes:
         flat: All weights and biases.
-        product_dtype: What is multiplied in ``passed`` and the gradients is rounded to it, and so
-            are the products; None leaves them as they are.
+        product_dtype: Dtype that the factors and products in ``passed`` and the gradients are
+            rounded to; None for no rounding.
 
     References:
         Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", equation 4; Nauman et al.
         2024, "Bigger, Regularized, Optimistic: Scaling for Compute and Sample-Efficient Continuous
-        Control", for critics that are normalised.
+        Control", for normalised critics.
     """
 
     _epsilon: Tensor
@@ -94,10 +93,10 @@ class ParallelMLP(nn.Module):
 
     @classmethod
     def stacked(cls, own: Sequence["ParallelMLP"]) -> "ParallelMLP":
-        """The networks of several seeds, each seed with an input of its own.
+        """Stack the networks of several seeds; each seed has its own input.
 
         Args:
-            own: Of each seed, all of the same sizes; they are copied.
+            own: Networks of each seed, all of the same sizes; they are copied.
         """
         whole = copy.deepcopy(own[0])
         whole._seeds, whole._views = (len(own),), None
@@ -106,7 +105,7 @@ class ParallelMLP(nn.Module):
         return whole
 
     def joined(self, own: Sequence[Float[Tensor, " P"]]) -> Tensor:
-        """One vector in the order of ``flat`` from those of the seeds."""
+        """Join the vectors of the seeds into one vector in the order of ``flat``."""
         sizes = [math.prod(shape) for shape in self._shapes]
         parts = torch.stack(list(own)).split(sizes, dim=1)
         by_network = [part.unflatten(1, (self._num_networks, -1)) for part in parts]
@@ -120,7 +119,7 @@ class ParallelMLP(nn.Module):
         return torch.cat([part.transpose(0, 1).flatten(1) for part in by_network], dim=1)
 
     def forward(self, x: Float[Tensor, "*R M I"]) -> Float[Tensor, "K *R M O"]:
-        """Apply every network to every row, differentiably: the plain twin of ``passed``."""
+        """Apply every network to every row with autograd: the plain version of ``passed``."""
         weights = self._split(self.flat)
         hidden = self._to_each(x)
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
@@ -130,7 +129,7 @@ class ParallelMLP(nn.Module):
         return self._by_seed(torch.baddbmm(weights[-1], hidden, weights[-2]))
 
     def passed(self, x: Float[Tensor, "*R M I"]) -> tuple[Float[Tensor, "K *R M O"], Passed]:
-        """The same numbers, and what ``weight_gradient`` and ``input_gradient`` need."""
+        """Outputs as of ``forward``, and what ``weight_gradient`` and ``input_gradient`` need."""
         weights = self._weights()
         hidden = self._to_each(x)
         way = Passed([hidden], [], [])
@@ -149,10 +148,10 @@ class ParallelMLP(nn.Module):
         return self._by_seed(self._affine(weights[-1], hidden, weights[-2])), way
 
     def weight_gradient(self, way: Passed, upstream: Float[Tensor, "K *R M O"]) -> Tensor:
-        """Gradient of ``flat`` from that of the output.
+        """Gradient with respect to ``flat``, given that of the output.
 
         Args:
-            way: Of the pass that gave the output.
+            way: Values of the forward pass.
             upstream: Gradient of the output.
         """
         weights = self._weights()
@@ -173,12 +172,12 @@ class ParallelMLP(nn.Module):
     def input_gradient(
         self, way: Passed, upstream: Float[Tensor, "K *R M O"], num_last: int
     ) -> Float[Tensor, "*R M L"]:
-        """Gradient of the last inputs, summed over a seed's networks.
+        """Gradient with respect to the last inputs, summed over a seed's networks.
 
         Args:
-            way: Of the pass that gave the output.
+            way: Values of the forward pass.
             upstream: Gradient of the output.
-            num_last: How many inputs, ``L``.
+            num_last: Number of last inputs, ``L``.
         """
         weights = self._weights()
         upstream = upstream.flatten(0, -3)
@@ -189,11 +188,11 @@ class ParallelMLP(nn.Module):
     def _back(
         self, way: Passed, layer: int, upstream: Tensor, weight: Tensor
     ) -> Float[Tensor, "KR M H"]:
-        """From the gradient of a layer's sums to that of the hidden layer's below it."""
+        """Gradient of the sums of the hidden layer below, given that of a layer's sums."""
         output, row, factor = way.inputs[layer], way.rows[layer - 1], way.factors[layer - 1]
         is_column = upstream.shape[-1] == 1
         passed = upstream * weight.mT if is_column else self._product(upstream, weight.mT)
-        passed.mul_(torch.sign(output))  # what was rectified passes nothing
+        passed.mul_(torch.sign(output))  # clipped units pass no gradient
         # With y = f x, a longer row has a smaller factor: df/dx = -f^2 y / H.
         pull = torch.linalg.vecdot(passed, output).unsqueeze(-1)
         return passed.addcmul_(row, pull, value=-1.0 / row.shape[-1]).mul_(factor)
@@ -211,16 +210,16 @@ class ParallelMLP(nn.Module):
         return self._product(inputs, weight).add_(bias)
 
     def _to_each(self, x: Float[Tensor, "*R M I"]) -> Float[Tensor, "KR M I"]:
-        """Every network's input."""
+        """The input, repeated for every network."""
         return x.expand(self._num_networks, *x.shape).flatten(0, -3)
 
     def _by_seed(self, value: Float[Tensor, "KR M O"]) -> Float[Tensor, "K *R M O"]:
         return value.unflatten(0, (self._num_networks, *self._seeds)) if self._seeds else value
 
     def _weights(self) -> list[Tensor]:
-        """Views of ``flat``, made again where it was moved."""
+        """Views of ``flat``, rebuilt if its memory has moved."""
         flat = self.flat.detach()
-        if torch.compiler.is_compiling():  # which cannot ask where a tensor is
+        if torch.compiler.is_compiling():  # it cannot read a tensor's address
             return self._split(flat)
         if self._views is None or self._views[0] != flat.data_ptr():
             self._views = flat.data_ptr(), self._split(flat)
@@ -240,7 +239,7 @@ _EPSILON = 1e-6
 
 
 class ContextNetworks(nn.Module):
-    """Actor and its average, critics and targets, temperature, task inference and statistics.
+    """Actor and its average, critics and targets, temperature, inference model and statistics.
 
     Args:
         config: A configuration of context-sac; its seed decides the initial weights.
@@ -248,14 +247,14 @@ class ContextNetworks(nn.Module):
         action_dim: ``A``.
 
     Attributes:
-        actor: From observation and code ``Z`` of the hidden task to what ``squashed`` reads.
-        average: The same, with a running average of the actor's weights.
-        critic: Two of them, from observation, code and action to a value.
-        target: What the critics follow; moves slowly after them.
-        inference: From what was seen to the code of the hidden task.
+        actor: Actor, from observation and task code ``Z`` to the input of ``squashed``.
+        average: Actor with a running average of the actor's weights.
+        critic: Two critics, from observation, code and action to a value.
+        target: Target networks, which follow the critics slowly.
+        inference: Inference model, from past transitions to the code of the hidden task.
         log_temperature: Log of the entropy's weight, ``(*R)``.
-        center: Of the observation, ``(O,)``; stacked ``(R, 1, O)``.
-        inverse_scale: One over its standard deviation, likewise.
+        center: Mean of the observation, ``(O,)``; stacked ``(R, 1, O)``.
+        inverse_scale: One over its standard deviation, with the same shape.
     """
 
     center: Tensor
@@ -291,10 +290,10 @@ class ContextNetworks(nn.Module):
 
     @classmethod
     def stacked(cls, own: Sequence["ContextNetworks"]) -> "ContextNetworks":
-        """The networks of several seeds, but for the inference models, which are another's affair.
+        """Stack the networks of several seeds, except the inference models (``StackedInference``).
 
         Args:
-            own: Of each seed of one configuration; they are copied.
+            own: Networks of each seed of one configuration; they are copied.
         """
         whole = copy.deepcopy(own[0])
         del whole.inference
@@ -307,15 +306,15 @@ class ContextNetworks(nn.Module):
         return whole
 
     def normalised(self, observation: Float[Tensor, "*batch O"]) -> Float[Tensor, "*batch O"]:
-        """The observation as the networks see it."""
+        """The observation as the networks see it, normalised and clipped."""
         scaled: Tensor = (observation - self.center) * self.inverse_scale
         return scaled.clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
     def set_statistics(self, observation: Float[Tensor, "M O"]) -> None:
-        """Normalise by what was seen so far; a number that never changes becomes 0.
+        """Set the normalisation from past observations; a constant component is mapped to 0.
 
         Args:
-            observation: All of it.
+            observation: All observations so far.
         """
         spread = observation.std(0, correction=0)
         changes = spread > 1e-6 * (1.0 + observation.abs().amax(0))
@@ -324,15 +323,15 @@ class ContextNetworks(nn.Module):
 
 
 def hidden_code(config: TrainConfig) -> HiddenCode:
-    """The scale in which the hidden variable of the configured task is inferred.
+    """The code in which the configured task's hidden variable is inferred.
 
     Raises:
-        ValueError: If the family has no hidden variable that can be.
+        ValueError: If the family has no hidden variable that can be inferred.
     """
     family: TaskFamily = get_family(config.env.task)
     if family.hidden is None:
         raise ValueError(
             f"`env.task` must have a hidden variable that a memory can infer, but {family.name!r} "
-            "has none; train it by an algorithm that adapts by gradient"
+            "has none; train it with an algorithm that adapts by gradient"
         )
     return family.hidden

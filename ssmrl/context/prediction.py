@@ -1,4 +1,4 @@
-"""What gradient steps inside a meta-episode descend, and when: no hidden variable is in it."""
+"""Loss and times of gradient steps inside a meta-episode; they need no hidden variable."""
 
 import torch
 from jaxtyping import Float
@@ -11,17 +11,17 @@ from ssmrl.context.inference import TaskInference
 from ssmrl.meta.masks import masked_mean
 
 TRUST_REGION = 1.0
-"""How far gradient steps may move the weights of a lane that acts, all together [Euclidean]."""
+"""Largest total distance that gradient steps may move an acting lane's weights [Euclidean]."""
 
 
 def adaptation_steps(config: TrainConfig) -> tuple[int, ...]:
-    """After how many env steps of a meta-episode the inference model adapts, in rising order.
+    """Env steps of a meta-episode after which the inference model adapts, in ascending order.
 
-    After each quarter of an episode and at its end, but not where the meta-episode ends: there is
-    nothing left to act on.
+    It adapts after each quarter of an episode, except at the end of the meta-episode, where no
+    action follows.
 
     Args:
-        config: Of context-sac: the horizon, and the episodes of a meta-episode.
+        config: Configuration of context-sac, with horizon and episodes per meta-episode.
 
     Raises:
         ValueError: If a meta-episode is a single env step.
@@ -39,15 +39,15 @@ def adaptation_steps(config: TrainConfig) -> tuple[int, ...]:
 def prediction_targets(
     inputs: Float[Tensor, "*batch T I"], observation_dim: int
 ) -> Float[Tensor, "*batch T-1 D"]:
-    """What came of every step but the last, from the inputs alone.
+    """Outcomes of every step but the last, computed from the inputs alone.
 
     Args:
-        inputs: Of ``inference_inputs``, which tell at each step what came of the one before.
+        inputs: Result of ``inference_inputs``; each step contains the outcome of the one before.
         observation_dim: ``O``.
 
     Returns:
-        The reward, the change of the observation, and whether the observation after it belongs to
-        the same episode.
+        The reward, the change of the observation, and whether the next observation belongs to the
+        same episode.
     """
     observation = inputs[..., :observation_dim]
     change = observation[..., 1:, :] - observation[..., :-1, :]
@@ -56,12 +56,12 @@ def prediction_targets(
 
 
 def prediction_loss(output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Squared error of the next reward, plus the mean over the observation's numbers.
+    """Squared error of the next reward, plus the mean squared error of the observation's change.
 
     Args:
-        output: Of the inference model, ``(B, T, 2 * Z + 1 + O)``.
-        target: What ``prediction_targets`` gives, ``(B, T, O + 2)``.
-        mask: Which steps count, ``(B, T)``; all if left out.
+        output: Output of the inference model, ``(B, T, 2 * Z + 1 + O)``.
+        target: Result of ``prediction_targets``, ``(B, T, O + 2)``.
+        mask: Steps that count, ``(B, T)``; all by default.
     """
     counts = torch.ones_like(target[..., 0]) if mask is None else mask.to(target.dtype)
     error = (output[..., 1 - target.shape[-1] :] - target[..., :-1]).square()
@@ -70,7 +70,7 @@ def prediction_loss(output: Tensor, target: Tensor, mask: Tensor | None = None) 
 
 
 def lane_adapter(inference: TaskInference, config: TrainConfig) -> LaneAdapter:
-    """What makes the steps where nobody knows the hidden variable."""
+    """The adapter that makes gradient steps without knowing the hidden variable."""
     meta = config.meta
     return LaneAdapter(
         inference.model,

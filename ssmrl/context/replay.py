@@ -1,4 +1,4 @@
-"""What was played, kept in preallocated tensors, and paid anew for any task of the family."""
+"""Replay buffer in preallocated tensors; rewards can be relabelled for any task of the family."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ from ssmrl.types import Trajectory
 
 
 class Transitions(NamedTuple):
-    """Raw transitions ``M``, and what their rewards were made of.
+    """``M`` raw transitions, and the motions that their rewards were computed from.
 
     Attributes:
         observation: ``(M, O)``.
         action: ``(M, A)``.
-        reward: As it was paid, ``(M,)``.
+        reward: Reward as paid by the environment, ``(M,)``.
         next_observation: ``(M, O)``.
-        continues: 0 where the episode ended by its own rules, else 1, ``(M,)``.
-        code: Of the hidden variable that paid, ``(M, Z)``.
+        continues: 0 if the episode terminated, else 1, ``(M,)``.
+        code: Code of the hidden variable behind the reward, ``(M, Z)``.
         motion: Columns of ``Motion``, ``(M, D + 3)`` float64.
     """
 
@@ -39,17 +39,17 @@ class Transitions(NamedTuple):
 
 
 class Replay:
-    """The last env steps, episode by episode; the oldest turn makes room for the newest.
+    """The latest env steps, stored by episode; the newest turn overwrites the oldest.
 
-    A turn is what is played at once: an iteration, or that of a group of its lanes.
+    A turn is what is collected at once: a whole iteration, or that of one group of its lanes.
 
     Args:
-        config: Of context-sac: how much is kept, and how much comes with a turn.
-        device: Where it is kept; what is played comes from the CPU.
-        tensors: Where it is kept, if others own the memory.
+        config: Configuration of context-sac; it sets the capacity and the size of a turn.
+        device: Device of the buffer; new rollouts come from the CPU.
+        tensors: Storage owned by others; allocated here by default.
 
     Attributes:
-        num_env_steps: What is kept now.
+        num_env_steps: Number of stored env steps.
 
     Raises:
         ValueError: If an iteration does not fit in, a batch is larger than the replay, or the
@@ -70,32 +70,32 @@ class Replay:
 
     @property
     def num_rows(self) -> int:
-        """Episodes that are kept."""
+        """Number of stored episodes."""
         num_rows: int = min(self._num_added, self._num_groups) * self._group
         return num_rows
 
     @property
     def num_env_steps(self) -> int:
-        """Env steps that are kept."""
+        """Number of stored env steps."""
         return self.num_rows * self._horizon
 
     @property
     def kept(self) -> range:
-        """Numbers of the turns that are kept, counted from 0."""
+        """Numbers of the stored turns, counted from 0."""
         return range(max(0, self._num_added - self._num_groups), self._num_added)
 
     @staticmethod
     def kept_after(config: TrainConfig, num_iterations: int) -> range:
-        """Numbers of the turns that are kept after so many iterations."""
+        """Numbers of the turns that are stored after ``num_iterations`` iterations."""
         num_turns = num_iterations * config.meta.num_turns
         return range(max(0, num_turns - _num_groups(config)), num_turns)
 
     def add(self, trajectories: Sequence[Trajectory], code: Tensor) -> None:
-        """Keep a turn: all episodes of all its lanes.
+        """Store a turn: all episodes of all its lanes.
 
         Args:
-            trajectories: ``K`` of them, each of ``N`` tasks and one lane.
-            code: Of the tasks' hidden variables, ``(N, Z)``.
+            trajectories: ``K`` trajectories, each of ``N`` tasks and one lane.
+            code: Codes of the tasks' hidden variables, ``(N, Z)``.
         """
         rows = self._rows_of(self._num_added)
         for episode, trajectory in enumerate(trajectories):
@@ -115,23 +115,23 @@ class Replay:
         self._num_added += 1
 
     def take(self, index: Tensor) -> Transitions:
-        """Transitions by their place.
+        """Transitions at the given indices.
 
         Args:
-            index: ``(M,)``, each below ``num_env_steps``.
+            index: Indices, ``(M,)``, each below ``num_env_steps``.
         """
         return _taken(self._tensors, index, self._horizon)
 
     def observations(self) -> Tensor:
-        """All that was seen, ``(M, O)``."""
+        """All stored observations, ``(M, O)``."""
         return self._tensors["observation"][: self.num_rows].flatten(0, 1)
 
     def lanes(self, turn: int, num_episodes: int) -> dict[str, Tensor]:
         """A turn as whole meta-episodes.
 
         Args:
-            turn: One of ``kept``.
-            num_episodes: ``K``; they follow each other in time.
+            turn: Number of a turn, one of ``kept``.
+            num_episodes: Consecutive episodes of a meta-episode, ``K``.
 
         Returns:
             ``observation`` ``(N, K * T, O)``, ``action``, ``reward``, ``first``, ``motion``
@@ -147,12 +147,12 @@ class Replay:
         return joined | {"code": kept["code"][::num_episodes]}
 
     def segment(self, turn: int) -> dict[str, Tensor]:
-        """All tensors of a turn that is kept, on the CPU, to be written to a file."""
+        """All tensors of a stored turn, on the CPU, to be written to a file."""
         rows = self._rows_of(turn)
         return {name: value[rows].cpu() for name, value in self._tensors.items()}
 
     def restore(self, turn: int, segment: Mapping[str, Tensor]) -> None:
-        """Put a turn back that was written to a file; in rising order."""
+        """Restore a turn from a file; turns must be restored in ascending order."""
         rows = self._rows_of(turn)
         for name, value in segment.items():
             self._tensors[name][rows] = value
@@ -168,17 +168,17 @@ class Replay:
 
 
 class StackedReplay:
-    """The replays of several seeds side by side, so that one gather takes from all of them.
+    """The replays of several seeds in one storage, so that one gather reads all of them.
 
     Args:
-        config: Of context-sac, whatever its seed.
-        num_seeds: How many.
-        device: Where they are kept.
+        config: Configuration of context-sac, with any seed.
+        num_seeds: Number of seeds.
+        device: Device of the storage.
 
     Attributes:
-        own: Of each seed.
-        env_steps_of_one: What one of them can hold: places of a seed begin at so many times its
-            number [env steps].
+        own: Replay of each seed.
+        env_steps_of_one: Capacity of one replay [env steps]; indices of seed ``i`` start at ``i``
+            times this.
     """
 
     def __init__(self, config: TrainConfig, num_seeds: int, device: torch.device = CPU) -> None:
@@ -192,10 +192,10 @@ class StackedReplay:
         ]
 
     def take(self, index: Tensor) -> Transitions:
-        """Transitions by their place among those of all seeds.
+        """Transitions at indices into the storage of all seeds.
 
         Args:
-            index: ``(M,)``.
+            index: Indices, ``(M,)``.
         """
         return _taken(self._tensors, index, self._horizon)
 
@@ -224,24 +224,24 @@ def _taken(kept: Mapping[str, Tensor], index: Tensor, horizon: int) -> Transitio
 
 
 def paid_by(motion: Tensor, parameters: Tensor, config: TrainConfig) -> Tensor:
-    """What tasks of the family would have paid for steps that were played.
+    """Relabelled rewards: what given tasks would have paid for recorded steps.
 
     Args:
         motion: Columns of ``Motion``, ``(..., D + 3)``.
-        parameters: Hidden variables of the tasks, ``(..., P)``; their type is computed with.
-        config: Says which family.
+        parameters: Hidden variables of the tasks, ``(..., P)``; their dtype is that of the result.
+        config: Configuration with the task family.
 
     Returns:
         Rewards, ``(...)``.
     """
     formula = get_family(config.env.task).reward
-    assert formula is not None, "callers relabel only where rewards tell"
+    assert formula is not None, "callers relabel only with a reward formula"
     reward: Tensor = formula.total(parameters, Motion.of_columns(motion.to(parameters.dtype)))
     return reward
 
 
 def replay_bytes(config: TrainConfig) -> int:
-    """What the replay takes of the memory when it is full [bytes]."""
+    """Memory of a full replay [bytes]."""
     row = sum(math.prod(size) * dtype.itemsize for size, dtype in _row_shapes(config).values())
     return _num_groups(config) * _episodes_per_turn(config) * row
 
@@ -257,26 +257,26 @@ def _num_groups(config: TrainConfig) -> int:
     if meta.num_lanes % meta.num_turns:
         raise ValueError(
             f"`meta.lane_groups` must divide `meta.num_lanes`, but got {meta.lane_groups} and "
-            f"{meta.num_lanes}: groups are equal; change one of them"
+            f"{meta.num_lanes}: groups must be of equal size; change one of them"
         )
     per_turn = per_iteration // meta.num_turns
     num_groups = int(meta.replay_env_steps // per_turn)
     if num_groups < meta.num_turns:
         raise ValueError(
-            "`meta.replay_env_steps` must hold what an iteration plays, "
+            "`meta.replay_env_steps` must hold one iteration, "
             f"{meta.num_lanes} lanes x {meta.episodes_per_task} episodes x {config.env.horizon} = "
             f"{per_iteration} env steps, but is {meta.replay_env_steps}; raise it"
         )
     if num_groups * per_turn < meta.batch_size:
         raise ValueError(
-            f"`meta.replay_env_steps` must hold a batch, but only {num_groups * per_turn} env "
-            f"steps fit in beside `meta.batch_size` {meta.batch_size}; raise it"
+            f"`meta.replay_env_steps` must hold a batch of `meta.batch_size` {meta.batch_size}, "
+            f"but only {num_groups * per_turn} env steps fit in; raise it"
         )
     return num_groups
 
 
 def _row_shapes(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and type of what is kept of an episode, by name."""
+    """Shape and dtype of each stored tensor of an episode, by name."""
     horizon, code = config.env.horizon, hidden_code(config).dim
     shape = env_shape(config.env)
     return {

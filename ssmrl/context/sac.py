@@ -1,8 +1,8 @@
-"""Soft actor-critic on the code of the hidden task: pure losses, and the optimisers' owner.
+"""Soft actor-critic on the code of the hidden task: loss functions and optimiser steps.
 
-Nothing in an update reads a tensor's value, so that it can be captured on a device. Where the
-networks are those of several seeds, ``*R`` is the axis of the seeds, and one update is that of each
-of them: no seed's gradient depends on the others. It is left out for a single seed.
+An update reads no tensor's value, so that a device can capture it. With stacked networks, ``*R`` is
+the axis of seeds: one call updates every seed, and no seed's gradient depends on the others. The
+axis is left out for a single seed.
 """
 
 import math
@@ -26,9 +26,9 @@ class Batch(NamedTuple):
         observation: Normalised, ``(*R, M, O)``.
         action: ``(*R, M, A)``, in ``[-1, 1]``.
         reward: ``(*R, M)``.
-        next_observation: Normalised, ``(*R, M, O)``; after an end it is the start of the next
-            episode.
-        continues: 0 where the episode ended by its own rules, else 1, ``(*R, M)``.
+        next_observation: Normalised, ``(*R, M, O)``; after a termination it is the first
+            observation of the next episode.
+        continues: 0 if the episode terminated, else 1, ``(*R, M)``.
         code: ``(*R, M, Z)``.
     """
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What an update saw, each ``(*R)``: critics, actor, temperature, mean entropy."""
+    """Losses of critics, actor and temperature, and the mean entropy, each ``(*R)``."""
 
     critic: Tensor
     actor: Tensor
@@ -55,8 +55,7 @@ def squashed(
     """An action in ``(-1, 1)`` and its log density.
 
     Args:
-        output: Of the actor: mean before the hyperbolic tangent, and what gives its log standard
-            deviation.
+        output: Output of the actor: mean before the tanh, and raw log standard deviation.
         noise: Standard normal numbers; zeros give the mode before squashing.
 
     References:
@@ -70,7 +69,7 @@ def squashed(
 
 
 def _log_density(noise: Tensor, log_std: Tensor, before: Tensor) -> Tensor:
-    """Of the action ``tanh(before)``, summed over its axes."""
+    """Log density of the action ``tanh(before)``, summed over its components."""
     density = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
     # log(1 - tanh(x)^2), without the loss of digits where tanh is near 1.
     stretch = 2.0 * (math.log(2.0) - before - functional.softplus(-2.0 * before))
@@ -85,15 +84,15 @@ def critic_target(
     *,
     ends_free: bool,
 ) -> Float[Tensor, "*R M"]:
-    """What both critics should say: reward, and the soft value of what follows.
+    """Target of both critics: the reward plus the discounted soft value of the next state.
 
     Args:
-        networks: The targets judge, the actor acts.
-        batch: What happened.
-        noise: Standard normal numbers for the action that follows.
-        discount: Per env step.
-        ends_free: Whether nothing follows an end. Otherwise the next start follows where that is
-            worse than nothing, so that no policy learns to fall because its task costs too much.
+        networks: Networks; the actor chooses the next action, the targets evaluate it.
+        batch: Transitions.
+        noise: Standard normal numbers for the next action.
+        discount: Discount per env step.
+        ends_free: Whether the value after a termination is 0. Otherwise it is the next start's
+            value if that is negative, so that no policy learns to fall to escape negative rewards.
     """
     seen = torch.cat([batch.next_observation, batch.code], dim=-1)
     action, log_prob = squashed(networks.actor.passed(seen)[0][0], noise)
@@ -128,7 +127,7 @@ def actor_loss(
 def temperature_loss(
     log_temperature: Float[Tensor, "*R"], log_prob: Float[Tensor, "*R"], target_entropy: float
 ) -> Float[Tensor, "*R"]:
-    """Falls as the temperature rises where the policy has less entropy than wanted."""
+    """Loss that raises the temperature if the policy has less entropy than the target."""
     return -log_temperature.exp() * (log_prob.detach() + target_entropy)
 
 
@@ -136,9 +135,9 @@ class SoftActorCritic:
     """Owns the optimisers of actor, critics and temperature.
 
     Args:
-        networks: Trained in place.
-        settings: Step size, discount, rates.
-        fused: Whether an optimiser's step is one kernel, which not every device has.
+        networks: Networks, trained in place.
+        settings: Learning rate, discount and averaging rates.
+        fused: Whether to use fused optimiser kernels, which not every device has.
         capturable: Whether an optimiser's step can be part of a CUDA graph.
 
     References:
@@ -172,15 +171,15 @@ class SoftActorCritic:
     def update(
         self, batch: Batch, noise: Float[Tensor, "2 *R M A"], *, moves_actor: bool
     ) -> Losses | None:
-        """One step of the critics and their targets, and of actor and temperature if wanted.
+        """Update the critics and their targets, and optionally actor and temperature.
 
         Args:
             batch: Transitions.
             noise: Standard normal numbers for the target and for the actor.
-            moves_actor: Whether the actor moves.
+            moves_actor: Whether to update actor and temperature.
 
         Returns:
-            The losses, if the actor moved.
+            The losses if the actor was updated, else None.
         """
         networks, settings = self._networks, self._settings
         target = critic_target(
@@ -195,7 +194,7 @@ class SoftActorCritic:
                 networks.log_temperature, found.log_prob, self._target_entropy
             )
             networks.actor.flat.grad = found.gradient
-            # The loss is linear in the temperature, of which the parameter is the logarithm.
+            # The loss is linear in exp(log_temperature), so it equals its own gradient.
             networks.log_temperature.grad = of_temperature
             self.optimizers["actor"].step()
             networks.average.flat.lerp_(networks.actor.flat, settings.average_rate)
@@ -215,7 +214,7 @@ class ActorStep(NamedTuple):
 def critic_step(
     networks: ContextNetworks, batch: Batch, target: Float[Tensor, "*R M"]
 ) -> tuple[Float[Tensor, "*R"], Tensor]:
-    """``critic_loss`` and the gradient of the critics' weights, written out."""
+    """``critic_loss`` and the hand-written gradient of the critics' weights."""
     inputs = torch.cat([batch.observation, batch.code, batch.action], dim=-1)
     value, way = networks.critic.passed(inputs)
     error = value - target.unsqueeze(-1)
@@ -226,7 +225,7 @@ def critic_step(
 def actor_step(
     networks: ContextNetworks, batch: Batch, noise: Float[Tensor, "*R M A"]
 ) -> ActorStep:
-    """``actor_loss`` and the gradient of the actor's weights, written out."""
+    """``actor_loss`` and the hand-written gradient of the actor's weights."""
     seen = torch.cat([batch.observation, batch.code], dim=-1)
     output, way = networks.actor.passed(seen)
     mean, raw = output[0].chunk(2, dim=-1)
@@ -241,10 +240,10 @@ def actor_step(
     lower, which = value.min(0)
     temperature, size = networks.log_temperature.exp(), noise.shape[-2]
     weight = (temperature / size)[..., None, None]
-    # Only the lower critic counts; the sign is that of minus its value.
+    # Only the lower critic counts; its value enters the loss with a minus sign.
     counts = torch.full_like(value, 0.0).scatter_(0, which.unsqueeze(0), -1.0 / size)
     to_action = networks.critic.input_gradient(critic_way, counts, action.shape[-1])
-    # The log density grows by 2 tanh(x) where the action's logarithmic slope falls.
+    # The tanh adds 2 tanh(x) to the gradient of the log density.
     to_before = to_action * (1.0 - action.square()) + 2.0 * weight * action
     to_log_std = to_before * deviation - weight
     to_raw = to_log_std * (1.0 - bent.square()) * (0.5 * (high - low))

@@ -1,4 +1,4 @@
-"""How the memory, the policy and its critics learn from what was played; every knob is read."""
+"""Settings of context-sac: how memory, policy and critics learn; every knob is used."""
 
 import math
 from dataclasses import dataclass
@@ -12,50 +12,49 @@ MATMULS = ("float32", "tf32", "bfloat16")
 class ContextSettings:
     """Soft actor-critic on the estimate of a sequence model that infers the hidden task.
 
-    ``inner_lr``, ``num_inner_steps``, ``outer_lr`` and ``first_order`` are those of the inference
+    ``inner_lr``, ``num_inner_steps``, ``outer_lr`` and ``first_order`` apply to the inference
     model, whose sizes are ``policy.*``.
 
     Attributes:
-        inner_lr: Step size of the inference model's adaptation.
-        num_inner_steps: Adaptation steps it is trained for; 0 means that there is no MAML.
-        outer_lr: Step size of the inference model's own training.
-        num_lanes: Environments that are played side by side.
-        lane_groups: Groups of the lanes that take turns: while one plays, the updates are made that
-            are due for the one before it, and it acts by the weights of before them. A GPU makes
-            them beside the play, a CPU first; the order does not depend on how long anything takes.
-            With 1 all lanes are one group; 2 are halves. 0: nothing is learnt while anything is
-            played.
-        episodes_per_task: Episodes of a meta-episode: so long the memory lives with one task.
-        random_env_steps: Played at random before the first update [env steps].
-        replay_env_steps: What the replay holds [env steps].
-        batch_size: Transitions of an update.
-        learning_rate: Adam's step size on actor, critics and temperature.
+        inner_lr: Learning rate of the inference model's adaptation steps.
+        num_inner_steps: Adaptation steps the inference model is trained for; 0 disables MAML.
+        outer_lr: Learning rate of the inference model's own training.
+        num_lanes: Number of parallel environments.
+        lane_groups: Number of lane groups that collect in turn. While one group collects, the
+            updates due for the previous group run. The collecting group acts with the weights from
+            before them. A GPU runs them concurrently, a CPU first; the order does not depend on
+            timing. 1: all lanes are one group. 2: halves. 0: updates and collection alternate.
+        episodes_per_task: Episodes of a meta-episode, over which the memory is kept.
+        random_env_steps: Env steps with random actions at the start of training [env steps].
+        replay_env_steps: Capacity of the replay [env steps].
+        batch_size: Transitions per update.
+        learning_rate: Adam's learning rate for actor, critics and temperature.
         discount: Discount per env step.
-        ends_free: Whether an episode that ends by its own rules is rid of all that would follow.
-            Otherwise a new start follows where that is worse than nothing: a robot that is paid
-            less than nothing until it is fast enough would else learn to fall, not to run.
-        target_rate: Share of the critics that their targets take over in an update.
+        ends_free: Whether the value after a termination is 0. Otherwise it is the value of a new
+            start if that is negative. Without this, a robot with negative rewards until it is fast
+            enough would learn to fall, not to run.
+        target_rate: Share of the critics' weights that their targets adopt per update.
         critic_hidden_dim: Width of the critics' layers.
         actor_hidden_dim: Width of the actor's layers.
-        average_rate: Share of the actor that its running average takes over when it moves. The
-            average acts wherever nothing is tried out: an actor that moves this fast is better
-            and worse from one update to the next.
+        average_rate: Share of the actor's weights that its running average adopts per actor update.
+            The average acts whenever the policy does not explore, since the actor changes so fast
+            that its quality varies from update to update.
         updates_per_env_step: Updates of actor and critics per env step of experience.
-        actor_every: Updates of the critics to one of the actor.
-        matmul: How exactly these updates multiply matrices, one of ``MATMULS``: ``"tf32"`` rounds
-            what is multiplied to 10 bits behind the binary point, which only CUDA can;
-            ``"bfloat16"`` to 7, and the products too. Everything else is of float32 in any case.
-        relabelled: Share of a batch whose rewards are those of another task.
-        own_estimate: Share of the lanes that act on the memory's estimate; the others are given
-            the hidden variable.
-        inference_updates_per_meta_episode: Updates of the inference model per meta-episode that a
-            lane played: each learns from whole ones, however long they are.
-        inference_batch: Lanes of such an update.
-        inference_env_steps: The newest of the replay that the inference model learns from
+        actor_every: Critic updates per actor update.
+        matmul: Precision of matrix products in the updates of actor and critics, one of
+            ``MATMULS``. ``"tf32"`` rounds factors to 10 mantissa bits and needs CUDA.
+            ``"bfloat16"`` rounds factors and products to 7. Everything else is float32.
+        relabelled: Share of a batch whose rewards are relabelled for another task.
+        own_estimate: Share of the lanes that act on the memory's estimate; the others receive the
+            hidden variable.
+        inference_updates_per_meta_episode: Updates of the inference model per meta-episode of a
+            lane. Each update uses whole meta-episodes, whatever their length.
+        inference_batch: Lanes per update of the inference model.
+        inference_env_steps: Newest part of the replay that the inference model is trained on
             [env steps].
         init_temperature: Initial weight of the policy's entropy.
-        target_entropy: Entropy that the temperature steers to, for each number of an action [nat].
-        first_order: Leave the second derivative out of the inference model's meta-gradient.
+        target_entropy: Target entropy per component of an action [nat].
+        first_order: Whether to omit second derivatives from the inference model's meta-gradient.
 
     Raises:
         ValueError: If a setting is outside its range; the message names the knob.
@@ -129,16 +128,16 @@ class ContextSettings:
 
     @property
     def num_turns(self) -> int:
-        """How often something is played in an iteration."""
+        """Number of turns in an iteration."""
         return max(1, self.lane_groups)
 
     @property
     def lanes_per_turn(self) -> int:
-        """Lanes that play at once."""
+        """Lanes per turn."""
         return self.num_lanes // self.num_turns
 
     def env_steps_per_iteration(self, horizon: int) -> int:
-        """What an iteration plays: a meta-episode in every lane [env steps].
+        """Env steps of an iteration: a meta-episode in every lane [env steps].
 
         Args:
             horizon: Length of an episode [env steps].

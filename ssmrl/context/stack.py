@@ -1,4 +1,4 @@
-"""Networks and optimisers of several learners as one set of tensors, and back."""
+"""Copies networks and optimisers of several learners into stacked tensors, and back."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -19,26 +19,26 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Stack:
-    """What several learners of one configuration learn by, along one more axis of every tensor.
+    """Stacked networks and optimisers of several learners, with an extra axis of seeds.
 
-    Their own networks and moments stay what is saved and played by: they are taken up before an
-    iteration's updates and handed back after them.
+    Saving and acting still use each learner's own networks and moments. They are copied into the
+    stack before an iteration's updates and copied back after them.
 
     Args:
-        learners: Of each seed, on one device.
-        take: Transitions by their place in the replays of all of them.
-        config: Of context-sac, whatever its seed.
-        device: Where they are.
-        graphs: How updates are captured, if they are.
+        learners: Learner of each seed, all on one device.
+        take: Function that returns transitions at indices into the replays of all learners.
+        config: Configuration of context-sac, with any seed.
+        device: Device of the learners.
+        graphs: Graph capture of the device; None to run without graphs.
 
     Attributes:
-        networks: Of all seeds, but for the inference models.
-        actor_critic: Makes the updates of these.
-        inference: Makes the updates of the inference models.
-        captured: The updates that are replayed, by name; none where nothing is captured.
+        networks: Stacked networks of all seeds, except the inference models.
+        actor_critic: Updates of actor and critics.
+        inference: Updates of the inference models.
+        captured: The captured updates by name; empty without graphs.
 
     Raises:
-        ValueError: If the inference models are trained for gradient steps inside an episode.
+        ValueError: If the inference models are trained with gradient steps inside an episode.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Stack:
 
     @torch.no_grad()
     def take_up(self) -> None:
-        """Copy all that is the learners' own."""
+        """Copy the learners' tensors into the stack."""
         for leaf in self._leaves():
             leaf.whole.copy_(_joined(leaf.layout, leaf.own))
         for name in ("center", "inverse_scale"):
@@ -71,7 +71,7 @@ class Stack:
             getattr(self.networks, name).copy_(torch.stack(own).unsqueeze(1))
         for moved in self._moved():
             states = [optimizer.state[own] for optimizer, own in moved.own]
-            if not all(states):  # nothing has moved yet
+            if not all(states):  # no update has been made yet
                 moved.optimizer.state.pop(moved.leaf.whole, None)
                 continue
             kept = moved.optimizer.state[moved.leaf.whole]
@@ -79,7 +79,7 @@ class Stack:
                 name: _joined(moved.leaf.layout, [state[name] for state in states])
                 for name in _MOMENTS
             }
-            # The same for all: they have made the same updates.
+            # Equal for all learners, which have made equally many updates.
             found["step"] = states[0]["step"]
             for name, value in found.items():
                 if name in kept:
@@ -89,7 +89,7 @@ class Stack:
 
     @torch.no_grad()
     def hand_back(self) -> None:
-        """Give each learner its own."""
+        """Copy the stack's tensors back to the learners."""
         for leaf in self._leaves():
             for own, value in zip(leaf.own, _parted(leaf.layout, leaf.whole), strict=True):
                 own.copy_(value)
@@ -127,7 +127,7 @@ class Stack:
 
 
 class _Leaf(NamedTuple):
-    """A stacked tensor, each learner's own, and whose order it has if not one after the other."""
+    """A stacked tensor, each learner's tensor, and the network that defines its layout, if any."""
 
     whole: Tensor
     own: list[Tensor]

@@ -1,4 +1,4 @@
-"""Several seeds of context-sac that learn together, each as it would alone."""
+"""Several seeds of context-sac trained together, each as it would be alone."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,22 +22,22 @@ from ssmrl.types import Params
 
 
 class StackedLearner:
-    """Learners of several seeds, whose updates are one set of batched operators.
+    """Learners of several seeds whose updates run as one set of batched operators.
 
-    Each has its own random streams, experience, statistics and networks. Only the updates are made
-    for all at once.
+    Each has its own random streams, experience, statistics and networks. Only the updates are
+    batched over the seeds.
 
     Args:
-        configs: Of context-sac, equal but for their seeds.
-        device: Where networks and replays are.
-        graphs_of: How a device captures updates, if it does.
+        configs: Configurations of context-sac, equal except for their seeds.
+        device: Device of networks and replays.
+        graphs_of: Function that returns a device's graph capture, or None.
 
     Attributes:
-        own: The learner of each seed; what it learns by itself the others never know.
-        stack: What those learn by that made the last iteration; at first all.
+        own: Learner of each seed; they share nothing that they learn.
+        stack: Stack of the learners that made the last iteration; initially all.
 
     Raises:
-        DeviceMemoryError: If the device has no room for them.
+        DeviceMemoryError: If the device has too little memory for them.
         ValueError: If the configurations differ in more than their seeds, or cannot be stacked.
     """
 
@@ -60,23 +60,23 @@ class StackedLearner:
 
     @staticmethod
     def can_stack(config: TrainConfig) -> bool:
-        """Whether several seeds of it can be stacked: gradient steps inside an episode cannot."""
+        """Whether its seeds can be stacked: not with gradient steps inside an episode."""
         return not config.meta.num_inner_steps
 
     def iterate(
         self, members: Sequence[int], collect: Collect
     ) -> tuple[dict[int, Metrics], dict[int, DivergedError]]:
-        """An iteration of some of the learners; the others stay as they are.
+        """Run an iteration of some of the learners; the others do not change.
 
         Args:
-            members: Their places; all of them have made the same number of iterations.
-            collect: Plays.
+            members: Indices of the learners, which must have made equally many iterations.
+            collect: Function that collects rollouts.
 
         Returns:
-            By place what each did, and why it diverged where it did.
+            Metrics by index, and the errors of diverged learners by index.
 
         Raises:
-            ValueError: If they have not.
+            ValueError: If the learners have made different numbers of iterations.
         """
         learners = {place: self.own[place] for place in members}
         iterations = {place: learner.iteration for place, learner in learners.items()}
@@ -131,7 +131,7 @@ class StackedLearner:
     def _learn(
         self, members: tuple[int, ...], turn: int
     ) -> Callable[[], dict[int, dict[str, float]]]:
-        """Begin a turn's updates; the statistics of each are read later."""
+        """Start a turn's updates; the returned function reads the statistics of each learner."""
         stack, learners = self._stacked(members), [self.own[place] for place in members]
         chances = [learner.chance(turn) for learner in learners]
         generators = [chance.generator for chance in chances]
@@ -157,7 +157,7 @@ class StackedLearner:
         return read
 
     def _stacked(self, members: tuple[int, ...]) -> Stack:
-        """Of these learners; made anew where they are others than before."""
+        """The stack of these learners, rebuilt if the members have changed."""
         if members != self._members:
             self.stack, self._members = self._made(members), members
         return self.stack
@@ -169,16 +169,16 @@ class StackedLearner:
 
 
 def _no_graphs(device: torch.device) -> Graphs | None:
-    """A learner of a stack makes no updates by itself."""
+    """No graph capture: a stacked learner makes no updates by itself."""
     return None
 
 
 def _check(configs: Sequence[TrainConfig]) -> None:
     if not configs:
-        raise ValueError("`configs` must be at least one, but are none; give one for each seed")
+        raise ValueError("`configs` must not be empty; give one configuration for each seed")
     first = configs[0]
     if any(replace(config, seed=first.seed) != first for config in configs):
-        raise ValueError("`configs` must be equal but for their seeds; stack only such ones")
+        raise ValueError("`configs` must be equal except for their seeds; change only `seed`")
     seeds = [config.seed for config in configs]
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"`configs` must have different seeds, but got {seeds}; leave doubles out")
+        raise ValueError(f"`configs` must have different seeds, but got {seeds}; drop duplicates")

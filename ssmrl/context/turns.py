@@ -1,4 +1,4 @@
-"""In which order an iteration plays and learns, whoever plays and learns; it does neither."""
+"""Order of collection and updates within an iteration; callers supply both as functions."""
 
 import time
 from collections.abc import Callable
@@ -15,13 +15,13 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Turns(Generic[Part, Statistics]):
-    """What the turns of an iteration were.
+    """Result of an iteration's turns.
 
     Attributes:
-        played: In each.
-        statistics: Of the last updates; None where there were none yet.
-        sample_seconds: Spent on play, and on keeping it [s].
-        update_seconds: Spent on beginning updates and on waiting for them [s].
+        played: Rollouts of each turn.
+        statistics: Statistics of the last updates; None if there were none yet.
+        sample_seconds: Time spent on collecting and storing rollouts [s].
+        update_seconds: Time spent on starting updates and waiting for them [s].
     """
 
     played: list[Part]
@@ -39,21 +39,21 @@ def take_turns(
     keep: Callable[[Part], None],
     learn: Callable[[int], Callable[[], Statistics]],
 ) -> Turns[Part, Statistics]:
-    """Play a turn and learn from it; or, with ``meta.lane_groups``, from the turn before beside it.
+    """Collect each turn and learn after it; with ``meta.lane_groups``, learn while collecting.
 
-    In that case the updates are begun before the turn is played, with the weights of before them,
-    and are waited for after it: what a device computes meanwhile takes no time of its own. The
-    order is the same however long anything takes, so one seed gives one result. In the very first
-    turn there is nothing to learn from.
+    In the second case, updates on earlier turns start before a turn is collected and are awaited
+    after it, so a device computes them meanwhile. The turn acts with the weights from before them.
+    The order does not depend on timing, so one seed gives one result. The very first turn has
+    nothing to learn from.
 
     Args:
-        meta: Says how many turns there are, and in which of the two ways they go.
-        iteration: Counted from 0.
-        acting: Copies the weights to act with.
-        play: Plays a turn with these weights.
-        keep: Keeps what was played.
-        learn: Begins the updates of a turn with what is kept, and returns what waits for them and
-            reads their statistics.
+        meta: Settings with the number of turns and the order.
+        iteration: Iteration number, counted from 0.
+        acting: Function that copies the weights to act with.
+        play: Function that collects a turn with these weights.
+        keep: Function that stores a turn.
+        learn: Function that starts the updates of a turn on the stored data. It returns a function
+            that waits for them and reads their statistics.
     """
     seconds = {"sample": 0.0, "update": 0.0}
 

@@ -14,11 +14,11 @@ Camera: TypeAlias = Callable[[int], np.ndarray]
 
 
 class NoPictureError(RuntimeError):
-    """Nothing can be drawn on this machine, or of this environment; the message says what helps."""
+    """This machine or environment cannot render pictures; the message says what helps."""
 
 
 class Step(NamedTuple):
-    """What one step gave to each of ``B`` simulations.
+    """Result of one step of ``B`` simulations.
 
     Attributes:
         observation: ``(B, O)`` float64. After an end it is the ended episode's last observation.
@@ -26,8 +26,8 @@ class Step(NamedTuple):
         terminated: ``(B,)`` bool, ended by the task's own rules.
         truncated: ``(B,)`` bool, cut by the horizon.
         terms: The named parts of the reward, each ``(B,)``.
-        motion: What the reward saw of the step, without the hidden task: what any other task of
-            the family would have paid for the same step follows from it.
+        motion: Input of the reward, without the hidden task. From it follows the reward that any
+            other task of the family would have paid for the same step.
     """
 
     observation: np.ndarray
@@ -39,7 +39,7 @@ class Step(NamedTuple):
 
 
 class BatchedEnv(ABC):
-    """``B`` simulations, each with its own hidden task. The caller resets what ended.
+    """``B`` simulations, each with its own hidden task. The caller resets ended episodes.
 
     Attributes:
         num_envs: ``B``.
@@ -62,7 +62,7 @@ class BatchedEnv(ABC):
         """Start new episodes where ``mask`` is true.
 
         Args:
-            mask: Which simulations start anew.
+            mask: Simulations to reset.
             generators: One per simulation, ``B`` of them; only those of the mask are drawn from.
 
         Returns:
@@ -75,8 +75,8 @@ class BatchedEnv(ABC):
 
     @abstractmethod
     def camera(self) -> Camera:
-        """What draws the simulations.
+        """A function that draws the simulations.
 
         Raises:
-            NoPictureError: If nothing can be drawn on this machine; the message says what helps.
+            NoPictureError: If this machine cannot render; the message says what helps.
         """

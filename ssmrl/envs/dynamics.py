@@ -1,4 +1,4 @@
-"""Which constants of a robot's model a task multiplies, simulation by simulation."""
+"""Constants of a robot's model that tasks multiply, separately in each simulation."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from ssmrl.envs.physics import BatchedPhysics
 class Dynamics:
     """A field of the model whose elements the hidden variables multiply.
 
-    Elements whose usual value is zero are no variables: the world's mass, gravity's horizontal
+    Elements whose default value is zero are not variables: the world's mass, gravity's horizontal
     parts, the damping of a floating root.
 
     Attributes:
-        name: As in the names of families.
+        name: Name used in the names of families.
         field: MuJoCo's name of the field.
-        shared: Consecutive entries that one variable multiplies: a geom has three coefficients of
-            friction, and only the first acts in contacts that neither roll nor twist.
+        shared: Number of consecutive entries that one variable multiplies. A geom has three
+            friction coefficients; only the first acts in contacts that neither roll nor twist.
     """
 
     name: str
@@ -31,7 +31,7 @@ class VariedModel:
 
     Args:
         physics: The simulations.
-        dynamics: What varies.
+        dynamics: Field that varies.
 
     Attributes:
         num_variables: Hidden variables of a task, ``P``.
@@ -47,7 +47,7 @@ class VariedModel:
         self.num_variables = len(self._varied)
 
     def multiply(self, multipliers: np.ndarray) -> None:
-        """Give every simulation its multiples of the usual values.
+        """Set each simulation's field to multiples of the default values.
 
         Args:
             multipliers: ``(B, P)``.

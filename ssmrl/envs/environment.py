@@ -1,6 +1,6 @@
-"""Any Gymnasium environment as a batch of episodes played side by side.
+"""Any Gymnasium environment as a batch of parallel episodes.
 
-Not the batched physics that meta-training runs on, which is ``ssmrl.envs.batched_env``.
+Meta-training does not use it, but the batched physics of ``ssmrl.envs.batched_env``.
 """
 
 import difflib
@@ -29,28 +29,28 @@ class Environment:
     Autoreset is Gymnasium's next-step mode. The step that ends an episode returns its last
     observation. The next step of that lane ignores its action and starts the next episode: it
     returns the first observation, a reward of 0, and ``done`` false, and ``info["first"]`` is
-    true there. What it goes from and to is no transition; leave such steps out of any training.
+    true there. Such a step is not a transition; leave it out of training.
 
-    A copy, or one that was pickled, is made anew from the same arguments, as Gymnasium's own
-    environments of MuJoCo are: it has to be reset first.
+    A copied or unpickled environment is constructed anew from the same arguments, like Gymnasium's
+    MuJoCo environments. Reset it before its first step.
 
     Args:
         env_name: A Gymnasium id; ``module:id`` imports the module that registers it first.
-        batch_size: How many lanes, ``B``.
-        seed: Lane ``i`` of the first reset is seeded with ``seed + i``, or with entry ``i`` of a
-            list, and later resets go on from there. Left out, every run differs.
+        batch_size: Number of lanes, ``B``.
+        seed: Seed of the first reset: lane ``i`` gets ``seed + i``, or entry ``i`` of a list.
+            Later resets continue from there. Without a seed, every run differs.
 
     Attributes:
-        vector_env: The Gymnasium vector environment. This project's own ids step as one batch,
-            all others one lane after the other, each lane an environment of its own.
+        vector_env: The Gymnasium vector environment. This project's own ids step as one batch.
+            All others step lane by lane, each lane with a separate environment.
         batch_size: ``B``.
         observation_dim: ``O``, after flattening.
         action_dim: ``A``: the width of a continuous action, or the number of discrete choices.
 
     Raises:
         KeyError: If there is no environment of this name; the message lists the nearest ones.
-        ValueError: If ``batch_size`` is no whole number of at least 1 or a seed none of at least 0,
-            or the actions are neither a vector of reals nor a choice.
+        ValueError: If ``batch_size`` is not a whole number of at least 1, a seed is not one of at
+            least 0, or the actions are neither a vector of reals nor discrete.
 
     Example:
         >>> with Environment("CartPole-v1", batch_size=2, seed=0) as environment:
@@ -68,7 +68,7 @@ class Environment:
     ) -> None:
         self._again = partial(Environment, env_name, batch_size, seed)
         self.batch_size = whole("batch_size", batch_size)
-        self._seed: Any = lane_seeds(seed, self.batch_size)  # Gymnasium's types know no list
+        self._seed: Any = lane_seeds(seed, self.batch_size)  # Gymnasium's types allow no list
         spec = _find_spec(env_name)
         own = spec.namespace == "ssmrl"
         self.vector_env = gymnasium.make_vec(
@@ -79,7 +79,7 @@ class Environment:
         )
         mode = self.vector_env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.NEXT_STEP:
-            raise ValueError(f"{env_name} must reset at the next step, but its mode is {mode}")
+            raise ValueError(f"{env_name} must autoreset at the next step, but its mode is {mode}")
         self.observation_dim = math.prod(self.vector_env.single_observation_space.shape or ())
         self.action_dim = _action_dim(env_name, self.vector_env.single_action_space)
         self._ended: np.ndarray | None = None
@@ -104,18 +104,18 @@ class Environment:
         """Advance every lane by one env step.
 
         Args:
-            action: ``(B, A)`` reals, or ``(B,)`` integers for discrete choices. Reals are passed
-                on as they are: an environment that clips says so itself.
+            action: ``(B, A)`` reals, or ``(B,)`` integers for discrete actions. Reals are passed
+                on unclipped; clipping is up to the environment.
 
         Returns:
             Observations ``(B, O)`` float32; rewards ``(B,)`` float64; ``done`` ``(B,)`` bool,
-            terminated or truncated; and ``info``: what the environment itself tells, with the
-            arrays ``terminated`` (ended by its own rules), ``truncated`` (cut, by the time limit
-            say) and ``first`` (started here instead of acting), each ``(B,)`` bool.
+            terminated or truncated; and ``info``: the environment's own entries, with the arrays
+            ``terminated`` (ended by the task's rules), ``truncated`` (cut, for example by the time
+            limit) and ``first`` (started here instead of acting), each ``(B,)`` bool.
 
         Raises:
             RuntimeError: Before the first reset.
-            ValueError: If the action's shape is wrong, or it is not finite or no choice.
+            ValueError: If the action has a wrong shape, is not finite, or is not a valid choice.
         """
         if self._ended is None:
             raise RuntimeError("an environment must be reset before its first step; call `reset()`")
@@ -137,7 +137,7 @@ class Environment:
         )
 
     def close(self) -> None:
-        """Free what the environment holds; may be called again."""
+        """Release the environment's resources; may be called again."""
         self.vector_env.close()
 
     def __enter__(self) -> "Environment":
@@ -171,11 +171,11 @@ class Environment:
 
 
 def _find_spec(env_name: str) -> gymnasium.envs.registration.EnvSpec:
-    """The registered environment of this name, after the import of what stands before a colon.
+    """The registered environment of this name, after importing the module before a colon, if any.
 
     Raises:
         KeyError: If there is none, or no such module; the message lists the nearest names.
-        TypeError: If it is no text.
+        TypeError: If the name is not text.
     """
     if not isinstance(env_name, str):
         raise TypeError(f"`env_name` must be text, but got {env_name!r}")
@@ -194,7 +194,7 @@ def _find_spec(env_name: str) -> gymnasium.envs.registration.EnvSpec:
 
 
 def _import(module: str, env_name: str) -> None:
-    """Import what registers an environment; an error inside of it is its own.
+    """Import the module that registers an environment; errors inside it propagate.
 
     Raises:
         KeyError: If there is no such module.
@@ -202,7 +202,7 @@ def _import(module: str, env_name: str) -> None:
     parts = module.split(".")
     try:
         if not all(part.isidentifier() for part in parts):
-            raise ModuleNotFoundError(f"{module!r} is no name of a module", name=module)
+            raise ModuleNotFoundError(f"{module!r} is not a module name", name=module)
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):

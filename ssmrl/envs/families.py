@@ -1,4 +1,4 @@
-"""The one list of task families, and the door to those of other packages."""
+"""The list of this project's task families, and access to those of other packages."""
 
 from dataclasses import replace
 from functools import cache
@@ -11,16 +11,16 @@ from ssmrl.unknown_name import UnknownNameError
 
 FAMILIES: dict[str, TaskFamily] = {family.name: family for family in (*LOCOMOTION_FAMILIES, POINT)}
 
-# What the literature calls ant-dir, and what its published numbers belong to, is the family of
-# two directions; the one of all directions has a name of its own.
+# In the literature and its published numbers, ant-dir is the family of two directions; the family
+# of all directions is ant-dir-2d.
 ALIASES = {"ant-dir": "ant-dir-fb"}
 
 
 def get_family(name: str) -> TaskFamily:
-    """The family of this name, of this other name of it, or at this import path.
+    """The family with this name or alias, or at this import path.
 
-    A family that is found by its path has the path for a name: so its tasks, checkpoints and rows
-    lead back to it in every process.
+    A family found by its import path has this path as its name, so that its tasks, checkpoints and
+    rows lead back to it in every process.
 
     Args:
         name: Short name, or ``package.module:NAME`` of a ``TaskFamily``.

@@ -1,20 +1,20 @@
-"""The point whose mean distance to given points is least."""
+"""The geometric median: the point with the least mean distance to given points."""
 
 import numpy as np
 from jaxtyping import Float
 
 MAX_ITERATIONS = 10_000
-TOLERANCE = 1e-12  # Of a step, relative to how far the points lie apart.
+TOLERANCE = 1e-12  # Smallest step, relative to the spread of the points.
 
 
 def geometric_median(points: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
-    """Weiszfeld's iteration, with Vardi and Zhang's step where it meets one of the points.
+    """Geometric median by Weiszfeld's iteration, with Vardi and Zhang's step at a data point.
 
     Args:
-        points: At least one.
+        points: At least one point.
 
     Returns:
-        The median; one of several where the points lie on a line.
+        The median; one of several if the points lie on a line.
 
     Raises:
         ValueError: If there is no point.
@@ -28,7 +28,7 @@ def geometric_median(points: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"
         equations 2.6 and 2.7.
     """
     if len(points) == 0:
-        raise ValueError(f"`points` must be at least one, but got {points.shape=}")
+        raise ValueError(f"`points` must hold at least one, but got {points.shape=}")
     center: np.ndarray = points.mean(axis=0)
     smallest = TOLERANCE * np.abs(points - center).max()
     for _ in range(MAX_ITERATIONS):
@@ -38,14 +38,14 @@ def geometric_median(points: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"
         weight = 1.0 / distance[away]
         pull = weight @ offset[away]
         strength, num_here = float(np.sqrt(pull @ pull)), int((~away).sum())
-        # As many unit vectors as lie here hold the median against the pull of the others.
+        # The points at this place hold the median against a pull of up to their number.
         if strength <= max(num_here, TOLERANCE):
             break
         step = (1.0 - num_here / strength) * pull / weight.sum()
         center = center + step
         if np.abs(step).max() <= smallest:
             break
-    # Towards one of the points the iteration only creeps, so the nearest is tried as well.
+    # The iteration converges slowly to a data point, so the nearest one is tried as well.
     nearest = points[np.square(points - center).sum(axis=1).argmin()]
     both = np.stack([center, nearest])
     costs = np.sqrt(np.square(both[:, None] - points).sum(axis=2)).mean(axis=1)

@@ -1,6 +1,6 @@
 """Task families as Gymnasium environments, one simulation or many; for users of other libraries.
 
-Not what this project trains on: its workers call ``BatchedEnv`` themselves.
+This project's own training does not use them: its workers call ``BatchedEnv`` directly.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
 
     ``reset(seed=...)`` starts a new trial on a task drawn from the seed, and so does
     ``reset(options={"new_task": True})``. ``reset(options={"parameters": (...)})`` starts one on a
-    given task. A plain ``reset()`` starts the next episode of the same trial, or of a new one when
-    ``num_episodes_per_trial`` were played. The task is never in ``info``, and in no picture.
+    given task. A plain ``reset()`` starts the next episode of the same trial, or of a new one after
+    ``num_episodes_per_trial`` episodes. Neither ``info`` nor pictures show the task.
 
-    A copy, or one that was pickled, is made anew from the same arguments, as Gymnasium's own
-    environments of MuJoCo are: it has to be reset first.
+    A copied or unpickled environment is constructed anew from the same arguments, like Gymnasium's
+    MuJoCo environments. Reset it before its first step.
 
     Args:
         family: Name of the family.
@@ -36,12 +36,12 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
             never.
         horizon: Length of an episode [env steps]; the family's default if None.
         action_scale: Actions lie in ``[-action_scale, action_scale]``.
-        render_mode: ``rgb_array`` for pictures by ``render``, which need a renderer where MuJoCo
-            draws: ``MUJOCO_GL=egl`` or ``osmesa`` in the environment of the process.
+        render_mode: ``rgb_array`` for pictures by ``render``. MuJoCo's pictures need a renderer:
+            ``MUJOCO_GL=egl`` or ``osmesa`` in the environment of the process.
 
     Raises:
         KeyError: If the family is unknown.
-        RuntimeError: If pictures are wanted where MuJoCo cannot draw; the message says what helps.
+        RuntimeError: If pictures are requested but MuJoCo cannot draw; the message says what helps.
         ValueError: If another argument is wrong; the message names it.
     """
 
@@ -80,11 +80,11 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
     def reset(
         self, *, seed: Seed | None = None, options: Any = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; see the class for ``options``, and for when its task is a new one.
+        """Start an episode; the class explains ``options`` and when the task changes.
 
         Raises:
             KeyError: If an option is unknown.
-            ValueError: If the seed is no whole number of at least 0, or an option is wrong.
+            ValueError: If the seed is not a whole number of at least 0, or an option is wrong.
         """
         number = None if seed is None else whole_seed(seed)
         new_task, parameters = self._trials.read(options)
@@ -114,7 +114,7 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
         )
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """The robot as a camera that follows it sees it, ``(480, 480, 3)`` uint8.
+        """A picture from the camera that follows the robot, ``(480, 480, 3)`` uint8.
 
         Raises:
             ClosedEnvironmentError: After ``close``.
@@ -124,18 +124,18 @@ class TaskEnv(gymnasium.Env[Observation, np.ndarray]):
         return None if pictures is None else pictures[0]
 
     def close(self) -> None:
-        """Give back the renderer; may be called again."""
+        """Release the renderer; may be called again."""
         self._trials.close()
 
 
 class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """Many simulations of a family, stepped together; each is a ``TaskEnv`` bit for bit.
 
-    An episode that ended is started again by the next step, whose action is ignored and whose
-    reward is zero, as Gymnasium's own vector environments do by default.
+    After an episode ends, the next step of its simulation ignores the action, starts a new episode
+    and returns a reward of zero, as Gymnasium's vector environments do by default.
 
     Args:
-        num_envs: Simulations.
+        num_envs: Number of simulations.
         family: Name of the family.
         split: ``train`` or ``test``: where tasks are drawn from.
         num_episodes_per_trial: Episodes after which a simulation gets a new task; None: it keeps
@@ -143,14 +143,14 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         horizon: Length of an episode [env steps]; the family's default if None.
         action_scale: Actions lie in ``[-action_scale, action_scale]``.
         num_threads: Threads of the physics; 0 means all cores.
-        render_mode: ``rgb_array`` for pictures by ``render``, which need a renderer where MuJoCo
-            draws: ``MUJOCO_GL=egl`` or ``osmesa`` in the environment of the process.
-        max_episode_steps: An episode is cut after so many, too [env steps]; None or -1: by its
-            horizon alone.
+        render_mode: ``rgb_array`` for pictures by ``render``. MuJoCo's pictures need a renderer:
+            ``MUJOCO_GL=egl`` or ``osmesa`` in the environment of the process.
+        max_episode_steps: Further limit of an episode's length [env steps]; None or -1: only the
+            horizon limits it.
 
     Raises:
         KeyError: If the family is unknown.
-        RuntimeError: If pictures are wanted where MuJoCo cannot draw; the message says what helps.
+        RuntimeError: If pictures are requested but MuJoCo cannot draw; the message says what helps.
         ValueError: If another argument is wrong; the message names it.
     """
 
@@ -182,7 +182,7 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             "render_mode": render_mode,
             "max_episode_steps": max_episode_steps,
         }
-        self.closed = True  # while it is made: Gymnasium closes whatever is thrown away
+        self.closed = True  # until it is complete: Gymnasium closes discarded environments
         self._again = partial(TaskVectorEnv, num_envs, family, **settings)
         self._trials = Trials(family, num_envs, **settings)
         self.closed = False
@@ -206,7 +206,7 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed of each simulation: what ``reset`` was given, or one that was drawn."""
+        """The seed of each simulation, as given to ``reset`` or drawn."""
         return tuple(seed for _, seed in self._random)
 
     def reset(
@@ -218,14 +218,14 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         """Start an episode in every simulation.
 
         Args:
-            seed: Simulation ``i`` has the seed ``seed + i``; or a seed for each, None for one that
-                goes on with its task and its draws.
-            options: As for ``TaskEnv``, of all simulations.
+            seed: Seed ``seed + i`` for simulation ``i``, or a list with a seed for each. None in
+                the list keeps a simulation's task and generator.
+            options: Options as in ``TaskEnv``, for all simulations.
 
         Raises:
             KeyError: If an option is unknown.
-            ValueError: If there is not one seed for each simulation, if one is no whole number of
-                at least 0, or an option is wrong.
+            ValueError: If the number of seeds is wrong, one is not a whole number of at least 0, or
+                an option is wrong.
         """
         seeds = lane_seeds(seed, self.num_envs)
         new_task, parameters = self._trials.read(options)
@@ -244,7 +244,7 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def step(
         self, actions: Any
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Advance every simulation, or start it again where its episode had ended.
+        """Advance every simulation, or start a new episode where the last one ended.
 
         Raises:
             ResetNeeded: Before the first reset.
@@ -261,7 +261,7 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return observation, reward, terminated, truncated, {}
 
     def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
-        """Each simulation, as ``TaskEnv`` draws one.
+        """A picture of each simulation, as in ``TaskEnv.render``.
 
         Raises:
             ClosedEnvironmentError: After ``close``.
@@ -271,5 +271,5 @@ class TaskVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         return None if pictures is None else tuple(pictures)
 
     def close_extras(self, **_: Any) -> None:
-        """Give back the renderer."""
+        """Release the renderer."""
         self._trials.close()

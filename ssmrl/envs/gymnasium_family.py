@@ -1,4 +1,4 @@
-"""Families made of a Gymnasium environment, stepped one after another: slower than a batch."""
+"""Families from a Gymnasium environment, stepped one after another: slower than a batch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -20,7 +20,7 @@ from ssmrl.envs.task import (
 
 MakeSimulation: TypeAlias = Callable[[], gymnasium.Env[Any, Any]]
 SetTask: TypeAlias = Callable[[gymnasium.Env[Any, Any], tuple[float, ...]], None]
-"""``(env, parameters)``: gives an environment, without its wrappers, its ``P`` hidden variables;
+"""``(env, parameters)``: sets the ``P`` hidden variables of an environment without its wrappers;
 called before every episode."""
 
 
@@ -37,26 +37,26 @@ def gymnasium_family(
 ) -> TaskFamily:
     """A family of tasks in one Gymnasium environment.
 
-    Experience is not paid anew for other tasks, since nothing is known of the reward but what the
-    environment pays. The environments of a batch are stepped one after another.
+    Rewards are not relabelled for other tasks, since their formula is unknown. The environments of
+    a batch are stepped one after another.
 
     Args:
-        env: Id of a registered environment, or what makes one. Observation and action must be
-            boxes of one axis, and the action bounded.
-        set_task: Gives an environment its hidden variables.
-        hidden: What differs between the tasks, with units.
-        train: What meta-training draws from.
-        test: What evaluation draws from.
+        env: Id of a registered environment, or a function that makes one. Observation and action
+            must be boxes with one axis, and the action bounded.
+        set_task: Function that sets an environment's hidden variables.
+        hidden: Description of the hidden variables, with units.
+        train: Distribution of the training tasks.
+        test: Distribution of the held-out tasks.
         horizon: Length of an episode [env steps]; by default that of the registration.
-        code: The scale in which the hidden variables are inferred; by default the ranges of
-            ``train`` where that is a ``UniformBox``, else they are not inferred.
-        bound_per_step: Reward per step that no policy without adaptation exceeds, if it is known.
+        code: Encoding of the hidden variables for inference. Default: the ranges of ``train`` if it
+            is a ``UniformBox``; otherwise they are not inferred.
+        bound_per_step: Reward per step that no policy without adaptation exceeds, if known.
 
     Returns:
-        A family, to be given as ``--task package.module:NAME``.
+        The family, to be passed as ``--task package.module:NAME``.
 
     Raises:
-        ValueError: If a space is no such box, or no horizon is known.
+        ValueError: If a space is not such a box, or no horizon is known.
 
     Example:
         >>> from ssmrl.envs.task import UniformBox
@@ -109,17 +109,17 @@ def gymnasium_family(
 class GymnasiumBatch(BatchedEnv):
     """``B`` environments of Gymnasium, stepped one after another.
 
-    An action in [-1, 1] becomes one between the bounds of the environment.
+    An action in [-1, 1] is scaled to the bounds of the environment.
 
     Args:
-        make: Makes one of them.
-        set_task: Gives one its hidden variables.
-        num_envs: Simulations, ``B``.
+        make: Function that makes one environment.
+        set_task: Function that sets an environment's hidden variables.
+        num_envs: Number of simulations, ``B``.
         horizon: Steps until truncation [env steps].
-        action_scale: What an action is divided by before it is limited to [-1, 1].
+        action_scale: Divisor of an action before it is clipped to [-1, 1].
 
     Raises:
-        ValueError: If the environment itself ends an episode before the horizon.
+        ValueError: If the environment's own step limit is below the horizon.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class GymnasiumBatch(BatchedEnv):
         self._parameters: Sequence[tuple[float, ...]] = ()
 
     def set_tasks(self, parameters: Sequence[tuple[float, ...]]) -> None:
-        """Give each environment its hidden variables."""
+        """Set the hidden variables of each environment."""
         self._parameters = [tuple(values) for values in parameters]
         for simulation, values in zip(self._simulations, self._parameters, strict=True):
             self._set_task(simulation.unwrapped, values)
@@ -155,7 +155,7 @@ class GymnasiumBatch(BatchedEnv):
     def reset(
         self, mask: Bool[np.ndarray, " B"], generators: Sequence[np.random.Generator]
     ) -> Float[np.ndarray, "B O"]:
-        """Start episodes, each from a seed that its generator draws."""
+        """Start episodes, each with a seed drawn from its generator."""
         for index in np.flatnonzero(mask).tolist():
             simulation = self._simulations[index]
             self._set_task(simulation.unwrapped, self._parameters[index])
@@ -187,10 +187,10 @@ class GymnasiumBatch(BatchedEnv):
         )
 
     def camera(self) -> Camera:
-        """What draws the environments, if they were made to be drawn.
+        """A function that draws the environments.
 
         Raises:
-            NoPictureError: If they were not.
+            NoPictureError: If they were not made with ``render_mode="rgb_array"``.
         """
         if self._simulations[0].render_mode != "rgb_array":
             raise NoPictureError(
@@ -207,7 +207,7 @@ def _dims(env: gymnasium.Env[Any, Any], name: str) -> tuple[int, int]:
     """``O`` and ``A``.
 
     Raises:
-        ValueError: If a space is no box of one axis, or the action is not bounded.
+        ValueError: If a space is not a box with one axis, or the action is not bounded.
     """
     for what, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:

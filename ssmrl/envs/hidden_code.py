@@ -1,6 +1,6 @@
-"""The scale in which a memory infers what a family hides, so that one loss fits every family.
+"""Encodings of hidden variables for inference by a memory, so that one loss fits every family.
 
-Like rewards, codes take NumPy arrays and tensors of Torch alike, with any leading axes.
+Like rewards, codes accept NumPy arrays and Torch tensors, with any leading axes.
 """
 
 import math
@@ -23,21 +23,21 @@ class HiddenCode(ABC):
 
     @abstractmethod
     def encode(self, parameters: Array) -> Array:
-        """The code of hidden variables; in [-1, 1] for all that is trained on."""
+        """The code of hidden variables; in [-1, 1] for all training tasks."""
 
     @abstractmethod
     def decode(self, code: Array) -> Array:
-        """The hidden variables of a code, also of one that an inference only came near to."""
+        """The hidden variables of a code, which may be only an estimate."""
 
 
 @dataclass(frozen=True)
 class RangeCode(HiddenCode):
-    """Variables of one range, such as a velocity, scaled linearly from ``[low, high]``.
+    """Variables with one common range, such as a velocity, scaled linearly from ``[low, high]``.
 
     Attributes:
-        low: What -1 stands for.
-        high: What 1 stands for.
-        dim: How many variables.
+        low: Value encoded as -1.
+        high: Value encoded as 1.
+        dim: Number of variables.
 
     Example:
         >>> RangeCode(0.0, 3.0).encode(np.array([[0.0], [1.5], [3.0]])).tolist()
@@ -66,18 +66,18 @@ class RangeCode(HiddenCode):
 
 @dataclass(frozen=True)
 class BoxCode(HiddenCode):
-    """Variables with a range each, scaled linearly to [-1, 1].
+    """Variables with separate ranges, scaled linearly to [-1, 1].
 
     Attributes:
-        low: What -1 stands for, one number per variable.
-        high: What 1 stands for.
+        low: Values encoded as -1, one per variable.
+        high: Values encoded as 1.
 
     Example:
         >>> BoxCode((0.0, 10.0), (2.0, 20.0)).encode(np.array([[1.0, 20.0]])).tolist()
         [[0.0, 1.0]]
 
     Raises:
-        ValueError: If they are not equally many, or a range is empty.
+        ValueError: If ``low`` and ``high`` differ in length, or a range is empty.
     """
 
     low: tuple[float, ...]
@@ -108,7 +108,7 @@ class BoxCode(HiddenCode):
 
 @dataclass(frozen=True)
 class DirectionCode(HiddenCode):
-    """A unit vector as it is; of one number, its sign.
+    """A unit vector, unchanged; in one dimension a sign.
 
     Attributes:
         dim: Components of the vector.
@@ -135,9 +135,9 @@ class LogCode(HiddenCode):
     """Multipliers ``base ^ e`` with ``e`` in ``[-limit, limit]``, as ``e / limit``.
 
     Attributes:
-        base: Of the power.
+        base: Base of the power.
         limit: Largest exponent.
-        dim: How many multipliers.
+        dim: Number of multipliers.
 
     Example:
         >>> LogCode(1.5, 3.0, 1).encode(np.array([1.5**3])).round(12).tolist()

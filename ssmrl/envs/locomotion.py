@@ -19,15 +19,15 @@ class LocomotionEnv(BatchedEnv):
     """``B`` robots, each with its own hidden task.
 
     Args:
-        robot: Which robot.
-        reward: What it is paid for.
-        num_envs: Simulations, ``B``.
+        robot: The robot.
+        reward: Reward of a step.
+        num_envs: Number of simulations, ``B``.
         horizon: Steps until truncation [env steps].
         action_scale: The actuators receive ``clip(action / action_scale, -1, 1)``, times the
             robot's limit.
         num_threads: Threads of the physics; 0 means all cores.
-        dynamics: The constants of the model that the tasks multiply; None: the tasks differ in
-            their reward.
+        dynamics: Constants of the model that the tasks multiply; None if the tasks differ in their
+            reward.
 
     Attributes:
         physics: The bare simulations.
@@ -70,7 +70,7 @@ class LocomotionEnv(BatchedEnv):
         self.action_dim = self.physics.control_dim
 
     def set_tasks(self, parameters: Sequence[tuple[float, ...]]) -> None:
-        """Give each robot its hidden variables."""
+        """Set the hidden variables of each robot."""
         self._parameters = np.asarray(parameters, dtype=np.float64).reshape(self.num_envs, -1)
         if self._varied is not None:
             self._varied.multiply(self._parameters)
@@ -103,7 +103,7 @@ class LocomotionEnv(BatchedEnv):
         return self._observation()
 
     def step(self, action: Float[np.ndarray, "B A"]) -> Step:
-        """Advance every robot by one env step; where MuJoCo raised an error, it terminates."""
+        """Advance every robot by one env step; a MuJoCo error terminates the episode."""
         control = np.clip(action / self._action_scale, -1.0, 1.0)
         if self._robot.control_limit != 1.0:
             control *= self._robot.control_limit
@@ -125,7 +125,7 @@ class LocomotionEnv(BatchedEnv):
         )
 
     def camera(self) -> Camera:
-        """What draws a robot, from the model's own camera that follows it."""
+        """A function that draws a robot from the model's camera that follows it."""
         return self.physics.camera()
 
     def _contact_cost(self) -> np.ndarray:
@@ -147,19 +147,19 @@ class LocomotionEnv(BatchedEnv):
 
 
 def _tracker(physics: BatchedPhysics, robot: Robot) -> Callable[[], np.ndarray]:
-    """A function that gives the place [m] whose velocity counts, ``(B, D)``, as a copy."""
+    """A function that returns a copy of the positions [m] whose velocity counts, ``(B, D)``."""
     if robot.tracked == "root":
         root = physics.position[:, :1]
         return root.copy
     if robot.tracked == "torso":
         torso = physics.body_position("torso")[:, :2]
         return torso.copy
-    # A view, so that it follows where tasks change the masses.
+    # A live view, so that it shows masses changed by the tasks.
     mass = physics.own_model_field("body_mass")
     place = physics.derived("xipos").reshape(physics.position.shape[0], -1, 3)
 
     def mass_center() -> np.ndarray:
-        # In the order in which Gymnasium sums, so that not a bit differs.
+        # Summed in Gymnasium's order, so that results are bit-identical.
         moment = np.einsum("nb,nbj->nj", mass, place)
         center: np.ndarray = (moment / mass.sum(axis=1, keepdims=True))[:, :2]
         return center

@@ -1,7 +1,6 @@
-"""Every family of running robots: which tasks, which reward, where the definition comes from.
+"""All families of running robots: their tasks, their rewards, and the sources of the definitions.
 
-Not where they are simulated (``locomotion.py``), and not the list of all families
-(``families.py``).
+``locomotion.py`` simulates them; ``families.py`` lists all families.
 """
 
 import math
@@ -34,7 +33,7 @@ from ssmrl.envs.task import Alternating, FamilySpec, TaskDistribution, TaskFamil
 
 @dataclass(frozen=True)
 class _Tasks:
-    """The part of a family that its robot and reward do not decide."""
+    """The part of a family that does not depend on its robot and reward."""
 
     hidden: str
     train: TaskDistribution
@@ -46,12 +45,12 @@ class _Tasks:
 
 
 def _striped(law: str) -> tuple[str, str]:
-    """What training and test take of a law, in words."""
+    """Descriptions of the training and test parts of a distribution."""
     return f"{law}, but the middle tenth of each of ten periods", f"{law}, only those tenths"
 
 
 def _median_velocity(parameters: np.ndarray) -> np.ndarray:
-    """The velocity along x, which is all that counts, with the least mean error [m/s]."""
+    """The velocity along x with the least mean error [m/s]; other velocities do not count."""
     median: np.ndarray = np.median(parameters, axis=0)
     return median
 
@@ -73,7 +72,7 @@ DYNAMICS_BOUND = (
     "none known: a policy that does not adapt may run well under many dynamics, so compare with "
     "one that was trained on the same tasks"
 )
-# As many as the robot's dimensions of motion: planar robots know forwards and backwards only.
+# Directions have the robot's dimensions of motion: planar robots move forwards or backwards only.
 FORWARDS_OR_BACKWARDS = _Tasks(
     "direction d = +1 or -1 along x",
     Alternating(((1.0,), (-1.0,))),
@@ -162,7 +161,7 @@ def _observation(robot: Robot) -> str:
 def _velocity(
     robot: Robot, reward: Reward, source: str, *, horizon: int = 200, paid: float = 0.0
 ) -> TaskFamily:
-    """A family of target velocities; ``paid`` is what every step of a healthy robot adds."""
+    """A family of target velocities; ``paid`` is the constant reward per step if healthy."""
     return _family(
         f"{robot.name}-vel", robot, reward, VELOCITIES, paid + VELOCITY_ERROR, VELOCITY_BOUND,
         source, horizon=horizon,
@@ -199,7 +198,7 @@ def _direction(name: str, robot: Robot, tasks: _Tasks, source: str) -> TaskFamil
 
 
 def _dynamics(robot: Robot, varied: Dynamics) -> TaskFamily:
-    """One family of model constants; the multipliers of the literature, one field at a time."""
+    """A family that varies one model field, with the multipliers of the literature."""
     is_gravity = varied is dynamics.GRAVITY
     num = {
         "gravity": 1,

@@ -41,12 +41,12 @@ class BatchedPhysics:
         num_simulations: ``B``.
         frame_skip: Physics steps per env step.
         num_threads: Threads that step; 0 means all cores.
-        contact_forces: Whether contact forces are computed; costs memory, and 2 % of the time.
+        contact_forces: Whether to compute contact forces; costs memory and 2 % of the time.
 
     Attributes:
         position: Generalised positions, ``(B, nq)`` float64, a live view.
         velocity: Generalised velocities, ``(B, nv)`` float64, a live view.
-        initial_position: The model's own, ``(nq,)``.
+        initial_position: The model's default position, ``(nq,)``.
         control_dim: Number of actuators.
         dt: Duration of an env step [s].
     """
@@ -61,8 +61,8 @@ class BatchedPhysics:
         contact_forces: bool = False,
     ) -> None:
         self._robot, self._model = robot, load_model(robot)
-        # Contact forces follow from the contacts of the last physics step, which are kept only if
-        # each simulation keeps its own data.
+        # Contact forces need the contacts of the last physics step, which exist only if each
+        # simulation keeps its own data.
         self._batch = SimulationBatch(
             ctypes.CDLL(_LIBRARY),
             self._model._address,
@@ -83,15 +83,15 @@ class BatchedPhysics:
     def body_position(self, body: str) -> Float[np.ndarray, "B 3"]:
         """World position [m] of a body, a live view.
 
-        Like every derived field of MuJoCo it belongs to the state before the last physics step.
+        Like every derived field of MuJoCo, it belongs to the state before the last physics step.
         """
         first = 3 * int(self._model.body(body).id)
         return self._batch.output("xpos")[:, first : first + 3]
 
     def derived(self, field: str) -> Float[np.ndarray, "B size"]:
-        """A field that MuJoCo derives from the state, row by row and flat, a live view.
+        """A field that MuJoCo derives from the state, one flat row per simulation, a live view.
 
-        Contact forces, ``cfrc_ext``, are only computed if the constructor was told so.
+        Contact forces, ``cfrc_ext``, are computed only with ``contact_forces=True``.
         """
         return self._batch.output(field)
 
@@ -102,14 +102,14 @@ class BatchedPhysics:
         return value
 
     def own_model_field(self, field: str) -> Float[np.ndarray, "B size"]:
-        """A field of the model that each simulation has of its own, flat, a live view.
+        """Each simulation's own copy of a field of the model, flat, a live view.
 
-        ``update_model`` has to follow a write.
+        Call ``update_model`` after writing to it.
         """
         return self._batch.expand(field)
 
     def update_model(self) -> None:
-        """Bring up to date what follows from each simulation's own model fields."""
+        """Recompute what MuJoCo derives from each simulation's own model fields."""
         self._batch.set_const()
 
     def set_state(
@@ -118,7 +118,7 @@ class BatchedPhysics:
         position: Float[np.ndarray, "K nq"],
         velocity: Float[np.ndarray, "K nv"],
     ) -> None:
-        """Put some simulations into a state, at rest in every other respect."""
+        """Set position and velocity of some simulations; reset the rest of their state."""
         if len(ids) == 0:
             return
         self._batch.reset(ids)
@@ -133,8 +133,8 @@ class BatchedPhysics:
             control: Actuator inputs.
 
         Returns:
-            Which simulations MuJoCo raised an error for; they kept their state and the others are
-            intact. An unstable one raises none: MuJoCo puts it back to rest, as in Gymnasium.
+            Mask of the simulations with a MuJoCo error; they kept their state, and the others are
+            intact. An unstable simulation raises none: MuJoCo resets it, as in Gymnasium.
         """
         self._control[:] = control
         self._batch.step(self._frame_skip)
@@ -146,7 +146,7 @@ class BatchedPhysics:
         return failed
 
     def camera(self) -> "PhysicsCamera":
-        """What draws the simulations.
+        """A function that draws the simulations.
 
         Raises:
             NoPictureError: If MuJoCo cannot draw here; the message says what helps.
@@ -155,9 +155,9 @@ class BatchedPhysics:
 
 
 class PhysicsCamera:
-    """Pictures of robots as Gymnasium draws them: from the model's camera that follows the robot.
+    """Draws robots as Gymnasium does: from the model's camera that follows the robot.
 
-    A model without such a camera is seen from MuJoCo's free one.
+    For a model without such a camera, MuJoCo's free camera is used.
 
     Args:
         robot: As in ``BatchedPhysics``.
@@ -174,7 +174,7 @@ class PhysicsCamera:
         cameras = {self._model.camera(index).name for index in range(self._model.ncam)}
         self._camera: str | int = "track" if "track" in cameras else -1  # -1 is MuJoCo's free one
         try:
-            from mujoco import Renderer  # only where something is drawn is it needed
+            from mujoco import Renderer  # imported only if something is drawn
 
             _check_display()
             self._renderer = Renderer(self._model, PICTURE_SIZE, PICTURE_SIZE)
@@ -187,7 +187,7 @@ class PhysicsCamera:
             ) from error
 
     def __call__(self, simulation: int) -> np.ndarray:
-        """A simulation, ``(480, 480, 3)`` uint8."""
+        """A picture of a simulation, ``(480, 480, 3)`` uint8."""
         self._data.qpos[:] = self._position[simulation]
         mj_forward(self._model, self._data)
         self._renderer.update_scene(self._data, camera=self._camera)
@@ -196,13 +196,13 @@ class PhysicsCamera:
 
 
 def _check_display() -> None:
-    """Refuse windows where there are none: MuJoCo ends the process when it fails a second time."""
+    """Raise if there is no display, since MuJoCo ends the process when it fails a second time."""
     backend = os.environ.get("MUJOCO_GL", "").lower()
     if backend in ("disable", "disabled", "off", "false", "0"):
-        raise RuntimeError("it is switched off")
+        raise RuntimeError("rendering is switched off")
     if backend in ("egl", "osmesa") or sys.platform != "linux":
         return
-    import glfw  # a window system's, which machines that only learn do not have
+    import glfw  # imported here, since headless machines may lack it
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -217,9 +217,9 @@ def load_model(robot: str) -> MjModel:
         robot: File name without ending, or the path of an MJCF file with its ending.
 
     Raises:
-        ValueError: If MuJoCo cannot read the file; the message is its own.
+        ValueError: If MuJoCo cannot read the file; the message is MuJoCo's.
 
-    MuJoCo's advice about the age of these files is silenced: nobody here can follow it.
+    MuJoCo's messages about the age of these files are silenced, since they cannot be acted on.
     """
     folder = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
     usual = MjLogConfig.get()

@@ -21,13 +21,13 @@ class PointEnv(BatchedEnv):
     """Moves a point in the plane; the reward is minus its distance to a goal it cannot see.
 
     The point starts at the origin and the goal lies on the unit circle. An action is a
-    displacement, shortened to ``MAX_STEP`` where it is longer. The observation is the position.
+    displacement, shortened to ``MAX_STEP`` if it is longer. The observation is the position.
 
     Args:
-        num_envs: Simulations, ``B``.
+        num_envs: Number of simulations, ``B``.
         horizon: Steps until truncation [env steps].
         action_scale: Displacement is ``MAX_STEP * action / action_scale`` before shortening.
-        num_threads: Unused: there is nothing to thread.
+        num_threads: Unused.
     """
 
     observation_dim = 2
@@ -44,13 +44,13 @@ class PointEnv(BatchedEnv):
         self._goal = np.zeros((num_envs, 2))
 
     def set_tasks(self, parameters: Sequence[tuple[float, ...]]) -> None:
-        """Give each simulation its goal ``(x, y)``."""
+        """Set each simulation's goal ``(x, y)``."""
         self._goal = np.asarray(parameters, dtype=np.float64).reshape(self.num_envs, 2)
 
     def reset(
         self, mask: Bool[np.ndarray, " B"], generators: Sequence[np.random.Generator]
     ) -> Float[np.ndarray, "B O"]:
-        """Put the points of the mask back to the origin; nothing is drawn."""
+        """Move the points of the mask to the origin; no random numbers are used."""
         self._position[mask] = 0.0
         self._elapsed[mask] = 0
         return self._position.copy()
@@ -78,7 +78,7 @@ class PointEnv(BatchedEnv):
         )
 
     def camera(self) -> Camera:
-        """What draws a point as a disc, and the circle on which all goals lie."""
+        """A function that draws a point as a disc, and the circle on which all goals lie."""
         return self._picture
 
     def _picture(self, simulation: int) -> np.ndarray:
@@ -92,7 +92,7 @@ class PointEnv(BatchedEnv):
 
 
 def shortened(action: np.ndarray) -> np.ndarray:
-    """To length 1, where it is longer."""
+    """The action, shortened to length 1 if it is longer."""
     return action / max(float(np.linalg.norm(action)), 1.0)
 
 
@@ -110,8 +110,8 @@ def best_return(horizon: int) -> float:
     return -float(np.maximum(distance, 0.0).sum())
 
 
-# No adaptation: whatever the position, its mean distance to a uniform point of the circle is at
-# least the circle's radius (convex in the position and symmetric, so least at the centre).
+# Bound without adaptation: from any position, the mean distance to a uniform point of the circle is
+# at least the radius (it is convex in the position and symmetric, so least at the centre).
 POINT = TaskFamily(
     name="point",
     train=UniformCircle(GOAL_DISTANCE),

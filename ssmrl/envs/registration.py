@@ -15,7 +15,7 @@ from ssmrl.envs.families import FAMILIES
 
 
 def gymnasium_id(family: str) -> str:
-    """The name by which Gymnasium knows a family.
+    """The Gymnasium id of a family.
 
     Example:
         >>> gymnasium_id("halfcheetah-vel"), gymnasium_id("ant-dir-2d")

@@ -1,7 +1,7 @@
-"""What a step is paid for: a goal that depends on the hidden task, and the usual costs.
+"""Reward formulas: a goal that depends on the hidden task, and the usual costs.
 
-The formulas take NumPy arrays and tensors of Torch alike, with any leading axes: in NumPy's float64
-they give the very reward that an environment paid, in Torch what other tasks would have paid.
+The formulas accept NumPy arrays and Torch tensors, with any leading axes. In NumPy's float64 they
+give exactly the environment's reward; in Torch they relabel rewards for other tasks.
 """
 
 import operator
@@ -13,25 +13,25 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Array: TypeAlias = Any
-"""A NumPy array or a tensor of Torch; what goes in decides what comes out."""
+"""A NumPy array or a Torch tensor; the result has the type of the input."""
 
 Goal: TypeAlias = Callable[[Array, Array], Array]
 """``(parameters (..., P), achieved (..., D)) -> (...)``."""
 
-_NUM_COSTS = 3  # Columns of a motion after what was achieved.
+_NUM_COSTS = 3  # Columns of a motion after ``achieved``.
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What a reward sees of one step, whatever the task; leading axes are ``B``, or any.
+    """Input of a reward for one step, without the task; leading axes are ``B``, or any.
 
     Attributes:
-        achieved: ``(..., D)`` what the hidden task judges. Of a robot it is the mean velocity
-            during the step [m/s], with ``D`` 1 for planar robots, or 2; of the point it is the
-            position after the step.
-        effort: ``(...)`` sum of the squares of what the actuators received.
-        healthy: ``(...)`` whether the robot's state lets the episode go on, or 0 and 1.
-        contact_cost: ``(...)`` what contacts cost, weighted and limited; zero where they are free.
+        achieved: ``(..., D)`` quantity that the goal judges. For a robot, the mean velocity during
+            the step [m/s], with ``D`` 1 for planar robots, else 2. For the point, the position
+            after the step.
+        effort: ``(...)`` sum of the squared inputs of the actuators.
+        healthy: ``(...)`` whether the episode may continue, as bool or as 0 and 1.
+        contact_cost: ``(...)`` cost of contacts, weighted and limited; zero if they are free.
     """
 
     achieved: Array
@@ -51,14 +51,14 @@ class Motion:
 
     @classmethod
     def of_columns(cls, columns: Array) -> "Motion":
-        """The motion of which these are the ``columns()``; views, with ``healthy`` 0 or 1.
+        """The motion with these ``columns()``; its fields are views, and ``healthy`` is 0 or 1.
 
         Raises:
             ValueError: If there are too few columns.
         """
         if columns.shape[-1] <= _NUM_COSTS:
             raise ValueError(
-                "`columns` must be at least one that the task judges and "
+                "`columns` must hold at least one column of `achieved` and "
                 f"{_NUM_COSTS} costs, but got {tuple(columns.shape)=}; give `Motion.columns()`"
             )
         return cls(columns[..., :-_NUM_COSTS], columns[..., -3], columns[..., -2], columns[..., -1])
@@ -69,16 +69,16 @@ class Reward:
     """A weighted goal plus survival, minus the costs of control and of contact.
 
     Attributes:
-        name: Of the goal's term.
-        goal: What depends on the hidden task.
+        name: Name of the goal's term.
+        goal: Function of the hidden task and ``achieved``.
         formula: The whole reward in words.
-        control_weight: Of the sum of squared controls; 0 leaves the term out.
-        goal_weight: Of the goal.
-        healthy: Paid while the robot is healthy.
-        always: Paid in every step.
-        contact_weight: Of the sum of squared contact forces; 0 leaves the term out.
-        contact_force_limit: Contact forces are clipped to it before they are squared.
-        contact_cost_limit: The largest contact cost.
+        control_weight: Weight of the sum of squared controls; 0 leaves the term out.
+        goal_weight: Weight of the goal.
+        healthy: Reward per step while the robot is healthy.
+        always: Reward of every step.
+        contact_weight: Weight of the sum of squared contact forces; 0 leaves the term out.
+        contact_force_limit: Clipping limit of contact forces before they are squared.
+        contact_cost_limit: Largest contact cost.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Reward:
     contact_cost_limit: float = np.inf
 
     def contact_cost(self, contact_force: np.ndarray) -> np.ndarray:
-        """What contacts cost in a step, for ``Motion``.
+        """The contact cost of a step, for ``Motion``.
 
         Args:
             contact_force: ``(B, 6 * bodies)`` torques [N m] and forces [N] of contacts.
@@ -113,10 +113,10 @@ class Reward:
 
         Args:
             parameters: ``(..., P)`` hidden variables; leading axes broadcast with the motion's.
-            motion: What happened.
+            motion: The step's motion.
 
         Returns:
-            Each ``(...)``.
+            The terms by name, each ``(...)``.
         """
         terms = {self.name: self.goal_weight * self.goal(parameters, motion.achieved)}
         if self.healthy:
@@ -126,12 +126,12 @@ class Reward:
         if self.contact_weight:
             terms["contact"] = -motion.contact_cost
         if self.always:
-            # Of the kind and shape of what is there, and free of what the robot does.
+            # A constant with the type and shape of the input.
             terms["survive"] = self.always + 0.0 * motion.contact_cost
         return terms
 
     def total(self, parameters: Array, motion: Motion) -> Array:
-        """The reward ``(...)``: the sum of ``terms``, with their arguments.
+        """The reward ``(...)``: the sum of ``terms`` for the same arguments.
 
         Example:
             >>> motion = Motion(np.array([[2.0]]), np.ones(1), np.ones(1), np.zeros(1))
@@ -142,7 +142,7 @@ class Reward:
 
 
 def add_up(terms: Mapping[str, Array]) -> Array:
-    """The sum of a reward's terms, in their order, so that not a bit depends on who adds."""
+    """The sum of a reward's terms in their order, so that all callers get identical bits."""
     return reduce(operator.add, terms.values())
 
 
@@ -172,7 +172,7 @@ def nearness(parameters: Array, achieved: Array) -> Array:
     return -((offset * offset).sum(-1) ** 0.5)
 
 
-# By robot: the rewards of Gymnasium's v5 environments, which dynamics families keep as they are.
+# Rewards of Gymnasium's v5 environments, by robot; dynamics families use them unchanged.
 STANDARD = {
     "halfcheetah": Reward(
         "forward", forwards, "v_x - 0.1 sum(a^2)", control_weight=0.1

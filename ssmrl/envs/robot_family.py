@@ -1,4 +1,4 @@
-"""Families of one's own robots: any MuJoCo model, stepped in batches like those of this project."""
+"""Families of custom robots: any MuJoCo model, stepped in batches like those of this project."""
 
 from pathlib import Path
 
@@ -28,17 +28,17 @@ def own_robot(
     end: str = "",
     reset_noise: float = 0.1,
 ) -> Robot:
-    """A robot from a model file; what can be read from the model is read there.
+    """A robot from a model file, from which its sizes and limits are read.
 
     The policy sees positions and velocities. The velocity that counts is that of the first
     generalised position.
 
     Args:
-        model: An MJCF file.
+        model: Path of an MJCF file.
         frame_skip: Physics steps per env step.
         num_hidden_positions: Leading generalised positions that the policy does not see.
-        healthy: When the episode goes on; None means always.
-        end: The same in words.
+        healthy: Function that says whether the episode may continue; None means always.
+        end: Description of when an episode ends.
         reset_noise: Scale of the initial state's noise: uniform in position, normal in velocity.
 
     Raises:
@@ -93,23 +93,23 @@ def robot_family(
 
     Args:
         robot: From ``own_robot``, or one of this project's.
-        reward: What a step is paid for. A goal that depends on the hidden variables makes a family
-            of goals, whose experience is paid anew for other tasks.
-        hidden: What differs between the tasks, with units.
-        train: What meta-training draws from.
-        test: What evaluation draws from.
+        reward: Reward of a step. Without ``dynamics`` its goal depends on the hidden variables, and
+            rewards are relabelled for other tasks.
+        hidden: Description of the hidden variables, with units.
+        train: Distribution of the training tasks.
+        test: Distribution of the held-out tasks.
         horizon: Length of an episode [env steps].
-        dynamics: Constants of the model that the hidden variables multiply, if these are what
-            differs.
-        code: The scale in which the hidden variables are inferred; by default the ranges of
-            ``train`` where that is a ``UniformBox``, else they are not inferred.
-        bound_per_step: Reward per step that no policy without adaptation exceeds, if it is known.
+        dynamics: Constants of the model that the hidden variables multiply; None if tasks differ in
+            the reward.
+        code: Encoding of the hidden variables for inference. Default: the ranges of ``train`` if it
+            is a ``UniformBox``; otherwise they are not inferred.
+        bound_per_step: Reward per step that no policy without adaptation exceeds, if known.
 
     Returns:
-        A family, to be given as ``--task package.module:NAME``.
+        The family, to be passed as ``--task package.module:NAME``.
 
     Raises:
-        ValueError: If the tasks have not one multiplier for each constant that varies.
+        ValueError: If a task does not have one multiplier for each constant that varies.
     """
     num_drawn = num_parameters(train)
     if dynamics is not None:
@@ -118,7 +118,7 @@ def robot_family(
         if num_variables != num_drawn:
             raise ValueError(
                 f"`train` must draw {num_variables} multipliers of {dynamics.name} for a task, but "
-                f"draws {num_drawn}; a multiplier is for each constant that is not 0"
+                f"draws {num_drawn}; give one multiplier for each constant that is not 0"
             )
 
     def make_env(

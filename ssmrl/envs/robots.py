@@ -18,26 +18,26 @@ class Robot:
     """A robot with Gymnasium's (version 5) observation, start and end of episodes.
 
     Attributes:
-        name: As in the names of families.
+        name: Name used in the names of families.
         model: File name of the model.
         frame_skip: Physics steps per env step.
         dt: Duration of an env step [s].
         num_hidden_positions: Leading generalised positions that the policy does not see.
-        tracked: Whose velocity counts: the first generalised position's, the torso's in the
-            plane, or the centre of mass's in the plane.
-        healthy: When the episode goes on; None means always.
-        end: The same in words.
+        tracked: Quantity whose velocity counts: the first generalised position, or the torso or
+            the centre of mass in the plane.
+        healthy: Function that says whether the episode may continue; None means always.
+        end: Description of when an episode ends.
         reset_noise: Scale of the initial state's noise.
         gaussian_start: Whether initial velocities are normal; otherwise they are uniform.
         control_limit: Largest input of an actuator.
-        velocity_limit: Generalised velocities are clipped to it in the observation.
+        velocity_limit: Clipping limit of generalised velocities in the observation.
         derived: Derived fields that the policy sees after positions and velocities, each with
             the number of leading entries left out.
         num_observations: ``O``.
         num_actuators: ``A``.
-        num_bodies: Without the world.
-        num_geoms: With the floor.
-        num_damped: Degrees of freedom that have damping.
+        num_bodies: Number of bodies, without the world.
+        num_geoms: Number of geoms, with the floor.
+        num_damped: Number of degrees of freedom with damping.
     """
 
     name: str

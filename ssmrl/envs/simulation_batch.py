@@ -1,7 +1,7 @@
 """MuJoCo's C interface to many simulations on one thread pool, called through ctypes.
 
-Not an environment, and not MuJoCo's own Python class for the same thing: that one cannot run a
-function of MuJoCo on the data of every simulation, which contact forces need.
+MuJoCo's own Python class for this is not used: it cannot run a function of MuJoCo on the data of
+every simulation, which contact forces need.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ class _Config(ctypes.Structure):
     _fields_ = (("num_threads", _INT), ("persistent", ctypes.c_bool))
 
 
-# (what is returned, what is passed) of each function of mujoco/mjbatch.h that is used here.
+# (return type, argument types) of each function of mujoco/mjbatch.h that is used here.
 _SIGNATURES = {
     "mjb_defaultConfig": (None, [ctypes.POINTER(_Config)]),
     "mjb_makeBatch": (_HANDLE, [_HANDLE, _INT, ctypes.POINTER(_Config), ctypes.c_char_p, _INT]),
@@ -39,12 +39,12 @@ NO_STAGE, ALL_STAGES = 0, 3
 
 
 class _Memory:
-    """Frees MuJoCo's batch when neither a ``SimulationBatch`` nor a view of it is left."""
+    """Frees MuJoCo's batch when no ``SimulationBatch`` and no view of it is left."""
 
     def __init__(self, library: ctypes.CDLL, handle: int) -> None:
         self.handle = handle
         self._finalizer = weakref.finalize(self, library.mjb_deleteBatch, handle)
-        self._finalizer.atexit = False  # the process gives its memory back by itself
+        self._finalizer.atexit = False  # the exit of the process frees its memory anyway
 
 
 class SimulationBatch:
@@ -54,10 +54,10 @@ class SimulationBatch:
 
     Args:
         library: A loaded library through which MuJoCo's C functions are found.
-        model_address: Address of the ``mjModel``; it is copied.
+        model_address: Address of the ``mjModel``, which is copied.
         num_simulations: ``B``.
         num_threads: Threads that compute; 0 means all cores.
-        persistent: Keep everything that was computed for each simulation, not only its state.
+        persistent: Whether to keep all computed data of each simulation, not only its state.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class SimulationBatch:
 
     @property
     def failed(self) -> Bool[np.ndarray, " B"]:
-        """For which simulations MuJoCo raised an error in their last call."""
+        """Mask of the simulations with a MuJoCo error in their last call."""
         failed: np.ndarray = self._status != 0
         return failed
 
     def state_component(self, bit: int) -> Float[np.ndarray, "B size"]:
-        """Part of the state, for example the positions; writes count from the next call on."""
+        """Part of the state, for example the positions; writes take effect at the next call."""
         size = _INT()
         address = self._library.mjb_stateComponent(self._memory.handle, bit, ctypes.byref(size))
         stride = self._library.mjb_nstate(self._memory.handle)
@@ -104,7 +104,7 @@ class SimulationBatch:
         return np.lib.stride_tricks.as_strided(row, (self._num, size.value), (8 * stride, 8))
 
     def output(self, field: str) -> Float[np.ndarray, "B size"]:
-        """A derived field of ``mjData``, copied out after every call; zero before the first."""
+        """A derived field of ``mjData``, updated after every call; zero before the first."""
         view = self._field("mjb_output", field)
         view.flags.writeable = False
         return view
@@ -114,7 +114,7 @@ class SimulationBatch:
         return self._field("mjb_expand", field)
 
     def set_const(self) -> None:
-        """Bring up to date what MuJoCo derives from the fields of its model."""
+        """Recompute what MuJoCo derives from the fields of its model."""
         self._library.mjb_setConst(self._memory.handle, None, self._num)
 
     def step(self, num_steps: int) -> None:
@@ -132,10 +132,10 @@ class SimulationBatch:
         self._library.mjb_reset(self._memory.handle, rows.ctypes.data, len(rows), None, NO_STAGE)
 
     def apply(self, ids: Int[np.ndarray, " K"], function: str) -> None:
-        """Call a C function ``(model, data)`` of MuJoCo on what is kept of each simulation.
+        """Call a C function ``(model, data)`` of MuJoCo on the kept data of each simulation.
 
-        The outputs show it after the next call. MuJoCo passes two more arguments, which a
-        function of two does not look at.
+        The outputs show the result after the next call. MuJoCo passes two more arguments, which
+        such a function ignores.
         """
         rows = np.ascontiguousarray(ids, np.int32)
         address = ctypes.cast(getattr(self._library, function), _HANDLE)
@@ -155,7 +155,7 @@ class SimulationBatch:
 
     def _view(self, address: int, kind: type[Any], length: int) -> np.ndarray:
         buffer = (kind * length).from_address(address)
-        # Whoever holds a view holds its buffer, and so the memory behind it.
+        # A view keeps its buffer alive, and so the memory behind it.
         buffer.memory = self._memory
         view: np.ndarray = np.frombuffer(buffer, np.dtype(kind))
         return view

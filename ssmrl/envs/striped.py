@@ -1,8 +1,8 @@
-"""Distributions whose train and test tasks are disjoint sets that lie side by side everywhere.
+"""Distributions with disjoint, interleaved sets of training and test tasks.
 
-A range is cut into equal periods. Tests take the middle tenth of every period, training the rest:
-no held-out value is ever trained on, both laws are all but uniform over the whole range, and both
-have its mean and its mean distance from the middle.
+A range is cut into equal periods. Test tasks come from the middle tenth of every period, training
+tasks from the rest, so no held-out value is ever trained on. Both distributions are nearly uniform
+over the whole range, and both have its mean and its mean distance from the middle.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class StripedInterval(TaskDistribution):
         low: Lower end of the range.
         high: Upper end of the range.
         stripes: Parts ``(begin, end)`` of every period, as fractions of it.
-        num_variables: How many variables, ``P``.
+        num_variables: Number of variables, ``P``.
 
     Example:
         >>> tests = StripedInterval(0.0, 3.0, TEST_STRIPES)

@@ -1,4 +1,4 @@
-"""Tasks, the distributions they are drawn from, and the families that own two of those."""
+"""Tasks, their distributions, and families with a training and a test distribution."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,22 +16,22 @@ from ssmrl.knobs import whole
 
 @dataclass(frozen=True)
 class Task:
-    """One member of a family: frozen, hashable, and plain enough for JSON.
+    """One task of a family: frozen, hashable and JSON-compatible.
 
     Attributes:
         family: Name of the family.
-        parameters: The family's hidden variables, for example a target velocity [m/s]. They leave
-            the environment only through observation and reward.
+        parameters: The family's hidden variables, for example a target velocity [m/s]. A policy can
+            infer them only from observations and rewards.
     """
 
     family: str
     parameters: tuple[float, ...]
 
     def words(self, most: int = 4) -> str:
-        """The hidden variables in short.
+        """A short text of the hidden variables.
 
         Args:
-            most: How many of them are written out.
+            most: Largest number of variables that are written out.
 
         Example:
             >>> Task("halfcheetah-vel", (2.0,)).words(), Task("a", (1.0, 0.5, 3.0)).words(2)
@@ -43,14 +43,14 @@ class Task:
 
 
 class TaskDistribution(ABC):
-    """Where hidden variables come from."""
+    """A distribution of hidden variables."""
 
     @abstractmethod
     def sample_array(self, rng: np.random.Generator, num_tasks: int) -> np.ndarray:
         """Draw the parameters of ``num_tasks`` tasks as ``(num_tasks, P)`` float64, at once."""
 
     def sample(self, rng: np.random.Generator, num_tasks: int) -> list[tuple[float, ...]]:
-        """The same numbers as ``sample_array``, as the parameters of tasks."""
+        """The same numbers as ``sample_array``, as one tuple per task."""
         return [tuple(row) for row in self.sample_array(rng, num_tasks).tolist()]
 
 
@@ -68,14 +68,14 @@ class UniformCircle(TaskDistribution):
 
 @dataclass(frozen=True)
 class UniformBox(TaskDistribution):
-    """Independent variables, each uniform on a range of its own.
+    """Independent variables, each uniform on its own range.
 
     Attributes:
         low: Lower ends, one per hidden variable.
         high: Upper ends.
 
     Raises:
-        ValueError: If they are not equally many, or a range is empty.
+        ValueError: If ``low`` and ``high`` differ in length, or a range is empty.
 
     Example:
         >>> UniformBox((5.0, 0.1), (15.0, 0.2)).sample_array(np.random.default_rng(0), 3).shape
@@ -98,20 +98,20 @@ class UniformBox(TaskDistribution):
 
 
 def ranges_code(distribution: TaskDistribution) -> HiddenCode | None:
-    """The scale of the ranges that a distribution draws from; None where it has no ranges."""
+    """The code that scales a distribution's ranges to [-1, 1]; None if it has no ranges."""
     if isinstance(distribution, UniformBox):
         return BoxCode(distribution.low, distribution.high)
     return None
 
 
 def num_parameters(distribution: TaskDistribution) -> int:
-    """How many hidden variables a task of a distribution has, ``P``."""
+    """Number of hidden variables per task of a distribution, ``P``."""
     return int(distribution.sample_array(np.random.default_rng(0), 1).shape[1])
 
 
 @dataclass(frozen=True)
 class Alternating(TaskDistribution):
-    """A finite set, visited in turn so that every member has its equal share of a batch."""
+    """A finite set, visited in turn so that every member has an equal share of a batch."""
 
     members: tuple[tuple[float, ...], ...]
 
@@ -124,27 +124,27 @@ class Alternating(TaskDistribution):
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """What a family is, in words and numbers plain enough for JSON.
+    """JSON-compatible description of a family.
 
     Attributes:
-        hidden: What differs between the tasks, with units.
-        num_parameters: Hidden variables of one task, ``P``.
+        hidden: Description of the hidden variables, with units.
+        num_parameters: Number of hidden variables per task, ``P``.
         horizon: Default length of an episode [env steps].
         observation_dim: ``O``.
         action_dim: ``A``.
-        varies: ``reward`` or ``dynamics``: through what a task makes itself felt; ``unknown`` where
-            only the environment knows.
-        train: Where the training tasks come from.
-        test: Where the held-out tasks come from.
+        varies: What the hidden variables change, ``reward`` or ``dynamics``; ``unknown`` if only
+            the environment knows.
+        train: Description of the training distribution.
+        test: Description of the held-out distribution.
         disjoint: Whether no held-out task is ever trained on.
-        reward: The formula.
-        control_weight: Weight of the sum of squared controls; 0 where there is no such cost.
-        termination: When an episode ends before its horizon.
-        dt: Duration of an env step [s]; 0 where nothing takes time.
-        observation: What the policy sees.
-        action_scale: Default of what an action is divided by.
-        bound: Where the no-adaptation bound comes from, or why there is none.
-        source: Whose definition this is, and what differs from it.
+        reward: Reward formula.
+        control_weight: Weight of the sum of squared controls; 0 if there is no such cost.
+        termination: Description of when an episode ends before its horizon.
+        dt: Duration of an env step [s]; 0 if steps have no duration.
+        observation: Description of the observation.
+        action_scale: Default divisor of actions.
+        bound: Source of the no-adaptation bound, or the reason why there is none.
+        source: Source of the definition, and differences from it.
 
     Raises:
         ValueError: If a size or the horizon is not at least 1; the message names it.
@@ -174,12 +174,12 @@ class FamilySpec:
 
     @property
     def render_fps(self) -> int:
-        """Env steps in a second; 20 where nothing takes time."""
+        """Env steps per second; 20 if steps have no duration."""
         return round(1.0 / self.dt) if self.dt else 20
 
 
 def clipped(action: np.ndarray) -> np.ndarray:
-    """Each component to [-1, 1]."""
+    """The action with each component clipped to [-1, 1]."""
     limited: np.ndarray = np.clip(action, -1.0, 1.0)
     return limited
 
@@ -190,22 +190,22 @@ class TaskFamily:
 
     Attributes:
         name: The family's name, for example ``ant-vel``.
-        train: What meta-training draws from.
-        test: What evaluation draws from: another object, never the same one with a flag.
+        train: Distribution of the training tasks.
+        test: Distribution of the held-out tasks: a separate object, never ``train`` with a flag.
         make_env: ``(num_envs, horizon, action_scale, num_threads) -> BatchedEnv``;
             0 threads means all cores.
-        spec: What the family is, in words and numbers.
+        spec: Description of the family.
         bound_per_step: Expected reward per step that no policy without adaptation exceeds:
             that of the best fixed behaviour, reached at once and free of control cost. None
-            where no useful bound is known.
-        reward: What any task of the family pays for a step, given its ``Motion``. None where that
-            does not follow, because the tasks differ in their dynamics.
-        hidden: The scale in which the hidden variables are inferred. None where they cannot be.
-        best_fixed: ``parameters (N, P) -> achieved (D,)``: what the best behaviour that is the
-            same for all of these tasks achieves in every step. None where no fixed behaviour
-            beats the bound, or where there is no best one.
-        limit_action: ``(A,) -> (A,)``: what the simulator makes of an action beyond its reach,
-            which at scale 1 is [-1, 1] for each component.
+            if no useful bound is known.
+        reward: Reward formula of any task of the family, given a ``Motion``. None if it is unknown
+            or the tasks differ in their dynamics.
+        hidden: Encoding of the hidden variables for inference. None if they cannot be inferred.
+        best_fixed: ``parameters (N, P) -> achieved (D,)`` per step of the best behaviour that is
+            the same for all of these tasks. None if no fixed behaviour beats the bound, or if
+            there is no best one.
+        limit_action: ``(A,) -> (A,)``: limits an action as the simulator does at scale 1, by
+            default to [-1, 1] per component.
     """
 
     name: str
@@ -230,22 +230,22 @@ class TaskFamily:
         return self.spec.horizon
 
     def sample_train(self, rng: np.random.Generator, num_tasks: int) -> list[Task]:
-        """Draw tasks to meta-train on."""
+        """Draw training tasks."""
         return [Task(self.name, values) for values in self.train.sample(rng, num_tasks)]
 
     def sample_test(self, rng: np.random.Generator, num_tasks: int) -> list[Task]:
-        """Draw held-out tasks to be judged on."""
+        """Draw held-out tasks."""
         return [Task(self.name, values) for values in self.test.sample(rng, num_tasks)]
 
     def task(self, parameters: Any) -> Task:
-        """The task with these hidden variables, whether or not the family draws them.
+        """The task with these hidden variables, which the family need not draw.
 
         Args:
             parameters: ``P`` real numbers.
 
         Raises:
-            ValueError: If they are not as many as the family has, or not finite, or not positive
-                where they are multipliers.
+            ValueError: If their number is wrong, or one is not finite, or a multiplier is not
+                positive.
         """
         given = np.asarray(parameters)
         if given.shape != (self.spec.num_parameters,) or given.dtype.kind not in "fiu":
@@ -263,7 +263,7 @@ class TaskFamily:
     def no_adaptation_bound(self, horizon: int) -> float | None:
         """The return over ``horizon`` env steps that no policy without adaptation exceeds.
 
-        None where no useful bound is known.
+        None if no useful bound is known.
         """
         return None if self.bound_per_step is None else self.bound_per_step * horizon
 
@@ -272,22 +272,21 @@ class TaskFamily:
     ) -> float | None:
         """The best return without adaptation, on average over exactly these tasks.
 
-        A few tasks are easier than their law: a fixed velocity can lie near most of them. So this
-        is the higher of the law's bound and of what the best fixed behaviour earns here, reached
-        at once, healthy, and free of the costs of control and contact. Directions have no best
-        fixed behaviour: where their mean is zero, none pays; where chance has left a mean, running
-        along it pays without limit in the speed, and the law's bound is returned.
+        A few tasks can be easier than their distribution: a fixed velocity can lie near most of
+        them. So this is the maximum of the distribution's bound and the return of the best fixed
+        behaviour here. That behaviour is reached at once, healthy, and free of control and contact
+        costs. Directions have no best fixed behaviour: if their mean is zero, none pays; otherwise
+        running along the mean pays without limit in the speed. For them, the bound is returned.
 
         Args:
             parameters: The hidden variables of ``N`` tasks, ``(N, P)``.
             horizon: Length of an episode [env steps].
 
         Returns:
-            The return; None where neither is known.
+            The return; None if neither is known.
 
         Raises:
-            ValueError: If the hidden variables are not as many as the family has, or there is no
-                task.
+            ValueError: If the number of hidden variables is wrong, or there is no task.
         """
         bound = self.no_adaptation_bound(horizon)
         tasks = np.asarray(parameters, dtype=np.float64)

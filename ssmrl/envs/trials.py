@@ -1,6 +1,6 @@
-"""Simulations that play one trial after another: what the Gymnasium environments are made of.
+"""Simulations of one trial after another, the basis of the Gymnasium environments.
 
-Not what this project trains on: its workers call ``BatchedEnv`` themselves.
+This project's own training does not use them: its workers call ``BatchedEnv`` directly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,32 +22,32 @@ RENDER_MODES = ["rgb_array"]
 
 
 class Trials:
-    """``B`` simulations, each of which plays one trial after another on tasks of its own.
+    """``B`` simulations, each of which runs one trial after another on its own tasks.
 
-    A trial is a sequence of episodes on one hidden task. Everything of a lane, its tasks and its
-    initial states, comes from the lane's own generator.
+    A trial is a sequence of episodes on one hidden task. The tasks and initial states of a lane all
+    come from the lane's own generator.
 
     Args:
         family: Name of the family.
-        num_envs: Lanes, ``B``.
+        num_envs: Number of lanes, ``B``.
         split: ``train`` or ``test``: where tasks are drawn from.
         num_episodes_per_trial: Episodes after which a lane gets a new task; None: it keeps its
             task until ``restart``.
         horizon: Length of an episode [env steps]; the family's default if None.
-        action_scale: What actions are divided by.
+        action_scale: Divisor of actions.
         num_threads: Threads of the physics; 0 means all cores.
-        render_mode: ``rgb_array`` if pictures are wanted.
-        max_episode_steps: Where an episode ends if not earlier [env steps]; None or -1: nowhere.
+        render_mode: ``rgb_array`` for pictures, else None.
+        max_episode_steps: Further limit of an episode's length [env steps]; None or -1: none.
 
     Attributes:
         num_envs: ``B``.
-        render_fps: Env steps in a second; 20 where nothing takes time.
-        observation_space: Of one lane.
-        action_space: Of one lane.
+        render_fps: Env steps per second; 20 if steps have no duration.
+        observation_space: Observation space of one lane.
+        action_space: Action space of one lane.
 
     Raises:
         KeyError: If the family is unknown.
-        RuntimeError: If pictures are wanted where MuJoCo cannot draw; the message says what helps.
+        RuntimeError: If pictures are requested but MuJoCo cannot draw; the message says what helps.
         ValueError: If another argument is wrong; the message names it.
     """
 
@@ -101,10 +101,10 @@ class Trials:
         """Start episodes where ``mask`` is true, and new trials where the old ones are over.
 
         Args:
-            mask: ``(B,)``.
-            generators: One per lane.
-            new_task: Start new trials in every lane of the mask, or in these, ``(B,)``.
-            parameters: The hidden variables of those lanes; by default they are drawn.
+            mask: Lanes to start, ``(B,)``.
+            generators: One generator per lane.
+            new_task: Whether to start new trials, for all lanes of the mask or per lane, ``(B,)``.
+            parameters: Hidden variables of new trials in all lanes of the mask; drawn by default.
         """
         changed, asked = False, np.broadcast_to(new_task, self.num_envs)
         for lane in np.flatnonzero(mask).tolist():
@@ -123,8 +123,8 @@ class Trials:
         """Advance every lane.
 
         Args:
-            action: Reals, for every lane.
-            shape: That it must have, with or without an axis of lanes.
+            action: Real numbers for every lane.
+            shape: Shape that the action must have, with or without an axis of lanes.
 
         Raises:
             ResetNeeded: Before the first reset.
@@ -146,14 +146,14 @@ class Trials:
         return self._env.step(array)
 
     def pictures(self) -> list[np.ndarray] | None:
-        """Each lane, ``(H, W, 3)`` uint8; None if no pictures were wanted.
+        """A picture of each lane, ``(H, W, 3)`` uint8; None without ``render_mode``.
 
         Raises:
             ClosedEnvironmentError: After ``close``.
             ResetNeeded: Before the first reset.
         """
         if not self._draws:
-            gymnasium.logger.warn("nothing is drawn; make the environment with rgb_array first")
+            gymnasium.logger.warn("nothing is drawn; make it with render_mode='rgb_array'")
             return None
         if self._camera is None:
             raise gymnasium.error.ClosedEnvironmentError("a closed environment draws nothing")
@@ -161,16 +161,16 @@ class Trials:
         return [self._camera(lane) for lane in range(self.num_envs)]
 
     def close(self) -> None:
-        """Give back the renderer; may be called again."""
+        """Release the renderer; may be called again."""
         self._camera = None
 
     def read(self, options: object) -> tuple[bool, tuple[float, ...] | None]:
-        """What ``reset`` was asked for: a new task, and which.
+        """The options of ``reset``: whether a new task is wanted, and its hidden variables.
 
         Raises:
             KeyError: If an option is unknown.
-            ValueError: If an option is wrong: no truth value, or hidden variables that are not as
-                many as the family has, or not finite, or not positive where they are multipliers.
+            ValueError: If an option is not a truth value, or the hidden variables are wrong in
+                number, not finite, or not positive although they are multipliers.
         """
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"`options` must be a mapping, but got {options!r}")
@@ -195,7 +195,7 @@ class Trials:
 
 
 def _length(family: TaskFamily, horizon: Whole | None, max_episode_steps: Whole | None) -> int:
-    """Of an episode [env steps]."""
+    """Length of an episode [env steps]."""
     length = family.horizon if horizon is None else whole("horizon", horizon)
     if max_episode_steps is None or max_episode_steps == -1:  # as in `gymnasium.make`
         return length
@@ -203,7 +203,7 @@ def _length(family: TaskFamily, horizon: Whole | None, max_episode_steps: Whole 
 
 
 def _check_action_scale(action_scale: Any) -> None:
-    """Refuse what is no scale; the space of actions holds it as float32."""
+    """Raise if this is not a valid scale; the action space stores it as float32."""
     is_number = isinstance(action_scale, int | float | np.integer | np.floating)
     is_number &= not isinstance(action_scale, bool)
     limits = np.finfo(np.float32)

@@ -1,1 +1,1 @@
-"""Meta-learning: the inner adaptation, the surrogates and the outer update."""
+"""Meta-learning: inner adaptation, surrogate losses and outer update."""

@@ -1,4 +1,4 @@
-"""Several steps of Adam on one meta-batch, whatever the outer loss."""
+"""Several steps of Adam on one meta-batch, for any outer loss."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -10,16 +10,16 @@ from ssmrl.meta.gradient import Distribution
 from ssmrl.models.actor import GaussianActor, encoder_names
 
 LossFrom: TypeAlias = Callable[[Sequence[Distribution] | None], PartLoss]
-"""From the distributions that the supports of all tasks were drawn from, None at that point."""
+"""The outer loss, from the distributions that sampled the supports; None in the first epoch."""
 
 
 def make_adam(actor: GaussianActor, *, lr: float, encoder_lr_scale: float) -> torch.optim.Adam:
-    """Adam over an actor's parameters, with a step size of its own for the sequence encoder.
+    """Adam over an actor's parameters, with a separate learning rate for the sequence encoder.
 
     Args:
-        actor: Its parameters are the meta-parameters.
-        lr: Step size.
-        encoder_lr_scale: The encoder's step size relative to ``lr``.
+        actor: Policy; its parameters are the meta-parameters.
+        lr: Learning rate.
+        encoder_lr_scale: Learning rate of the encoder relative to ``lr``.
     """
     encoder = encoder_names(actor)
     groups: list[dict[str, Any]] = [
@@ -34,16 +34,16 @@ def make_adam(actor: GaussianActor, *, lr: float, encoder_lr_scale: float) -> to
 def steps_of_adam(
     batch: MetaBatch, optimizer: torch.optim.Adam, loss_from: LossFrom, num_epochs: int
 ) -> dict[str, float]:
-    """Improve the meta-parameters in place.
+    """Update the meta-parameters in place.
 
     Args:
         batch: The meta-batch.
-        optimizer: Of its actor's parameters.
+        optimizer: Optimiser of its actor's parameters.
         loss_from: The outer loss.
-        num_epochs: Steps.
+        num_epochs: Number of steps.
 
     Returns:
-        Loss of the first and the last epoch, divergence, and the gradient's norm.
+        Loss of the first and the last epoch, divergence, and gradient norm.
 
     Raises:
         DivergedError: If the loss or its gradient is not finite.
@@ -67,7 +67,7 @@ def steps_of_adam(
 
 
 def of_part(distributions: Sequence[Distribution] | None, part: Part) -> list[Distribution] | None:
-    """Those of a part's tasks."""
+    """The distributions of a part's tasks."""
     if distributions is None:
         return None
     return [Distribution(*(leaf[part.tasks] for leaf in each)) for each in distributions]

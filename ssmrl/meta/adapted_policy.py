@@ -1,4 +1,4 @@
-"""A policy after its gradient steps on one task, as a checkpoint of its own."""
+"""Checkpoint of a policy after its gradient steps on one task."""
 
 from ssmrl.adaptation.by_gradient import GradientAdaptation
 from ssmrl.checkpoint import Checkpoint
@@ -13,7 +13,7 @@ from ssmrl.types import Params
 
 
 def check_saves(config: TrainConfig) -> None:
-    """Refuse what has no weights of its own after adaptation.
+    """Check that the algorithm has adapted weights that can be saved.
 
     Raises:
         ValueError: If the algorithm does not adapt by gradient.
@@ -21,20 +21,20 @@ def check_saves(config: TrainConfig) -> None:
     if get_algorithm(config.algorithm).player_type() is not GradientPlayer:
         raise ValueError(
             "only a policy that adapts by gradient can be saved as adapted, but "
-            f"{config.algorithm} keeps what it learns of a task in its memory; leave out --save"
+            f"{config.algorithm} stores what it learns of a task in its memory; leave out --save"
         )
 
 
 def adapted_policy(
     config: TrainConfig, params: Params, task: Task, *, draw: int, num_steps: int
 ) -> Checkpoint:
-    """The policy that ``PolicyReport.of`` played after so many steps with this task and draw.
+    """The policy that ``PolicyReport.of`` evaluates after ``num_steps`` on this task and draw.
 
     Args:
-        config: Of the policy.
-        params: Where it starts.
-        task: What it adapts to.
-        draw: Which start states and exploration.
+        config: Configuration of the policy.
+        params: Initial parameters.
+        task: Task to adapt to.
+        draw: Index of the draw of start states and exploration noise.
         num_steps: Gradient steps.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Norms whose weights are applied after them, because torch's own are wrong under ``vmap``."""
+"""Norm layers with the affine part computed separately, as torch's own are wrong under ``vmap``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class AffineApart(TorchFunctionMode):
-    """Within it ``layer_norm`` and ``batch_norm`` normalise first, then multiply and add.
+    """A context in which ``layer_norm`` and ``batch_norm`` normalise first, then multiply and add.
 
-    Differentiated twice under ``torch.func.vmap``, with weights that differ between the tasks,
-    torch's fused kernels give wrong numbers without a word. Without weights they are right, and the
-    product and the sum are operations of their own then.
+    Differentiated twice under ``torch.func.vmap`` with a different weight per task, torch's fused
+    kernels silently give wrong numbers. Without weights they are right, so weight and bias are
+    applied as separate operations.
     """
 
     def __torch_function__(
@@ -24,7 +24,7 @@ class AffineApart(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Stand in for the two norms, and let everything else pass."""
+        """Replace the two norms, and pass every other function through."""
         del types
         apart = _APART.get(func)
         return (func if apart is None else apart)(*args, **(kwargs or {}))

@@ -1,6 +1,6 @@
-"""The one table of algorithms: names, and where the parts of each are found; it imports no part.
+"""The table of algorithms: names and import paths of their parts, which are imported lazily.
 
-It is the door to algorithms of other packages, too.
+Algorithms of other packages are looked up here too.
 """
 
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from ssmrl.knobs import KnobValue, check_knob
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Where the parts of an algorithm are found; each is imported when it is asked for.
+    """Import paths of an algorithm's parts; each part is imported on demand.
 
     Attributes:
-        name: What a configuration calls it.
-        kind: How it adapts: by ``"gradient"`` steps on what was seen, or by a ``"memory"``.
-        settings: Import path, ``"package.module:NAME"``, of the dataclass of its ``meta.*``.
-        policy: Import path of the dataclass of its ``policy.*``.
-        learner: Import path of what learns.
-        player: Import path of what makes a policy of parameters.
-        outer: Import path of the outer loss and its step; empty where there is no such thing.
-        experience: Import path of ``configuration -> bytes``, what the experience takes that is
-            kept to be learnt from again; empty where none is kept.
-        stack: Import path of what learns for several seeds at once, from their configurations;
-            empty where each seed learns by itself.
-        defaults: Knobs whose default is another one than the task's or the settings' own.
+        name: Name in configurations.
+        kind: Kind of adaptation: ``"gradient"`` steps on rollouts, or a recurrent ``"memory"``.
+        settings: Import path, ``"package.module:NAME"``, of the dataclass of its ``meta.*`` knobs.
+        policy: Import path of the dataclass of its ``policy.*`` knobs.
+        learner: Import path of the ``Learner``.
+        player: Import path of the player, which makes a policy from parameters.
+        outer: Import path of the outer loss and its step; empty if it has none.
+        experience: Import path of ``configuration -> bytes``, the size of the replay buffer; empty
+            if it has none.
+        stack: Import path of the learner of several seeds at once, made from their configurations;
+            empty if each seed learns alone.
+        defaults: Knobs with defaults that replace those of the task and the settings.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Algorithm:
         object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
 
     def settings_type(self) -> type[Any]:
-        """The dataclass of its ``meta.*``.
+        """The dataclass of its ``meta.*`` knobs.
 
         Raises:
             ImportPathError: If there is nothing at the path; the message names it.
@@ -55,7 +55,7 @@ class Algorithm:
         return self._part("settings")  # type: ignore[no-any-return]
 
     def policy_type(self) -> type[Any]:
-        """The dataclass of its ``policy.*``.
+        """The dataclass of its ``policy.*`` knobs.
 
         Raises:
             ImportPathError: If there is nothing at the path; the message names it.
@@ -63,7 +63,7 @@ class Algorithm:
         return self._part("policy")  # type: ignore[no-any-return]
 
     def learner_type(self) -> Any:
-        """The ``Learner``, from a configuration.
+        """The ``Learner`` class; its argument is a configuration.
 
         Raises:
             ImportPathError: If there is nothing at the path; the message names it.
@@ -71,7 +71,7 @@ class Algorithm:
         return self._part("learner")
 
     def outer_type(self) -> Any:
-        """The outer loss and its step, from an actor and settings.
+        """The class of the outer loss and its step; its arguments are an actor and the settings.
 
         Raises:
             ImportPathError: If there is nothing at the path; the message names it.
@@ -79,7 +79,7 @@ class Algorithm:
         return self._part("outer")
 
     def player_type(self) -> Any:
-        """What makes an ``Adaptation`` of parameters, from a configuration.
+        """The player class; from a configuration, it makes an ``Adaptation`` of parameters.
 
         Raises:
             ImportPathError: If there is nothing at the path; the message names it.
@@ -87,19 +87,19 @@ class Algorithm:
         return self._part("player")
 
     def experience_bytes(self, config: Any) -> int:
-        """What kept experience takes of the memory when there is no room for more [bytes].
+        """Memory of the full replay buffer [bytes]; 0 without one.
 
         Args:
             config: A ``TrainConfig`` of this algorithm.
 
         Raises:
             ImportPathError: If there is nothing at the path; the message names it.
-            ValueError: If the configuration leaves no room for what it needs.
+            ValueError: If the configuration's replay settings do not fit each other.
         """
         return int(self._part("experience")(config)) if self.experience else 0
 
     def can_stack(self, config: Any) -> bool:
-        """Whether several seeds of a configuration can learn at once.
+        """Whether several seeds of a configuration can be trained at once.
 
         Args:
             config: A ``TrainConfig`` of this algorithm.
@@ -110,16 +110,16 @@ class Algorithm:
         return bool(self.stack) and bool(self._part("stack").can_stack(config))
 
     def stack_type(self) -> Any:
-        """What learns for several seeds at once, from their configurations.
+        """The class that trains several seeds at once; its argument is their configurations.
 
         Raises:
             ImportPathError: If there is nothing at the path; the message names it.
-            ValueError: If the algorithm has none.
+            ValueError: If the algorithm has no such class.
         """
         if not self.stack:
             able = " or ".join(repr(each.name) for each in ALGORITHMS.values() if each.stack)
             raise ValueError(
-                f"`algorithm` must be {able} where several seeds are trained at once, but is "
+                f"`algorithm` must be {able} to train several seeds at once, but is "
                 f"{self.name!r}; train them one after another"
             )
         return self._part("stack")
@@ -182,7 +182,7 @@ _ALL = (
 )
 
 ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in _ALL}
-"""By name; the common tests run over all of them."""
+"""All algorithms by name; the common tests run over all of them."""
 
 DEFAULT_ALGORITHM = "context-sac"
 
@@ -194,8 +194,8 @@ def get_algorithm(name: str) -> Algorithm:
         name: Short name, or ``package.module:NAME`` of an ``Algorithm``.
 
     Raises:
-        ValueError: If none has the short name; the message lists the known ones.
-        ImportPathError: If there is none at the import path.
+        ValueError: If the short name is unknown; the message lists the known ones.
+        ImportPathError: If the import path does not lead to an ``Algorithm``.
 
     Example:
         >>> get_algorithm("promp").kind

@@ -1,4 +1,4 @@
-"""A meta-batch as its outer loss sees it: a few tasks at a time, means over all of it."""
+"""A meta-batch, processed a few tasks at a time, with means over all its tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Part(NamedTuple):
 
 
 class Outer(NamedTuple):
-    """A meta-gradient and what is had beside it: means over the tasks of a meta-batch.
+    """A meta-gradient, loss and divergence: means over the tasks of a meta-batch.
 
-    The distributions are those along the supports of the tasks that are here.
+    The distributions are those along the supports of this learner's tasks.
     """
 
     gradient: Params
@@ -37,21 +37,21 @@ class Outer(NamedTuple):
 
 
 PartLoss: TypeAlias = Callable[[Params, Part], tuple[Tensor, tuple[list[Distribution], Tensor]]]
-"""From meta-parameters and tasks to the mean loss, (the distributions, the mean divergence)."""
+"""Maps meta-parameters and tasks to the mean loss, (the distributions, the mean divergence)."""
 
 
 @dataclass(frozen=True)
 class MetaBatch:
-    """A meta-batch, or one learner's tasks of it.
+    """A meta-batch, or the part of it that one learner has.
 
     Attributes:
-        actor: Its parameters are the meta-parameters.
+        actor: Policy; its parameters are the meta-parameters.
         supports: Experience before each adaptation step, in order.
         query: Experience after the last one.
-        played: The query as it was played, on the device of the meta-parameters.
-        num_tasks: Of the whole meta-batch.
-        sum_over_learners: Adds up a vector over the learners; None if there is one.
-        rows_at_once: Steps of sequences that should be in memory together.
+        played: Trajectory of the query, on the device of the meta-parameters.
+        num_tasks: Number of tasks in the whole meta-batch.
+        sum_over_learners: Function that sums a vector over all learners; None if there is one.
+        rows_at_once: Number of sequence steps that should be in memory at once.
     """
 
     actor: GaussianActor
@@ -67,7 +67,7 @@ class MetaBatch:
         return {name: value.detach() for name, value in self.actor.named_parameters()}
 
     def parts(self) -> Iterator[Part]:
-        """The tasks that are here, as many at a time as should be in memory together."""
+        """Parts of this learner's tasks, as many at a time as should be in memory at once."""
         num_here, num_lanes, num_steps = self.query.first.shape
         for tasks in task_parts(num_here, num_lanes * num_steps, self.rows_at_once):
             beat()
@@ -79,7 +79,7 @@ class MetaBatch:
             )
 
     def gradient(self, params: Params, loss: PartLoss) -> Outer:
-        """Of an outer loss, over all tasks of all learners."""
+        """The gradient of an outer loss over all tasks of all learners."""
 
         def with_value(
             params: Params, part: Part
@@ -106,17 +106,17 @@ class MetaBatch:
         return Outer(total, value, kl, joined)
 
     def add_up(self, vector: Tensor) -> Tensor:
-        """The sum over the learners, each with its tasks' share."""
+        """The sum of a vector over all learners; each contributes its tasks' share."""
         return vector if self.sum_over_learners is None else self.sum_over_learners(vector)
 
 
 def finite_norm(outer: Outer, epoch: int, knob: str) -> float:
-    """The gradient's norm; if that is not finite there is nothing to apply.
+    """The gradient's norm, checked to be finite.
 
     Args:
         outer: The gradient and its loss.
-        epoch: Counted from 0, for the message.
-        knob: What to lower beside the inner step size.
+        epoch: Epoch number, counted from 0, for the message.
+        knob: Knob to lower besides ``meta.inner_lr``, for the message.
 
     Raises:
         DivergedError: If the loss or the norm is not finite.
@@ -133,7 +133,7 @@ def finite_norm(outer: Outer, epoch: int, knob: str) -> float:
 def _summed(
     sum_over_learners: Callable[[Tensor], Tensor], gradient: Params, loss: Tensor, kl: Tensor
 ) -> tuple[Params, Tensor, Tensor]:
-    """The contributions of all learners, which travel as one vector."""
+    """The sums over all learners, exchanged as one vector."""
     parts = [*gradient.values(), loss, kl]
     vector = sum_over_learners(torch.cat([part.flatten() for part in parts]))
     sums = vector.split([part.numel() for part in parts])

@@ -1,5 +1,5 @@
-"""What an update raises that must not be applied."""
+"""The error that an update raises if its result must not be applied."""
 
 
 class DivergedError(ArithmeticError):
-    """A loss or a gradient is not finite; that gradient was not applied."""
+    """A loss or a gradient is not finite; the update was not applied."""

@@ -1,11 +1,11 @@
-"""E-MAML: experience before the adaptation is credited with the return that it led to.
+"""E-MAML: pre-adaptation experience is credited with the return after adaptation.
 
-The paper weighs the sum of a trajectory's log densities with its return; the usual code, the mean
-of the log densities with the mean reward, standardised over all steps of the meta-batch, and for
-the first support only. Here it is the mean, as in the code, over every support, as in the gradient
-of the paper's expectation when there are several, and with the task's return, standardised over
-tasks. The ratio has the log density's gradient where the experience was sampled, and stays right in
-later epochs.
+The paper weights the sum of a trajectory's log densities by its return. The usual code weights the
+mean of the log densities by the mean reward, standardised over all steps of the meta-batch, and
+uses the first support only. Here the mean is used, as in the code, but over every support, as in
+the gradient of the paper's expectation with several supports. The weight is the task's return,
+standardised over tasks. The likelihood ratio replaces the log density: both have the same gradient
+at the sampling policy, but the ratio stays correct in later epochs.
 
 References:
     Stadie et al. 2018, "Some Considerations on Learning to Explore via Meta-Reinforcement
@@ -42,11 +42,11 @@ class EMAML:
     """Steps of Adam on E-MAML's loss.
 
     Args:
-        actor: Its parameters are the meta-parameters.
-        settings: Weights, step sizes and epochs.
+        actor: Policy; its parameters are the meta-parameters.
+        settings: Loss weights, learning rates and epochs.
 
     Attributes:
-        optimizer: Adam.
+        optimizer: Adam over the actor's parameters.
     """
 
     def __init__(self, actor: GaussianActor, settings: ProMPSettings) -> None:
@@ -56,7 +56,7 @@ class EMAML:
         )
 
     def loss(self, batch: MetaBatch) -> Tensor:
-        """At the present meta-parameters; returns are standardised over the batch's tasks."""
+        """The loss at the present meta-parameters; returns are standardised over the tasks."""
         return emaml_loss(
             self._actor,
             batch.params(),
@@ -68,7 +68,7 @@ class EMAML:
         )[0]
 
     def step(self, batch: MetaBatch) -> dict[str, float]:
-        """Improve the meta-parameters in place."""
+        """Update the meta-parameters in place."""
         worth = self._adjusted_return(batch)
 
         def loss_from(sampled_from: Sequence[Distribution] | None) -> PartLoss:
@@ -90,7 +90,7 @@ class EMAML:
         return steps_of_adam(batch, self.optimizer, loss_from, self._settings.num_epochs)
 
     def _adjusted_return(self, batch: MetaBatch) -> Tensor:
-        """Of each task that is here after the adaptation, ``(N,)``."""
+        """Standardised return after the adaptation of each of this learner's tasks, ``(N,)``."""
         played = batch.played
         returns = discounted_sum(played.reward, played.terminated, self._settings.discount)
         return standardise_over_tasks(returns[..., 0].mean(-1), batch.num_tasks, batch.add_up)
@@ -107,20 +107,21 @@ def emaml_loss(
 ) -> tuple[Tensor, tuple[list[Distribution], Tensor]]:
     """The outer loss of a meta-batch.
 
-    The clipped gain of the adapted policies on the query, the divergence of the policies before the
-    adaptation, and the mean likelihood ratio of each support times the adjusted return of its task,
-    so that actions become likelier whose adaptation led far.
+    It is the sum of three terms: the clipped surrogate of the adapted policies on the query, the
+    divergence of the pre-adaptation policies, and an exploration term. The last is minus the mean
+    likelihood ratio of each support times its task's adjusted return. It makes actions likelier if
+    adaptation to them gave a high return.
 
     Args:
         actor: The policy's structure.
         params: Meta-parameters, without a task axis.
         supports: Experience before each adaptation step, in order.
         query: Experience after the last one.
-        sampled_from: The distributions that the supports were drawn from, for the divergence;
-            None at the point where they were drawn, where it vanishes with its gradient.
+        sampled_from: Distributions that sampled the supports, for the divergence; None if
+            ``params`` sampled them, since divergence and gradient are then 0.
         settings: Weights of the terms.
-        adjusted_return: Of each task after the adaptation, standardised over the meta-batch,
-            ``(N,)``.
+        adjusted_return: Return of each task after the adaptation, standardised over the
+            meta-batch, ``(N,)``.
 
     Returns:
         The loss, and (the distributions along the supports, the mean divergence).

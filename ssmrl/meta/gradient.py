@@ -1,6 +1,6 @@
-"""What all algorithms that adapt by gradient steps share: samples, adaptation, distributions.
+"""Shared parts of all algorithms that adapt by gradient steps: samples, adaptation, distributions.
 
-Functions of values; each algorithm's outer loss is in the file of its name.
+Pure functions; each algorithm's outer loss is in its own module.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from ssmrl.types import Params, Trajectory
 
 
 class Sample(NamedTuple):
-    """What the losses need of a trajectory, one task or all: ``([N,] B, T, ...)``."""
+    """The parts of a trajectory that losses need, of one task or all: ``([N,] B, T, ...)``."""
 
     observation: Tensor
     action: Tensor
@@ -44,12 +44,12 @@ class Distribution(NamedTuple):
 def make_sample(trajectory: Trajectory, settings: GradientSettings) -> Sample:
     """Estimate advantages, normalised per task.
 
-    The horizon is part of the objective, as in the literature: nothing is expected after a lane's
-    last step, and the baseline knows the time.
+    The horizon is part of the objective, as in the literature: the value after a lane's last step
+    is 0, and time is an input of the baseline.
 
     Args:
-        trajectory: Of ``N`` tasks.
-        settings: Discounts.
+        trajectory: Rollouts of ``N`` tasks.
+        settings: Settings with the discount and GAE's lambda.
     """
     returns = discounted_sum(trajectory.reward, trajectory.terminated, settings.discount)
     advantage = gae(
@@ -81,13 +81,14 @@ def adapt(
 
     Args:
         actor: The policy's structure; its own parameters are not used.
-        params: Of each task, every leaf ``(N, ...)``.
-        support: Experience of these parameters.
+        params: Parameters of each task, every tensor ``(N, ...)``.
+        support: Experience collected with these parameters.
         settings: Inner learning rate and order.
-        rows_at_once: Steps of sequences that should be in memory together; by default a CPU's.
+        rows_at_once: Number of sequence steps that should be in memory at once; by default that of
+            a CPU.
 
     Returns:
-        Adapted parameters, every leaf ``(N, ...)``.
+        Adapted parameters, every tensor ``(N, ...)``.
     """
 
     def of_task(params: Params, support: Sample) -> Params:
@@ -106,7 +107,7 @@ def adapted_distribution(
     query: Sample,
     settings: GradientSettings,
 ) -> Distribution:
-    """How the adapted policy of every task acts along its query.
+    """Action distributions of every task's adapted policy along its query.
 
     Args:
         actor: The policy's structure.
@@ -135,13 +136,13 @@ def adapt_along(
     params: Params,
     supports: Sequence[Sample],
 ) -> tuple[Params, list[Distribution]]:
-    """The parameters of one task after a step on each support in turn.
+    """Adapt the parameters of one task by a step on each support in turn.
 
     Args:
         actor: The policy's structure.
         settings: Inner learning rate and order.
-        params: Of the task, without a task axis.
-        supports: Its experience before each step, in order.
+        params: Parameters of the task, without a task axis.
+        supports: Experience of the task before each step, in order.
 
     Returns:
         The adapted parameters, and the distributions along each support before its step.
@@ -154,7 +155,7 @@ def adapt_along(
 
 
 def mean_divergence(old: Sequence[Distribution] | None, new: Sequence[Distribution]) -> Tensor:
-    """Of the policies along the supports of one task from others; 0 without others."""
+    """Mean divergence of new from old policies along one task's supports; 0 if ``old`` is None."""
     kl = torch.zeros(())
     if old is None:
         return kl
@@ -164,14 +165,14 @@ def mean_divergence(old: Sequence[Distribution] | None, new: Sequence[Distributi
 
 
 def kept(distributions: Sequence[Distribution]) -> list[Distribution]:
-    """Copies without a graph: the log std is the parameter itself, overwritten in place later."""
+    """Copies without a graph; the log std is cloned, as the optimiser overwrites it in place."""
     return [Distribution(now.mean.detach(), now.log_std.detach().clone()) for now in distributions]
 
 
 def adapt_task(
     actor: GaussianActor, settings: GradientSettings, params: Params, support: Sample
 ) -> tuple[Params, Distribution]:
-    """Adapted parameters, and the distribution along the support before the step."""
+    """Make one adaptation step; return parameters and the distribution before the step."""
 
     def loss(params: Params) -> tuple[Tensor, Distribution]:
         distribution = distribution_along(actor, params, support)
@@ -183,7 +184,7 @@ def adapt_task(
 
 
 def distribution_along(actor: GaussianActor, params: Params, sample: Sample) -> Distribution:
-    """How a policy acts along a trajectory of one task, from an empty memory."""
+    """Action distribution along a trajectory of one task, from a zero hidden state."""
     inputs = actor.lane_input(sample.observation, sample.action, sample.reward, sample.first)
     hidden = actor.init_hidden(inputs.shape[0])
     mean, log_std, _ = torch.func.functional_call(actor, params, (inputs, hidden, sample.first))

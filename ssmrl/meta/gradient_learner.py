@@ -1,4 +1,4 @@
-"""Meta-training by gradient: collect along the adaptation, then a meta-update."""
+"""Meta-training of policies that adapt by gradient: collect rollouts, then make a meta-update."""
 
 import time
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from ssmrl.types import Params
 
 
 class GradientLearner(Learner):
-    """Any algorithm that adapts by gradient steps, at work on a configuration.
+    """The ``Learner`` of every algorithm that adapts by gradient steps.
 
     Args:
-        config: Its seed decides everything but what is collected.
-        actor: Trained in place; a fresh one if left out.
-        device: Where the meta-updates are computed; the actor moves there.
+        config: Configuration; its seed decides everything except the collected rollouts.
+        actor: Policy to train in place; a new one if left out.
+        device: Device of the meta-updates; the actor moves there.
     """
 
     knows_nothing_at_first = True
@@ -47,7 +47,7 @@ class GradientLearner(Learner):
         self.num_reported_episodes = max(*REPORTED_STEPS, meta.num_inner_steps) + 1
 
     def iterate(self, collect: Collect) -> Metrics:
-        """One meta-batch and one meta-update."""
+        """Collect one meta-batch and make one meta-update."""
         meta, started = self._config.meta, time.perf_counter()
         assignment = train_assignment(self._config, self.iteration)
         play = Play(assignment, meta.num_episodes, self.num_episodes, Mode.EXPLORE)
@@ -74,12 +74,12 @@ class GradientLearner(Learner):
         return self._learner.state()
 
     def load(self, tensors: Mapping[str, Tensor], iteration: int, folder: Path) -> None:
-        """Go on; nothing is learnt from twice, so the folder is not read."""
+        """Resume; there is no replay buffer, so the folder is not read."""
         self._learner.load_state(tensors)
         self.iteration = iteration
 
     def save_experience(self, folder: Path) -> None:
-        """Nothing: each meta-batch is learnt from once."""
+        """Do nothing: each meta-batch is learnt from only once."""
 
     def prune_experience(self, folder: Path) -> None:
-        """Nothing is kept."""
+        """Do nothing: no experience is saved."""

@@ -1,4 +1,4 @@
-"""Makes policies that adapt by gradient out of meta-parameters."""
+"""The player that makes policies that adapt by gradient from meta-parameters."""
 
 from collections.abc import Mapping
 
@@ -14,15 +14,15 @@ from ssmrl.rollout.play import Mode, Play
 from ssmrl.types import Params
 
 ACTOR = "actor."
-"""How the names of the policy's tensors begin in a checkpoint."""
+"""Prefix of the policy's tensor names in a checkpoint."""
 
 
 class GradientPlayer:
-    """Policies of a configuration whose algorithm adapts by gradient.
+    """Player of a configuration whose algorithm adapts by gradient.
 
     Args:
-        config: Decides the structure of the policy.
-        device: Where it computes.
+        config: Configuration; it decides the structure of the policy.
+        device: Device on which the policy computes.
     """
 
     keeps_motion = False
@@ -33,10 +33,10 @@ class GradientPlayer:
         self.num_reported_episodes = max(*REPORTED_STEPS, config.meta.num_inner_steps) + 1
 
     def adaptation(self, params: Params, play: Play) -> GradientAdaptation:
-        """The policy with these meta-parameters, for this play.
+        """The policy with these meta-parameters, for this meta-episode.
 
         Raises:
-            ValueError: If the policy is to be given the hidden variable, for which it has no input.
+            ValueError: If ``play.mode`` gives it the hidden variable, for which it has no input.
         """
         if play.mode is Mode.GIVEN:
             raise ValueError(
@@ -48,12 +48,12 @@ class GradientPlayer:
         return GradientAdaptation(self._actor, params, self._settings, adapts=adapts)
 
     def initial_params(self) -> Params:
-        """Of the policy that the configuration starts from."""
+        """The initial parameters of the configuration's policy."""
         return {name: value.detach() for name, value in self._actor.named_parameters()}
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:
-        """What acting needs of a checkpoint's tensors."""
+        """The parameters in a checkpoint's tensors that acting needs."""
         return {
             name.removeprefix(ACTOR): value
             for name, value in tensors.items()

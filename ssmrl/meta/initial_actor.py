@@ -1,4 +1,4 @@
-"""The Gaussian policy that a configuration of a gradient algorithm starts from, or had saved."""
+"""The Gaussian policy of a gradient algorithm: newly initialised, or from a checkpoint."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from ssmrl.seeding import Purpose, stream
 
 
 def initial_actor(config: TrainConfig) -> GaussianActor:
-    """The policy that a configuration starts from; its seed decides the weights."""
+    """The initial policy of a configuration; the configuration's seed decides the weights."""
     shape = env_shape(config.env)
     words = stream(config.seed, Purpose.INITIAL_WEIGHTS).generate_state(2, np.uint32)
     generator = torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
@@ -22,7 +22,7 @@ def saved_actor(checkpoint: Checkpoint) -> GaussianActor:
     """The policy of a checkpoint.
 
     Raises:
-        KeyError: If the checkpoint holds no actor of its configuration.
+        KeyError: If the checkpoint lacks a tensor of its configuration's actor.
     """
     actor = initial_actor(checkpoint.config)
     actor.load_state_dict(

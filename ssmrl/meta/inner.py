@@ -1,4 +1,4 @@
-"""The inner loop of MAML: functional gradient steps that carry their graph."""
+"""The inner loop of MAML: differentiable gradient steps as functions of the parameters."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,10 +22,10 @@ def inner_adapt(
     """Take gradient steps on a loss, as a function from parameters to parameters.
 
     Args:
-        loss: Scalar loss of the parameters of one task.
-        params: Where to start; not changed.
-        lr: Step size.
-        num_steps: How many steps.
+        loss: Scalar loss of one task, as a function of the parameters.
+        params: Initial parameters; not changed.
+        lr: Learning rate.
+        num_steps: Number of steps.
         first_order: Treat the gradient as a constant when the result is differentiated.
 
     Returns:
@@ -51,16 +51,16 @@ def inner_step(
     lr: float,
     first_order: bool = False,
 ) -> tuple[Params, Seen]:
-    """One step of ``inner_adapt`` that also hands over what was computed on the way to the loss.
+    """One step of ``inner_adapt`` that also returns intermediate results of the loss.
 
     Args:
-        loss: The scalar loss of the parameters of one task, and any tensors beside it.
-        params: Where to start; not changed.
-        lr: Step size.
+        loss: Function from the parameters of one task to its scalar loss and any other tensors.
+        params: Initial parameters; not changed.
+        lr: Learning rate.
         first_order: Treat the gradient as a constant when the result is differentiated.
 
     Returns:
-        Adapted parameters, and those tensors at ``params``; both differentiable in ``params``.
+        Adapted parameters, and the other tensors at ``params``; both differentiable in ``params``.
     """
     gradient, seen = torch.func.grad(loss, has_aux=True)(params)
     if first_order:
@@ -69,5 +69,5 @@ def inner_step(
 
 
 def stack_params(params: Params, num_tasks: int) -> Params:
-    """The same parameters for each of ``num_tasks`` tasks: every leaf gets a leading ``N``."""
+    """The same parameters for each of ``num_tasks`` tasks: every tensor gets a leading ``N``."""
     return {name: value.expand(num_tasks, *value.shape) for name, value in params.items()}

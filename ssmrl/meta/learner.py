@@ -1,4 +1,4 @@
-"""The outer loop's optimiser: meta-parameters in, better meta-parameters out."""
+"""The outer loop: updates of the meta-parameters on meta-batches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -19,10 +19,10 @@ from ssmrl.types import Params, Trajectory
 
 
 class OuterStep(Protocol):
-    """One algorithm: its outer loss and its step, made from an actor and the settings.
+    """Outer loss and update step of an algorithm, made from an actor and the settings.
 
     Attributes:
-        optimizer: Its state is the algorithm's own.
+        optimizer: Optimiser with the algorithm's state.
     """
 
     optimizer: torch.optim.Optimizer
@@ -32,20 +32,20 @@ class OuterStep(Protocol):
         ...
 
     def step(self, batch: MetaBatch) -> dict[str, float]:
-        """Improve the meta-parameters in place, and tell how it went.
+        """Update the meta-parameters in place and return statistics.
 
         Raises:
-            DivergedError: If something is not finite; then nothing of it was applied.
+            DivergedError: If a number is not finite; then that step was not applied.
         """
         ...
 
 
 class MetaLearner:
-    """Owns an algorithm's step over the meta-parameters of an actor, and updates both in place.
+    """Applies an algorithm's update step to an actor's meta-parameters, in place.
 
     Args:
-        actor: Its parameters are the meta-parameters; updates are computed on their device.
-        config: The algorithm and its settings.
+        actor: Policy; its parameters are the meta-parameters, and updates run on their device.
+        config: Configuration: the algorithm and its settings.
 
     Attributes:
         optimizer: The algorithm's optimiser, for checkpoints.
@@ -97,7 +97,7 @@ class MetaLearner:
                 }
 
     def adapt(self, params: Params, support: Trajectory) -> Params:
-        """One adaptation step of every task; leaves ``(N, ...)`` in and out."""
+        """Make one adaptation step of every task; all tensors ``(N, ...)``."""
         sample = self._sample(support)
         return adapt(self._actor, params, sample, self._settings, self._rows_at_once)
 
@@ -113,20 +113,21 @@ class MetaLearner:
         num_tasks: int | None = None,
         sum_over_learners: Callable[[Tensor], Tensor] | None = None,
     ) -> dict[str, float]:
-        """Improve the meta-parameters on one meta-batch.
+        """Update the meta-parameters on one meta-batch.
 
-        Several learners that start from equal meta-parameters can share a meta-batch: each has some
-        of its tasks, and all make the same step, for whatever a step depends on is a sum over them.
+        Several learners with equal meta-parameters can share a meta-batch: each has some of its
+        tasks. All make the same step, since a step depends only on sums over the learners.
 
         Args:
             supports: Experience before each adaptation step, in order.
             query: Experience after the last one.
-            num_tasks: Of the whole meta-batch; the trajectories' own number if left out.
-            sum_over_learners: Adds up a vector over the learners; without it there is one.
+            num_tasks: Number of tasks in the whole meta-batch; that of the trajectories if left
+                out.
+            sum_over_learners: Function that sums a vector over all learners; None if there is one.
 
         Returns:
-            At least the loss before and after, divergence, and the gradient's norm; more as the
-            algorithm has it.
+            Statistics: at least the loss before and after, divergence, and the gradient's norm;
+            more depending on the algorithm.
 
         Raises:
             DivergedError: If the loss, its gradient or a curvature is not finite.

@@ -1,4 +1,4 @@
-"""MAML on supervised tasks, through any model; reinforcement learning is ``ssmrl.meta.learner``."""
+"""MAML on supervised tasks with any model; reinforcement learning is in ``ssmrl.meta.learner``."""
 
 import math
 from collections import OrderedDict
@@ -29,7 +29,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class _Objective(NamedTuple):
-    """What is descended within a task, on what it is judged, and in how many steps."""
+    """Support loss, query loss and number of adaptation steps."""
 
     support: LossFn | None
     query: LossFn | None
@@ -39,29 +39,29 @@ class _Objective(NamedTuple):
 class MetaMAML:
     """Learns initial parameters from which a few gradient steps fit a new task.
 
-    All tasks of a meta-batch are adapted at once under ``torch.func.vmap``, so the model must be
-    made of operations that can be differentiated twice there: ``torch.nn``'s fused recurrent and
-    attention layers, and dropout, are not. The models of ``ssmrl`` are. For any other model the
-    first meta-gradient is computed a second time in a plain loop over two tasks, and refused if
-    the two differ: torch gives some wrong numbers there without a word.
+    All tasks of a meta-batch are adapted at once under ``torch.func.vmap``. Every operation of the
+    model must be twice differentiable there: the models of ``ssmrl`` are; ``torch.nn``'s fused
+    recurrent and attention layers, and dropout, are not. For any other model, the first
+    meta-gradient is also computed in a plain loop over two tasks. If the two differ, the model is
+    refused, since torch silently gives some wrong numbers there.
 
     Args:
         model: A ``SequencePolicy``, a module from ``x`` to an output, or a module from
             ``(x, hidden_state)`` to ``(output, next_hidden)``; its parameters are the
             meta-parameters, and ``meta_update`` changes them in place.
-        inner_lr: Step size of the adaptation.
-        outer_lr: Adam's step size on the meta-parameters.
-        first_order: Leave the second derivative out of the meta-gradient.
+        inner_lr: Learning rate of the adaptation.
+        outer_lr: Adam's learning rate on the meta-parameters.
+        first_order: Whether to leave the second derivative out of the meta-gradient.
         grad_clip_norm: Largest norm of the meta-gradient, over all parameters together; a longer
             one is scaled down to it. The inner gradient is not clipped.
 
     Attributes:
         model: The model.
-        optimizer: Adam over the model's parameters that require a gradient, also those that were
-            frozen at first; its learning rate may be changed, and is kept by ``save``.
+        optimizer: Adam over all parameters of the model that require a gradient, also those that
+            are unfrozen later. Its learning rate may be changed, and is saved by ``save``.
 
     Raises:
-        ValueError: If a step size or the norm is not positive and finite.
+        ValueError: If a learning rate or the norm is not positive and finite.
 
     Example:
         >>> maml = MetaMAML(nn.Linear(1, 1), inner_lr=0.1)
@@ -100,7 +100,7 @@ class MetaMAML:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it was made with, by argument name; a copy."""
+        """A copy of the constructor's settings, by argument name."""
         return dict(self._settings)
 
     def functional_forward(
@@ -109,15 +109,15 @@ class MetaMAML:
         hidden_state: Hidden | None = None,
         params: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Hidden | None]:
-        """The model at other parameters than its own.
+        """Evaluate the model at given parameters.
 
         Args:
-            x: ``(B, I)`` or ``(B, T, I)``.
-            hidden_state: ``(B, S)``; the model's empty one if left out.
-            params: As ``adapt_task`` returns them; the model's own if left out.
+            x: Inputs, ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: Hidden state, ``(B, S)``; the model's initial one if left out.
+            params: Parameters, as returned by ``adapt_task``; the model's own if left out.
 
         Returns:
-            The output, and the next memory or None for a model without.
+            The output, and the next hidden state, which is None for a model without memory.
 
         Raises:
             ValueError: If shapes do not fit.
@@ -138,13 +138,13 @@ class MetaMAML:
         loss_fn: LossFn | None = None,
         num_steps: int = 1,
     ) -> OrderedDict[str, Tensor]:
-        """Parameters after gradient steps on one task.
+        """Adapt the meta-parameters to one task by gradient steps.
 
         Args:
-            support_x: ``(B, I)``, one step for each sequence, or ``(B, T, I)``.
-            support_y: As the output.
-            initial_hidden_state: ``(B, S)``; the model's empty one if left out.
-            loss_fn: Mean squared error if left out.
+            support_x: Inputs, ``(B, I)``, one step for each sequence, or ``(B, T, I)``.
+            support_y: Targets, of the output's shape.
+            initial_hidden_state: Hidden state, ``(B, S)``; the model's initial one if left out.
+            loss_fn: Loss function; mean squared error if left out.
             num_steps: Gradient steps; with 0 the result equals the meta-parameters.
 
         Returns:
@@ -169,7 +169,7 @@ class MetaMAML:
         query_loss_fn: LossFn | None = None,
         lengths: Lengths | None = None,
     ) -> Tensor:
-        """Mean loss on the query data after adapting to the support data; changes nothing.
+        """Mean loss on the query data after adaptation to the support data; changes nothing.
 
         The arguments are those of ``meta_update``.
 
@@ -191,9 +191,9 @@ class MetaMAML:
         query_loss_fn: LossFn | None = None,
         lengths: Lengths | None = None,
     ) -> tuple[float, Params]:
-        """The meta-loss and its gradient by parameter, a few tasks at a time; changes nothing.
+        """Meta-loss and its gradient by parameter, computed a few tasks at a time; changes nothing.
 
-        The arguments, and what is refused of them, are those of ``meta_update``.
+        Arguments and errors are those of ``meta_update``.
         """
         objective = _objective(loss_fn, query_loss_fn, num_steps)
         batch = self._checked_batch(objective, tasks, initial_hidden_state, lengths)
@@ -221,22 +221,21 @@ class MetaMAML:
         query_loss_fn: LossFn | None = None,
         lengths: Lengths | None = None,
     ) -> float:
-        """One step of Adam on the meta-parameters, along the gradient through the adaptation.
+        """Make one step of Adam on the meta-parameters, with the gradient through the adaptation.
 
         Args:
             tasks: ``(support_x, support_y, query_x, query_y)`` of each task; all tasks have the
                 same shapes, while support and query may differ from each other.
-            initial_hidden_state: The memory before the support and again before the query
+            initial_hidden_state: Hidden state before the support and again before the query
                 sequences: one ``(B, S)`` for all tasks, or one for each task as ``(N, B, S)`` or
-                as a list of ``N``. The model's empty one if left out.
-            loss_fn: Mean squared error if left out. It runs under ``vmap``: it must not branch on
-                values.
+                as a list of ``N``. The model's initial one if left out.
+            loss_fn: Loss function; mean squared error if left out. It runs under ``vmap``, so it
+                must not branch on values.
             num_steps: Gradient steps of the adaptation; with 0 this is training on all tasks.
-            query_loss_fn: Of the query, in place of ``loss_fn``.
-            lengths: Where tasks have unequal numbers of steps and their sequences are padded: how
-                many of each task count, ``(N,)``, or a pair of such tensors for support and
-                query, or of ``(N, T)`` masks. Losses then take which steps count, ``(B, T)``, as
-                a third argument.
+            query_loss_fn: Loss function of the query; ``loss_fn`` if left out.
+            lengths: Number of valid steps of each task, ``(N,)``, if sequences are padded; or a
+                pair of such tensors for support and query, or ``(N, T)`` masks. Loss functions
+                then receive a mask of the valid steps, ``(B, T)``, as a third argument.
 
         Returns:
             The meta-loss before the step.
@@ -271,11 +270,11 @@ class MetaMAML:
         return value
 
     def save(self, path: Path | str) -> None:
-        """Write weights, buffers, Adam's state and settings to one file without pickle."""
+        """Save weights, buffers, Adam's state and settings to one file without pickle."""
         write_tensors(Path(path), self._tensors(), {"maml": json_text(self._settings)})
 
     def load(self, path: Path | str) -> None:
-        """Become what was saved; the optimiser stays the same object, for a scheduler's sake.
+        """Load a saved state; the optimiser stays the same object, so that schedulers keep working.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -284,7 +283,7 @@ class MetaMAML:
         """
         tensors, settings = read_with_settings(Path(path), "maml", "MetaMAML")
         if settings.keys() != self._settings.keys():
-            raise CheckpointError(f"{path} has other settings than this version's: {settings}")
+            raise CheckpointError(f"{path} does not have the settings of this version: {settings}")
         model = {k: v for k, v in tensors.items() if k.startswith("model.")}
         check_tensors(Path(path), model, _prefixed("model", self.model.state_dict()))
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in model.items()})
@@ -307,7 +306,7 @@ class MetaMAML:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def _take_in_unfrozen(self) -> None:
-        """Let the optimiser move what was frozen when it was made."""
+        """Add parameters to the optimiser that were frozen when it was made."""
         known = {
             id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]
         }

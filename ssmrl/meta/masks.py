@@ -1,4 +1,4 @@
-"""Which steps of padded sequences count, for tasks of unequal lengths."""
+"""Masks of the valid steps in padded sequences, for tasks of unequal lengths."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 Lengths: TypeAlias = Tensor | tuple[Tensor, Tensor]
-"""How many steps of each task count; one tensor for support and query alike, or a pair."""
+"""Number of valid steps of each task; one tensor for support and query alike, or a pair."""
 
 
 def step_masks(lengths: Lengths, stacked: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Which steps of the support and of the query count.
+    """Masks of the valid steps of support and query.
 
     Args:
-        lengths: How many leading steps of each task's sequences count, ``(N,)`` whole numbers, for
-            support and query alike; or one such tensor for each of the two. In place of lengths
-            each may be ``(N, T)`` booleans: which steps count.
-        stacked: The four parts of ``stack_tasks``, whose inputs are ``(N, B, T, I)``.
+        lengths: Number of valid leading steps of each task's sequences, whole numbers ``(N,)``, for
+            support and query alike; or a pair of such tensors. Each may also be a boolean mask
+            ``(N, T)`` of the valid steps.
+        stacked: The four parts from ``stack_tasks``, with inputs ``(N, B, T, I)``.
 
     Returns:
-        ``(N, T)`` booleans of the support, and of the query.
+        Boolean masks ``(N, T)`` of the support and of the query.
 
     Raises:
         ValueError: If the tasks have no sequences, or a mask or a length does not fit them.
@@ -36,22 +36,22 @@ def step_masks(lengths: Lengths, stacked: Sequence[Tensor]) -> tuple[Tensor, Ten
 
 
 def masked_mse(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error over the steps that count; zero where none does.
+    """Mean squared error over the valid steps; 0 if there are none.
 
     Args:
-        prediction: ``(B, T, O)``.
-        target: Likewise.
-        mask: Which steps count, ``(B, T)``.
+        prediction: Predictions, ``(B, T, O)``.
+        target: Targets, ``(B, T, O)``.
+        mask: Mask of the valid steps, ``(B, T)``.
     """
     return masked_mean((prediction - target).square().mean(-1), mask)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the steps that count; zero where none does.
+    """Mean over the valid steps; 0 if there are none.
 
     Args:
-        values: ``(B, T)``, finite also where they do not count.
-        mask: Which steps count, ``(B, T)``.
+        values: Values, ``(B, T)``; they must be finite at invalid steps too.
+        mask: Mask of the valid steps, ``(B, T)``.
     """
     counts = mask.to(values.dtype)
     return (values * counts).sum() / counts.sum().clamp(min=1.0)

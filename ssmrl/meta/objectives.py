@@ -1,4 +1,4 @@
-"""Advantages and surrogates as functions of values; no parameters, no optimiser."""
+"""Advantages and surrogate losses as pure functions, without parameters or optimiser."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ from torch import Tensor
 def discounted_sum(
     x: Float[Tensor, "*batch T"], ends: Bool[Tensor, "*batch T"], discount: float
 ) -> Float[Tensor, "*batch T"]:
-    """Discounted sum from each step to its episode's end or the lane's.
+    """Discounted sum from each step to the end of its episode or lane.
 
     Args:
-        x: What is summed.
+        x: Values to sum.
         ends: Whether an episode ends at this step.
-        discount: Per step.
+        discount: Discount per step.
     """
     keep = discount * (~ends).to(x.dtype)
     total = torch.zeros_like(x[..., 0])
@@ -38,13 +38,13 @@ def gae(
     """Generalised advantage estimation over lanes that may hold several episodes.
 
     Args:
-        reward: Of each step.
-        value: Of the observation before each step.
-        last_value: Of the observation after the last step; used where that step did not
+        reward: Reward of each step.
+        value: Value of the observation before each step.
+        last_value: Value of the observation after the last step; used if that step did not
             terminate. Zero when the horizon is part of the objective.
-        terminated: Whether the episode ended at this step: nothing follows, nothing is carried.
-        discount: Per step.
-        gae_lambda: 1 is Monte Carlo, 0 is one-step.
+        terminated: Whether the episode ended at this step; nothing after it is counted.
+        discount: Discount per step.
+        gae_lambda: Lambda; 1 is Monte Carlo, 0 is one-step.
 
     References:
         Schulman et al. 2016, "High-Dimensional Continuous Control Using Generalized Advantage
@@ -65,7 +65,7 @@ def linear_baseline(
     and cube, and a constant; least squares with a ridge of 1e-5.
 
     Args:
-        observation: What the policy saw.
+        observation: Observations of the policy.
         target: Returns to go.
 
     References:
@@ -80,9 +80,9 @@ def linear_baseline(
     )
     gram = features.mT @ features
     ridge = 1e-5 * torch.eye(gram.shape[-1], dtype=torch.float64, device=seen.device)
-    # Sums, where matrix times vector would be rounded differently for a single task.
+    # A sum, because a matrix-vector product would be rounded differently for a single task.
     moment = (features * target.double().flatten(1, 2).unsqueeze(-1)).sum(1)
-    # Numbers that are not finite pass through, for the caller to find.
+    # Non-finite numbers pass through; the caller detects them.
     weights, _ = torch.linalg.solve_ex(gram + ridge, moment.unsqueeze(-1))
     value: Tensor = (features * weights.mT).sum(-1).unflatten(1, target.shape[1:])
     return value.to(target.dtype)
@@ -103,9 +103,9 @@ def standardise_over_tasks(
     """Shift and scale one number per task to mean 0 and standard deviation 1 over a meta-batch.
 
     Args:
-        value: Of the tasks that are here.
-        num_tasks: Of the whole meta-batch.
-        add_up: Adds up vectors over those who have its tasks; the identity if they are all here.
+        value: Values of this learner's tasks.
+        num_tasks: Number of tasks in the whole meta-batch.
+        add_up: Function that sums a vector over all learners; the identity if there is one.
     """
     centred = value - add_up(value.sum(0, keepdim=True)) / num_tasks
     variance = add_up(centred.square().sum(0, keepdim=True)) / num_tasks
@@ -120,8 +120,8 @@ def likelihood_ratio_loss(
     """The inner loss: minus the mean of likelihood ratio times advantage.
 
     Its gradient at the sampling policy is the policy gradient, and its second derivative is that
-    of the low variance curvature estimator. It is the outer loss of MAML-TRPO too, and with a
-    task's adjusted return in the place of the advantage E-MAML's term of the exploration.
+    of the low variance curvature estimator. It is also the outer loss of MAML-TRPO. With a task's
+    adjusted return instead of the advantage, it is E-MAML's exploration term.
 
     References:
         Rothfuss et al. 2019, "ProMP", equation 11.
@@ -135,7 +135,7 @@ def clipped_loss(
     advantage: Float[Tensor, "*batch"],
     clip: float,
 ) -> Float[Tensor, ""]:
-    """The outer loss: the likelihood ratio's gain, cut where it leaves ``1 +- clip``.
+    """The outer loss: minus the surrogate with the likelihood ratio clipped to ``1 +- clip``.
 
     References:
         Schulman et al. 2017, "Proximal Policy Optimization Algorithms", equation 7.

@@ -1,4 +1,4 @@
-"""ProMP: a clipped gain of the adapted policies, and the divergence of those before.
+"""ProMP: clipped surrogate of the adapted policies, with a KL penalty on the pre-adaptation ones.
 
 References:
     Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", algorithm 1.
@@ -26,21 +26,21 @@ from ssmrl.models.actor import GaussianActor, log_density
 from ssmrl.types import Params
 
 QueryLoss: TypeAlias = Callable[[Tensor, Sample], Tensor]
-"""``(log_prob (B, T), query) -> ()``: of one task, from the adapted policy's log density of the
-actions that were played, and what was played; differentiable in the first."""
+"""``(log_prob (B, T), query) -> ()``: loss of one task, from the adapted policy's log density of
+the query's actions, and the query; differentiable in the first."""
 
 
 class ProMP:
     """Steps of Adam on ProMP's loss.
 
     Args:
-        actor: Its parameters are the meta-parameters.
-        settings: Weights, step sizes and epochs.
-        query_loss: Of the adapted policies, in place of ProMP's clipped gain; the divergence of
-            the policies before the adaptation is added as usual.
+        actor: Policy; its parameters are the meta-parameters.
+        settings: Loss weights, learning rates and epochs.
+        query_loss: Loss of the adapted policies, instead of ProMP's clipped surrogate; the
+            divergence of the pre-adaptation policies is added as usual.
 
     Attributes:
-        optimizer: Adam.
+        optimizer: Adam over the actor's parameters.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class ProMP:
         )
 
     def loss(self, batch: MetaBatch) -> Tensor:
-        """At the present meta-parameters."""
+        """The outer loss at the present meta-parameters."""
         return self._of_tasks(batch.params(), batch.supports, batch.query, None)[0]
 
     def step(self, batch: MetaBatch) -> dict[str, float]:
-        """Improve the meta-parameters in place."""
+        """Update the meta-parameters in place."""
 
         def loss_from(sampled_from: Sequence[Distribution] | None) -> PartLoss:
             def loss(
@@ -83,7 +83,7 @@ class ProMP:
 
 
 def clipped_gain(clip: float) -> QueryLoss:
-    """What ProMP improves: the clipped likelihood ratio times the advantage, negated."""
+    """ProMP's query loss: minus the clipped likelihood ratio times the advantage."""
 
     def loss(log_prob: Tensor, query: Sample) -> Tensor:
         return clipped_loss(log_prob, query.log_prob, query.advantage, clip)
@@ -107,10 +107,10 @@ def promp_loss(
         params: Meta-parameters, without a task axis.
         supports: Experience before each adaptation step, in order.
         query: Experience after the last one.
-        sampled_from: The distributions that the supports were drawn from, for the divergence;
-            None at the point where they were drawn, where it vanishes with its gradient.
+        sampled_from: Distributions that sampled the supports, for the divergence; None if
+            ``params`` sampled them, since divergence and gradient are then 0.
         settings: Weights of the terms.
-        query_loss: Of the adapted policy of one task; by default ProMP's clipped gain.
+        query_loss: Loss of one task's adapted policy; default: ProMP's clipped surrogate.
 
     Returns:
         The loss, and (the distributions along the supports, the mean divergence).

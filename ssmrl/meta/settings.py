@@ -1,4 +1,4 @@
-"""How algorithms that adapt by gradient steps learn; each reads all of its settings."""
+"""Settings of the algorithms that adapt by gradient steps; each reads all of its settings."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ from ssmrl.knobs import check_ranges
 
 @dataclass(frozen=True)
 class GradientSettings:
-    """What they have in common: experience, adaptation and advantages.
+    """Common settings: rollouts, adaptation and advantages.
 
-    Not an algorithm's settings by itself.
+    A base class; no algorithm uses it directly.
 
     Attributes:
-        inner_lr: Step size of the adaptation.
+        inner_lr: Learning rate of the adaptation.
         num_inner_steps: Adaptation steps the meta-parameters are trained for.
         num_tasks: Tasks in a meta-batch.
         num_episodes: Lanes per task and adaptation step.
         discount: Discount per env step.
-        gae_lambda: Mix of generalised advantage estimation, 1 is Monte Carlo.
-        first_order: Leave the second derivative out of the meta-gradient.
+        gae_lambda: Lambda of generalised advantage estimation; 1 is Monte Carlo.
+        first_order: Whether to leave the second derivative out of the meta-gradient.
 
     Raises:
         ValueError: If a setting is outside its range; the message names the knob.
@@ -42,7 +42,7 @@ class GradientSettings:
         )
 
     def env_steps_per_iteration(self, horizon: int) -> int:
-        """What an iteration plays: every task's lanes, once more than it adapts [env steps].
+        """Env steps of an iteration: each task's lanes, ``num_inner_steps + 1`` times [env steps].
 
         Args:
             horizon: Length of a lane [env steps].
@@ -55,12 +55,12 @@ class ProMPSettings(GradientSettings):
     """Several steps of Adam on one meta-batch; the defaults are those of ProMP's paper.
 
     Attributes:
-        outer_lr: Adam's step size on the meta-parameters.
+        outer_lr: Adam's learning rate on the meta-parameters.
         num_epochs: Meta-gradient steps on one batch.
-        clip: Half width of the likelihood ratio's trust interval.
+        clip: Clipping range of the likelihood ratio: ``1 +- clip``.
         inner_kl: Weight of the divergence of the pre-adaptation policies.
-        encoder_lr_scale: Adam's step size on the sequence encoder, which is all of the policy but
-            its output layer, relative to ``outer_lr``.
+        encoder_lr_scale: Adam's learning rate on the sequence encoder (all of the policy but its
+            output layer), relative to ``outer_lr``.
 
     References:
         Rothfuss et al. 2019, "ProMP: Proximal Meta-Policy Search", section 5 and appendix; Stadie
@@ -92,7 +92,7 @@ class TrustRegionSettings(GradientSettings):
     """One step inside a trust region.
 
     Attributes:
-        max_kl: Largest mean divergence of the adapted policies in a step [nat].
+        max_kl: Largest mean divergence of the adapted policies per step [nat].
 
     References:
         Finn et al. 2017, "Model-Agnostic Meta-Learning", section 5.3 (MAML with TRPO).

@@ -1,4 +1,4 @@
-"""Any module as a function of its parameters, with a memory or without, on checked batches.
+"""Any module, with or without a hidden state, as a function of its parameters and checked batches.
 
 Not an optimiser: steps are taken in ``ssmrl.meta.maml`` and ``ssmrl.adaptation.adapter``.
 """
@@ -18,9 +18,9 @@ from ssmrl.models.policy import SequencePolicy
 from ssmrl.types import Hidden
 
 LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor] | Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From (prediction, target) to a scalar.
+"""Loss function from (prediction, target) to a scalar.
 
-Where lengths are unequal a third argument, the mask ``(B, T)``, says which steps count.
+If tasks have unequal lengths, the third argument is a mask of the valid steps, ``(B, T)``.
 """
 
 SupervisedTask: TypeAlias = Sequence[Tensor]
@@ -32,18 +32,18 @@ _PARTS = ("support_x", "support_y", "query_x", "query_y")
 class FunctionalModel:
     """A module whose parameters are an argument.
 
-    A module has a memory if it has a method ``init_hidden(batch_size)``, as every
-    ``SequencePolicy`` does, or if its ``forward`` takes a second positional argument. Then it maps
-    ``(x, hidden_state)`` to ``(output, next_hidden)``, and the memory is a tensor with the batch
+    A module has a hidden state if it has a method ``init_hidden(batch_size)``, as every
+    ``SequencePolicy`` does, or if its ``forward`` takes a second positional argument. It then maps
+    ``(x, hidden_state)`` to ``(output, next_hidden)``; the hidden state is a tensor with the batch
     on axis 0. Any other module maps ``x`` to its output.
 
     Args:
-        module: Its parameters that require a gradient are the ones that adapt; the others, and
-            its buffers, stay what they are.
+        module: Any module; its parameters that require a gradient adapt, and the others and its
+            buffers stay as they are.
 
     Attributes:
         module: The same module.
-        has_memory: Whether it carries a memory.
+        has_memory: Whether it has a hidden state.
 
     Raises:
         ValueError: If no parameter requires a gradient.
@@ -68,7 +68,7 @@ class FunctionalModel:
             )
 
     def params(self) -> dict[str, nn.Parameter]:
-        """The module's own parameters that adapt, by name; not copies."""
+        """The module's own parameters that adapt, by name, not copied."""
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
     def __call__(
@@ -77,16 +77,17 @@ class FunctionalModel:
         """Evaluate the module at these parameters.
 
         Args:
-            params: Those of ``params()``, at any values.
-            x: ``(B, I)`` or ``(B, T, I)``.
-            hidden_state: ``(B, S)``; if left out the model starts with an empty one.
+            params: Parameters with the names of ``params()``.
+            x: Inputs, ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: Hidden state, ``(B, S)``; the module's initial one if left out.
 
         Returns:
-            The output, and the next memory or None.
+            The output, and the next hidden state or None.
 
         Raises:
-            ValueError: If ``x`` or the memory has an impossible shape.
-            TypeError: If the module returns something else than its kind should.
+            ValueError: If ``x`` or the hidden state has an invalid shape.
+            TypeError: If the module does not return what a module with, or without, a hidden state
+                should return.
         """
         check_input(x)
         if not self.has_memory:
@@ -121,18 +122,20 @@ class FunctionalModel:
         loss_fn: LossFn | None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Loss of these parameters on one batch, a scalar.
+        """Loss at these parameters on one batch, a scalar.
 
         Args:
-            params: Those of ``params()``, at any values.
-            x: ``(B, I)`` or ``(B, T, I)``.
-            y: The output's shape; a loss of your own may want another last axis, or integers.
-            hidden_state: As in a call.
-            loss_fn: Mean squared error if left out.
-            mask: Which steps count, ``(T,)``, handed to the loss as ``(B, T)``; all if left out.
+            params: Parameters with the names of ``params()``.
+            x: Inputs, ``(B, I)`` or ``(B, T, I)``.
+            y: Targets, of the output's shape; your own loss may need another last axis or integers.
+            hidden_state: Hidden state, as in ``__call__``.
+            loss_fn: Loss function; mean squared error if left out.
+            mask: Mask of the valid steps, ``(T,)``, passed to the loss as ``(B, T)``; all if left
+                out.
 
         Raises:
-            ValueError: If ``x``, ``y``, memory and output do not fit, or the loss is no scalar.
+            ValueError: If the shapes of ``x``, ``y``, hidden state and output do not fit, or the
+                loss is not a scalar.
         """
         check_input(x)
         check_tensor("y", y)
@@ -155,12 +158,12 @@ class FunctionalModel:
         return loss
 
     def _call(self, params: Mapping[str, Tensor], arguments: tuple[Tensor, ...]) -> Any:
-        """Of the module; ours have no norms that would have to be taken apart."""
+        """Call the module; ``SequencePolicy`` models contain no norms that need ``AffineApart``."""
         with nullcontext() if isinstance(self.module, SequencePolicy) else AffineApart():
             return torch.func.functional_call(self.module, dict(params), arguments)
 
     def hidden_shape(self, batch_size: int) -> tuple[int, ...] | None:
-        """The shape of a memory for this batch size; None if the module does not say."""
+        """Shape of the hidden state for this batch size; None without ``init_hidden``."""
         return None if self._init_hidden is None else tuple(self._init_hidden(batch_size).shape)
 
     def _checked_hidden(self, batch_size: int, hidden_state: Hidden | None) -> Hidden | None:
@@ -184,21 +187,21 @@ class FunctionalModel:
 
 
 def check_tensor(name: str, value: object) -> None:
-    """Refuse what is no tensor.
+    """Check that a value is a tensor.
 
     Raises:
-        TypeError: If it is none; the message names it.
+        TypeError: If it is not; the message gives its name.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a tensor, but got a {type(value).__name__}: {value!r}")
 
 
 def check_input(x: Tensor) -> None:
-    """Refuse what is neither a batch of steps nor a batch of sequences, and empty batches.
+    """Check that ``x`` is a batch of steps or of sequences, and not empty.
 
     Raises:
         ValueError: If ``x`` has neither 2 nor 3 axes, or no elements.
-        TypeError: If ``x`` is no tensor.
+        TypeError: If ``x`` is not a tensor.
     """
     check_tensor("x", x)
     if x.ndim not in (2, 3) or x.numel() == 0:
@@ -206,16 +209,16 @@ def check_input(x: Tensor) -> None:
 
 
 def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
-    """The four parts of all tasks, each with a leading task axis ``N``.
+    """Stack the four parts of all tasks, each with a leading task axis ``N``.
 
     Raises:
-        ValueError: If there are none, one has not four parts, or their shapes differ, or a part is
-            empty.
-        TypeError: If something is no task, or a part no tensor.
+        ValueError: If there are no tasks, a task does not have four parts, shapes differ between
+            tasks, or a part is empty.
+        TypeError: If a task is not a sequence, or a part is not a tensor.
     """
     if not isinstance(tasks, Collection):
         raise TypeError(f"`tasks` must be a list of tasks, but got {tasks!r}")
-    if any(isinstance(part, Tensor) for part in tasks):  # of a tensor, its rows
+    if any(isinstance(part, Tensor) for part in tasks):  # if `tasks` is a tensor: its rows
         raise ValueError(
             "`tasks` must be a list of (support_x, support_y, query_x, query_y), one for each "
             "task, but holds tensors; `list(zip(*tensors))` makes one of four collated tensors"
@@ -248,10 +251,10 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
 
 
 def _check_target(output: Tensor, y: Tensor, *, is_default: bool) -> None:
-    """Shapes that torch would broadcast without a word are refused.
+    """Refuse shapes that torch would silently broadcast.
 
-    A loss of one's own may read the last axis in its own way (a mean and a variance, say), and
-    integer targets are class labels.
+    A user's loss may interpret the last axis differently (such as mean and variance), and integer
+    targets are class labels.
     """
     if is_default:
         fits = output.shape == y.shape

@@ -1,4 +1,4 @@
-"""Supervised tasks side by side, with their memories and with what counts of them."""
+"""Batches of stacked supervised tasks, with hidden states and masks."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from ssmrl.types import Hidden
 
 
 class TaskBatch(NamedTuple):
-    """Stacked tasks; every tensor has a leading ``N``, but a memory that all tasks share.
+    """Stacked tasks; every tensor has a leading ``N``, except a hidden state that all tasks share.
 
     Attributes:
         data: Inputs and targets of the support, and of the query.
-        hidden: The memory before both; None where the model starts with an empty one.
-        hidden_axis: The axis of its tasks; None where all tasks share it.
-        masks: Which steps of the support and of the query count, ``(N, T)``; None for all.
+        hidden: Hidden state before support and query; None for the model's initial one.
+        hidden_axis: Task axis of ``hidden``; None if all tasks share it.
+        masks: Masks of the valid steps of support and query, ``(N, T)``; None for all steps.
     """
 
     data: list[Tensor]
@@ -38,7 +38,7 @@ class TaskBatch(NamedTuple):
     def tasks(
         self,
     ) -> Iterator[tuple[list[Tensor], Hidden | None, tuple[Tensor, Tensor] | None]]:
-        """Each one's data, memory and masks."""
+        """Data, hidden state and masks of each task."""
         for index in range(len(self.data[0])):
             shared = self.hidden is None or self.hidden_axis is None
             yield (
@@ -55,16 +55,17 @@ def make_batch(
     *,
     hidden_ndim: int,
 ) -> TaskBatch:
-    """Stack tasks.
+    """Stack tasks into a batch.
 
     Args:
-        tasks: ``(support_x, support_y, query_x, query_y)`` of each.
-        hidden: One memory for all tasks, or one for each; the model's empty one if left out.
-        lengths: How many steps of each task count; all if left out.
-        hidden_ndim: Axes of the memory of one task.
+        tasks: ``(support_x, support_y, query_x, query_y)`` of each task.
+        hidden: One hidden state for all tasks, or one for each; the model's initial one if None.
+        lengths: Number of valid steps of each task; all if None.
+        hidden_ndim: Number of axes of one task's hidden state.
 
     Raises:
-        ValueError: If there is no task, tasks are ragged, or the memory or a length does not fit.
+        ValueError: If there are no tasks, shapes differ between tasks, or the hidden state or a
+            length does not fit.
     """
     stacked = stack_tasks(tasks)
     memory, axis = _hidden_of_tasks(hidden, len(tasks), hidden_ndim)
@@ -75,7 +76,7 @@ def make_batch(
 def _hidden_of_tasks(
     hidden: Hidden | Sequence[Hidden] | None, num_tasks: int, hidden_ndim: int
 ) -> tuple[Hidden | None, int | None]:
-    """The memory, and the axis of its tasks or None if all tasks share it."""
+    """The hidden state, and its task axis, which is None if all tasks share it."""
     if hidden is None:
         return None, None
     if not isinstance(hidden, Tensor | Sequence):

@@ -1,4 +1,4 @@
-"""How many tasks of a meta-batch are in memory at once: as many as the device has room for."""
+"""Splitting of a meta-batch into parts of as many tasks as fit the device's memory."""
 
 from collections.abc import Iterator
 
@@ -6,17 +6,17 @@ from ssmrl.device_memory import free_bytes
 from ssmrl.models.actor import GaussianActor
 
 ROWS_AT_ONCE = 8_000
-"""Steps of sequences whose graph is held in memory together: more fall out of a CPU's cache."""
+"""Sequence steps whose graph is in memory at once on a CPU; more would not fit its cache."""
 
-_SHARE = 0.5  # of the free memory; torch's own blocks do not fit each other without gaps
-_COPIES = 9  # measured: 3 to 4 for MLP and SSM, 5 to 6 for GRU and LSTM, 8.4 for Transformer
+_SHARE = 0.5  # share of the free memory to use; torch's allocator leaves gaps between blocks
+_COPIES = 9  # upper bound; measured: 3-4 for MLP, SSM; 5-6 for GRU, LSTM; 8.4 for Transformer
 
 
 def graph_bytes(actor: GaussianActor, num_inner_steps: int) -> int:
-    """At most so much the graph of a meta-gradient holds of each row [bytes].
+    """Upper bound on the memory of a meta-gradient's graph per row (sequence step) [bytes].
 
-    What is held is counted in inputs and outputs of the weights and scores of attention, of every
-    adaptation step and of the query; the tests count what torch really has alive.
+    The bound counts inputs and outputs of the weights, and attention scores, for every adaptation
+    step and the query. Tests compare it with the tensors that torch really keeps.
 
     Args:
         actor: The policy.
@@ -28,16 +28,16 @@ def graph_bytes(actor: GaussianActor, num_inner_steps: int) -> int:
 
 
 def rows_at_once(actor: GaussianActor, num_inner_steps: int, free: int | None = None) -> int:
-    """Steps of sequences whose graph should be in memory together.
+    """Number of sequence steps whose graph should be in memory at once.
 
-    On a CPU as many as fit its cache. On a GPU, where each operation costs a launch whatever its
-    size, as many as fit half of the free memory, as a power of two: so that it is the same again
-    although a little less is free.
+    On a CPU this is what fits its cache. On a GPU, where each operation costs a kernel launch
+    whatever its size, it is what fits half of the free memory. It is rounded down to a power of
+    two, so that small changes of the free memory do not change it.
 
     Args:
-        actor: The policy, on the device.
+        actor: The policy, on its device.
         num_inner_steps: Adaptation steps that the meta-gradient goes through.
-        free: Of the device's memory [bytes]; by default what it says.
+        free: Free memory of the device [bytes]; queried by default.
     """
     device = next(actor.parameters()).device
     if free is None:
@@ -49,22 +49,22 @@ def rows_at_once(actor: GaussianActor, num_inner_steps: int, free: int | None = 
 
 
 def tasks_at_once(rows_per_task: int, rows: int | None = None) -> int:
-    """How many tasks should be in memory together, at least one.
+    """Number of tasks that should be in memory at once, at least one.
 
     Args:
         rows_per_task: Steps of all sequences of a task, ``B * T``.
-        rows: As ``rows_at_once`` has it; by default a CPU's.
+        rows: Result of ``rows_at_once``; by default that of a CPU.
     """
     return max(1, (ROWS_AT_ONCE if rows is None else rows) // rows_per_task)
 
 
 def task_parts(num_tasks: int, rows_per_task: int, rows: int | None = None) -> Iterator[slice]:
-    """Cut a meta-batch into parts whose graphs fit, each of at least one task.
+    """Split a meta-batch into parts whose graphs fit in memory, each of at least one task.
 
     Args:
-        num_tasks: ``N``.
+        num_tasks: Number of tasks, ``N``.
         rows_per_task: Steps of all sequences of a task, ``B * T``.
-        rows: As ``rows_at_once`` has it; by default a CPU's.
+        rows: Result of ``rows_at_once``; by default that of a CPU.
 
     Example:
         >>> [(part.start, part.stop) for part in task_parts(5, ROWS_AT_ONCE // 2)]

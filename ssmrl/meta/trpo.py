@@ -34,12 +34,11 @@ class MAMLTRPO:
     """A step inside a trust region of ``max_kl``.
 
     Args:
-        actor: Its parameters are the meta-parameters.
-        settings: Adaptation, and the size of the trust region.
+        actor: Policy; its parameters are the meta-parameters.
+        settings: Settings of the adaptation, and the size of the trust region.
 
     Attributes:
-        optimizer: It holds the parameters for who wants an optimiser, has no state and makes no
-            step.
+        optimizer: Placeholder that holds the parameters; it has no state and makes no step.
     """
 
     def __init__(self, actor: GaussianActor, settings: TrustRegionSettings) -> None:
@@ -47,16 +46,16 @@ class MAMLTRPO:
         self.optimizer = torch.optim.SGD(actor.parameters())
 
     def loss(self, batch: MetaBatch) -> Tensor:
-        """At the present meta-parameters."""
+        """The outer loss at the present meta-parameters."""
         return trpo_loss(self._actor, batch.params(), batch.supports, batch.query, self._settings)
 
     def step(self, batch: MetaBatch) -> dict[str, float]:
-        """Improve the meta-parameters in place, or leave them where no step is good.
+        """Update the meta-parameters in place, or leave them if the line search finds no step.
 
         Returns:
-            The loss before and after the step, the divergence of the adapted policies by the step,
-            the gradient's norm, and how often the step was shortened before it was good;
-            ``MAX_BACKTRACKS`` if it never was.
+            The loss before and after the step, the divergence of the adapted policies caused by
+            the step, the gradient's norm, and the number of failed tries of the line search;
+            ``MAX_BACKTRACKS`` if all failed.
 
         Raises:
             DivergedError: If loss, gradient or curvature is not finite.
@@ -90,7 +89,7 @@ class MAMLTRPO:
         }
 
     def _longest_step(self, batch: MetaBatch, params: Params, gradient: Params) -> Params:
-        """Along the natural gradient, to where the divergence would reach its bound."""
+        """The step against the natural gradient at which the divergence would reach its bound."""
         product = self._fisher_product(batch, params)
         direction = conjugate_gradient(product, to_vector(gradient), NUM_DIRECTIONS)
         length = step_length(direction, product(direction), self._settings.max_kl)
@@ -108,7 +107,7 @@ class MAMLTRPO:
         return loss, ([], torch.zeros(()))
 
     def _adapted(self, params: Params, part: Part) -> Distribution:
-        """How the adapted policies act along the queries of some tasks."""
+        """Action distributions of the adapted policies along the queries of some tasks."""
         return adapted_distribution(self._actor, params, part.supports, part.query, self._settings)
 
     def _adapted_of_parts(self, batch: MetaBatch, params: Params) -> list[Distribution]:
@@ -118,7 +117,7 @@ class MAMLTRPO:
     def _surrogate(
         self, batch: MetaBatch, params: Params, sampled_from: list[Distribution]
     ) -> tuple[float, float]:
-        """Loss of the policies adapted from ``params``, and their divergence from others."""
+        """Loss of the policies adapted from ``params``, and their divergence from the old ones."""
         total = torch.zeros(2, device=batch.query.advantage.device)
         with torch.no_grad():
             for part, old in zip(batch.parts(), sampled_from, strict=True):
@@ -131,8 +130,8 @@ class MAMLTRPO:
     def _fisher_product(self, batch: MetaBatch, params: Params) -> Callable[[Tensor], Tensor]:
         """The damped Fisher matrix of the adapted policies, as the product with a vector.
 
-        Each call computes the graphs of all parts anew, unless there is but one: that is what
-        bounds the memory.
+        Each call recomputes the graphs of all parts, unless there is only one; this bounds the
+        memory.
         """
 
         def of_part(part: Part) -> Callable[[Params], Params]:
@@ -159,9 +158,9 @@ def trpo_loss(
     query: Sample,
     settings: TrustRegionSettings,
 ) -> Tensor:
-    """The outer loss of a meta-batch: minus the gain of the adapted policies.
+    """The outer loss of a meta-batch: minus the surrogate objective of the adapted policies.
 
-    It is neither clipped nor has it a divergence, as the step keeps to a trust region.
+    It has no clipping and no divergence term, since the trust region limits the step.
 
     Args:
         actor: The policy's structure.
@@ -174,14 +173,14 @@ def trpo_loss(
 
 
 def surrogate(adapted: Distribution, query: Sample) -> Tensor:
-    """The outer loss at adapted policies: minus their gain, not clipped."""
+    """The outer loss of adapted policies: minus likelihood ratio times advantage, not clipped."""
     log_std = adapted.log_std[:, None, None, :]
     log_prob = log_density(query.action, adapted.mean, log_std)
     return likelihood_ratio_loss(log_prob, query.log_prob, query.advantage)
 
 
 def adapted_divergence(old: Distribution, new: Distribution) -> Tensor:
-    """Mean divergence of adapted policies from others, over tasks and the steps of their query."""
+    """Mean divergence of new adapted policies from old ones, over tasks and query steps."""
     (mean, log_std), (new_mean, new_log_std) = old, new
     return divergence(
         mean, log_std[:, None, None, :], new_mean, new_log_std[:, None, None, :]

@@ -1,6 +1,6 @@
-"""A step within a trust region: its direction, its length, and the search along it.
+"""Parts of a trust region step: its direction, its length, and the line search.
 
-Functions of values; ``ssmrl.meta.trpo`` puts them together.
+Pure functions; ``ssmrl.meta.trpo`` combines them.
 
 References:
     Schulman et al. 2015, "Trust Region Policy Optimization", appendix C.
@@ -17,26 +17,26 @@ from ssmrl.meta.gradient import Distribution
 from ssmrl.types import Params
 
 NUM_DIRECTIONS = 10
-"""Conjugate directions that a step is made of."""
+"""Steps of conjugate gradient per update."""
 
 DAMPING = 1e-5
-"""Added to the diagonal of the Fisher matrix, which has directions of no curvature at all."""
+"""Added to the diagonal of the Fisher matrix, which has directions of zero curvature."""
 
 BACKTRACKING = 0.8
-"""How much shorter each try of the search along the step is than the one before."""
+"""Factor by which each try of the line search is shorter than the one before."""
 
 MAX_BACKTRACKS = 15
-"""After so many tries no step is taken."""
+"""Largest number of tries of the line search; if all fail, no step is taken."""
 
 
 class Search(NamedTuple):
-    """What the search along a step found.
+    """Result of the line search.
 
     Attributes:
-        fraction: Of the step that may be taken; 0 if none.
-        loss: There.
-        divergence: There.
-        num_backtracks: Tries before it; ``MAX_BACKTRACKS`` if none was good enough.
+        fraction: Accepted fraction of the step; 0 if none was accepted.
+        loss: Loss at that fraction.
+        divergence: Divergence at that fraction.
+        num_backtracks: Number of failed tries; ``MAX_BACKTRACKS`` if none was accepted.
     """
 
     fraction: float
@@ -61,22 +61,21 @@ def from_vector(vector: Tensor, like: Params) -> Params:
 def fisher_product(
     distribution: Callable[[Params], Distribution], params: Params
 ) -> Callable[[Params], Params]:
-    """The Fisher matrix of policies at some parameters, as the product with a vector.
+    """The product of the policies' Fisher matrix with a vector.
 
-    It is the second derivative of the mean divergence of policies at other parameters from those at
-    these. The divergence is least, 0, where both are equal, so its second derivative there is
-    ``J^T M J`` with the Jacobian ``J`` of means and log standard deviations and the second
-    derivative ``M`` of the divergence in these: never negative, and without the derivatives of
-    ``J``. For ``J v`` backward passes suffice: ``J^T u`` is linear in ``u``, so pulling ``v`` back
-    through this map gives ``J v``.
+    The Fisher matrix is the Hessian, at ``params``, of the policies' mean divergence from those at
+    ``params``. The divergence has its minimum, 0, there, so the Hessian is ``J^T M J``. ``J`` is
+    the Jacobian of means and log standard deviations; ``M`` is the divergence's Hessian in these.
+    It is never negative and needs no derivatives of ``J``. Backward passes also give ``J v``:
+    ``J^T u`` is linear in ``u``, so pulling ``v`` back through this map gives ``J v``.
 
     Args:
-        distribution: From parameters to mean ``(N, B, T, A)`` and log std ``(N, A)``.
-        params: Where.
+        distribution: Function from parameters to mean ``(N, B, T, A)`` and log std ``(N, A)``.
+        params: Parameters at which the matrix is evaluated.
 
     Returns:
-        From a vector to the product. It holds the graph of ``distribution`` and can be called any
-        number of times.
+        A function from a vector to the product. It holds the graph of ``distribution`` and can be
+        called any number of times.
     """
     here, pull_back, *_ = torch.func.vjp(distribution, params)
     nothing = Distribution(torch.zeros_like(here.mean), torch.zeros_like(here.log_std))
@@ -101,18 +100,18 @@ def conjugate_gradient(
 ) -> Tensor:
     """An approximate solution ``x`` of ``A x = b``, exact after as many steps as dimensions.
 
-    The residuals are orthogonal to each other, but rounding costs that soon where the eigenvalues
-    of ``A`` lie as far apart as those of a Fisher matrix. The usual code lets it happen: in single
-    precision its tenth step depends on the order in which the tasks were summed. Here every
-    residual is made orthogonal to the former ones, so that the solution is good to rounding.
+    In exact arithmetic the residuals are orthogonal. Rounding soon destroys this if the eigenvalues
+    of ``A`` are as far apart as those of a Fisher matrix. In the usual code the tenth step, in
+    single precision, then depends on the summation order of the tasks. Here each residual is
+    orthogonalised against the earlier ones, so the solution is accurate up to rounding.
 
     Args:
-        product: From ``x`` to ``A x``; ``A`` is symmetric and positive definite.
-        target: ``b``.
-        num_steps: Products at most; it ends earlier where the residual is down to rounding.
+        product: Function from ``x`` to ``A x``; ``A`` is symmetric and positive definite.
+        target: Right-hand side ``b``.
+        num_steps: Largest number of products; it stops earlier once the residual is negligible.
 
     Returns:
-        ``x``, zero where ``b`` is.
+        The solution ``x``; zero if ``b`` is zero.
 
     References:
         Hestenes and Stiefel 1952, "Methods of Conjugate Gradients for Solving Linear Systems";
@@ -129,7 +128,7 @@ def conjugate_gradient(
         units.append(residual / remaining.sqrt())
         image = product(direction)
         curvature = direction @ image
-        if float(curvature) <= 0.0:  # By rounding alone: what is found so far is the best there is.
+        if float(curvature) <= 0.0:  # Only by rounding: the solution cannot be improved.
             break
         length = remaining / curvature
         solution = solution + length * direction
@@ -140,23 +139,23 @@ def conjugate_gradient(
 
 
 def _orthogonal(vector: Tensor, units: list[Tensor]) -> Tensor:
-    """What a vector has at right angles to others, which are so to each other."""
-    for _ in range(2):  # Once more for what rounding left of the first time.
+    """The component of a vector orthogonal to others, which are orthonormal."""
+    for _ in range(2):  # The second pass removes rounding errors of the first.
         for unit in units:
             vector = vector - (unit @ vector) * unit
     return vector
 
 
 def step_length(direction: Tensor, image: Tensor, max_kl: float) -> float:
-    """How far along a direction the divergence reaches its bound, were it quadratic.
+    """Length along a direction at which the quadratic model of the divergence reaches its bound.
 
     Args:
-        direction: ``x``.
-        image: ``F x``, with the Fisher matrix ``F``.
+        direction: Direction ``x``.
+        image: Product ``F x`` with the Fisher matrix ``F``.
         max_kl: Bound on ``(length x)^T F (length x) / 2``.
 
     Returns:
-        The length; 0 if there is no curvature to tell it by, and NaN if that is not finite.
+        The length; 0 if the curvature is not positive, NaN if it is not finite.
     """
     curvature = float(direction @ image)
     if curvature <= 0.0:
@@ -167,12 +166,12 @@ def step_length(direction: Tensor, image: Tensor, max_kl: float) -> float:
 def line_search(
     evaluate: Callable[[float], tuple[float, float]], loss_before: float, max_kl: float
 ) -> Search:
-    """The largest fraction of a step, of those tried, that is good and trusted.
+    """Find the largest tried fraction of a step that lowers the loss within the trust region.
 
     Args:
-        evaluate: From a fraction of the step to loss and divergence there.
-        loss_before: Must be undercut.
-        max_kl: Must not be exceeded by the divergence.
+        evaluate: Function from a fraction of the step to loss and divergence there.
+        loss_before: Loss before the step; the new loss must be lower.
+        max_kl: Largest allowed divergence.
 
     Example:
         >>> line_search(lambda f: (f * (f - 0.7), 0.02 * f * f), 0.0, 0.01).num_backtracks

@@ -1,27 +1,27 @@
-"""Whether ``vmap`` differentiates a model rightly; torch may give wrong numbers without a word."""
+"""Check of a model's gradient under ``vmap``, where torch may silently give wrong numbers."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-_SAME = 1e-3  # of a gradient's norm: another order of single-precision sums is far below
-_ROUNDINGS = 8.0  # of numbers with fewer bits, whose sums in another order are not
+_SAME = 1e-3  # relative tolerance; reordered float32 sums differ by far less
+_ROUNDINGS = 8.0  # tolerance in units of eps; decides for types of fewer bits than float32
 _TINY = 1e-6
 
 
 def check_vmap(
     model: nn.Module, together: Tensor, one_by_one: Sequence[Tensor], params: Sequence[Tensor]
 ) -> None:
-    """Refuse a model whose gradient for many tasks at once is not that of a loop over them.
+    """Refuse a model whose gradient under ``vmap`` differs from that of a loop over the tasks.
 
-    In half precision only differences show that are coarser than its rounding.
+    In half precision only differences larger than its rounding are found.
 
     Args:
-        model: For the message.
+        model: Model, for the message.
         together: Mean loss of some tasks, computed under ``vmap``.
-        one_by_one: The loss of each of them, computed without.
-        params: What both losses are differentiated by.
+        one_by_one: Loss of each of these tasks, computed without ``vmap``.
+        params: Parameters that both losses are differentiated by.
 
     Raises:
         ValueError: If the two gradients differ.
@@ -35,8 +35,8 @@ def check_vmap(
     if error > same * size + _TINY:
         raise ValueError(
             f"the meta-gradient of {type(model).__name__} under `torch.func.vmap` is "
-            f"{100.0 * error / max(size, _TINY):.3g} % off that of a plain loop over the tasks; a "
-            "layer of it is differentiated wrongly there: write it out in elementary operations"
+            f"{100.0 * error / max(size, _TINY):.3g} % off that of a plain loop over the tasks; "
+            "torch differentiates one of its layers wrongly: write it in elementary operations"
         )
 
 

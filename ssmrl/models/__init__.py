@@ -1,1 +1,1 @@
-"""Sequence policies: anything that turns a sequence of observations into a sequence of outputs."""
+"""Sequence policies: models that map a sequence of observations to a sequence of outputs."""

@@ -1,8 +1,8 @@
-"""Nonlinearities that give a number the same bits wherever in a tensor it stands.
+"""Activations whose rounding does not depend on a number's position in the tensor.
 
-Not torch's own ``sigmoid`` and ``gelu``: on a CPU these round the last elements of a tensor, which
-do not fill a vector register, otherwise than the rest. A task's actions would then depend on how
-many tasks share its batch.
+Not torch's ``sigmoid`` and ``gelu``: on a CPU they round the last elements of a tensor, which do
+not fill a vector register, differently from the rest. A task's actions would then depend on the
+number of tasks in its batch.
 """
 
 import math
@@ -18,7 +18,7 @@ def sigmoid(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """``x`` times the probability that a standard normal is below it.
+    """``x`` times the probability that a standard normal number is less than ``x``.
 
     References:
         Hendrycks & Gimpel 2016, "Gaussian Error Linear Units", section 2.

@@ -21,15 +21,15 @@ from ssmrl.unknown_name import UnknownNameError
 
 
 class GaussianActor(nn.Module):
-    """Independent normal actions: the sequence model gives the mean, one parameter the spread.
+    """Diagonal Gaussian actions: the sequence model gives the mean, a parameter the log std.
 
     Args:
-        policy: The sequence model; its output is the mean.
-        init_std: Initial standard deviation, the same at every state.
-        rl2_inputs: Whether the last action, the last reward and the start of an episode are
-            inputs beside the observation; ``policy.input_dim`` must have room for them.
-        memory_reset: What empties the memory: the start of an ``"episode"``, or only that of the
-            ``"trial"``, for which the caller passes an empty memory.
+        policy: Sequence model; its output is the mean.
+        init_std: Initial standard deviation, the same in every state.
+        rl2_inputs: Whether the last action, the last reward and an episode-start flag are inputs
+            beside the observation; ``policy.input_dim`` must include them.
+        memory_reset: When the hidden state is reset: at the start of each ``"episode"``, or only
+            of the ``"trial"``, where the caller passes a zero hidden state.
 
     Raises:
         ValueError: If ``memory_reset`` is neither.
@@ -59,11 +59,11 @@ class GaussianActor(nn.Module):
 
     @property
     def input_is_observation(self) -> bool:
-        """Whether the inputs are the observations themselves, so that nothing must be made."""
+        """Whether observations are the inputs, so that ``make_input`` is not needed."""
         return not self._rl2_inputs
 
     def init_hidden(self, batch_size: int) -> Hidden:
-        """An empty memory for each sequence."""
+        """The initial hidden state of ``batch_size`` sequences, zeros."""
         return self.policy.init_hidden(batch_size)
 
     def forward(
@@ -72,13 +72,13 @@ class GaussianActor(nn.Module):
         """Step on ``(B, I)``, scan on ``(B, T, I)``.
 
         Args:
-            inputs: What ``make_input`` or ``lane_input`` made.
-            hidden: The memory before; empty at the start of a lane.
-            first: Where an episode starts, ``(B,)`` or ``(B, T)``; with a memory that lives as
-                long as the trial, nothing is forgotten there.
+            inputs: Inputs from ``make_input`` or ``lane_input``.
+            hidden: Hidden state before; zeros at the start of a lane.
+            first: Whether an episode starts, ``(B,)`` or ``(B, T)``; it resets the hidden state,
+                unless ``memory_reset`` is ``"trial"``.
 
         Returns:
-            Mean ``(B, A)`` or ``(B, T, A)``, log standard deviation ``(A,)``, next memory.
+            Mean ``(B, A)`` or ``(B, T, A)``, log standard deviation ``(A,)``, next hidden state.
         """
         forget = first if self._forgets_at_first else torch.zeros_like(first)
         mean, next_hidden = self.policy(inputs, hidden, forget)
@@ -91,14 +91,14 @@ class GaussianActor(nn.Module):
         previous_reward: Float[Tensor, "*batch"],
         first: Bool[Tensor, "*batch"],
     ) -> Float[Tensor, "*batch I"]:
-        """What the policy receives at one step, or at each of many.
+        """The policy's inputs at one step, or at each of many.
 
         Args:
-            observation: What it sees now.
-            previous_action: What it chose one step before, in the same lane; 0 at its start.
-            previous_reward: What it got for that; 0 at the lane's start.
-            first: Where an episode starts. If the memory ends with the episode, so does what is
-                known of the last step.
+            observation: Current observation.
+            previous_action: Action of the step before in the same lane; 0 at the lane's start.
+            previous_reward: Reward of that action; 0 at the lane's start.
+            first: Whether an episode starts. If ``memory_reset`` is ``"episode"``, the last action
+                and reward are then set to 0.
         """
         if not self._rl2_inputs:
             return observation
@@ -115,13 +115,13 @@ class GaussianActor(nn.Module):
         reward: Float[Tensor, "*batch T"],
         first: Bool[Tensor, "*batch T"],
     ) -> Float[Tensor, "*batch T I"]:
-        """The same inputs for whole lanes, from what a trajectory holds.
+        """The same inputs for whole lanes, from the tensors of a trajectory.
 
         Args:
-            observation: Seen at each step.
-            action: Chosen at each step; the last is not used.
-            reward: Received after each step; the last is not used.
-            first: Where an episode starts.
+            observation: Observation at each step.
+            action: Action at each step; the last is not used.
+            reward: Reward of each step; the last is not used.
+            first: Whether an episode starts at each step.
         """
         if not self._rl2_inputs:
             return observation
@@ -132,7 +132,7 @@ class GaussianActor(nn.Module):
 
 
 def encoder_names(actor: GaussianActor) -> set[str]:
-    """Names of the parameters of the sequence encoder: all of the policy but its output layer."""
+    """Parameter names of the sequence encoder: all of the policy but its output layer."""
     return {
         name
         for name, _ in actor.named_parameters()
@@ -146,13 +146,13 @@ def make_actor(
     """Build the policy that a configuration describes.
 
     Args:
-        config: Which sequence model, its sizes and its inputs.
-        observation_dim: ``O``.
-        action_dim: ``A``.
-        generator: Where the initial weights come from.
+        config: Settings: the sequence model, its sizes and its inputs.
+        observation_dim: Number of observations, ``O``.
+        action_dim: Number of actions, ``A``.
+        generator: Random generator of the initial weights.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))
-    # Last action, last reward, and whether an episode starts.
+    # Last action, last reward, episode-start flag.
     input_dim = observation_dim + (action_dim + 2 if config.rl2_inputs else 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -166,8 +166,8 @@ def make_policy(config: SequenceConfig, input_dim: int, output_dim: int) -> Sequ
     """Build the sequence model alone, with initial weights from torch's global generator.
 
     Raises:
-        KeyError: If ``config.method`` is not known.
-        ImportPathError: If there is no sequence model at an import path.
+        KeyError: If ``config.method`` is unknown.
+        ImportPathError: If its import path does not lead to a sequence model.
     """
     if is_import_path(config.method):
         return OwnModel(config.method, config, input_dim, output_dim)
@@ -198,21 +198,21 @@ def make_policy(config: SequenceConfig, input_dim: int, output_dim: int) -> Sequ
 
 
 def log_density(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log density of a diagonal normal, summed over the action's axes.
+    """Log density of a diagonal normal, summed over the action's components.
 
     Args:
-        action: ``(..., A)``.
-        mean: ``(..., A)``.
-        log_std: ``(A,)``.
+        action: Actions, ``(..., A)``.
+        mean: Means, ``(..., A)``.
+        log_std: Log standard deviations, ``(A,)``.
     """
     scaled = (action - mean) * torch.exp(-log_std)
     return (-0.5 * scaled.square() - log_std - 0.5 * math.log(2.0 * math.pi)).sum(-1)
 
 
 def divergence(mean: Tensor, log_std: Tensor, new_mean: Tensor, new_log_std: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of a new diagonal normal from an old one, ``(...)``.
+    """Kullback-Leibler divergence of two diagonal normals, ``KL(old || new)``, ``(...)``.
 
-    ``KL(old || new)``, summed over the action's axes.
+    It is summed over the action's components.
     """
     ratio = torch.exp(2.0 * (log_std - new_log_std))
     shift = (mean - new_mean).square() * torch.exp(-2.0 * new_log_std)

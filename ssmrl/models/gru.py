@@ -1,4 +1,4 @@
-"""A gated recurrent unit as a sequence policy, written so that it is differentiable twice.
+"""A gated recurrent unit (GRU) as a sequence policy that is twice differentiable.
 
 Not ``nn.GRU``, whose fused kernels have no second derivative under ``vmap``.
 """
@@ -12,30 +12,30 @@ from ssmrl.models.policy import SequencePolicy
 
 
 class GRU(SequencePolicy):
-    """One layer of gated units, and a linear output layer on its memory.
+    """One GRU layer, and a linear output layer on its hidden state.
 
     Args:
-        input_dim: ``I``.
-        output_dim: ``O``.
-        hidden_dim: Units; the memory has ``S = hidden_dim``.
+        input_dim: Number of inputs, ``I``.
+        output_dim: Number of outputs, ``O``.
+        hidden_dim: Number of units; the hidden state has ``S = hidden_dim``.
 
     References:
         Cho et al. 2014, "Learning Phrase Representations using RNN Encoder-Decoder", equations 5
-        to 8. The reset gate acts after the recurrent product, as in the usual code, and not
-        before it as in equation 8: then one product serves all gates.
+        to 8. The reset gate acts after the recurrent product, as in the usual code, and not before
+        it as in equation 8, so that one product serves all gates.
     """
 
     def __init__(self, input_dim: int, output_dim: int, hidden_dim: int = 128) -> None:
         super().__init__()
         self.input_dim, self.output_dim, self.state_dim = input_dim, output_dim, hidden_dim
-        # Rows of both: reset gate, update gate, candidate.
+        # Rows of both layers: reset gate, update gate, candidate.
         self.input_layer = nn.Linear(input_dim, 3 * hidden_dim)
         self.hidden_layer = nn.Linear(hidden_dim, 3 * hidden_dim)
         self.head = nn.Linear(hidden_dim, output_dim)
         for layer in (self.input_layer, self.hidden_layer, self.head):
             nn.init.zeros_(layer.bias)
         for layer in (self.input_layer, self.hidden_layer):
-            # Not orthogonal: its factorisation rounds by the number of threads.
+            # Not orthogonal: the rounding of its factorisation depends on the number of threads.
             for rows in layer.weight.data.split(hidden_dim):
                 nn.init.xavier_uniform_(rows)
         nn.init.xavier_uniform_(self.head.weight)
@@ -54,8 +54,8 @@ class GRU(SequencePolicy):
         hidden: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
-        """Process whole sequences, step after step."""
-        # Unbound, because the gradient of an index is as long as the whole sequence.
+        """Process whole sequences, step by step."""
+        # Unbound, because the gradient of indexing is a tensor of the whole sequence's length.
         gates, candidates = self.input_layer(x).split([2 * self.state_dim, self.state_dim], dim=-1)
         keeps = (~first).to(x.dtype).unsqueeze(-1).unbind(1)
         weight, bias = self.hidden_layer.weight.mT, self.hidden_layer.bias
@@ -73,7 +73,7 @@ class GRU(SequencePolicy):
         recurrent: Float[Tensor, "B three_S"],
         hidden: Float[Tensor, "B S"],
     ) -> Float[Tensor, "B S"]:
-        """The next memory: between the candidate and the last memory."""
+        """The next hidden state, interpolated between the candidate and the last one."""
         recurrent_gate, recurrent_candidate = recurrent.split(
             [2 * self.state_dim, self.state_dim], dim=-1
         )

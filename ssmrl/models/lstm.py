@@ -1,4 +1,4 @@
-"""A long short-term memory as a sequence policy, written so that it is differentiable twice.
+"""A long short-term memory (LSTM) as a sequence policy that is twice differentiable.
 
 Not ``nn.LSTM``, whose fused kernels have no second derivative under ``vmap``.
 """
@@ -12,15 +12,15 @@ from ssmrl.models.policy import SequencePolicy
 
 
 class LSTM(SequencePolicy):
-    """One layer with a forget gate, and a linear output layer on its output.
+    """One LSTM layer with a forget gate, and a linear output layer.
 
-    The memory is the layer's last output and its cell, side by side. The forget
-    gate's bias starts at 1, so that gradients reach far back from the start.
+    The hidden state is the layer's last output and its cell state, concatenated. The forget gate's
+    bias is initialised to 1, so that gradients reach far back in time from the start.
 
     Args:
-        input_dim: ``I``.
-        output_dim: ``O``.
-        hidden_dim: Units; the memory has ``S = 2 * hidden_dim``.
+        input_dim: Number of inputs, ``I``.
+        output_dim: Number of outputs, ``O``.
+        hidden_dim: Number of units; the hidden state has ``S = 2 * hidden_dim``.
 
     References:
         Gers et al. 2000, "Learning to Forget: Continual Prediction with LSTM", section 3;
@@ -32,14 +32,14 @@ class LSTM(SequencePolicy):
         super().__init__()
         self.input_dim, self.output_dim, self.state_dim = input_dim, output_dim, 2 * hidden_dim
         self.hidden_dim = hidden_dim
-        # Rows of both: input gate, forget gate, output gate, candidate.
+        # Rows of both layers: input gate, forget gate, output gate, candidate.
         self.input_layer = nn.Linear(input_dim, 4 * hidden_dim)
         self.hidden_layer = nn.Linear(hidden_dim, 4 * hidden_dim)
         self.head = nn.Linear(hidden_dim, output_dim)
         for layer in (self.input_layer, self.hidden_layer, self.head):
             nn.init.zeros_(layer.bias)
         for layer in (self.input_layer, self.hidden_layer):
-            # Not orthogonal: its factorisation rounds by the number of threads.
+            # Not orthogonal: the rounding of its factorisation depends on the number of threads.
             for rows in layer.weight.data.split(hidden_dim):
                 nn.init.xavier_uniform_(rows)
         nn.init.xavier_uniform_(self.head.weight)
@@ -59,8 +59,8 @@ class LSTM(SequencePolicy):
         hidden: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
-        """Process whole sequences, step after step."""
-        # Unbound, because the gradient of an index is as long as the whole sequence.
+        """Process whole sequences, step by step."""
+        # Unbound, because the gradient of indexing is a tensor of the whole sequence's length.
         drives = (self.input_layer(x) + self.hidden_layer.bias).unbind(1)
         keeps = (~first).to(x.dtype).unsqueeze(-1).unbind(1)
         weight = self.hidden_layer.weight.mT
@@ -74,7 +74,7 @@ class LSTM(SequencePolicy):
     def _gate(
         self, drive: Float[Tensor, "B four_H"], cell: Float[Tensor, "B H"]
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]:
-        """The layer's output and its next cell."""
+        """The layer's output and its next cell state."""
         gates, candidate = drive.split([3 * self.hidden_dim, self.hidden_dim], dim=-1)
         write, keep, read = sigmoid(gates).chunk(3, dim=-1)
         cell = torch.addcmul(keep * cell, write, candidate.tanh())

@@ -7,11 +7,11 @@ from ssmrl.models.policy import SequencePolicy
 
 
 class MLP(SequencePolicy):
-    """Two hidden layers of tanh units, applied to each step alone.
+    """Two hidden layers of tanh units, applied to each step separately.
 
     Args:
-        input_dim: ``I``.
-        output_dim: ``O``.
+        input_dim: Number of inputs, ``I``.
+        output_dim: Number of outputs, ``O``.
         hidden_dim: Width of both hidden layers.
     """
 
@@ -28,7 +28,7 @@ class MLP(SequencePolicy):
     def step(
         self, x: Float[Tensor, "B I"], hidden: Float[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B S"]]:
-        """Process one time step; the memory is empty and stays so."""
+        """Process one time step; the hidden state has size 0."""
         output: Tensor = self.head(self.layers(x))
         return output, hidden
 
@@ -38,6 +38,6 @@ class MLP(SequencePolicy):
         hidden: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
-        """Process whole sequences; there is nothing to forget."""
+        """Process whole sequences; there is no hidden state to reset."""
         output: Tensor = self.head(self.layers(x))
         return output, hidden

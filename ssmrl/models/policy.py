@@ -1,4 +1,4 @@
-"""The contract of a sequence model: a step, a scan, and a memory that can be reset."""
+"""The interface of a sequence model: a step, a scan, and a hidden state that can be reset."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,16 +17,16 @@ Stepper: TypeAlias = Callable[[Tensor, Hidden], tuple[Tensor, Hidden]]
 
 
 class SequencePolicy(ABC, nn.Module):
-    """Turns a sequence of inputs into a sequence of outputs, carrying a memory.
+    """A model that maps a sequence of inputs to a sequence of outputs, with a hidden state.
 
-    ``scan`` equals the loop of ``reset_hidden`` and ``step`` for every implementation.
+    In every implementation ``scan`` equals a loop of ``reset_hidden`` and ``step``.
 
     Attributes:
-        input_dim: ``I``.
-        output_dim: ``O``.
-        state_dim: ``S``, the reals of memory; 0 for a model without.
-        num_scores: Scores of attention that a step of a scan makes at most; 0 for a model without.
-        head: The linear output layer; all else is the sequence encoder.
+        input_dim: Number of inputs, ``I``.
+        output_dim: Number of outputs, ``O``.
+        state_dim: Size of the hidden state, ``S``; 0 for a model without one.
+        num_scores: Largest number of attention scores per step of a scan; 0 without attention.
+        head: Linear output layer; all other layers are the sequence encoder.
     """
 
     input_dim: int
@@ -36,7 +36,7 @@ class SequencePolicy(ABC, nn.Module):
     head: nn.Linear
 
     def init_hidden(self, batch_size: int) -> Float[Tensor, "B S"]:
-        """An empty memory for each of ``batch_size`` sequences."""
+        """The initial hidden state of ``batch_size`` sequences, zeros."""
         parameter = next(self.parameters())
         return parameter.new_zeros(batch_size, self.state_dim)
 
@@ -47,11 +47,11 @@ class SequencePolicy(ABC, nn.Module):
         """Process one time step.
 
         Returns:
-            The output and the next memory.
+            The output and the next hidden state.
         """
 
     def stepper(self) -> Stepper:
-        """``step`` for weights that stay as they are, without gradients: many steps cost less."""
+        """A version of ``step`` for fixed weights, without gradients; faster over many steps."""
         return torch.no_grad()(self.step)
 
     @abstractmethod
@@ -61,25 +61,26 @@ class SequencePolicy(ABC, nn.Module):
         hidden: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
-        """Process whole sequences, forgetting wherever ``first`` is true.
+        """Process whole sequences, resetting the hidden state wherever ``first`` is true.
 
         Returns:
-            The outputs and the memory after the last step.
+            The outputs and the hidden state after the last step.
         """
 
     def forward(
         self, x: Tensor, hidden_state: Hidden | None = None, first: Tensor | None = None
     ) -> tuple[Tensor, Hidden]:
-        """Step on 2-d inputs and scan on 3-d ones.
+        """Call ``step`` on 2-d inputs and ``scan`` on 3-d ones.
 
         Args:
-            x: ``(B, I)`` or ``(B, T, I)``.
-            hidden_state: ``(B, S)``; empty if left out.
-            first: ``(B, T)`` with 3-d inputs, ``(B,)`` with 2-d ones; no reset if left out.
+            x: Inputs, ``(B, I)`` or ``(B, T, I)``.
+            hidden_state: Hidden state, ``(B, S)``; zeros if left out.
+            first: Whether an episode starts, ``(B, T)`` for 3-d inputs, ``(B,)`` for 2-d ones; no
+                reset if left out.
 
         Raises:
-            ValueError: If ``x`` has neither 2 nor 3 axes, or another width than ``input_dim``,
-                or it or the memory is of another type than the weights.
+            ValueError: If ``x`` has neither 2 nor 3 axes or a width other than ``input_dim``, or
+                if ``x`` or the hidden state has another dtype than the weights.
         """
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_dim:
             raise ValueError(
@@ -99,17 +100,17 @@ class SequencePolicy(ABC, nn.Module):
         return self.scan(x, hidden, x.new_zeros(x.shape[:2]).bool() if first is None else first)
 
     def save(self, path: Path | str) -> None:
-        """Write weights and buffers to one file without pickle; sizes are those of the weights."""
+        """Save weights and buffers to one file without pickle; sizes are implied by the weights."""
         kind = {"type": type(self).__name__}
         write_tensors(Path(path), self.state_dict(), {"model": json_text(kind)})
 
     def load(self, path: Path | str) -> None:
-        """Become what was saved.
+        """Load saved weights and buffers.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            CheckpointError: If the file is damaged, of another kind, or of a model of another type
-                or other sizes; then nothing changed.
+            CheckpointError: If the file is damaged, of another kind, or holds a model of another
+                class or size; then nothing changed.
         """
         tensors, kind = read_with_settings(Path(path), "model", "SequencePolicy")
         if kind.get("type") != (own := type(self).__name__):
@@ -119,5 +120,5 @@ class SequencePolicy(ABC, nn.Module):
 
 
 def reset_hidden(hidden: Float[Tensor, "B S"], first: Bool[Tensor, " B"]) -> Float[Tensor, "B S"]:
-    """Empty the memory of those sequences that start here."""
+    """Reset the hidden state to zeros where ``first`` is true."""
     return hidden.masked_fill(first.unsqueeze(-1), 0.0)

@@ -1,4 +1,4 @@
-"""Named sizes of the policies, under which the methods are compared; not a search over sizes."""
+"""Named policy sizes, at which the sequence models are compared; not a search over sizes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,23 +12,23 @@ from ssmrl.unknown_name import UnknownNameError
 
 
 def num_parameters(module: nn.Module) -> int:
-    """How many reals a module learns."""
+    """Number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def preset(name: str, method: str, observation_dim: int = 17, action_dim: int = 6) -> PolicyConfig:
-    """A policy's configuration by the name of its size.
+    """The policy configuration of a named size.
 
     Args:
-        name: ``"seed"`` for 128 units in every method and two layers in the transformer, which
-            are sizes in common use but not equal ones; ``"matched"`` for as many parameters as
-            the state space model of that preset has, within 3 %.
+        name: Name of the preset. ``"seed"``: 128 units in every method and two layers in the
+            transformer; these sizes are common but have unequal parameter counts. ``"matched"``:
+            as many parameters as the state space model of ``"seed"``, within 3 %.
         method: One of ``METHODS``.
-        observation_dim: ``O``; parameters are counted for these widths.
-        action_dim: ``A``.
+        observation_dim: Number of observations, ``O``, for counting parameters.
+        action_dim: Number of actions, ``A``, for the same purpose.
 
     Raises:
-        KeyError: If the preset or the method is not known; the message lists those that are.
+        KeyError: If the preset or the method is unknown; the message lists the known ones.
 
     Example:
         >>> [preset("seed", "lstm").hidden_dim, preset("matched", "lstm").hidden_dim]
@@ -48,7 +48,7 @@ def _seed(method: str, observation_dim: int, action_dim: int) -> PolicyConfig:
 
 def _matched(method: str, observation_dim: int, action_dim: int) -> PolicyConfig:
     def count(config: PolicyConfig) -> int:
-        with torch.device("meta"):  # shapes without numbers: nothing is drawn
+        with torch.device("meta"):  # shapes only: no weights are drawn
             return num_parameters(make_policy(config, observation_dim, action_dim))
 
     anchor = _seed("ssm", observation_dim, action_dim)
@@ -62,7 +62,7 @@ def _matched(method: str, observation_dim: int, action_dim: int) -> PolicyConfig
 def _fitted(
     config: PolicyConfig, target: int, count: Callable[[PolicyConfig], int]
 ) -> PolicyConfig:
-    """The configuration with the ``hidden_dim`` whose count is nearest, by bisection."""
+    """The configuration with the ``hidden_dim`` whose count is closest to ``target``."""
     low, high = 1, 1
     while count(replace(config, hidden_dim=high)) < target:
         low, high = high, 2 * high
@@ -80,4 +80,4 @@ PRESETS: dict[str, Callable[[str, int, int], PolicyConfig]] = {
     "seed": _seed,
     "matched": _matched,
 }
-"""Every preset; the common tests run over all of them."""
+"""All presets by name; the common tests run over all of them."""

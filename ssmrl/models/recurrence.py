@@ -1,7 +1,7 @@
-"""The linear recurrence with resets, ``h_t = a * keep_t * h_{t-1} + b_t``, and its plain twin.
+"""The linear recurrence with resets, ``h_t = a * keep_t * h_{t-1} + b_t``, and a reference loop.
 
 Complex numbers are stored as pairs of reals along the last axis, ``(re, im, re, im, ...)``, so
-that parameters and memories stay real. Not a layer: it has no parameters.
+that parameters and hidden states stay real. Not a layer: it has no parameters.
 
 References:
     Lu et al. 2023, "Structured State Space Models for In-Context Reinforcement Learning",
@@ -20,8 +20,8 @@ ALGORITHMS = ("loop", "doubling")
 def multiply(x: Float[Tensor, "*#batch S"], y: Float[Tensor, "*#batch S"]) -> Tensor:
     """Complex product of two tensors of pairs; leading axes broadcast.
 
-    Of real products on purpose: torch rounds a complex one differently at the end of a tensor, so
-    a task's result would depend on how many others share its batch.
+    It uses real products, because torch rounds complex ones differently at the end of a tensor. A
+    task's result would then depend on the number of tasks in its batch.
     """
     x_real, x_imag = x[..., 0::2], x[..., 1::2]
     y_real, y_imag = y[..., 0::2], y[..., 1::2]
@@ -31,7 +31,7 @@ def multiply(x: Float[Tensor, "*#batch S"], y: Float[Tensor, "*#batch S"]) -> Te
 
 
 def conjugate(x: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
-    """Complex conjugate of a tensor of pairs, without a number from the host."""
+    """Complex conjugate of a tensor of pairs, without a copy of a constant from the host."""
     return torch.stack([x[..., 0::2], -x[..., 1::2]], dim=-1).flatten(-2)
 
 
@@ -45,16 +45,16 @@ def recurrence(
     """All states of a diagonal linear recurrence.
 
     Args:
-        decay: ``a``, pairs.
-        drive: ``b_t``, pairs.
-        initial: The state before the first step, pairs.
-        first: Where the previous state is forgotten.
-        algorithm: One of ``ALGORITHMS``; by default what is faster for the device and the length.
-            A CPU does best with one pass over time, a GPU with ``log2(T)`` passes over all steps
-            at once, in which no tensor's value is read.
+        decay: Decay ``a``, pairs.
+        drive: Input ``b_t``, pairs.
+        initial: State before the first step, pairs.
+        first: Whether the previous state is reset before this step.
+        algorithm: One of ``ALGORITHMS``; by default the faster one for the device and the length.
+            That is one pass over time on a CPU. On a GPU it is ``log2(T)`` passes over all steps
+            at once, which read no values back to the host.
 
     Returns:
-        ``h_t``, pairs. Differentiable any number of times and under ``vmap``.
+        States ``h_t``, pairs; differentiable any number of times and under ``vmap``.
 
     Raises:
         ValueError: If the algorithm is unknown.
@@ -78,7 +78,7 @@ def recurrence_by_steps(
     initial: Float[Tensor, "B S"],
     first: Bool[Tensor, "B T"],
 ) -> Float[Tensor, "B T S"]:
-    """The plain twin of ``recurrence``: a loop that autograd records step by step."""
+    """Reference implementation of ``recurrence``: a loop that autograd records step by step."""
     state, states = initial, []
     for t in range(drive.shape[1]):
         kept = state.masked_fill(first[:, t, None], 0.0)
@@ -90,10 +90,11 @@ def recurrence_by_steps(
 class _Recurrence(torch.autograd.Function):
     """The recurrence as one node of the graph.
 
-    The gradient of a linear recurrence is the same recurrence run against the direction of time
-    with the conjugate decay, so the backward pass applies this class again: that is what makes it
-    differentiable any number of times. Leading axes (tasks) may be added to every argument; time
-    stays last but one. Where ``backwards`` is true, ``initial`` is what follows the last step.
+    The gradient of a linear recurrence is the same recurrence run backwards in time with the
+    conjugate decay. The backward pass therefore applies this class again, which makes it
+    differentiable any number of times. Every argument may have extra leading axes (tasks); time
+    stays the second to last. If ``backwards`` is true, ``initial`` is the state after the last
+    step.
     """
 
     @staticmethod
@@ -120,7 +121,7 @@ class _Recurrence(torch.autograd.Function):
         decay, initial, keep, states = ctx.saved_tensors
         (grad_states,) = grad_outputs
         back = conjugate(decay)
-        # Each step takes what flows from its successor, through the forgetting of that successor.
+        # The gradient flows into each step from the next one, unless the next one resets.
         never = torch.ones_like(keep[..., :1])
         if ctx.backwards:
             keep_of_next = torch.cat([never, keep[..., :-1]], dim=-1)
@@ -158,11 +159,11 @@ class _Recurrence(torch.autograd.Function):
 def _apply(
     decay: Tensor, drive: Tensor, initial: Tensor, keep: Tensor, backwards: bool, algorithm: str
 ) -> Tensor:
-    """The recurrence, which ``torch.compile`` leaves out of its graphs.
+    """The recurrence, excluded from the graphs of ``torch.compile``.
 
-    It compiles what is around it: it cannot trace the writes into a complex tensor, and unrolled
-    over time it would compile for minutes. As a decorator ``disable`` would load the compiler,
-    which takes seconds, into every process that has a policy.
+    The compiler cannot trace the writes into a complex tensor, and compiling the loop unrolled over
+    time would take minutes. ``disable`` is not used as a decorator, since that would load the
+    compiler, which takes seconds, in every process that has a policy.
     """
     states_of = _states
     if torch.compiler.is_compiling():
@@ -182,7 +183,7 @@ def _states(
 def _by_loop(
     factor: Tensor, drive: Tensor, initial: Tensor, keep: Tensor, backwards: bool
 ) -> Tensor:
-    """One pass over time: the least arithmetic."""
+    """One pass over time, with the least arithmetic."""
     steps = range(drive.shape[-2])
     forgets = [True] * len(steps)
     if drive.shape[-1] >= _FAR_APART:
@@ -195,16 +196,16 @@ def _by_loop(
     return states
 
 
-# torch rounds a complex product otherwise if a factor lies closer to the result than a vector
-# register is wide. Rows of at least this many numbers never do, so that a lane's states have the
-# same bits whether others forget at that step or not.
+# torch rounds a complex product differently if a factor is closer to the result in memory than the
+# width of a vector register. Rows of at least this many numbers are never that close. A lane's
+# states are then bitwise the same whether or not other lanes are reset at that step.
 _FAR_APART = 16
 
 
 def _by_doubling(
     factor: Tensor, drive: Tensor, initial: Tensor, keep: Tensor, backwards: bool
 ) -> Tensor:
-    """``log2(T)`` passes: after each one a state has taken in twice as many steps.
+    """``log2(T)`` passes: after each pass a state covers twice as many steps.
 
     References:
         Hillis and Steele 1986, "Data Parallel Algorithms", for the doubling.
@@ -219,7 +220,7 @@ def _by_doubling(
         states = torch.cat(
             [head, tail + power * (kept[..., distance:, :] * states[..., :-distance, :])], dim=-2
         )
-        # Nothing comes through a window of twice the length if either half forgets.
+        # Nothing passes through a window of twice the length if either half contains a reset.
         kept = torch.cat(
             [kept[..., :distance, :], kept[..., distance:, :] * kept[..., :-distance, :]], dim=-2
         )
@@ -228,7 +229,7 @@ def _by_doubling(
 
 
 def _conjugate_product_sum(x: Tensor, y: Tensor) -> Tensor:
-    """``sum(x * conj(y))`` over lanes and time, of real products as in ``multiply``."""
+    """``sum(x * conj(y))`` over lanes and time, with real products as in ``multiply``."""
     straight = (x * y).sum((-3, -2)).unflatten(-1, (-1, 2))
     crossed = (x * y.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)).sum((-3, -2))
     crossed = crossed.unflatten(-1, (-1, 2))

@@ -16,16 +16,16 @@ from ssmrl.models.recurrence import multiply, recurrence
 class StateSpaceLayer(nn.Module):
     """A diagonal state space between two linear maps, then tanh, an optional gate, and a layer.
 
-    A mode moves by no more than its time step times its input, which is little beside what passes
-    it by. So the weights that drive it are measured in units (``loudness``) in which unit white
-    noise gives every mode the same standard deviation at first: a half, since observations change
-    slowly and move a mode further than noise. Without, neither the memory nor its gradients could
-    be heard, and a policy did not learn.
+    Per step a mode changes by at most its time step times its input, which is small compared with
+    the skip connection. The input weights are therefore scaled per mode by ``loudness``. With it,
+    unit white noise initially gives every mode the same standard deviation, 0.5: observations
+    change slowly and move a mode further than noise. Without the scaling the state and its
+    gradients were too small, and policies did not learn.
 
     Args:
-        state_dim: Reals of memory, two for a mode.
-        hidden_dim: Width of what goes in and what comes out, ``H``.
-        gated: Let the input decide how much of the state space's output passes on.
+        state_dim: Real numbers in the state, two per complex mode.
+        hidden_dim: Width of input and output, ``H``.
+        gated: Whether the input gates the state space's output.
     """
 
     loudness: Tensor
@@ -35,7 +35,7 @@ class StateSpaceLayer(nn.Module):
         num_modes = state_dim // 2
         self.log_rate = nn.Parameter(torch.full((num_modes,), math.log(0.5)))
         self.frequency = nn.Parameter(math.pi * torch.arange(num_modes, dtype=torch.float32))
-        # The faster a mode turns, the shorter its step: none turns by more than pi / 2 at first.
+        # Faster modes get shorter time steps: initially none rotates by more than pi / 2 per step.
         longest, shortest = math.log(1e-1), math.log(1e-3)
         self.log_time_step = nn.Parameter(torch.linspace(longest, shortest, num_modes))
         self.drive = _linear(hidden_dim, state_dim, bias=False)
@@ -54,7 +54,7 @@ class StateSpaceLayer(nn.Module):
         state: Float[Tensor, "B S"],
         discretised: tuple[Float[Tensor, " S"], Float[Tensor, "H S"]] | None = None,
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B S"]]:
-        """Process one time step; what ``discretise`` gives need not be computed for each."""
+        """Process one time step; ``discretised`` may hold a precomputed ``discretise()``."""
         decay, drive = self.discretise() if discretised is None else discretised
         next_state = multiply(decay, state) + features @ drive
         return self._mix(features, next_state), next_state
@@ -65,16 +65,15 @@ class StateSpaceLayer(nn.Module):
         state: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T H"], Float[Tensor, "B S"]]:
-        """Process whole sequences; linear in their length."""
+        """Process whole sequences, in time linear in their length."""
         decay, drive = self.discretise()
         states = recurrence(decay, features @ drive, state, first)
         return self._mix(features, states), states[:, -1]
 
     def discretise(self) -> tuple[Float[Tensor, " S"], Float[Tensor, "H S"]]:
-        """The decay of the modes, and what drives them.
+        """The decay of the modes, and the scaled input weights.
 
-        The drive is scaled: its weights, and not what comes out of them, since there are fewer
-        weights than steps.
+        The weights are scaled rather than their outputs, since there are fewer weights than steps.
         """
         decay, gain = self._zero_order_hold()
         return decay, multiply(gain * self.loudness, self.drive.weight.mT)
@@ -105,25 +104,27 @@ class StateSpaceModel(SequencePolicy):
     """Input layer, diagonal linear state space, one hidden layer, output layer; tanh between.
 
     The state space has ``state_dim / 2`` complex modes ``lambda_n`` with negative real part, so it
-    is stable whatever the parameters. It is discretised by zero-order hold with a learnt time
-    step per mode, and starts at the diagonal linear initialisation of S4D, each mode as loud as the
-    others (Orvieto et al. 2023).
+    is stable for any parameters. It is discretised by zero-order hold with a learnt time step per
+    mode. It starts from S4D's diagonal linear initialisation, with all modes scaled to equal
+    loudness (Orvieto et al. 2023).
 
-    With more layers, each further state space with its hidden layer is added to what the
-    one below gives, and the memory holds their modes side by side.
+    With more layers, each further layer adds its output to that of the layer below, and the hidden
+    state holds the modes of all layers side by side.
 
     Args:
-        state_dim: Reals of memory of a layer; even, two for a mode. ``S = num_layers * state_dim``.
-        input_dim: ``I``.
-        output_dim: ``O``.
+        state_dim: Real numbers in the hidden state of a layer; even, two per complex mode.
+            ``S = num_layers * state_dim``.
+        input_dim: Number of inputs, ``I``.
+        output_dim: Number of outputs, ``O``.
         hidden_dim: Width of the layers around the state space.
-        device: Where the parameters live.
-        num_layers: State spaces on top of each other.
-        gated: Let each layer's input decide how much of the state space's output passes on.
+        device: Device of the parameters.
+        num_layers: Number of state space layers.
+        gated: Whether each layer's input gates the state space's output.
 
     Raises:
-        ValueError: If ``state_dim`` is odd or not positive, or ``num_layers`` less than 1.
-        TypeError: When it is called with parameters, or under autocast, of fewer bits than float32.
+        ValueError: If ``state_dim`` is odd or not positive, or ``num_layers`` is less than 1.
+        TypeError: If the model is called with parameters, or under autocast, of fewer bits than
+            float32.
 
     Example:
         >>> policy = StateSpaceModel(state_dim=8, input_dim=3, output_dim=2)
@@ -160,8 +161,8 @@ class StateSpaceModel(SequencePolicy):
         self.input_dim, self.output_dim = input_dim, output_dim
         self.state_dim = num_layers * state_dim
         self.encoder = _linear(input_dim, hidden_dim)
-        # Unit variance for unit inputs. A few inputs tend to be large ones, such as positions, and
-        # would saturate the units: they are weighted as if there were sixteen.
+        # Unit variance for unit inputs. Where there are few inputs they tend to be large, such as
+        # positions, and would saturate the units; they are weighted as if there were sixteen.
         bound = math.sqrt(3.0 / max(input_dim, 16))
         nn.init.uniform_(self.encoder.weight, -bound, bound)
         self.layers = nn.ModuleList(
@@ -178,7 +179,7 @@ class StateSpaceModel(SequencePolicy):
 
     @torch.no_grad()
     def stepper(self) -> Stepper:
-        """``step``, with the state spaces discretised once."""
+        """``step``, with the state spaces discretised only once."""
         layers: Any = self.layers
         kept = {layer: layer.discretise() for layer in layers}
 
@@ -194,7 +195,7 @@ class StateSpaceModel(SequencePolicy):
         hidden: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
-        """Process whole sequences; linear in their length."""
+        """Process whole sequences, in time linear in their length."""
         return self._through(x, hidden, lambda layer, *inputs: layer.scan(*inputs, first))
 
     def _through(
@@ -203,7 +204,7 @@ class StateSpaceModel(SequencePolicy):
         hidden: Float[Tensor, "B S"],
         run: Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Float[Tensor, "B S"]]:
-        """All layers, one above the other, each with its share of the memory."""
+        """Run all layers in turn, each with its part of the hidden state."""
         _check_exact(self.encoder.weight.dtype)
         features, next_states = torch.tanh(self.encoder(x)), []
         _check_exact(features.dtype)
@@ -222,7 +223,7 @@ def _check_exact(dtype: torch.dtype) -> None:
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"a state space model must compute in float32 or float64, but got {dtype}, in which "
-            "slow modes would never forget: exp(-5e-4) is 1 there; use `.float()`, outside of "
+            "slow modes would never decay: exp(-5e-4) rounds to 1; use `.float()`, outside "
             "autocast"
         )
 
@@ -234,7 +235,7 @@ def _size(pairs: Float[Tensor, " S"]) -> Tensor:
 
 
 def _linear(input_dim: int, output_dim: int, *, bias: bool = True) -> nn.Linear:
-    """Xavier's initial weights, and no initial bias."""
+    """A linear layer with Xavier initialisation and zero bias."""
     linear = nn.Linear(input_dim, output_dim, bias=bias)
     nn.init.xavier_uniform_(linear.weight)
     if bias:

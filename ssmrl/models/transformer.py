@@ -12,17 +12,17 @@ from ssmrl.models.activations import gelu
 from ssmrl.models.policy import SequencePolicy
 
 NOTHING, PADDING = -1, -2
-"""Episodes that no step belongs to: of an empty slot, and of what fills up the last block."""
+"""Episode numbers of empty slots in the hidden state, and of padding in the last block."""
 
 
 class Norm(nn.Module):
     """Layer normalisation with learnt scale and shift.
 
     Not ``nn.LayerNorm``: in torch 2.13 the second derivative of its kernel is silently wrong under
-    ``vmap`` with a scale per task, which is what the meta-gradient takes.
+    ``vmap`` with a scale per task, which the meta-gradient needs.
 
     Args:
-        feature_dim: Width of what is normalised.
+        feature_dim: Number of features.
     """
 
     def __init__(self, feature_dim: int) -> None:
@@ -37,14 +37,14 @@ class Norm(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and two layers of feed-forward, each normalised before and added to its input.
+    """Attention and a two-layer feed-forward block, each with pre-norm and a residual connection.
 
     Args:
         hidden_dim: Width between the layers, ``H``.
-        num_heads: Heads of attention, each ``ceil(hidden_dim / num_heads)`` wide.
+        num_heads: Attention heads, each ``ceil(hidden_dim / num_heads)`` wide.
 
     Attributes:
-        attention_dim: Width of all heads' keys together, ``K``.
+        attention_dim: Width of the keys of all heads together, ``K``.
 
     References:
         Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", figure 1b.
@@ -67,7 +67,7 @@ class TransformerLayer(nn.Module):
     def project(
         self, features: Float[Tensor, "B T H"]
     ) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B T two_K"]]:
-        """Queries, and keys beside values: what the memory keeps."""
+        """Queries, and concatenated keys and values; the hidden state stores the latter."""
         projected = self.query_key_value(self.attention_norm(features))
         query, key_value = projected.split([self.attention_dim, 2 * self.attention_dim], dim=-1)
         return query, key_value
@@ -78,15 +78,15 @@ class TransformerLayer(nn.Module):
         key_value: Float[Tensor, "B blocks J two_K"],
         bias: Float[Tensor, "B blocks heads C J"],
     ) -> Float[Tensor, "B blocks C K"]:
-        """Averages of values, weighted by how well their keys fit; within each block."""
+        """Attention within each block: averages of the values, weighted by the scores."""
         heads = (self.num_heads, -1)
         query = query.unflatten(-1, heads).transpose(-2, -3)
         key, value = (
             part.unflatten(-1, heads).transpose(-2, -3) for part in key_value.chunk(2, dim=-1)
         )
         scores = (query * query.shape[-1] ** -0.5) @ key.mT + bias
-        # The library's softmax has a gradient whose last bits depend on the number of threads.
-        # A shift cancels, so the greatest score needs no gradient.
+        # The last bits of the gradient of torch's softmax depend on the number of threads.
+        # The subtracted maximum cancels out, so it needs no gradient.
         weights = torch.exp(scores - scores.detach().amax(-1, keepdim=True))
         attended: Tensor = (weights @ value) / weights.sum(-1, keepdim=True)
         return attended.transpose(-2, -3).flatten(-2)
@@ -94,7 +94,7 @@ class TransformerLayer(nn.Module):
     def finish(
         self, features: Float[Tensor, "B T H"], attended: Float[Tensor, "B T K"]
     ) -> Float[Tensor, "B T H"]:
-        """The layer's output, from its input and what was attended to."""
+        """The layer's output, from its input and the attention's output."""
         features = features + self.merge(attended)
         expanded = gelu(self.expand(self.feedforward_norm(features)))
         result: Tensor = features + self.contract(expanded)
@@ -104,18 +104,18 @@ class TransformerLayer(nn.Module):
 class Transformer(SequencePolicy):
     """Input layer, transformer layers over the last ``window`` steps, norm, output layer.
 
-    Positions have no parameters: a score falls linearly with the distance in time, at another
-    rate in each head. The memory holds, for each of the last ``window - 1`` steps, whether there
-    is one, and each layer's keys and values; zeros are an empty memory. Through its layers the
-    policy sees ``num_layers * (window - 1)`` steps back, and never across a reset.
+    Positions have no parameters: scores fall linearly with the distance in time, at a different
+    rate in each head (ALiBi). For each of the last ``window - 1`` steps, the hidden state holds a
+    flag (whether the step exists) and each layer's keys and values; zeros mean empty. Through its
+    layers the policy sees ``num_layers * (window - 1)`` steps back, and never across a reset.
 
     Args:
-        input_dim: ``I``.
-        output_dim: ``O``.
+        input_dim: Number of inputs, ``I``.
+        output_dim: Number of outputs, ``O``.
         hidden_dim: Width between the layers; the feed-forward layers are four times as wide.
-        num_layers: Layers.
-        num_heads: Heads of attention.
-        window: Steps that a layer attends to, the present one included.
+        num_layers: Number of layers.
+        num_heads: Attention heads.
+        window: Steps a layer attends to, the present one included.
 
     Raises:
         ValueError: If ``num_layers``, ``num_heads`` or ``window`` is less than 1.
@@ -148,11 +148,11 @@ class Transformer(SequencePolicy):
         )
         self.head = nn.Linear(hidden_dim, output_dim)
         nn.init.xavier_uniform_(self.encoder.weight)
-        # Where the input is 0 the norms divide by this bias's deviation. Without it they would
-        # blow up the smallest differences between inputs, and small inputs to the size of others.
+        # For an input of 0 the norms divide by the standard deviation of this bias. Without it they
+        # would amplify tiny differences between inputs, and scale small inputs up to full size.
         nn.init.normal_(self.encoder.bias)
-        # Normed features are never small, so a head of usual size would start with a strong and
-        # arbitrary preference, which the outer loop then first has to unlearn.
+        # Normalised features are never small. With the usual gain the initial policy would have a
+        # strong, arbitrary preference, which the outer loop would first have to unlearn.
         nn.init.xavier_uniform_(self.head.weight, gain=0.1)
         nn.init.zeros_(self.head.bias)
         attention_dim = num_heads * -(-hidden_dim // num_heads)
@@ -164,7 +164,7 @@ class Transformer(SequencePolicy):
     def step(
         self, x: Float[Tensor, "B I"], hidden: Float[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "B S"]]:
-        """Process one time step: the present attends to the memory and to itself."""
+        """Process one time step, which attends to the hidden state and to itself."""
         slots = hidden.unflatten(-1, (self.window - 1, sum(self._slot_dims)))
         valid, *caches = slots.split(self._slot_dims, dim=-1)
         seen = torch.cat([valid, torch.ones_like(x[:, None, :1])], dim=1)
@@ -187,7 +187,7 @@ class Transformer(SequencePolicy):
         hidden: Float[Tensor, "B S"],
         first: Bool[Tensor, "B T"],
     ) -> tuple[Float[Tensor, "B T O"], Float[Tensor, "B S"]]:
-        """Process whole sequences; linear in their length, because blocks see only neighbours."""
+        """Process whole sequences in linear time: a block attends to itself and the one before."""
         num_steps, past = x.shape[1], self.window - 1
         slots = hidden.unflatten(-1, (past, sum(self._slot_dims)))
         valid, *caches = slots.split(self._slot_dims, dim=-1)
@@ -210,11 +210,11 @@ class Transformer(SequencePolicy):
         return [layer for layer in self.layers if isinstance(layer, TransformerLayer)]
 
     def _decode(self, features: Float[Tensor, "B T H"]) -> Float[Tensor, "B T O"]:
-        """The output, from features of length 1.
+        """The output, from features scaled to Euclidean norm 1.
 
-        Of deviation 1, their length would grow with the width, and an inner step on the output
-        layer with its square: at the usual step size it overshoots. The norm needs no parameters,
-        because the output layer has its own.
+        With standard deviation 1, their norm would grow with the width, and an inner step on the
+        output layer with its square; at the usual learning rate it would overshoot. The norm has
+        no parameters, because the output layer has its own.
         """
         output: Tensor = self.head(normalise(features) * features.shape[-1] ** -0.5)
         return output
@@ -222,7 +222,7 @@ class Transformer(SequencePolicy):
     def _bias(
         self, distance: Int[Tensor, "*C J"], seen: Bool[Tensor, "B blocks C J"], dtype: torch.dtype
     ) -> Float[Tensor, "B blocks heads C J"]:
-        """What is added to the scores: less for what is long ago, everything for what is unseen."""
+        """Bias of the scores: lower for older steps, minus infinity for steps that are masked."""
         head = torch.arange(1, self.num_heads + 1, device=seen.device)
         slope = torch.exp2(-8.0 * head.to(dtype) / self.num_heads)
         falling = -slope[:, None, None] * distance.to(dtype)
@@ -234,7 +234,7 @@ class Transformer(SequencePolicy):
         episodes: Int[Tensor, "B past_and_T"],
         dtype: torch.dtype,
     ) -> Float[Tensor, "B blocks heads C J"]:
-        """The same for a scan: a step sees its own episode's last steps, and no other's."""
+        """The same for a scan: a step sees the last steps of its own episode only."""
         query_episode = self._blocks(episode.unsqueeze(-1), PADDING)
         key_episode = self._contexts(episodes.unsqueeze(-1), PADDING)
         query_time = torch.arange(query_episode.shape[2], device=episode.device) + self.window
@@ -244,14 +244,14 @@ class Transformer(SequencePolicy):
         return self._bias(distance, near & (query_episode == key_episode.mT), dtype)
 
     def _blocks(self, x: Tensor, padding: int = 0) -> Tensor:
-        """Cut ``(B, T, F)`` into blocks of a window's length, or one if it is shorter."""
+        """Split ``(B, T, F)`` into blocks of a window's length, or one if it is shorter."""
         size = min(x.shape[1], self.window)
         x = functional.pad(x, (0, 0, 0, -x.shape[1] % size), value=padding)
         blocks: Tensor = x.unflatten(1, (-1, size))
         return blocks
 
     def _contexts(self, x: Tensor, padding: int = 0) -> Tensor:
-        """What each block may see of ``(B, past + T, F)``: the window before it, and itself."""
+        """The part of ``(B, past + T, F)`` each block may see: the window before it, and itself."""
         num_steps = x.shape[1] - self.window + 1
         size = min(num_steps, self.window)
         x = functional.pad(x, (0, 0, 1, -num_steps % size), value=padding)

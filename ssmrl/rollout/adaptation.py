@@ -1,4 +1,4 @@
-"""Play, adapt, play again: the experience of tasks along their adaptation by gradient."""
+"""Rollouts of tasks before and after each step of their adaptation by gradient."""
 
 from ssmrl.adaptation.by_gradient import GradientAdaptation
 from ssmrl.meta.settings import GradientSettings
@@ -21,7 +21,7 @@ def collect_adapting(
     """Collect before and after each of ``num_steps`` adaptation steps.
 
     Args:
-        worker: Plays.
+        worker: Worker that collects the rollouts.
         actor: The policy's structure.
         params: Meta-parameters, without a task axis.
         assignment: ``N`` tasks and their randomness.
@@ -49,16 +49,16 @@ def collect_once(
     num_episodes: int,
     phase: int = 0,
 ) -> Trajectory:
-    """Collect with parameters that each task has of its own.
+    """Collect with separate parameters for each task.
 
     Args:
-        worker: Plays.
+        worker: Worker that collects the rollouts.
         actor: The policy's structure.
-        params: Of each task, every leaf ``(N, ...)``.
+        params: Parameters of each task, every leaf ``(N, ...)``.
         assignment: ``N`` tasks and their randomness.
-        settings: As in ``collect_adapting``; nothing adapts here.
+        settings: Settings as in ``collect_adapting``; no adaptation takes place.
         num_episodes: Lanes per task.
-        phase: Which collection on these tasks this is, so that each draws anew.
+        phase: Index of the collection on these tasks; each index has its own random numbers.
     """
     adaptation = GradientAdaptation(actor, params, settings, is_per_task=True)
     state = adaptation.begin(len(assignment.tasks), num_episodes)

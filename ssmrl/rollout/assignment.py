@@ -1,4 +1,4 @@
-"""Which tasks to play with which randomness: what a worker is told, and nothing more."""
+"""Tasks to play and their random streams, which is all that a worker receives."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,8 +16,8 @@ class Assignment:
     """``N`` tasks, each with its own stream of randomness.
 
     Attributes:
-        tasks: What to play.
-        streams: One per task.
+        tasks: Tasks to play.
+        streams: Random stream of each task.
     """
 
     tasks: tuple[Task, ...]
@@ -38,9 +38,9 @@ def train_assignment(
     """The meta-batch of an iteration, a function of the configuration alone.
 
     Args:
-        config: Family and seed.
-        iteration: Which meta-batch.
-        num_tasks: How many tasks; ``meta.num_tasks`` if left out.
+        config: Configuration with family and seed.
+        iteration: Index of the meta-batch.
+        num_tasks: Number of tasks; ``meta.num_tasks`` by default.
     """
     rng = np.random.default_rng(stream(config.seed, Purpose.TRAIN_TASKS, iteration))
     wanted = config.meta.num_tasks if num_tasks is None else num_tasks
@@ -49,11 +49,11 @@ def train_assignment(
 
 
 def held_out_assignment(config: TrainConfig, draw: int = 0) -> Assignment:
-    """Held-out tasks; equal draws give equal tasks whatever the policy or its seed.
+    """Held-out tasks; equal draws give equal tasks for any policy and seed.
 
     Args:
-        config: Family and number of tasks.
-        draw: Which set of held-out tasks. Searching uses 0, a final comparison another one.
+        config: Configuration with family and number of tasks.
+        draw: Index of the set of held-out tasks. A search uses 0, a final comparison another one.
     """
     rng = np.random.default_rng(stream(draw, Purpose.TEST_TASKS))
     tasks = get_family(config.env.task).sample_test(rng, config.evaluation.num_tasks)
@@ -64,14 +64,14 @@ def one_task_assignment(task: Task, draw: int = 0) -> Assignment:
     """One task, with the randomness of the first task of a draw.
 
     Args:
-        task: What to play.
-        draw: Which randomness, as in ``held_out_assignment``.
+        task: Task to play.
+        draw: Index of the randomness, as in ``held_out_assignment``.
     """
     return _assignment([task], draw, Purpose.TEST_ROLLOUTS)
 
 
 def drawn_task(config: TrainConfig, draw: int = 0) -> Task:
-    """One held-out task; equal draws give equal ones."""
+    """One held-out task; equal draws give equal tasks."""
     return held_out_assignment(config.with_knobs({"evaluation.num_tasks": 1}), draw).tasks[0]
 
 

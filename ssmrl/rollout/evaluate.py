@@ -1,4 +1,4 @@
-"""How well a policy does on held-out tasks, after each adaptation step."""
+"""Returns of a policy on held-out tasks, after each adaptation step."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Evaluation:
     Attributes:
         task_returns: Mean return of each task after each number of adaptation steps,
             ``(K + 1, N)``.
-        env_steps: What it cost [env steps].
+        env_steps: Env steps that were used [env steps].
     """
 
     task_returns: np.ndarray
@@ -33,10 +33,10 @@ class Evaluation:
 
     @classmethod
     def of(cls, trajectories: list[Trajectory]) -> "Evaluation":
-        """Summarise what ``collect_adapting`` returned.
+        """Summarise trajectories, for example of ``collect_adapting``.
 
-        A lane in which an observation is not finite has no return, though the policy may have gone
-        on: tanh makes a number of infinity.
+        A lane with an observation that is not finite has the return NaN. Its policy may have gone
+        on, since tanh maps infinity to a finite number.
         """
         returns = torch.stack(
             [
@@ -53,8 +53,8 @@ class Evaluation:
         """Summarise the returns of episodes.
 
         Args:
-            returns: Of each lane, after each number of adaptation steps.
-            env_steps: What they cost [env steps].
+            returns: Return of each lane, after each number of adaptation steps.
+            env_steps: Env steps that were used [env steps].
         """
         return cls(returns.mean(2).double().numpy(), env_steps)
 
@@ -65,7 +65,7 @@ class Evaluation:
     def interval(self, num_steps: int, level: float = LEVEL) -> tuple[float, float] | None:
         """Student's interval over tasks of the mean return after ``num_steps`` steps.
 
-        A single task gives none.
+        None for a single task.
         """
         return student_interval(self.task_returns[num_steps], level)
 
@@ -79,15 +79,15 @@ def judge(
     mode: Mode = Mode.USED,
     draw: int = 0,
 ) -> Evaluation:
-    """Play held-out tasks and measure the return of each episode with them.
+    """Collect rollouts on held-out tasks and measure the return of each episode.
 
     Args:
-        config: Family, number of tasks and of lanes.
-        params: Of the policy.
-        collect: Plays.
-        num_episodes: Episodes with one task.
-        mode: What becomes of what the policy could learn.
-        draw: Which set of held-out tasks.
+        config: Configuration with family, number of tasks and of lanes.
+        params: Parameters of the policy.
+        collect: Function that collects rollouts.
+        num_episodes: Episodes per task.
+        mode: How the policy adapts.
+        draw: Index of the set of held-out tasks.
     """
     assignment = held_out_assignment(config, draw)
     lanes = config.evaluation.num_episodes

@@ -1,4 +1,4 @@
-"""What to play, said in data that travels, and having it played in this process."""
+"""Descriptions of rollouts as plain data, and a collector that runs them in this process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from ssmrl.types import Params, Trajectory
 
 
 class Mode(StrEnum):
-    """What becomes of what a policy could learn of its task."""
+    """How a policy acts and adapts to its task in a rollout."""
 
-    EXPLORE = "explore"  # training: adapts, and tries things out
+    EXPLORE = "explore"  # training: adapts and explores
     RANDOM = "random"  # training: acts at random
     USED = "used"  # adapts
     OFF = "off"  # does not adapt
     OTHER_REWARDS = "other rewards"  # adapts to the rewards of another task's lanes
-    GIVEN = "given"  # is told the hidden variable, which no test can know
+    GIVEN = "given"  # receives the hidden variable, which no test can know
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Play:
     Attributes:
         assignment: ``N`` tasks and their randomness.
         num_lanes: Lanes per task, ``B``.
-        num_episodes: Episodes with one hidden task, ``K``.
-        mode: What becomes of what is learnt.
+        num_episodes: Episodes per hidden task, ``K``.
+        mode: How the policy acts and adapts.
     """
 
     assignment: Assignment
@@ -49,21 +49,21 @@ class Play:
     def __post_init__(self) -> None:
         if self.mode is Mode.OTHER_REWARDS and len(self.assignment.tasks) < 2:
             raise ValueError(
-                "`mode` can only be 'other rewards' where there is another task, but there is one; "
+                "`mode` 'other rewards' needs another task, but there is only one; "
                 "play at least 2 tasks"
             )
 
 
 @runtime_checkable
 class Player(Protocol):
-    """Makes policies of parameters.
+    """Makes policies from parameters.
 
-    It is made of a configuration and, where policies compute elsewhere than on the CPU, of the
-    keyword ``device``.
+    Its constructor takes a configuration and, if policies do not compute on the CPU, the keyword
+    ``device``.
 
     Attributes:
-        keeps_motion: Whether what is played must say what its rewards were made of.
-        num_reported_episodes: Episodes with one task that a full evaluation plays.
+        keeps_motion: Whether trajectories must contain the motions behind their rewards.
+        num_reported_episodes: Episodes per task in a full evaluation.
     """
 
     keeps_motion: bool
@@ -74,27 +74,27 @@ class Player(Protocol):
         ...
 
     def initial_params(self) -> Params:
-        """Parameters with the names, shapes and types of those that it plays."""
+        """Parameters with the names, shapes and types that its policies use."""
         ...
 
     @staticmethod
     def params_of(tensors: Mapping[str, Tensor]) -> Params:
-        """What acting needs of a checkpoint's tensors."""
+        """The part of a checkpoint's tensors that acting needs."""
         ...
 
 
 Collect: TypeAlias = Callable[[Params, Play], list[Trajectory]]
-"""Has a meta-episode played with some parameters, here or elsewhere: ``K`` trajectories."""
+"""Collects a meta-episode with given parameters, here or elsewhere: ``K`` trajectories."""
 
 
 class LocalCollector:
-    """Plays in this process.
+    """Collects rollouts in this process.
 
     Args:
-        config: What is played, and by which kind of policy.
+        config: Configuration of environment and algorithm.
         num_threads: Threads of the physics; 0 means all cores. The result does not depend on it.
-        device: Where policies compute; the physics and what was played stay on the CPU.
-        watch: Who looks on, if anybody does.
+        device: Device of the policies; physics and trajectories stay on the CPU.
+        watch: Callback after each env step; None for no callback.
     """
 
     def __init__(
@@ -113,19 +113,19 @@ class LocalCollector:
         )
 
     def __call__(self, params: Params, play: Play) -> list[Trajectory]:
-        """Have a meta-episode played."""
+        """Collect a meta-episode."""
         return self._played(self._player.adaptation(params, play), play)
 
     def of_some_tasks(self, params: Params, play: Play, tasks: slice) -> list[Trajectory]:
-        """Have a meta-episode played with some of its tasks; bit for bit as among all of them.
+        """Collect some tasks of a meta-episode, bit-identical to a collection of all its tasks.
 
         Args:
-            params: Of the policy.
-            play: All tasks.
-            tasks: Which.
+            params: Parameters of the policy.
+            play: The rollouts of all tasks.
+            tasks: Tasks to collect.
 
         Raises:
-            ValueError: If the policy is to be told the rewards of a task that is not among them.
+            ValueError: If the mode needs the rewards of a task that is not among them.
         """
         assignment, num_tasks = play.assignment, len(play.assignment.tasks)
         own = replace(
@@ -135,14 +135,14 @@ class LocalCollector:
             return self(params, play)
         if play.mode is Mode.OTHER_REWARDS:
             raise ValueError(
-                "`tasks` must be all of them where `mode` is 'other rewards', but got "
-                f"{len(own.assignment.tasks)} of {num_tasks}; play them in one place"
+                "`tasks` must be all of them if `mode` is 'other rewards', but got "
+                f"{len(own.assignment.tasks)} of {num_tasks}; collect them in one process"
             )
         adaptation = self._player.adaptation(params, play)
         if self._device == CPU:
             if adaptation.mixes_tasks:
                 return self._played(OfSomeTasks(adaptation, tasks, num_tasks), own)
-            if len(own.assignment.tasks) == 1:  # not a batch of products: summed in another order
+            if len(own.assignment.tasks) == 1:  # a batch of one is summed in another order
                 return self._played(OfSomeTasks(adaptation, slice(0, 1), 2), own)
         return self(params, own)
 

@@ -1,4 +1,4 @@
-"""What a saved policy does on held-out tasks, as a table and as JSON; not how it is printed."""
+"""Report of a saved policy's returns on held-out tasks, as a table and as JSON."""
 
 import math
 from dataclasses import dataclass
@@ -31,12 +31,13 @@ class ReportLine:
     """The return of an episode, or of a part of it, over all held-out tasks.
 
     Attributes:
-        mode: What became of what the policy could learn.
-        episode: Episodes with the same task before this one.
-        steps: Its first and last env step that count, from 1.
-        env_steps: Seen of the task before the first of them, all lanes together [env steps].
-        mean: Over tasks.
-        interval: Of 95 %, over tasks, low and high; None for a single task.
+        mode: How the policy adapted.
+        episode: Number of earlier episodes with the same task.
+        steps: First and last env step of the episode that count, from 1.
+        env_steps: Env steps seen of the task before them, by gradient in all lanes together, by
+            memory in one lane [env steps].
+        mean: Mean return over tasks.
+        interval: Interval of 95 % over tasks, low and high; None for a single task.
     """
 
     mode: Mode
@@ -47,22 +48,22 @@ class ReportLine:
     interval: tuple[float, float] | None
 
     def interval_text(self) -> str:
-        """Its ends in brackets; nothing where it is not known."""
+        """The ends of the interval in brackets; empty if it is unknown."""
         return "" if self.interval is None else "[{:.2f}, {:.2f}]".format(*self.interval)
 
 
 @dataclass(frozen=True)
 class PolicyReport:
-    """How well a policy does on one draw of held-out tasks, or on one given task.
+    """Returns of a policy on one draw of held-out tasks, or on one given task.
 
     Attributes:
-        config: What was judged, with the number of tasks and lanes.
-        draw: Which set of held-out tasks.
-        lines: Episode by episode; by memory also for each mode and each half of an episode.
+        config: Configuration of the policy, with the number of tasks and lanes.
+        draw: Index of the set of held-out tasks.
+        lines: Lines of each episode; by memory also for each mode and each half of an episode.
         blind_return: The best return without adaptation on exactly these tasks; None if unknown.
-        no_adaptation_bound: That of the family's law; None if unknown.
-        task: The one that was given; None if tasks were drawn. It has no bounds: who knew it would
-            need no adaptation.
+        no_adaptation_bound: Bound for the family's distribution; None if unknown.
+        task: The given task; None if tasks were drawn. It has no bounds, since a policy that knows
+            the task needs no adaptation.
     """
 
     config: TrainConfig
@@ -84,16 +85,16 @@ class PolicyReport:
         num_threads: int = 0,
         device: torch.device = CPU,
     ) -> "PolicyReport":
-        """Play held-out tasks, or a given one, in this process.
+        """Evaluate a policy on held-out tasks, or on a given one, in this process.
 
         Args:
-            config: Family, number of tasks and of lanes.
-            params: Of the policy.
-            draw: Which set of held-out tasks, and of start states.
-            task: Which to play instead of those.
-            num_episodes: With one task; as many as the player reports if left out.
+            config: Configuration with family, number of tasks and of lanes.
+            params: Parameters of the policy.
+            draw: Index of the set of held-out tasks and start states.
+            task: Task to play instead of held-out ones.
+            num_episodes: Episodes per task; by default as many as the player reports.
             num_threads: Threads of the physics; 0 means all cores.
-            device: Where the policy acts and adapts.
+            device: Device on which the policy acts and adapts.
 
         Raises:
             ValueError: If ``num_episodes`` is not positive.
@@ -130,9 +131,9 @@ class PolicyReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data. ``returns`` are those of whole episodes, adapting, by episodes before.
+        """JSON-compatible data; a number that is not finite becomes None.
 
-        A number that is not finite, which JSON does not have, is None.
+        ``returns`` holds the returns of whole adapting episodes by number of earlier episodes.
         """
         whole = (1, self.config.env.horizon)
         returns = {
@@ -167,7 +168,7 @@ class PolicyReport:
         } | ({} if self.task is None else {"parameters": list(self.task.parameters)})
 
     def to_text(self) -> str:
-        """Lines to be read."""
+        """The report as lines of text."""
         if self.task is None:
             what = f"{self.config.evaluation.num_tasks} held-out tasks, draw {self.draw}"
         else:
@@ -225,7 +226,7 @@ def _modes(config: TrainConfig, by_memory: bool) -> list[Mode]:
 
 
 def _lines(trajectories: list[Trajectory], mode: Mode, by_memory: bool) -> list[ReportLine]:
-    """For each episode one of the whole, and by memory two of its halves."""
+    """One line per whole episode, and by memory two more for its halves."""
     num_lanes, horizon = trajectories[0].reward.shape[1:]
     half = horizon // 2
     parts = [(0, horizon), *([(0, half), (half, horizon)] if by_memory and half else [])]
@@ -236,7 +237,7 @@ def _lines(trajectories: list[Trajectory], mode: Mode, by_memory: bool) -> list[
             torch.stack([rewards[..., begin:end].sum(-1) for begin, end in parts]), 0
         )
         for index, (begin, end) in enumerate(parts):
-            # A memory knows what its own lane saw; a gradient step, what all lanes did.
+            # A memory sees its own lane only; a gradient step uses all lanes.
             lanes = 1 if by_memory else num_lanes
             env_steps = lanes * horizon * episode + begin
             mean = found.mean_returns()[index]

@@ -1,4 +1,4 @@
-"""What an episode came to."""
+"""Return and rewards of an episode."""
 
 from torch import Tensor
 
@@ -11,6 +11,6 @@ def episode_return(trajectory: Trajectory) -> Tensor:
 
 
 def step_rewards(trajectory: Trajectory) -> Tensor:
-    """Rewards of that episode, step by step, and zeros after its end, ``(N, B, T)``."""
+    """Rewards of that episode per step, and zeros after its end, ``(N, B, T)``."""
     ended_before = trajectory.terminated.cumsum(-1) - trajectory.terminated.long() > 0
     return trajectory.reward.masked_fill(ended_before, 0.0)

@@ -1,4 +1,4 @@
-"""Collects experience: an adaptation and tasks in, trajectories out; a plain class."""
+"""Rollout worker: takes an adaptation and tasks, returns trajectories; a plain class."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -17,7 +17,7 @@ from ssmrl.seeding import episode_generators
 from ssmrl.types import Trajectory
 
 Watch: TypeAlias = Callable[[int, BatchedEnv, Step], None]
-"""Looks on: ``(phase, env, step)`` after each env step, before what ended starts anew."""
+"""Callback ``(phase, env, step)`` after each env step, before ended episodes are reset."""
 
 
 class EnvShape(NamedTuple):
@@ -43,13 +43,13 @@ def motion_dim(config: EnvConfig) -> int:
 
 
 class RolloutWorker:
-    """Plays all lanes of all its tasks in one batch; the one loop over the four calls.
+    """Collects all lanes of all its tasks in one batch; has the only loop of env steps.
 
     Args:
-        config: The environment.
+        config: Settings of the environment.
         num_threads: Threads of the physics; 0 means all cores.
-        keeps_motion: Whether trajectories say what their rewards were made of.
-        watch: Who looks on, if anybody does.
+        keeps_motion: Whether trajectories contain the motions behind their rewards.
+        watch: Callback after each env step; None for no callback.
     """
 
     def __init__(
@@ -74,15 +74,15 @@ class RolloutWorker:
         num_lanes: int,
         other_rewards: bool = False,
     ) -> list[Trajectory]:
-        """Play episode after episode with the same hidden tasks, adapting on the way.
+        """Collect episodes with the same hidden tasks one after another, adapting on the way.
 
         Args:
             adaptation: The policy, and how it adapts.
             assignment: ``N`` tasks and their randomness; the result depends on nothing else.
-            num_episodes: ``K``.
+            num_episodes: Episodes per task, ``K``.
             num_lanes: Lanes per task, ``B``.
-            other_rewards: Tell the adaptation the rewards of the next task's lanes instead of its
-                own: a control, which must kill what adaptation gains.
+            other_rewards: Whether the adaptation receives the rewards of another task's lanes: a
+                control, which must remove the gain from adaptation.
 
         Returns:
             ``K`` trajectories with the rewards that were paid.
@@ -111,18 +111,18 @@ class RolloutWorker:
         *,
         other_rewards: bool = False,
     ) -> tuple[Trajectory, Any]:
-        """Play ``num_lanes`` lanes of every task from their start to the horizon.
+        """Collect ``num_lanes`` lanes of every task from their start to the horizon.
 
         Args:
             adaptation: The policy, and how it adapts.
-            state: What it knows of the tasks.
+            state: State of the adaptation.
             assignment: ``N`` tasks and their randomness.
             num_lanes: Lanes per task, ``B``.
-            phase: Which episode with these tasks this is, so that each draws anew.
-            other_rewards: As in ``meta_episode``.
+            phase: Index of the episode with these tasks; each index has its own random numbers.
+            other_rewards: Whether to swap rewards, as in ``meta_episode``.
 
         Returns:
-            The trajectory, and what is known after it.
+            The trajectory, and the state of the adaptation after it.
         """
         num_tasks, horizon = len(assignment.tasks), self._config.horizon
         env = self._env(num_tasks * num_lanes)
@@ -165,7 +165,7 @@ def _of_next_task(reward: Tensor) -> Tensor:
 
 
 class _Record:
-    """Arrays that fill up over one episode; time is an axis before it is complete."""
+    """Arrays with a time axis that are filled during one episode."""
 
     def __init__(
         self, lanes: tuple[int, int], horizon: int, env: BatchedEnv, keeps_motion: bool

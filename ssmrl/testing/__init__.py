@@ -1,6 +1,6 @@
-"""The rules that parts of one's own are held to, by the very tests that ours pass.
+"""Contracts for custom parts: the same tests that this project's own parts pass.
 
-Under pytest a class with one attribute has them all::
+Under pytest, a class with one attribute inherits all tests of a contract::
 
     from ssmrl.testing import FamilyContract
     from my_package.my_family import FAMILY
@@ -8,8 +8,8 @@ Under pytest a class with one attribute has them all::
     class TestMyFamily(FamilyContract):
         family = FAMILY
 
-Without it, ``ssmrl check my_package.my_family:FAMILY`` does the same. Neither pytest nor
-hypothesis is needed. Searchers have theirs in ``tuning.testing``.
+Without pytest, ``ssmrl check my_package.my_family:FAMILY`` does the same. Neither pytest nor
+hypothesis is needed. The contract of searchers is in ``tuning.testing``.
 """
 
 from ssmrl.testing.algorithm import AlgorithmContract

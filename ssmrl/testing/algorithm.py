@@ -1,4 +1,4 @@
-"""What every algorithm promises, however it adapts: rules for other people's and for ours."""
+"""Contract of algorithms: rules that custom ones and this project's must pass."""
 
 import dataclasses
 import math
@@ -37,17 +37,17 @@ _SMALL: Mapping[str, KnobValue] = {
     "evaluation.num_tasks": 3,
     "evaluation.num_episodes": 2,
 }
-"""Where an algorithm has these knobs, it learns in a moment."""
+"""Small values of knobs, used if an algorithm has them, so that it learns in a moment."""
 
 
 class AlgorithmContract:
-    """The rules for an algorithm; pytest finds them in a class that names it.
+    """The rules for an algorithm; pytest collects them from a subclass that names it.
 
-    It learns on ``point``, for a few iterations of small sizes.
+    The algorithm learns on ``point`` for a few iterations with small sizes.
 
     Attributes:
-        algorithm: Its import path, or one of the short names.
-        sizes: Knobs of its own that make an iteration short.
+        algorithm: Import path of the algorithm, or one of the short names.
+        sizes: Values of its own knobs that make an iteration short.
 
     Example:
         >>> class TestMine(AlgorithmContract):
@@ -59,7 +59,7 @@ class AlgorithmContract:
     sizes: ClassVar[Mapping[str, KnobValue]] = {}
 
     def test_settings_and_policy_are_dataclasses_with_defaults(self) -> None:
-        """Their fields are the knobs, and whoever sets none gets the defaults."""
+        """Their fields are the knobs, and every knob has a default."""
         known = get_algorithm(self.algorithm)
         for name, kind in (("settings", known.settings_type()), ("policy", known.policy_type())):
             assert dataclasses.is_dataclass(kind), (
@@ -71,19 +71,19 @@ class AlgorithmContract:
                 if field.default is dataclasses.MISSING
                 and field.default_factory is dataclasses.MISSING
             ]
-            assert not lacking, f"every field of the {name} must have a default, but {lacking}"
+            assert not lacking, f"all fields of the {name} must have defaults, but {lacking} do not"
 
     def test_every_knob_goes_through_json(self) -> None:
         """Checkpoints and rows hold a configuration as its knobs."""
         for config in (TrainConfig.for_task(_TASK, self.algorithm), self._config()):
             again = TrainConfig.from_json(config.to_json())
             assert again == config, (
-                "a configuration must come back from its JSON, but "
-                f"{dict(config.knobs().items() - again.knobs().items())} became something else"
+                "a configuration must survive a round trip through JSON, but "
+                f"{dict(config.knobs().items() - again.knobs().items())} changed"
             )
 
     def test_an_iteration_learns(self) -> None:
-        """It plays what it says, counts it, and changes the weights."""
+        """An iteration collects the stated env steps, counts them, and changes the weights."""
         engine = self._engine()
         before, per_iteration = engine.tensors(), engine.learner.env_steps_per_iteration
         for number in (1, 2):
@@ -103,10 +103,10 @@ class AlgorithmContract:
         for name, value in after.items():
             is_finite = not value.is_floating_point() or bool(torch.isfinite(value).all())
             assert is_finite, f"weights must stay finite, but {name!r} is not"
-        assert _differing(before, after), "an iteration must change what is learnt, but none did"
+        assert _differing(before, after), "an iteration must change a learnt tensor, but none did"
 
     def test_the_policy_can_be_judged(self) -> None:
-        """On held-out tasks, with what it has learnt of them."""
+        """The policy has a finite return on held-out tasks after adapting to them."""
         engine = self._engine()
         engine.iterate()
         num_episodes = engine.learner.num_episodes
@@ -127,7 +127,7 @@ class AlgorithmContract:
         )
 
     def test_a_checkpoint_goes_on_to_the_same_weights(self) -> None:
-        """A run that was stopped and one that was not are the same, bit for bit."""
+        """A resumed run equals an uninterrupted one, bit for bit."""
         engine = self._engine()
         engine.iterate()
         engine.iterate()
@@ -138,20 +138,20 @@ class AlgorithmContract:
             again = self._engine()
             again.load(Checkpoint.load(file).tensors, engine.learner.iteration, folder)
             differing = _differing(engine.tensors(), again.tensors())
-            assert not differing, f"`load` must bring back what was kept, but {differing} differ"
+            assert not differing, f"`load` must restore what was saved, but {differing} differ"
             engine.iterate()
             again.iterate()
         differing = _differing(engine.tensors(), again.tensors())
         assert not differing, (
-            f"a checkpoint must go on to the same weights, but {differing} differ after "
-            "another iteration; keep whatever it depends on in `tensors` or `save_experience`"
+            f"a resumed run must reach the same weights, but {differing} differ after another "
+            "iteration; save all that they depend on in `tensors` or `save_experience`"
         )
 
     def _config(self) -> TrainConfig:
         config = TrainConfig.for_task(_TASK, self.algorithm)
         known = config.knobs()
         small = {knob: value for knob, value in _SMALL.items() if knob in known}
-        if get_algorithm(self.algorithm).kind == "gradient":  # a memory needs a model with one
+        if get_algorithm(self.algorithm).kind == "gradient":  # only memory needs a recurrent model
             small |= {"policy.method": "mlp"} if "policy.method" in known else {}
         return config.with_knobs({**small, **self.sizes})
 
@@ -160,7 +160,7 @@ class AlgorithmContract:
 
 
 def _differing(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
-    """The names of tensors that are not the same, bit for bit, or not in both."""
+    """The names of tensors that differ in any bit or are missing on one side."""
     return [
         name
         for name in sorted(ours.keys() | theirs.keys())

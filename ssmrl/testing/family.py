@@ -1,4 +1,4 @@
-"""What every task family promises, whatever it simulates: rules for other people's and our own."""
+"""Contract of task families: rules that custom ones and this project's must pass."""
 
 from collections.abc import Sequence
 
@@ -26,12 +26,12 @@ _NUM_TASKS = 200
 
 
 class FamilyContract:
-    """The rules for a task family; pytest finds them in a class that names the family.
+    """The rules for a task family; pytest collects them from a subclass that names the family.
 
     Attributes:
         family: The family.
-        num_blind: Leading numbers of an episode's first observation that come from the generators
-            alone, whatever the task; by default all of them.
+        num_blind: Number of leading entries of an episode's first observation that do not depend
+            on the task; by default all of them.
 
     Example:
         >>> from ssmrl.envs.point import POINT
@@ -44,7 +44,7 @@ class FamilyContract:
     num_blind: int | None = None
 
     def test_sizes_are_those_of_the_environment(self) -> None:
-        """Networks are built by the sizes of the family's ``spec``."""
+        """Networks are built from the sizes in the family's ``spec``."""
         spec, env = self.family.spec, self._started().env
         assert env.num_envs == NUM_LANES, (
             f"`num_envs` must be the {NUM_LANES} that were asked for, but is {env.num_envs}"
@@ -56,7 +56,7 @@ class FamilyContract:
             )
 
     def test_observation_and_reward_have_their_shapes(self) -> None:
-        """Of a reset and of every step, with the parts of the reward and of the motion."""
+        """Checks a reset and every step, with the parts of the reward and of the motion."""
         (first, steps), width = played(self.family), self.family.spec.observation_dim
         _check_array("the observation of `reset`", first, (NUM_LANES, width), np.float64)
         for step in steps:
@@ -75,7 +75,7 @@ class FamilyContract:
             assert len(shape) == 2, "`motion.achieved` must be (B, D), but has one axis"
 
     def test_reward_and_observation_are_finite(self) -> None:
-        """What is learnt from one number that is not, is lost."""
+        """A single number that is not finite ruins all that is learnt from it."""
         first, steps = played(self.family)
         assert np.isfinite(first).all(), (
             f"the observation of `reset` must be finite, but is {first}"
@@ -95,7 +95,7 @@ class FamilyContract:
             )
 
     def test_the_reward_of_the_family_is_what_was_paid(self) -> None:
-        """Experience is paid anew by ``family.reward``, on arrays and on tensors."""
+        """``family.reward`` relabels experience, on arrays and on tensors."""
         reward = self.family.reward
         if reward is None:
             return
@@ -110,7 +110,7 @@ class FamilyContract:
                 motion = Motion.of_columns(torch.from_numpy(step.motion.columns()))
                 tensor = reward.total(torch.from_numpy(parameters), motion).numpy()
                 assert np.allclose(tensor, paid, rtol=1e-12, atol=1e-12, equal_nan=True), (
-                    "`family.reward.total` must give of tensors what it gives of arrays, "
+                    "`family.reward.total` must give the same on tensors as on arrays, "
                     f"{paid}, but gives {tensor}"
                 )
 
@@ -131,18 +131,17 @@ class FamilyContract:
         )
 
     def test_reset_touches_exactly_the_mask(self) -> None:
-        """Others go on bit for bit, and their generators are not drawn from."""
+        """Other lanes continue bit for bit, and their generators are not used."""
         lanes, twin = self._started(), self._started()
         half = actions(self.family)[: (horizon(self.family) + 1) // 2]
         lanes.play(half)
-        last = twin.play(half)[-1]  # of a lane that ended there, another episode is seen
+        last = twin.play(half)[-1]  # a lane that ended there shows another episode
         mask = np.array([False, True, False, True])
         kept = ~(mask | last.terminated | last.truncated)
         own, unused = streams(5), streams(5)
         observation = lanes.env.reset(mask, own)
         assert np.array_equal(observation[kept], last.observation[kept], equal_nan=True), (
-            "`reset` must leave the lanes alone that are not in its mask, but they see something "
-            "else than before"
+            "`reset` must not touch lanes outside its mask, but it changed their observation"
         )
         for lane in np.flatnonzero(~mask):
             state = own[lane].bit_generator.state
@@ -150,12 +149,11 @@ class FamilyContract:
                 "`reset` must draw from the generators of its mask alone, but drew from another"
             )
         assert same(lanes.play(half), twin.play(half), ~mask), (
-            "`reset` must leave the lanes alone that are not in its mask, but they went on "
-            "otherwise than without it"
+            "`reset` must not touch lanes outside its mask, but it changed their later steps"
         )
 
     def test_a_reset_leaves_nothing_of_the_episode_before(self) -> None:
-        """An episode is its task, its generator and its actions, and nothing else."""
+        """An episode depends only on its task, its generator and its actions."""
         used = self._started()
         used.play(actions(self.family)[:3])
         fresh = Lanes(self.family, tasks(self.family), streams(5))
@@ -172,7 +170,7 @@ class FamilyContract:
                 break
 
     def test_equal_generators_give_equal_episodes(self) -> None:
-        """For any number of threads."""
+        """The number of threads does not matter either."""
         ours = self._played()
         theirs = Lanes(self.family, tasks(self.family), num_threads=2).play(actions(self.family))
         assert same(ours, theirs), (
@@ -196,16 +194,15 @@ class FamilyContract:
             )
 
     def test_each_lane_keeps_its_own_task(self) -> None:
-        """What the other lanes are to do is nothing to it."""
+        """A lane does not depend on the tasks of the other lanes."""
         parameters, lane = tasks(self.family), 2
         alone = Lanes(self.family, [parameters[lane]] * NUM_LANES).play(actions(self.family))
         assert same(self._played(), alone, np.arange(NUM_LANES) == lane), (
-            "a lane must depend on its own task alone, but differs where the others have other "
-            "tasks"
+            "a lane must depend on its own task alone, but changes with the tasks of other lanes"
         )
 
     def test_an_episode_is_truncated_at_the_horizon(self) -> None:
-        """Counted from each lane's own reset, and no earlier."""
+        """The horizon counts from each lane's own reset."""
         lanes, length = self._started(), horizon(self.family)
         elapsed = np.zeros(NUM_LANES, dtype=np.int64)
         late = np.array([True, False, False, False])
@@ -227,7 +224,7 @@ class FamilyContract:
                 elapsed[ended] = 0
 
     def test_the_hidden_task_shows_only_through_what_it_varies(self) -> None:
-        """With the task in the observation there would be nothing left to adapt to."""
+        """If the observation showed the task, there would be nothing to adapt to."""
         one, other = played(self.family, 0), played(self.family, 1)
         ours, theirs = (each.first[:, : self.num_blind] for each in (one, other))
         assert np.array_equal(ours, theirs, equal_nan=True), (
@@ -235,8 +232,8 @@ class FamilyContract:
             "between tasks: the hidden variable must not be observed"
         )
         assert not same(one.steps, other.steps), (
-            "tasks must differ in what they pay or in what they do, but the steps of two batches "
-            "of them are equal; see that `set_tasks` takes effect"
+            "tasks must differ in reward or dynamics, but the steps of two batches of tasks are "
+            "equal; make sure that `set_tasks` takes effect"
         )
         if self.family.spec.varies != "reward":
             return
@@ -263,7 +260,7 @@ class FamilyContract:
                 )
 
     def test_train_and_test_are_two_objects(self) -> None:
-        """Never one with a flag, so that no test can be trained on by accident."""
+        """Separate objects, so that no held-out task can be trained on by accident."""
         family = self.family
         assert family.train is not family.test, (
             "`train` and `test` must be two distributions, but are one object"
@@ -275,7 +272,7 @@ class FamilyContract:
             )
 
     def test_a_task_has_as_many_parameters_as_the_family_says(self) -> None:
-        """Plain floats, the same from equal generators, in both ways of drawing them."""
+        """Parameters are plain floats, and equal generators give equal ones, in both splits."""
         wanted = self.family.spec.num_parameters
         for name in ("train", "test"):
             split: TaskDistribution = getattr(self.family, name)
@@ -297,12 +294,12 @@ class FamilyContract:
                 "equal generators gave other tasks"
             )
         assert len(set(self._drawn(self.family.train))) > 1, (
-            "training tasks must differ, but all that were drawn are one; there is nothing to "
-            "adapt to"
+            "training tasks must differ, but all drawn tasks are equal; there is nothing to adapt "
+            "to"
         )
 
     def test_the_hidden_code_decodes_what_it_encodes(self) -> None:
-        """On arrays and tensors, and within [-1, 1] for whatever is trained on."""
+        """It does on arrays and tensors; codes of training tasks lie in [-1, 1]."""
         code = self.family.hidden
         if code is None:
             return
@@ -326,10 +323,10 @@ class FamilyContract:
             )
             tensor = code.encode(torch.from_numpy(drawn))
             assert np.allclose(tensor.numpy(), code.encode(drawn), rtol=1e-9, atol=1e-9), (
-                "`hidden.encode` must give of tensors what it gives of arrays"
+                "`hidden.encode` must give the same on tensors as on arrays"
             )
             assert np.allclose(code.decode(tensor).numpy(), decoded, rtol=1e-9, atol=1e-9), (
-                "`hidden.decode` must give of tensors what it gives of arrays"
+                "`hidden.decode` must give the same on tensors as on arrays"
             )
 
     def _started(self, task_seed: int = 0) -> Lanes:

@@ -1,4 +1,4 @@
-"""A few lanes of a family at play: what the rules of families compare, bit for bit."""
+"""Rollouts of a family in a few lanes, which the rules of families compare bit for bit."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,13 +16,13 @@ _LONGEST = 12
 
 
 class Lanes:
-    """An environment at play; a lane whose episode ended begins the next one.
+    """An environment whose lanes start a new episode when the last one ends.
 
     Args:
-        family: What is played.
+        family: Family of the environment.
         parameters: The hidden variables of each lane.
-        generators: One for each lane, by default those of ``generators(0)``.
-        num_threads: Of the physics.
+        generators: Generator of each lane; by default those of ``streams(0)``.
+        num_threads: Threads of the physics.
 
     Attributes:
         env: The environment.
@@ -42,7 +42,7 @@ class Lanes:
         self.first = self.env.reset(EVERYWHERE, self._generators)
 
     def play(self, actions: np.ndarray) -> list[Step]:
-        """A step for each action ``(T, B, A)``."""
+        """Make a step for each action, ``(T, B, A)``."""
         steps = []
         for action in actions:
             steps.append(self.env.step(action))
@@ -53,19 +53,19 @@ class Lanes:
 
 
 class Played(NamedTuple):
-    """An observation of a reset, and the steps after it."""
+    """The observation of a reset, and the steps after it."""
 
     first: np.ndarray
     steps: Sequence[Step]
 
 
 def played(family: TaskFamily, task_seed: int = 0) -> Played:
-    """The usual play, made once for all the rules that only look at it."""
+    """The usual rollout, cached for all rules that only read it."""
     return _played(_Itself(family), task_seed)
 
 
 class _Itself:
-    """A family as the object that it is: one of its parts may have no hash."""
+    """Cache key that identifies a family by its object, since its parts may not be hashable."""
 
     def __init__(self, family: TaskFamily) -> None:
         self.family = family
@@ -105,7 +105,7 @@ def actions(family: TaskFamily) -> np.ndarray:
 
 
 def numbers(step: Step) -> np.ndarray:
-    """All that a step says of each lane, ``(B, K)``."""
+    """All numbers of a step for each lane, ``(B, K)``."""
     return np.column_stack(
         [
             step.observation,
@@ -119,7 +119,7 @@ def numbers(step: Step) -> np.ndarray:
 
 
 def same(ours: Sequence[Step], theirs: Sequence[Step], lanes: np.ndarray | None = None) -> bool:
-    """Whether two plays are equal bit for bit, in some of their lanes or in all."""
+    """Whether two rollouts are equal bit for bit, in some of their lanes or in all."""
     chosen = EVERYWHERE if lanes is None else lanes
     return all(
         np.array_equal(numbers(one)[chosen], numbers(other)[chosen], equal_nan=True)

@@ -1,4 +1,4 @@
-"""The rules of a contract judged one by one without pytest, which need not be installed."""
+"""Checks the rules of a contract one by one without pytest, which need not be installed."""
 
 import inspect
 import traceback
@@ -11,11 +11,11 @@ _PREFIX = "test_"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one rule.
+    """Outcome of one rule.
 
     Attributes:
-        rule: In words.
-        broken: How it is broken, in one line; empty where it holds.
+        rule: The rule in words.
+        broken: Why the rule fails, in one line; empty if it holds.
     """
 
     rule: str
@@ -23,7 +23,7 @@ class Verdict:
 
 
 def judged(contract: type[Any]) -> Iterator[Verdict]:
-    """Try every rule of a contract, each on an object of its own, as pytest does.
+    """Check every rule of a contract, each on a new instance, as pytest does.
 
     Args:
         contract: A class whose methods ``test_*`` are its rules.
@@ -32,25 +32,25 @@ def judged(contract: type[Any]) -> Iterator[Verdict]:
         One verdict for each rule, in the order in which the class has them.
 
     Raises:
-        RuntimeError: If Python was told to leave assertions out, with which every rule would hold.
+        RuntimeError: If Python runs without assertions (``-O``), so that every rule would hold.
     """
     for name in rule_names(contract):
         yield judge(contract, name)
 
 
 def judge(contract: type[Any], name: str) -> Verdict:
-    """Try one rule of a contract.
+    """Check one rule of a contract.
 
     Args:
-        contract: The class.
-        name: Of the method.
+        contract: Class of the contract.
+        name: Name of the method.
 
     Raises:
-        RuntimeError: If Python was told to leave assertions out, with which every rule would hold.
+        RuntimeError: If Python runs without assertions (``-O``), so that every rule would hold.
     """
     if not __debug__:
         raise RuntimeError(
-            "the rules are assertions, which Python was told to leave out; run it without -O, "
+            "the rules are assertions, but Python runs without assertions; start it without -O "
             "and without PYTHONOPTIMIZE"
         )
     return Verdict(in_words(name), _how_broken(getattr(contract(), name)))
@@ -77,7 +77,7 @@ def _how_broken(rule: Any) -> str:
         rule()
     except AssertionError as error:
         return _line(str(error)) or _raised(error)
-    except Exception as error:  # whatever a part raises, it is that part which breaks the rule
+    except Exception as error:  # any error of the part breaks the rule
         return _raised(error)
     return ""
 

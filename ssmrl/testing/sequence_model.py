@@ -1,4 +1,4 @@
-"""What every sequence model promises, whatever is inside it: rules for one's own and for ours."""
+"""Contract of sequence models: rules that custom ones and this project's must pass."""
 
 import torch
 from torch import Tensor
@@ -24,9 +24,9 @@ _SEEDS = (0, 1, 2)
 
 
 class SequenceModelContract:
-    """The rules for a sequence model; pytest finds them in a class that names its settings.
+    """The rules for a sequence model; pytest collects them from a subclass with its settings.
 
-    They are tried in float64, in which what is equal can be told from what is nearly so.
+    They run in float64, where equal and nearly equal results can be told apart.
 
     Attributes:
         config: The settings ``policy.*``; small sizes are enough. Its ``method`` is a short name or
@@ -45,7 +45,7 @@ class SequenceModelContract:
         model = random_model(self.config)
         for batch_size in (1, 5):
             hidden = model.init_hidden(batch_size)
-            # What a model of one's own says itself, beside what is made of it.
+            # A custom model is checked itself, in addition to its wrapper.
             own: Tensor = (model.encoder if isinstance(model, OwnModel) else model).init_hidden(  # type: ignore[operator]
                 batch_size
             )
@@ -60,7 +60,7 @@ class SequenceModelContract:
             )
 
     def test_outputs_and_memory_have_their_widths(self) -> None:
-        """In a step and in a scan; of a model of one's own the features, too."""
+        """Checks a step and a scan, and the features of a custom model."""
         model = random_model(self.config)
         if isinstance(model, OwnModel):
             x = torch.ones(NUM_SEQUENCES, INPUT_DIM).double()
@@ -97,7 +97,7 @@ class SequenceModelContract:
             )
 
     def test_scan_and_loop_have_the_same_gradient(self) -> None:
-        """For every parameter, none of which may be without effect."""
+        """Checks every parameter; none may be without effect."""
         model = random_model(self.config)
         sequences = random_sequences(model, seed=1)
         parameters = dict(model.named_parameters())
@@ -115,7 +115,7 @@ class SequenceModelContract:
             )
 
     def test_a_step_writes_nothing_in_place(self) -> None:
-        """A graph that is differentiated later needs inputs and memories as they were."""
+        """Autograd needs unchanged inputs and hidden states for the backward pass."""
         model = random_model(self.config)
         sequences = random_sequences(model, seed=2)
         kept = [part.clone() for part in sequences]
@@ -128,7 +128,7 @@ class SequenceModelContract:
             )
 
     def test_a_stepper_makes_the_same_steps_and_keeps_no_graph(self) -> None:
-        """Whoever acts needs no gradients, and the same actions."""
+        """Acting needs the same outputs, but no gradients."""
         model = random_model(self.config)
         x, hidden, _ = random_sequences(model, seed=2)
         step, known = model.stepper(), hidden
@@ -140,7 +140,7 @@ class SequenceModelContract:
             assert not output.requires_grad, "`stepper` must keep no graph"
 
     def test_a_scan_may_be_cut_anywhere(self) -> None:
-        """What a long lane is cut into must not matter; the memory carries everything over."""
+        """The cuts of a long lane must not matter; the hidden state carries everything over."""
         model = random_model(self.config)
         x, hidden, first = random_sequences(model, seed=3)
         whole = model.scan(x, hidden, first)
@@ -181,7 +181,7 @@ class SequenceModelContract:
             check_same(rule, one_step, (stepped[order], remembered[order]))
 
     def test_tasks_under_vmap_are_those_of_the_loop_in_any_order(self) -> None:
-        """Each task has its own parameters, and what the others do is nothing to it."""
+        """Each task has its own parameters and does not depend on the others."""
         model = random_model(self.config)
         tasks = [
             (_parameters(random_model(self.config, n)), random_sequences(model, n))
@@ -204,7 +204,7 @@ class SequenceModelContract:
                 )
 
     def test_under_vmap_the_gradient_through_inner_steps_is_that_of_the_loop(self) -> None:
-        """Some kernels have a second derivative that is right alone and silently wrong there."""
+        """Some kernels have a second derivative that is silently wrong under vmap only."""
         model = random_model(self.config)
         tasks = [random_sequences(model, seed=n, batch_size=2, num_steps=6) for n in range(2)]
 
@@ -234,7 +234,7 @@ class SequenceModelContract:
             )
 
     def test_what_a_memory_carries_shows_in_later_outputs(self) -> None:
-        """An input of the first step reaches the last output, through a memory and only so."""
+        """An input of the first step reaches the last output if and only if there is a memory."""
         model = random_model(self.config)
         x = random_sequences(model, seed=4, num_steps=5).x
         other = torch.cat([x[:, :1] + 1.0, x[:, 1:]], dim=1)
@@ -248,11 +248,11 @@ class SequenceModelContract:
         else:
             assert change < 1e-12, (
                 "a model without memory must forget, but an input of the first step shows in the "
-                "fifth output; what is remembered belongs into the memory"
+                "fifth output; keep all state in the hidden state"
             )
 
     def test_the_encoder_is_all_but_the_head(self) -> None:
-        """With other weights in the head alone, the memory is the same and the output is not."""
+        """New weights in the head alone change the output, but not the memory."""
         model = random_model(self.config)
         sequences = random_sequences(model, seed=5)
         output, last = model.scan(*sequences)
@@ -263,14 +263,14 @@ class SequenceModelContract:
         assert (other != output).any(), "the output must be made by the head, but is not"
 
     def test_reset_empties_exactly_the_sequences_that_start(self) -> None:
-        """The others keep their memory to the last digit."""
+        """The others keep their memory exactly."""
         hidden = random_sequences(random_model(self.config), seed=2).hidden
         kept = reset_hidden(hidden, torch.tensor([True, False, True, False]))
         assert not kept[0::2].any(), "the memory of a sequence that starts must be zeros"
         assert torch.equal(kept[1::2], hidden[1::2]), "the memory of the others must stay"
 
     def test_forward_steps_on_2d_and_scans_on_3d(self) -> None:
-        """One door: without a memory it starts empty, without ``first`` it never forgets."""
+        """Without a hidden state it starts empty; without ``first`` it never resets."""
         model: SequencePolicy = random_model(self.config)
         x, hidden, first = random_sequences(model, seed=3)
         never = torch.zeros_like(first)

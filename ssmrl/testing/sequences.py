@@ -1,4 +1,4 @@
-"""Models with random weights, random sequences for them, and the plain loop that a scan is."""
+"""Random models, random sequences, and the plain loop that a scan must equal."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ NUM_SEQUENCES, NUM_STEPS = 4, 12
 
 
 class Sequences(NamedTuple):
-    """Inputs ``(B, T, I)``, a memory ``(B, S)`` from before, and where to forget ``(B, T)``."""
+    """Inputs ``(B, T, I)``, hidden state before them ``(B, S)``, and resets ``(B, T)``."""
 
     x: Tensor
     hidden: Tensor
@@ -36,9 +36,9 @@ def random_model(config: SequenceConfig, seed: int = 0) -> SequencePolicy:
 def random_sequences(
     model: SequencePolicy, seed: int, batch_size: int = NUM_SEQUENCES, num_steps: int = NUM_STEPS
 ) -> Sequences:
-    """Random inputs with a reset at every third step on average, after others like them.
+    """Random inputs with a reset at every third step on average.
 
-    The memory is what the steps before have left behind, since not every tensor need be one.
+    The hidden state results from earlier random steps, since not every tensor need be a valid one.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -56,7 +56,7 @@ def random_sequences(
 
 
 def loop(model: SequencePolicy, sequences: Sequences) -> tuple[Tensor, Tensor]:
-    """The plain twin of ``scan``: reset and step, one time step after the other."""
+    """The plain version of ``scan``: reset and step, one time step after the other."""
     x, hidden, first = sequences
     outputs = []
     for t in range(x.shape[1]):
@@ -66,7 +66,7 @@ def loop(model: SequencePolicy, sequences: Sequences) -> tuple[Tensor, Tensor]:
 
 
 def check_same(rule: str, got: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> None:
-    """Hold tensors against others, to 1e-9.
+    """Check that tensors are equal up to 1e-9.
 
     Raises:
         AssertionError: If they differ; the message begins with the rule.

@@ -1,4 +1,4 @@
-"""Frames of a video: two episodes side by side, with what their task asks drawn in."""
+"""Frames of a video: two episodes side by side, with their task's goal drawn in."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from ssmrl.video.meter import Meter, meter_of
 from ssmrl.video.shot import Shot
 
 SMALLEST, LARGEST, MULTIPLE = 240, 480, 8
-"""Of a half [pixels]: smaller ones cannot be read, and no camera draws larger ones."""
+"""Limits of a half's size [pixels]: smaller ones are unreadable; no camera draws larger ones."""
 
 _INK, _PAPER, _BAR, _TARGET = (20, 20, 20), (255, 255, 255), (70, 110, 180), (230, 120, 20)
 
@@ -19,17 +19,17 @@ _INK, _PAPER, _BAR, _TARGET = (20, 20, 20), (255, 255, 255), (70, 110, 180), (23
 class Frames:
     """Two episodes on one task as frames, ``(1.25 size, 2 size, 3)`` uint8.
 
-    There are as many as the longer episode has env steps. A half whose episode has ended stands
-    still and says so.
+    There is one frame per env step of the longer episode. A half whose episode has ended is frozen
+    and says so.
 
     Args:
-        family: Of the task.
-        task: What is played.
-        shots: Left and right.
+        family: Family of the task.
+        task: Task of both episodes.
+        shots: Left and right episode.
         size: Width and height of each half's picture [pixels].
 
     Raises:
-        ValueError: If the size is none that can be drawn.
+        ValueError: If the size is not supported.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Frames:
         return (self.frame(step) for step in range(len(self)))
 
     def frame(self, step: int) -> np.ndarray:
-        """What is seen after a step, counted from 0."""
+        """The frame after a step, counted from 0."""
         size = self._size
         image = Image.new("RGB", (2 * size, size + size // 4), _PAPER)
         for half, shot in enumerate(self._shots):
@@ -78,13 +78,13 @@ class Frames:
             draw.text(place, line, fill=_INK, font=self._font(line))
 
     def _font(self, line: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-        """Of the usual size, or of the one with which the line fits a half."""
+        """A font of the usual size, or smaller so that the line fits into a half."""
         usual, room = 0.62 * self._row, self._size - self._row
         length = ImageFont.load_default(usual).getbbox(line)[2]
         return ImageFont.load_default(usual * min(1.0, room / length))
 
     def _draw_bar(self, draw: ImageDraw.ImageDraw, left: int, value: float) -> None:
-        """From zero to the value, with a line at the target."""
+        """Draw a bar from zero to the value, with a line at the target."""
         low, high = self._scale
         margin, top = self._row // 2, self._size + 3 * self._row + self._row // 3
         width, bottom = self._size - 2 * margin, top + self._row // 3
@@ -100,7 +100,7 @@ class Frames:
             draw.rectangle([there - 1, top - 4, there + 1, bottom + 4], fill=_TARGET)
 
     def _draw_goal(self, draw: ImageDraw.ImageDraw, left: int) -> None:
-        """Where the point should be, in the coordinates of its camera."""
+        """Draw the point's goal, in the coordinates of its camera."""
         unit = self._size / (2 * PICTURE_REACH)
         x, y = self._task.parameters
         right, down = left + unit * (PICTURE_REACH + x), unit * (PICTURE_REACH - y)
@@ -111,10 +111,10 @@ class Frames:
 
 
 def check_size(size: int) -> None:
-    """Refuse what cannot be read, drawn or encoded.
+    """Raise if a size cannot be read, drawn or encoded.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the size is not supported.
     """
     if not SMALLEST <= size <= LARGEST or size % MULTIPLE:
         raise ValueError(
@@ -124,7 +124,7 @@ def check_size(size: int) -> None:
 
 
 def _scale(meter: Meter, shots: tuple[Shot, Shot]) -> tuple[float, float]:
-    """The ends of the bar: all that is shown in either half, and zero, and some room."""
+    """The ends of the bar's scale: zero and all values of both halves, with a margin."""
     shown = [0.0, 1e-3 if meter.target is None else max(meter.target, 1e-3)]
     if meter.value is not None:
         shown += [meter.value(achieved) for shot in shots for achieved in shot.achieved]

@@ -1,4 +1,4 @@
-"""What a task asks and how near a policy is, in words and as a bar; not how they are drawn."""
+"""Text of a task's goal, and values of a bar that shows how near a policy is to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ import numpy as np
 from ssmrl.envs.rewards import along_direction, nearness, velocity_error, velocity_match
 from ssmrl.envs.task import Task, TaskFamily
 
-_MOST_MULTIPLIERS = 3  # that are written out
+_MOST_MULTIPLIERS = 3  # multipliers that are written out
 
 
 @dataclass(frozen=True)
 class Meter:
-    """What is shown of a task beside the pictures.
+    """Text and bar that are shown beside the pictures of a task.
 
     Attributes:
-        task_words: What it asks.
-        value: Of what a step achieved, ``(D,)``, the number that the bar shows; None where nothing
-            is known but the reward.
-        value_words: That number in words.
-        target: Where the bar should be; None where more is better.
+        task_words: Text of the task's goal.
+        value: Function from what a step achieved, ``(D,)``, to the bar's value; None if only the
+            reward is known.
+        value_words: Function from that value to its text.
+        target: Target of the bar; None if more is better.
     """
 
     task_words: str
@@ -30,7 +30,7 @@ class Meter:
 
 
 def meter_of(family: TaskFamily, task: Task) -> Meter:
-    """By what the family pays for; its own words where that is none of the known goals.
+    """The meter for the family's reward; only the family's own text if its goal is unknown.
 
     Example:
         >>> from ssmrl.envs.families import get_family

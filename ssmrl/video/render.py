@@ -1,4 +1,4 @@
-"""From a saved policy and a task to a video, on one screen."""
+"""Renders a video of a saved policy on one task."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,14 @@ from ssmrl.video.writer import check_output, write_video
 
 @dataclass(frozen=True)
 class Video:
-    """What was filmed, and where it is.
+    """A rendered video, with its episodes and its file.
 
     Attributes:
-        task: What was played.
-        shots: Left and right.
-        path: Of the file.
-        num_frames: One for each env step of the longer episode.
-        fps: Of them in a second: as fast as the robot moved.
+        task: Task of both episodes.
+        shots: Left and right episode.
+        path: Path of the file.
+        num_frames: Number of frames, one for each env step of the longer episode.
+        fps: Frames per second, so that the robot moves in real time.
     """
 
     task: Task
@@ -31,7 +31,7 @@ class Video:
     fps: int
 
     def to_text(self) -> str:
-        """Lines to be read."""
+        """The description as lines of text."""
         lines = [f"{self.task.family}: the task {self.task.words()}"]
         lines += [
             f"  {side}, {shot.title}: return {shot.episode_return:.2f}"
@@ -41,7 +41,7 @@ class Video:
         return "\n".join([*lines, f"  {self.num_frames} frames, {self.fps}/s: {self.path}"])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """JSON-compatible data."""
         return {
             "task": self.task.family,
             "parameters": list(self.task.parameters),
@@ -68,11 +68,11 @@ def render(
 
     Args:
         saved: The policy.
-        task: What it plays.
-        path: Of the video, an MP4 or a GIF.
-        seed: Of start states and exploration.
-        num_episodes: With the task, of which the right half shows the last; as many as the
-            algorithm reports if left out.
+        task: Task to play.
+        path: Path of the video, an MP4 or a GIF.
+        seed: Seed of start states and exploration.
+        num_episodes: Episodes with the task, of which the right half shows the last; by default as
+            many as the algorithm reports.
         size: Width and height of each half's picture [pixels].
 
     Raises:

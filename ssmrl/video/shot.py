@@ -1,4 +1,4 @@
-"""An episode as it is filmed: pictures, rewards, and what the task judges; not how it is drawn."""
+"""Films an episode: its pictures, its rewards, and what the task judges."""
 
 import zlib
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Shot:
     """One episode of one lane, up to its end.
 
     Attributes:
-        title: What became of what the policy could learn.
-        rewards: Of each env step, ``(T,)``.
-        achieved: What the task judges of each, ``(T, D)``, as ``Motion`` has it.
-        pictures: After each, ``(H, W, 3)`` uint8, compressed: a thousand would fill the memory.
-        size: ``(H, W)``.
+        title: Text that says how the policy adapted.
+        rewards: Reward of each env step, ``(T,)``.
+        achieved: ``Motion.achieved`` of each env step, ``(T, D)``.
+        pictures: Picture after each env step, ``(H, W, 3)`` uint8, compressed to save memory.
+        size: Size of a picture, ``(H, W)``.
     """
 
     title: str
@@ -35,7 +35,7 @@ class Shot:
 
     @property
     def num_steps(self) -> int:
-        """``T`` [env steps]; fewer than the horizon where the episode ended before."""
+        """``T`` [env steps]; less than the horizon if the episode ended earlier."""
         return len(self.rewards)
 
     @property
@@ -44,7 +44,7 @@ class Shot:
         return float(self.rewards.sum())
 
     def picture(self, step: int) -> np.ndarray:
-        """After a step, ``(H, W, 3)`` uint8."""
+        """The picture after a step, ``(H, W, 3)`` uint8."""
         pixels = np.frombuffer(zlib.decompress(self.pictures[step]), dtype=np.uint8)
         return pixels.reshape(*self.size, 3)
 
@@ -57,16 +57,16 @@ def film(
     seed: int = 0,
     num_episodes: int | None = None,
 ) -> tuple[Shot, Shot]:
-    """Before and after adaptation: the first episode without it, and the last one with it.
+    """Film the first episode without adaptation, and the last one with adaptation.
 
-    Both start in states of the same law, and where there is one episode, in the same state.
+    Both start states come from the same distribution; with a single episode they are equal.
 
     Args:
-        config: Of the policy.
-        params: Of the policy.
-        task: What it plays.
-        seed: Of start states and exploration.
-        num_episodes: With the task; as many as the algorithm reports if left out.
+        config: Configuration of the policy.
+        params: Parameters of the policy.
+        task: Task to play.
+        seed: Seed of start states and exploration.
+        num_episodes: Episodes with the task; by default as many as the algorithm reports.
 
     Raises:
         NoPictureError: If nothing can be drawn on this machine; the message says what helps.
@@ -94,7 +94,7 @@ def _filmed(
     num_episodes: int,
     mode: Mode,
 ) -> Shot:
-    """The last of some episodes."""
+    """Film the last of ``num_episodes`` episodes."""
     filming = _Filming(num_episodes - 1)
     collect = LocalCollector(config, 1, watch=filming)
     lanes = config.evaluation.num_episodes
@@ -103,7 +103,7 @@ def _filmed(
 
 
 class _Filming:
-    """Looks on at the first lane during one of the episodes, until that has ended."""
+    """Callback that records the first lane during one of the episodes, until its end."""
 
     def __init__(self, phase: int) -> None:
         self._phase = phase
@@ -114,7 +114,7 @@ class _Filming:
         self._size, self._has_ended = (0, 0), False
 
     def __call__(self, phase: int, env: BatchedEnv, step: Step) -> None:
-        if self._camera is None:  # at once, so that a machine that cannot draw says so early
+        if self._camera is None:  # at once, so that a missing renderer fails early
             self._camera = env.camera()
         if phase != self._phase or self._has_ended:
             return

@@ -1,4 +1,4 @@
-"""Writes frames as an MP4 or a GIF; what encodes is imported only when a video is written."""
+"""Writes frames as an MP4 or a GIF; encoders are imported only when a video is written."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _NEEDS = {".mp4": ("PIL", "imageio", "imageio_ffmpeg"), ".gif": ("PIL",)}
 
 
 def check_output(path: Path) -> None:
-    """See that a video can be written there, before anything is played for it.
+    """Check that a video can be written to the path, before any rollout is collected for it.
 
     Raises:
         FileNotFoundError: If its folder does not exist.
@@ -35,12 +35,12 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
     """Write all frames in one move: readers see the old video or the new one, never a part.
 
     Args:
-        path: Of an MP4 or a GIF, as ``check_output`` allows it.
-        frames: ``(H, W, 3)`` uint8, both even.
-        fps: Of them in a second; a GIF rounds the time of each to 10 ms.
+        path: Path of an MP4 or a GIF that ``check_output`` accepts.
+        frames: Frames, ``(H, W, 3)`` uint8, with even ``H`` and ``W``.
+        fps: Frames per second; a GIF rounds the duration of a frame to 10 ms.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     write = _write_mp4 if path.suffix == ".mp4" else _write_gif

@@ -84,8 +84,8 @@ def test_texts_become_one_line_without_what_cannot_be_seen() -> None:
         (reply(hypothesis=...), "must have the key `hypothesis`"),
         (reply(budget=99), "must have only the keys .* not 'budget'"),
         (reply(decision="stop", num_trials=0), "not 'decision'"),  # the coordinator's alone
-        (reply(hypothesis=3), "`hypothesis` must be a text of at most 600 letters, but is 3"),
-        (reply(hypothesis="x" * 601), "at most 600 letters, but has 601"),
+        (reply(hypothesis=3), "`hypothesis` must be a text of at most 600 characters, but is 3"),
+        (reply(hypothesis="x" * 601), "at most 600 characters, but has 601"),
         (reply(hypothesis=" \u0000\n"), "`hypothesis` must not be empty"),
         (reply(expected_effect=["better"]), "`expected_effect` must be a text"),
         (reply(expectation="better"), "`expectation` must be an object, but is 'better'"),

@@ -67,7 +67,7 @@ def test_whichever_record_is_lost_the_trials_stay_spent(folder: Path) -> None:
         assert Ledger(path).spent("trials") == PLAN.num_samples
         assert study._trials_left() == 0
         assert said == [
-            "1 records of the ledger are lost; known to be spent, with all that is in doubt: "
+            "1 records of the ledger are lost; the spending, including all doubtful amounts, is: "
             f"trials {PLAN.num_samples}, minutes 0, tokens 0, calls 0"
         ]
 
@@ -143,7 +143,8 @@ def test_a_ledger_that_is_gone_is_exit_code_3(folder: Path) -> None:
     path.write_bytes(b"".join(lines))
     mend_records(path, "")
     with pytest.raises(
-        LostError, match=r"what the study may spend .* is lost; restore it, or give"
+        LostError,
+        match=r"the budget of the study is in a lost record of .*; restore the file, or give",
     ):
         resume()
     assert resume(Budget(tokens=5)) == (PLAN, Budget(trials=7, tokens=5))

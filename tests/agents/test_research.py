@@ -225,5 +225,5 @@ def test_a_study_of_this_name_is_not_overwritten(tmp_path: Path) -> None:
     place = ["--storage", str(tmp_path), "--name", "a"]
     result = CliRunner().invoke(app, [*SIZE, *place])
     assert result.exit_code == 2
-    assert "go on with it by `--resume`" in result.stderr
+    assert "resume it with `--resume`" in result.stderr
     assert (tmp_path / "a" / "config.json").read_text() == PLAN.to_json()

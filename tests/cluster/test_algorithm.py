@@ -219,7 +219,7 @@ def test_what_was_stopped_trains_and_plays_no_more_and_a_seed_may_have_more_than
     algorithm.stop()
     for _ in range(2):
         for call in (algorithm.train, algorithm.iterate, algorithm.evaluate):
-            with pytest.raises(RuntimeError, match="`stop` has ended this MAML, which trains and"):
+            with pytest.raises(RuntimeError, match="`stop` has ended this MAML, which cannot run"):
                 call()
     algorithm.stop()
 

@@ -80,10 +80,10 @@ PLANTED = [
     ("localhost.yaml", replace(HEAD, "=token", "=disabled"), f"{HEAD}[1]", "is disabled"),
     ("gcp.yaml", put("file_mounts|~/.ray/auth_token", None), "file_mounts", "not mounted"),
     ("on-premise.yaml", put("setup_commands|0", "true"), "setup_commands", "chmod 600"),
-    ("aws.yaml", put("metadata", {"t": "ab12" * 16}), "metadata.t", "must not stand in the file"),
+    ("aws.yaml", put("metadata", {"t": "ab12" * 16}), "metadata.t", "must not be in the file"),
     # Ray's own commands, which have neither a token nor a closed dashboard
-    ("aws.yaml", put(HEAD, None), HEAD, "Ray's own ones"),
-    ("gcp.yaml", put(WORKER, None), WORKER, "Ray's own ones"),
+    ("aws.yaml", put(HEAD, None), HEAD, "Ray's defaults"),
+    ("gcp.yaml", put(WORKER, None), WORKER, "Ray's defaults"),
     # a public dashboard
     ("aws.yaml", replace(HEAD, "host=127.0.0.1", "host=0.0.0.0"), f"{HEAD}[1]", "is 0.0.0.0"),
     ("gcp.yaml", replace(HEAD, "host=127.0.0.1", "host ::"), f"{HEAD}[1]", "is ::"),
@@ -383,9 +383,9 @@ def test_another_installed_ray_is_a_fault(tmp_path: Path) -> None:
         ("count: !!int many", "must not use tags, but line 2 does"),
         ("bytes: !!binary '%'", "must not use tags, but line 2 does"),
         ("own: !mine 3", "must not use tags, but line 2 does"),
-        ("when: 2026-13-45", "holds what is no value: month must be in 1..12"),
+        ("when: 2026-13-45", "holds an invalid value: month must be in 1..12"),
         ("deep: " + "[" * 5000, "must be at most 50 levels deep, but line 2 is deeper"),
-        ("loop: &it [*it]", "the alias in line 2 stands for what it is in"),
+        ("loop: &it [*it]", "the alias in line 2 contains itself"),
     ],
 )
 def test_yaml_that_gives_no_value_is_a_fault_in_a_line(

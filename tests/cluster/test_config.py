@@ -124,5 +124,5 @@ def test_the_seed_that_rllib_is_given_by_us_is_no_refusal() -> None:
     knobs = TrainConfig.for_task("point", "promp").with_knobs({"seed": 2**33 + 5})
     MAMLConfig().debugging(seed=5).training(train_config=knobs).validate()
     config = MAMLConfig().training(train_config=knobs).debugging(seed=6)
-    with pytest.raises(ValueError, match="`seed` has no effect on MAML, but is 6; what counts"):
+    with pytest.raises(ValueError, match="`seed` has no effect on MAML, but is 6; set `seed`"):
         config.validate()

@@ -191,7 +191,7 @@ def test_an_rllib_checkpoint_can_be_judged_but_not_trained_on(tmp_path: Path) ->
     assert (restored.training_iteration, restored.learner.iteration) == (2, 2)
     assert_equal(restored.tensors(), tensors)
     assert (held_out(restored, num_episodes=1).task_returns == returns).all()
-    with pytest.raises(RuntimeError, match="the replay must hold what was played"):
+    with pytest.raises(RuntimeError, match="the replay must hold the experience"):
         restored.train()
     restored.stop()
 

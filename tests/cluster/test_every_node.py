@@ -109,7 +109,7 @@ def test_another_folder_of_the_same_path_is_not_taken_for_it(tmp_path: Path) -> 
     marker = tmp_path / "marker"
     assert look(str(marker), "a") == "No such file or directory"
     marker.write_text("b")
-    assert look(str(marker), "a") == "another folder of the same path"
+    assert look(str(marker), "a") == "a different folder with the same path"
     assert look(str(marker), "b") == ""
 
 

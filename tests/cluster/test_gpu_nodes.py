@@ -50,7 +50,7 @@ def test_a_gpu_that_is_not_there_is_a_fault(name: str) -> None:
     config = load(name)
     config["available_node_types"]["worker"]["resources"]["GPU"] = 1
     (fault,) = faults(name, config)
-    assert fault.startswith("available_node_types.worker.resources: states a GPU, but ")
+    assert fault.startswith("available_node_types.worker.resources: declares a GPU, but ")
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -58,7 +58,7 @@ def test_an_unbounded_gpu_node_is_a_fault(name: str) -> None:
     config = load(name)
     del config["available_node_types"]["gpu-worker"]["max_workers"]
     (fault,) = faults(name, config)
-    assert fault.startswith("available_node_types.gpu-worker.max_workers: must be stated")
+    assert fault.startswith("available_node_types.gpu-worker.max_workers: must be set")
 
 
 def test_an_attached_accelerator_counts_as_one() -> None:
@@ -86,7 +86,7 @@ def test_a_kind_of_node_with_a_setup_of_its_own_is_a_fault(name: str) -> None:
     config = load(name)
     config["available_node_types"]["gpu-worker"]["worker_setup_commands"] = ["true"]
     (fault,) = faults(name, config)
-    assert "takes the place of setup_commands" in fault
+    assert "replaces setup_commands" in fault
 
 
 def test_pods_with_a_gpu_ask_kubernetes_for_it_and_tell_ray() -> None:

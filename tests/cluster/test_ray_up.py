@@ -182,11 +182,11 @@ def test_the_exit_code_is_the_jobs(launched: Launched) -> None:
     assert "a b\n" in done.stdout
     again = launched.submit("--name", "small", "--", "true")
     assert again.returncode == 2
-    assert "refuses the job" in again.stderr
+    assert "rejects the job" in again.stderr
 
 
 @pytest.mark.parametrize(
-    ("token", "said"), [("", "wants a token"), ("f" * 64, "refuses the token")]
+    ("token", "said"), [("", "requires a token"), ("f" * 64, "rejects the token")]
 )
 def test_nobody_submits_without_the_token(launched: Launched, token: str, said: str) -> None:
     refused = launched.submit("--", "true", token=token)

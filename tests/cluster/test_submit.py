@@ -73,10 +73,10 @@ def test_nobody_there_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("status", "token", "said"),
     [
-        (401, None, "wants a token, but there is none"),
-        (403, TOKEN, "refuses the token"),
-        (404, TOKEN, "is no Ray dashboard"),
-        (200, TOKEN, "is no Ray dashboard"),
+        (401, None, "requires a token, but there is none"),
+        (403, TOKEN, "rejects the token"),
+        (404, TOKEN, "is not a Ray dashboard"),
+        (200, TOKEN, "is not a Ray dashboard"),
         (500, TOKEN, "no Ray dashboard"),
     ],
 )

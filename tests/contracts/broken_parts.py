@@ -171,8 +171,8 @@ _MEMORY = "the_memory_starts_as_zeros_with_the_batch_on_axis_0"
 _CARRIES = "what_a_memory_carries_shows_in_later_outputs"
 _POINTS = "it_asks_for_points_of_the_space"
 BROKEN = {
-    "OnesAtFirst": (_MEMORY, "must give .* zeros"),
-    "BatchSecond": (_MEMORY, "must give .* zeros"),
+    "OnesAtFirst": (_MEMORY, "must return .* zeros"),
+    "BatchSecond": (_MEMORY, "must return .* zeros"),
     "TooWide": (_WIDTHS, r"features must be \(B, policy.hidden_dim\), \(4, 8\), but are \(4, 16\)"),
     "ScanThatNeverResets": ("scan_equals_the_loop_of_reset_and_step", "but they differ by up to"),
     "Detached": ("scan_and_loop_have_the_same_gradient", "every parameter must have an effect"),
@@ -183,7 +183,7 @@ BROKEN = {
         "Error",
     ),
     "WithoutEffect": (_CARRIES, "must carry something"),
-    "RemembersElsewhere": (_CARRIES, "what is remembered belongs into the memory"),
+    "RemembersElsewhere": (_CARRIES, "keep all state in the hidden state"),
     "Outside": (_POINTS, "must lie inside of the search space"),
     "NumbersOfNumPy": (_POINTS, "gave no point"),
     "AllKnobs": ("it_asks_for_the_active_knobs_alone", "must have exactly the searched knobs"),
@@ -191,6 +191,6 @@ BROKEN = {
     "NeedsScores": ("failed_trials_do_no_harm", r"TypeError: .* \(at .*broken_parts.py:\d+\)"),
     "NO_DEFAULT": ("settings_and_policy_are_dataclasses_with_defaults", r"but \['inner_lr'\]"),
     "NO_SEED": ("equal_configurations_learn_equal_weights", "all randomness from `config.seed`"),
-    "FORGETFUL": ("a_checkpoint_goes_on_to_the_same_weights", "must go on to the same weights"),
+    "FORGETFUL": ("a_checkpoint_goes_on_to_the_same_weights", "must reach the same weights"),
 }
 """By name, the rule that it breaks and part of what is said of it."""

@@ -196,7 +196,7 @@ def test_the_cpu_computes_what_the_cpu_does(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("refuses", [False, True])
-@pytest.mark.filterwarnings("ignore:.*goes on without, more slowly")
+@pytest.mark.filterwarnings("ignore:.*runs without it, more slowly")
 def test_a_graph_that_is_not_replayed_fails(refuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "QUICK", TINY)
     config = gpu_check.context_config("halfcheetah-vel", quick=True)

@@ -298,7 +298,7 @@ class TestResume:
         assert_refused(command(copied, "--resume"), "has 5 iterations")
 
     def test_nothing_is_overwritten_unasked(self, copied: Path) -> None:
-        assert_refused(command(copied), "go on from it with `--resume`")
+        assert_refused(command(copied), "resume it with `--resume`")
         (copied / "result-point-mlp-seed0.json").unlink()
         assert_refused(command(copied), "curve-point-mlp-seed0.csv already")
 

@@ -168,7 +168,7 @@ def test_a_seed_is_what_numpy_takes_for_one_and_all_else_is_refused_first(tmp_pa
         np.testing.assert_array_equal(action(seed), action(again))
     np.testing.assert_array_equal(action(np.int64(3)), action(3))
     for wrong in (-1, 0.5, float("nan"), "x", object(), [1, -1], [0.5]):
-        with pytest.raises(ValueError, match="`seed` must be a seed of numpy's"):
+        with pytest.raises(ValueError, match="`seed` must be a NumPy seed"):
             ssmrl.load(tmp_path / "nowhere", seed=wrong)
 
 
@@ -216,7 +216,7 @@ def test_a_missing_reward_is_refused(reward: float | None) -> None:
     config = memory_config("point")
     policy = DeployedPolicy(config, params_of(config), rng=np.random.default_rng(0))
     policy.act(np.zeros(2))
-    with pytest.raises(ValueError, match="what the last action gave"):
+    with pytest.raises(ValueError, match="the last action's reward"):
         policy.act(np.zeros(2), reward)
 
 
@@ -225,7 +225,7 @@ def test_what_it_cannot_be_used_for_is_refused(tmp_path: Path) -> None:
     policy = DeployedPolicy(config, params_of(config), rng=np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"must have shape \(2,\)"):
         policy.act(np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="1 for a memory"):
+    with pytest.raises(ValueError, match="1 for a policy that adapts by memory"):
         DeployedPolicy(config, params_of(config), rng=np.random.default_rng(0), num_lanes=2)
     with pytest.raises(FileNotFoundError, match="holds none of"):
         ssmrl.load(tmp_path)

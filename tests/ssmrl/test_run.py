@@ -236,7 +236,7 @@ def test_a_temperature_that_runs_away_has_diverged(tmp_path: Path) -> None:
     row = finish(run)
     assert row.diverged
     assert not row.finished
-    assert "the temperature must stay below 100, but ran away to 2.2" in row.reason
+    assert "the temperature must stay below 100, but rose to 2.2" in row.reason
     assert "after 80 env steps" in row.reason
     run.close()
     assert not run.path.exists(), "what diverged is not gone on from"

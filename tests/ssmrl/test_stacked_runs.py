@@ -157,7 +157,7 @@ def test_an_iterations_seconds_are_shared_equally(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ([{}, {"meta.discount": 0.9}], "equal but for their seeds"),
+        ([{}, {"meta.discount": 0.9}], "equal except for their seeds"),
         ([{}, {}], r"must have different seeds, but got \[0, 0\]"),
         (
             [{"meta.num_inner_steps": 1}, {"meta.num_inner_steps": 1, "seed": 1}],

@@ -28,11 +28,11 @@ def test_what_is_written_reads_back_exactly() -> None:
         ('{"a": NaN}', "NaN"),
         ("[-Infinity]", "-Infinity"),
         ('{"a": 1e999}', "1e999"),
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' stands twice"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' occurs twice"),
         ("[" * 100_000, "nested too deeply"),
         ("1" * 5000, "digits"),
-        (b"\xff\x00\x00", "no text"),
-        (b"\x80", "no text"),
+        (b"\xff\x00\x00", "not text"),
+        (b"\x80", "not text"),
     ],
 )
 def test_what_is_no_json_is_refused_in_one_line(text: str | bytes, message: str) -> None:

@@ -52,7 +52,7 @@ def test_a_rule_that_is_broken_is_named_and_the_exit_code_is_1() -> None:
 def test_what_is_broken_for_one_reason_is_told_once() -> None:
     code, said = check("tests.contracts.broken_parts:OnesAtFirst")
     assert code == 1
-    assert said.count("must give (1, S) zeros") == 1
+    assert said.count("must return (1, S) zeros") == 1
     assert said.count('for the same reason as "the memory starts as zeros') == 14
 
 
@@ -97,7 +97,7 @@ def test_rules_need_assertions_and_no_test_library() -> None:
         check=False,
     )
     assert done.stdout.strip() == "set()"
-    assert "which Python was told to leave out; run it without -O" in done.stderr
+    assert "but Python runs without assertions; start it without -O" in done.stderr
 
 
 def test_whatever_a_rule_raises_is_told_in_a_line() -> None:

@@ -179,8 +179,8 @@ def test_an_encoder_that_is_missing_is_named(memory: Path, monkeypatch: pytest.M
         ("1", "must be the 2 hidden variables of a task of point"),
         ("1,2,3", "must be the 2 hidden variables of a task of point"),
         ("0.6,nan", "`parameters` must be finite"),
-        ("0.6;0.8", "must be numbers with commas between them"),
-        ("", "must be numbers with commas between them"),
+        ("0.6;0.8", "must be numbers separated by commas"),
+        ("", "must be numbers separated by commas"),
     ],
 )
 def test_wrong_parameters_are_refused(

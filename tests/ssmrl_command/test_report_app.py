@@ -70,7 +70,7 @@ def test_the_page_is_the_one_that_the_sweep_left(sweep: Folder) -> None:
     assert result.stdout == where
     anew = (sweep.path / "report.html").read_text()
     assert left["comparison"]["verdict"] in anew
-    assert anew.partition("Do the same again")[0] == page.partition("Do the same again")[0]
+    assert anew.partition("Repeat this sweep")[0] == page.partition("Repeat this sweep")[0]
     assert (sweep.path / "trials.csv").read_text() == table
     assert files(sweep.path) == before
 
@@ -97,10 +97,10 @@ def test_a_checkpoint_that_is_gone_is_told_and_the_page_is_there(
         path.unlink()
     result = report(sweep.path)
     assert result.exit_code == 3
-    assert result.stderr.startswith("error: t0002 cannot be played any more, so there is no verdic")
+    assert result.stderr.startswith("error: t0002 cannot be evaluated any more, so there is no ver")
     assert result.stderr.count("\n") == 1
     page = (sweep.path / "report.html").read_text()
-    assert "were not compared on fresh tasks. t0002 cannot be played any more" in page
+    assert "were not compared on fresh tasks. t0002 cannot be evaluated any more" in page
 
 
 def refused(folder: Path) -> str:

@@ -114,7 +114,7 @@ def test_stopped_and_gone_on_is_as_if_undisturbed(
     wanted = SavedPolicy.load(finished[0]).params
     found = SavedPolicy.load(tmp_path / "part").params
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    assert any(line == "going on after 160 env steps" for line in said)
+    assert any(line == "resumed after 160 env steps" for line in said)
 
 
 def test_several_seeds_leave_what_each_leaves_alone(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_several_seeds_leave_what_each_leaves_alone(tmp_path: Path) -> None:
     ended = command.train(Wishes(), tmp_path, "two", resume=True, **settings)
     assert ended.exit_code == 0
     assert any("seeds 3 to 4 at once, each: 480 env steps" in line for line in said)
-    assert "going on after 160 env steps" in said
+    assert "resumed after 160 env steps" in said
     assert ended.summary is not None
     assert [each["seed"] for each in ended.summary["seeds"]] == [3, 4]
     scores = [each["score"] for each in ended.summary["seeds"]]
@@ -222,7 +222,7 @@ def test_cpu_seconds_are_counted_without_evaluations_and_end_the_run(
         (["--task", "point", "--device", "tpu"], "--device"),
         (["--task", "point", "--device", "cuda:99"], "--device"),
         (["--resume"], "--name"),
-        (["--resume", "--name", "nothing"], "no run to go on with"),
+        (["--resume", "--name", "nothing"], "no run to resume in"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2_before_any_work(

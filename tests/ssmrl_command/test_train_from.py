@@ -107,7 +107,7 @@ def test_a_policy_gives_its_networks_and_the_rest_is_fresh(
     rest = fresh.keys() - saved.tensors.keys()
     assert same({name: found[name] for name in rest}, {name: fresh[name] for name in rest})
     assert (
-        "critics and optimizer start fresh: the file holds what acting needs"
+        "critics and optimizer start fresh: the file holds the acting networks only"
         in start.announcement()
     )
 
@@ -162,7 +162,7 @@ def test_stopped_and_gone_on_without_the_original_is_as_if_undisturbed(
     undisturbed = command.train(wishes, tmp_path, "all", resume=False, **settings)
     stopped = command.train(wishes, tmp_path, "part", resume=False, **(settings | {"say": say}))
     assert stopped.exit_code == 130
-    assert said[1] == f"begins with the networks of {copy} (SHA-256 {digest[:12]})"
+    assert said[1] == f"starts with the networks of {copy} (SHA-256 {digest[:12]})"
     copy.unlink()
     ended = command.train(Wishes(), tmp_path, "part", resume=True, **settings)
     assert (ended.exit_code, undisturbed.exit_code) == (0, 0)
@@ -185,7 +185,7 @@ def test_killed_before_its_first_checkpoint_it_begins_with_them_again(
     assert same(SavedPolicy.of(again.run.policy(), folder).params, saved)
     content = (folder / START_FILE).read_bytes()
     (folder / START_FILE).write_bytes(content[:-1])
-    with pytest.raises(ValueError, match="must be what the run began with"):
+    with pytest.raises(ValueError, match="must be the checkpoint that the run started"):
         Start.of(Wishes(), tmp_path, "new", resume=True, **SETTINGS)
     shutil.copyfile(whole(trained / "promp"), folder / START_FILE)
     with pytest.raises(ValueError, match="has SHA-256"):

@@ -146,7 +146,7 @@ def write_made_up_report(folder: Path, **changes: Any) -> Path:
         "comparison": verdict(rows),
         "command": "python -m tuning.sweep --task halfcheetah-vel --name 'a<b>' " + "--flag " * 20,
         "rounds": rounds(),
-        "going_on": [("Let the winner act on held-out tasks", "ssmrl evaluate runs/mine/best")],
+        "going_on": [("Evaluate the winner on held-out tasks", "ssmrl evaluate runs/mine/best")],
         "made_with": {
             "device": "cpu",
             "made_with": {

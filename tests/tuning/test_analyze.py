@@ -108,7 +108,7 @@ def test_tables_say_the_same(tmp_path: Path) -> None:
     assert f"│ {first.share:.2f} " in line
     assert "DIVERGED │ 3" in text
     assert "A complete trial takes 2.0 s" in text
-    assert "2.5 s were spent for each" in text
+    assert "2.5 s per complete trial" in text
     assert "0.01 to 1" in text
     assert "0.01 to 3" in text
     assert "[high] edge" in text

@@ -61,7 +61,7 @@ def test_only_the_round_for_the_verdict_is_called_judging(tmp_path: Path) -> Non
     assert [number for number, _ in lines] == [0, 1, 2]
     (_, search), (_, confirming), (_, verdict) = lines
     assert search == confirming == []
-    assert verdict == [f"judging: {num_trials} trials with seeds that chose nothing"]
+    assert verdict == [f"judging: {num_trials} trials with fresh seeds"]
 
 
 def test_a_sweep_whose_time_is_up_begins_no_other_round(

@@ -162,7 +162,7 @@ def test_an_open_verdict_says_what_so_many_seeds_can_find(
     folder.searched_and_judged()
     folder.conclude()
     *_, findable, verdict = folder.said
-    assert findable.startswith("so many seeds find a difference of ")
+    assert findable.startswith("as many seeds find a difference of ")
     assert verdict.startswith("No difference shown")
 
 
@@ -173,7 +173,7 @@ def test_after_a_second_look_the_interval_says_that_it_is_surer(folder: Folder) 
     folder.add(DEFAULT, 0.0, 3, 4)
     result = folder.conclude()
     assert result["comparison"]["level"] == 0.99
-    assert any(line.endswith(" at 99%, since it was asked again") for line in folder.said)
+    assert any(line.endswith(" at 99%, since seeds were added") for line in folder.said)
 
 
 def test_a_winner_that_is_the_default_is_compared_with_nothing(folder: Folder) -> None:
@@ -225,7 +225,7 @@ def test_by_memory_the_lines_say_what_was_switched_off_and_what_training_was_tol
     assert earned == "return on 100 fresh tasks: 1.00, over 1 fresh seed"
     assert blind == "the best return without adaptation is not known for these tasks"
     assert off == "the same policy with its memory switched off: 2.00"
-    assert told == "training was told the hidden variable of its tasks; these tests were not"
+    assert told == "training saw the hidden variable of its tasks; these evaluations did not"
     assert verdict == found.verdict
 
 

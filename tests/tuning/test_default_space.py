@@ -12,7 +12,7 @@ BASE = TrainConfig(algorithm="promp")
     ("knob", "a_range", "why"),
     [
         ("algorithm", Choice(("promp", "e-maml")), "make one sweep for each"),
-        ("env.task", Choice(("point", "ant-vel")), "do not compare"),
+        ("env.task", Choice(("point", "ant-vel")), "cannot be compared"),
         ("env.horizon", Int(10, 20), "a return is a sum over it"),
         ("env.action_scale", Float(1.0, 10.0), "what an action costs"),
         ("evaluation.num_tasks", Int(10, 20), "how the score is measured"),

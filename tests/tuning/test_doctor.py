@@ -112,7 +112,7 @@ def test_damaged_rows_are_named_and_set_aside_and_the_good_ones_stay(
     assert (result.exit_code, said in result.output) == (3, True), result.output
     assert path.read_bytes() == damaged, "looking changes nothing"
     result = look(folder, "--repair")
-    assert "mended: " in result.output
+    assert "repaired: " in result.output
     assert path.with_name("trials.jsonl.damaged-1").read_bytes() == damaged
     kept = path.read_bytes().splitlines(keepends=True)
     lost = f"{sealed_loss(json.loads(rows[0])['sweep'], 2)}\n".encode()
@@ -129,7 +129,7 @@ def test_a_row_that_is_gone_is_named(folder: Path) -> None:
     rows = lines(folder)
     (folder / "trials.jsonl").write_bytes(rows[0] + rows[2])
     result = look(folder)
-    assert (result.exit_code, "there is no row of trial 1" in result.output) == (3, True)
+    assert (result.exit_code, "there is no row for trial 1" in result.output) == (3, True)
 
 
 def test_a_damaged_journal_is_set_aside(folder: Path) -> None:

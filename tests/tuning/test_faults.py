@@ -28,7 +28,7 @@ EXPECTED = {
     faults.SLEEPS: (TrialState.HUNG, "it sleeps"),
     faults.SPINS: (TrialState.HUNG, "though it computes"),
     faults.NO_MEMORY: (TrialState.OOM, "out of memory: 7.28 TiB more were wanted"),
-    faults.NAN: (TrialState.FAILED, "what it reported cannot be kept"),
+    faults.NAN: (TrialState.FAILED, "its report is not valid"),
 }
 
 

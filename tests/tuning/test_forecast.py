@@ -30,12 +30,12 @@ def test_the_plan_is_summed_up_as_it_will_be_made() -> None:
     text = "\n".join(forecast(plan, RATE, RATE))
     assert "8 trials of 24,000 env steps each, 2 at once" in text
     assert "searching: 2 trials, 25% of the env steps, of which 50% go to other points" in text
-    assert "3 fresh seeds of the winner and, where it is another point, 3 of the default" in text
+    assert "3 fresh seeds of the winner and, if that is another point, 3 of the default" in text
     assert "verdict: 3 seeds each find a difference of 3.5 standard deviations" in text
     assert "128 s a trial by this machine's measured 200 env steps/s" in text
     assert "512 s in all" in text
     assert f"{2 * replay_need(plan.base()) / 1e9:.2f} GB in all" in text
-    assert "told the hidden variable" in text
+    assert "sees the hidden variable" in text
     assert "--time-budget-s" not in text
 
 

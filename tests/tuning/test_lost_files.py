@@ -145,7 +145,7 @@ def test_a_plan_that_is_lost_is_that_of_its_copy(how: str, folder: Path) -> None
     found = kept_plan(PLAN, folder, resume=True, say=said.append)
     assert found == dataclasses.replace(plan, max_concurrent=1)
     why = "is gone" if how == "deleted" else "is damaged"
-    assert said == [f"{folder / CONFIG} {why}; it is made anew of the plan in rounds.jsonl"]
+    assert said == [f"{folder / CONFIG} {why}; it is restored from the plan in rounds.jsonl"]
 
 
 def test_whoever_goes_on_makes_a_plan_that_is_lost_anew(folder: Path) -> None:
@@ -153,7 +153,7 @@ def test_whoever_goes_on_makes_a_plan_that_is_lost_anew(folder: Path) -> None:
     DAMAGES["cut"](folder / CONFIG)
     result = resume(folder)
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("it is made anew of the plan in rounds.jsonl\n") == 1
+    assert result.stderr.count("it is restored from the plan in rounds.jsonl\n") == 1
     assert plan_of(folder) == plan
     assert contents(folder) == before
     assert resume(folder).stderr == ""
@@ -166,9 +166,9 @@ def test_a_plan_that_is_lost_is_made_anew_of_its_copy_by_the_doctor(how: str, fo
     left = (folder / CONFIG).read_bytes() if how != "deleted" else None
     result = look(folder)
     assert (result.exit_code, "config.json: " in result.output) == (3, True), result.output
-    assert "`--repair` makes it anew of the copy in rounds.jsonl" in result.output
+    assert "`--repair` restores it from the copy in rounds.jsonl" in result.output
     result = look(folder, "--repair")
-    assert (result.exit_code, "mended: " in result.output) == (0, True), result.output
+    assert (result.exit_code, "repaired: " in result.output) == (0, True), result.output
     assert plan_of(folder) == dataclasses.replace(before, max_concurrent=1)
     aside = folder / "config.json.damaged-1"
     assert (aside.read_bytes() if aside.exists() else None) == left
@@ -180,7 +180,7 @@ def test_a_plan_that_is_not_as_it_was_is_named(folder: Path) -> None:
     path.write_text(path.read_text().replace('"num_samples": 7', '"num_samples": 6'))
     result = look(folder)
     assert result.exit_code == 3
-    assert "config.json: is not as the sweep began: `num_samples` is 6, and was 7" in result.output
+    assert "config.json: changed since the start: `num_samples` is 6, and was 7" in result.output
 
 
 @pytest.mark.parametrize(
@@ -207,13 +207,13 @@ def test_a_plan_without_a_copy_is_exit_code_3_with_its_name(
     assert len(result.stderr.splitlines()) == 1
     assert str(folder / CONFIG) in result.stderr
     assert "start a new sweep" not in result.stderr
-    assert "no copy of the plan is in rounds.jsonl; restore it" in look(folder).output
+    assert "rounds.jsonl holds no copy of the plan; restore the file" in look(folder).output
     assert {path.name for path in folder.iterdir()} - {".lock"} == set(left) - {".lock"}
 
 
 def test_a_folder_that_has_lost_its_plan_is_not_taken_for_an_empty_one(folder: Path) -> None:
     (folder / CONFIG).unlink()
-    with pytest.raises(ValueError, match=r"there is a sweep in .* already; go on with it"):
+    with pytest.raises(ValueError, match=r"there is a sweep in .* already; resume it"):
         kept_plan(PLAN, folder, resume=False)
 
 
@@ -348,7 +348,7 @@ def test_a_checkpoint_that_the_verdict_needs_is_named_and_all_else_is_made(
     result = resume(folder)
     assert result.exit_code == 3, result.output
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: {of.trial_id} cannot be played any more, so there is no ")
+    assert line.startswith(f"error: {of.trial_id} cannot be evaluated any more, so there is no ")
     assert str(path) in line
     assert (folder / "trials.csv").exists()
     assert (folder / "report.html").exists()

@@ -37,7 +37,7 @@ def test_knobs_that_are_set_are_those_of_the_first_point_and_survive(tmp_path: P
     based = plan.within(file).base().knobs()
     assert (based["meta.num_tasks"], based["meta.num_episodes"]) == (4, 3)
     file.write_text(f"{KNOBS}\nbase: {{meta.num_tasks: 3}}")
-    with pytest.raises(ValueError, match=r"`--set` and the base of .* differ, .* meta.num_tasks"):
+    with pytest.raises(ValueError, match=r"`--set` and the base of .* differ in .* meta.num_tasks"):
         plan.within(file)
 
 

@@ -165,5 +165,5 @@ def test_what_goes_on_is_the_plan_that_was_written_down(kept: SweepPlan, tmp_pat
 
 
 def test_a_sweep_of_another_task_is_not_gone_on_with(kept: SweepPlan, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is about 'point', not 'ant-vel'"):
+    with pytest.raises(ValueError, match="is on task 'point', not 'ant-vel'"):
         kept_plan(SweepPlan("ant-vel", algorithm="promp"), tmp_path, resume=True)

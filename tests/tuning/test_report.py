@@ -152,7 +152,7 @@ def test_the_bound_is_drawn(tmp_path: Path) -> None:
 def test_a_line_across_the_knobs_has_the_colour_of_its_score(tmp_path: Path) -> None:
     trials = [ended(i, float(i)) for i in range(7)] + [ended(7, None), ended(8, 6.5)]
     drawn = figures(make(tmp_path, trials))[
-        "the knobs and the score of each trial, a line for each"
+        "the knobs and the score of each trial, one line per trial"
     ]
     styles = re.findall(r'<polyline class="line (\w+)"', drawn)
     assert styles == ["lost", "s0", "s0", "s1", "s2", "s3", "s4", "s5", "winner"]
@@ -176,8 +176,8 @@ def test_costs_are_those_of_the_rows(tmp_path: Path) -> None:
         ended(2, None),
     ]
     told = section(make(tmp_path, rows), "cost")
-    assert "All took 15,000 env steps and 9 s" in told
-    assert "The most memory that a trial held were 9 MB (t0001)" in told
+    assert "All trials took 15,000 env steps and, added up, 9 s" in told
+    assert "The largest peak memory of a trial was 9 MB (t0001)" in told
     complete = '<th scope="row">COMPLETE</th><td>2</td><td>10,000</td><td>6</td><td>6</td>'
     assert f"{complete}<td>3.0</td><td>9</td>" in told
 
@@ -197,7 +197,7 @@ def test_of_many_failures_some_are_told_and_those_before_what_was_stopped(tmp_pa
     assert told.count("<li>") == 20
     assert "23 trials: t0001, " in told
     assert ", t0020 and 3 others</p>" in told
-    assert "2 more causes stand in the table below" in told
+    assert "2 more causes are in the table below" in told
     assert "stopped early" not in told
 
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
     assert "No trial has a score" in page
     assert "No trial was evaluated" in page
     assert "too few trials: 0 complete configurations, but it takes 10" in page
-    assert list(figures(page)) == ["the knobs and the score of each trial, a line for each"]
+    assert list(figures(page)) == ["the knobs and the score of each trial, one line per trial"]
     (tmp_path / "flat").mkdir()
     flat = [
         ended(i, 1.0, knobs={"meta.inner_lr": (1 + i) / 12, "meta.clip": 0.3}) for i in range(12)

@@ -81,7 +81,7 @@ async def seen(file: Path) -> tuple[dict[tuple[int, str], Any], list[dict[str, A
         for scheme in SCHEMES:
             await show(page, WIDTHS[0], scheme)
             await page.open(file.as_uri())
-            await page.text_when(lambda text: "What made it" in text)
+            await page.text_when(lambda text: "Versions and machine" in text)
             for width in WIDTHS:
                 await show(page, width, scheme)
                 looks[width, scheme] = await page.evaluate(LOOK)

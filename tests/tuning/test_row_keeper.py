@@ -151,7 +151,7 @@ def test_what_contradicts_itself_is_a_row_that_says_so(
     trial = tuned.begun("a", last_result=RESULT | {"finished": True} | broken)
     tuned.keeper.on_trial_complete(1, [], trial)
     assert tuned.row.state is TrialState.FAILED
-    assert tuned.row.reason.startswith("what it reported cannot be kept: ")
+    assert tuned.row.reason.startswith("its report is not valid: ")
     assert said in tuned.row.reason
     assert tuned.row.score is None
 
@@ -348,7 +348,7 @@ def test_only_who_has_come_further_may_fail_as_often_again(
     tuned.reports(trial, second)
     assert 2 - trial.run_metadata.num_failures == left
     (told,) = (call.args[0] for call in tuned.progress.note.call_args_list)
-    assert told == "t0000 is begun again: FAILED, the worker died"
+    assert told == "t0000 is restarted: FAILED, the worker died"
 
 
 def beating(seconds: Callable[[int], float], num_beats: int) -> list[float | None]:

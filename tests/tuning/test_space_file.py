@@ -152,7 +152,7 @@ LR = "meta.inner_lr"
         ),
         (
             "policy.gated: {kind: choice, options: [false, true], when: {policy.method: [rnn]}}",
-            "must hang on values that `policy.method` can have",
+            "must depend on values that `policy.method` can have",
         ),
         (
             "policy.gated: {kind: choice, options: [false, true], when: [policy.method]}",
@@ -180,8 +180,8 @@ def test_a_wrong_knob_is_named_with_what_to_do(tmp_path: Path, knobs: str, words
         ("format: 2\nknobs: []", "`knobs` must be a mapping"),
         ("format: 2\nbase: {seed: 1}", "the file needs `knobs`"),
         (GOOD + "limits: {}", "the file has no 'limits'; it may have: format, knobs, base"),
-        (GOOD + "  seed: 1\n  seed: 2\n", "'seed' was given in line 12 already; drop one"),
-        (GOOD + "knobs: {}", "'knobs' was given in line 2 already"),
+        (GOOD + "  seed: 1\n  seed: 2\n", "'seed' was already given in line 12; drop one"),
+        (GOOD + "knobs: {}", "'knobs' was already given in line 2"),
         (GOOD + "  sed: 1\n", "unknown knob 'sed'"),
         (GOOD + "  seed: much\n", "must be a finite number, but is 'much'"),
         (GOOD + "  seed: [1]\n", "`seed` must be of type int, but got [1]"),
@@ -198,7 +198,7 @@ def test_a_wrong_knob_is_named_with_what_to_do(tmp_path: Path, knobs: str, words
                 *("!!timestamp soon", "!!set {a}", "!!omap [a]", "!own {}", "! text", "!!null x"),
             )
         ),
-        ("knobs: 2001-99-99", "holds what is no value: month must be in 1..12; quote it"),
+        ("knobs: 2001-99-99", "holds an invalid value: month must be in 1..12; quote it"),
         ("knobs: \x00", "is not YAML"),
         (b"knobs: \xff", "must be text in UTF-8, but byte 7 is not"),
         ("#" * (MAX_BYTES + 1), f"must have at most {MAX_BYTES} bytes"),

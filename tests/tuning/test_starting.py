@@ -139,7 +139,7 @@ def test_a_study_names_them_too(tmp_path: Path) -> None:
     result = CliRunner().invoke(research_app, words)
     assert result.exit_code == 0, result.output
     (line,) = result.stderr.splitlines()
-    assert line.endswith("do not count: --budget-trials 13, --method gru")
+    assert line.endswith("are ignored: --budget-trials 13, --method gru")
 
 
 def test_flags_that_do_not_count_when_going_on_are_named(
@@ -173,9 +173,9 @@ def test_what_is_lost_on_the_way_is_one_line_and_exit_code_3(
     from tuning.ending import LostError
 
     def run_sweep(*_: Any, **__: Any) -> dict[str, Any]:
-        raise LostError("t0003 cannot be played any more")
+        raise LostError("t0003 cannot be evaluated any more")
 
     monkeypatch.setattr(engine_module, "run_sweep", run_sweep)
     kept(tmp_path / "e", seed=3)
     result = sweep("--storage", tmp_path, "--name", "e", "--resume")
-    assert (result.exit_code, result.stderr) == (3, "error: t0003 cannot be played any more\n")
+    assert (result.exit_code, result.stderr) == (3, "error: t0003 cannot be evaluated any more\n")

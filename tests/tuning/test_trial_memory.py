@@ -171,7 +171,8 @@ def test_two_losses_make_a_region_and_what_fitted_elsewhere_counts_for_nothing()
     rows.append(row(2, 140, TrialState.OOM))
     assert bound() == 100
     assert said == [
-        "t0000, t0002 ran out of memory: what needs 100 GB or more by its sizes is no longer tried"
+        "t0000, t0002 ran out of memory: points that need 100 GB or more by their sizes are no "
+        "longer tried"
     ]
     rows.append(row(3, 110, TrialState.COMPLETE))
     assert bound() is None, "t0000 had room: something else took its memory"

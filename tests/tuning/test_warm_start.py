@@ -254,12 +254,12 @@ def test_a_damaged_row_is_named_set_aside_and_gone_on_without(
         Sweep(plan, folder, say=print)
     found = CliRunner().invoke(doctor_app, [str(folder), "--repair"])
     assert f"{WARM_ROWS}, line 2: " in found.stdout
-    assert "mended: " in found.stdout
+    assert "repaired: " in found.stdout
     said: list[str] = []
     Sweep(plan, folder, say=said.append)
     assert said == [
         f"{path} holds {len(lines) - 1} of the {len(lines)} rows with which the sweep began; "
-        "rounds that are still to begin are searched without the others"
+        "rounds that have not started are searched without the others"
     ]
 
 
@@ -318,7 +318,7 @@ def test_a_start_that_is_refused_leaves_no_rows(small: list[str], tmp_path: Path
         (["--max-env-steps", "8000"], "`max_env_steps` is 4000 for t0000"),
         (["--searcher", "random"], "'random' learns from no row"),
         (["--warm-start", "nothing"], "there is no table at nothing"),
-        (["--warm-start", "trials.csv"], "a CSV says what was searched"),
+        (["--warm-start", "trials.csv"], "a CSV holds what was searched"),
         (["--warm-start", "damaged.jsonl"], "line 1 of damaged.jsonl"),
     ],
 )

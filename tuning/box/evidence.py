@@ -1,6 +1,6 @@
-"""What the rows of a table prove against parts of a space; not what is then done about it.
+"""Statistical evidence against parts of a search space; the moves it leads to are made elsewhere.
 
-A *corner* is the outer quarter of the range of a numeric knob, at its low or its high side.
+A *corner* is the outer quarter of a numeric knob's range, at its low or its high side.
 """
 
 import math
@@ -17,8 +17,8 @@ from tuning.spaces.space import SearchSpace
 from tuning.table.ranking import Ranked, elite, ranking
 from tuning.table.trial import FAILURES, Trial
 
-CORNER = 0.25  # of the width of a range
-MIN_TRIALS = 5  # of a corner or of a level, before anything is said about it
+CORNER = 0.25  # share of the width of a range
+MIN_TRIALS = 5  # that a corner or a level needs before it is judged
 MIN_TRIALS_PER_KNOB = 10
 MIN_FAILED = 0.6
 SIGNIFICANCE = 0.05
@@ -30,12 +30,12 @@ _Row = TypeVar("_Row", Trial, Ranked)
 
 @dataclass(frozen=True)
 class Ground:
-    """What speaks against a corner or a level.
+    """The evidence against a corner or a level.
 
     Attributes:
-        statistic: What was computed, in a clause with its numbers.
-        trial_ids: The trials of the corner or the level.
-        p_value: How likely chance alone would be as extreme; 0 where nothing was tested.
+        statistic: The computed statistic, as a clause with its numbers.
+        trial_ids: The trials in the corner or with the level.
+        p_value: Probability of a result this extreme by chance; 0 if nothing was tested.
     """
 
     statistic: str
@@ -44,21 +44,21 @@ class Ground:
 
 
 Corners: TypeAlias = dict[tuple[str, str], Ground]
-"""What speaks against corners, by knob and side."""
+"""The evidence against corners, by knob and side."""
 
 
 def place(a_range: Float | Int, value: KnobValue) -> float:
-    """Where a value lies on the scale of a range: from 0 to 1 inside, below or above outside."""
+    """The position of a value on the scale of a range: 0 to 1 inside, below or above outside."""
     return a_range.to_unit(float(value))
 
 
 def worse_corners(space: SearchSpace, rows: Sequence[Trial]) -> Corners:
     """The corners whose configurations score significantly less than the rest of the range.
 
-    Only configurations that were tried to the end, have the knob and lie inside of its range
-    count. There must be ten of them for each knob of the space, and five on either side of the
-    border. Later trials are drawn where earlier ones were good, so they are not quite the
-    independent draws that the test assumes.
+    Only completed configurations that have the knob and lie inside its range count. There must be
+    ten of them per knob of the space, and five on either side of the border. Later trials are
+    drawn where earlier ones were good, so they are not quite the independent draws that the test
+    assumes.
 
     References:
         Mann and Whitney 1947, "On a Test of Whether one of Two Random Variables is Stochastically
@@ -88,8 +88,8 @@ def worse_corners(space: SearchSpace, rows: Sequence[Trial]) -> Corners:
 def failing_corners(space: SearchSpace, rows: Sequence[Trial]) -> Corners:
     """The corners in which most trials fail, and significantly more than in the rest of the range.
 
-    At least five trials, of whatever end, must lie in the corner, and 60 % of them must have
-    DIVERGED or FAILED. Where the rest fails as often, the knob is not the reason.
+    At least five trials, in any state, must lie in the corner, and 60 % of them must have failed
+    (a state of ``FAILURES``). If the rest fails as often, the knob is not the reason.
 
     References:
         Fisher 1922, "On the Interpretation of chi^2 from Contingency Tables" (the exact test);
@@ -122,14 +122,14 @@ def hopeless_levels(
 ) -> tuple[tuple[KnobValue, Ground], ...]:
     """The levels of a categorical knob that cannot be expected to reach the incumbent.
 
-    A level needs five configurations that were tried to the end. Its upper bound is that of one
-    more configuration as good as its elite (a prediction interval), not that of its mean: a level
-    that is poor on average may still hold the optimum. The incumbent's lower bound comes from how
-    much scores vary between the runs of one configuration, over all that have several. Before
-    there is one, there is no bound, and no level is hopeless.
+    A level needs five completed configurations. Its upper bound is a prediction interval for one
+    more configuration as good as its elite, not an interval of its mean: a level that is poor on
+    average may still hold the optimum. The incumbent's lower bound comes from the spread between
+    the runs of one configuration, pooled over all configurations with several runs. Without any
+    such configuration there is no bound, and no level is hopeless.
 
     Returns:
-        Each such level with what speaks against it, the one of the lowest upper bound first.
+        Each such level with the evidence against it, lowest upper bound first.
     """
     ranked = ranking(rows)
     if (lower := _lower_bound(ranked)) is None:
@@ -143,15 +143,15 @@ def hopeless_levels(
             continue
         if (upper := _upper_bound([entry.mean for entry in elite(entries)])) < lower:
             statistic = (
-                f"by its {len(entries)} configurations, a further one with {level!r} scores at "
-                f"most {upper:.4g}, the incumbent at least {lower:.4g} (97.5 % each)"
+                f"judging by its {len(entries)} configurations, another one with {level!r} scores "
+                f"at most {upper:.4g}, but the incumbent at least {lower:.4g} (97.5 % each)"
             )
             found.append((upper, level, Ground(statistic, _ids(entries))))
     return tuple((level, ground) for _, level, ground in sorted(found, key=lambda item: item[0]))
 
 
 def is_same(a: KnobValue, b: KnobValue) -> bool:
-    """Whether two values of a categorical knob are one level; ``1`` is not ``True``."""
+    """Whether two values of a categorical knob are the same level; ``1`` is not ``True``."""
     return type(a) is type(b) and a == b
 
 
@@ -170,7 +170,7 @@ def _inside(knob: str, a_range: Float | Int, rows: Sequence[_Row]) -> list[_Row]
 def _split(
     knob: str, a_range: Float | Int, side: str, rows: Sequence[_Row]
 ) -> tuple[list[_Row], list[_Row]]:
-    """Those of the corner and those of the rest of the range."""
+    """The rows in the corner and the rows in the rest of the range."""
     corner: list[_Row] = []
     rest: list[_Row] = []
     for row in _inside(knob, a_range, rows):
@@ -185,7 +185,7 @@ def _ids(ranked: Sequence[Ranked]) -> tuple[str, ...]:
 
 
 def _significant(tested: Corners) -> Corners:
-    """Those that hold at 5 % for all tests together, by Holm's correction."""
+    """The corners significant at 5 % over all tests together, by Holm's correction."""
     ordered = sorted(tested, key=lambda key: tested[key].p_value)
     for index, key in enumerate(ordered):
         if tested[key].p_value > SIGNIFICANCE / (len(ordered) - index):

@@ -1,4 +1,4 @@
-"""The moves of the two sides of a numeric range; not those of levels, and not of a whole space."""
+"""The moves of the two sides of a numeric range; levels and whole spaces are in ``trust_box``."""
 
 import math
 import statistics
@@ -11,19 +11,19 @@ from tuning.spaces.ranges import Float, Int
 from tuning.table.move import Move
 from tuning.table.ranking import MIN_ELITE, Ranked, elite
 
-INCUMBENT_MARGIN = 0.05  # of the width: nearer to an end, the optimum may lie beyond it
+INCUMBENT_MARGIN = 0.05  # share of the width; nearer to an end, the optimum may lie beyond it
 ELITE_MARGIN = 0.15
-STRETCH = 0.5  # of the width
+STRETCH = 0.5  # share of the width
 
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the good values of one numeric knob lie; empty where nobody has the knob.
+    """Where the good values of one numeric knob lie; empty if no configuration has the knob.
 
     Attributes:
-        best: The incumbent's value, if it has the knob.
+        best: The incumbent's value; None if it lacks the knob.
         best_ids: The incumbent's trials.
         elite: The values of the elite among the configurations that have the knob.
         elite_ids: The elite's trials.
@@ -38,9 +38,9 @@ class Standing:
 
     @classmethod
     def of(cls, knob: str, ranked: Sequence[Ranked]) -> "Standing":
-        """What configurations, best first, say about a knob."""
+        """The standing of a knob among configurations, given best first."""
         entries = [entry for entry in ranked if knob in entry.knobs]
-        # Fewer than an elite needs show where was searched, not where it is good.
+        # Too few entries for an elite show where the search was, not where scores are good.
         chosen = elite(entries) if len(entries) >= MIN_ELITE else ()
         has_best = bool(entries) and entries[0] is ranked[0]
         return cls(
@@ -54,7 +54,7 @@ class Standing:
     def reason_to_expand(
         self, a_range: Float | Int, side: str
     ) -> tuple[str, tuple[str, ...]] | None:
-        """Why the optimum may lie beyond a side, and the trials that say so."""
+        """Why the optimum may lie beyond a side, with the supporting trials; None if it may not."""
 
         def distance(value: KnobValue) -> float:
             where = place(a_range, value)
@@ -79,7 +79,7 @@ class Standing:
         return None
 
     def allows(self, a_range: Float | Int, side: str) -> bool:
-        """Whether a range may end so: it holds the incumbent, and the side would not move back."""
+        """Whether a range holds the incumbent, and the side would not expand back at once."""
         holds = self.best is None or a_range.contains(self.best)
         return holds and self.reason_to_expand(a_range, side) is None
 
@@ -94,11 +94,11 @@ def side_moves(
     """The moves of a numeric knob.
 
     Args:
-        knob: Its name.
+        knob: Name of the knob.
         a_range: Its range.
-        limit: Its hard limits, of the same scale.
+        limit: Its hard limits, on the same scale.
         standing: Where its good values lie.
-        against: What speaks against corners, by kind of move, the strongest reasons first.
+        against: Evidence against corners, by kind of move, the strongest reasons first.
     """
     moves: list[Move] = []
     now = a_range
@@ -109,7 +109,7 @@ def side_moves(
             now = wider
     if standing.best is not None and not now.contains(standing.best):
         wider = _with_value(now, standing.best)
-        statistic = f"the incumbent, {standing.best!r}, is no value of the range"
+        statistic = f"the incumbent, {standing.best!r}, is not a value of the range"
         moves.append(Move(knob, now, wider, "expand", statistic, standing.best_ids))
         now = wider
     for kind, corners in against:
@@ -126,8 +126,8 @@ def side_moves(
 def _stretched(
     a_range: Float | Int, now: Float | Int, limit: Float | Int, side: str
 ) -> Float | Int:
-    """``now`` with one side further out by half of the width of ``a_range``, within the limits."""
-    # The scale of the limits is that of the range, and ends where the limits do.
+    """``now`` with one side moved out by half the width of ``a_range``, within the limits."""
+    # On the scale of the limits, 0 and 1 are the hard limits.
     low, high = (limit.to_unit(end) for end in (a_range.low, a_range.high))
     reach = STRETCH * (high - low)
     if side == "low":
@@ -138,12 +138,12 @@ def _stretched(
         return _with_end(now, side, end)
     num_steps = max(1, round(abs(end - old) / now.step))
     if end == bound or num_steps > abs(bound - old) // now.step:
-        return _with_value(now, bound)  # the limit need not be on the steps of the range
+        return _with_value(now, bound)  # the limit may lie off the steps of the range
     return _with_end(now, side, old + (num_steps if side == "high" else -num_steps) * now.step)
 
 
 def _with_value(now: Float | Int, value: KnobValue) -> Float | Int:
-    """``now``, made as much wider, and of as much finer steps, as it takes to hold a value."""
+    """``now``, widened and with finer steps just enough to hold a value."""
     if isinstance(now, Float):
         return Float(min(now.low, float(value)), max(now.high, float(value)), now.log)
     step = math.gcd(now.step, int(value) - now.low)
@@ -151,7 +151,7 @@ def _with_value(now: Float | Int, value: KnobValue) -> Float | Int:
 
 
 def _without_corner(a_range: Float | Int, now: Float | Int, side: str) -> Float | Int:
-    """``now`` without the corner of ``a_range``; of steps, at most the whole corner goes."""
+    """``now`` without the corner of ``a_range``; an integer range never loses more than that."""
     at = CORNER if side == "low" else 1.0 - CORNER
     end = a_range.from_unit(at)
     if isinstance(a_range, Int):

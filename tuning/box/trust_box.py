@@ -1,7 +1,7 @@
-"""The statistics that move a search space between rounds, with guarantees; not a searcher.
+"""Statistical rules that move a search space between rounds, with guarantees; not a searcher.
 
-Of any rows, the next space holds the incumbent, lies inside the hard limits, has lost at most a
-quarter of each range, and equals what the same rows in another order give.
+For any rows, the next space holds the incumbent, lies inside the hard limits, and has lost at most
+a quarter of each range. The order of the rows does not matter.
 """
 
 from collections.abc import Sequence
@@ -62,8 +62,8 @@ class Proposal:
     """Where to search next.
 
     Attributes:
-        space: The next space; the present one if nothing is proven.
-        moves: How it comes from the present one, in this order.
+        space: The next space; the current one if nothing is significant.
+        moves: The moves from the current space to it, in order.
     """
 
     space: SearchSpace
@@ -71,9 +71,9 @@ class Proposal:
 
 
 def incumbent(rows: Sequence[Trial]) -> Incumbent | None:
-    """The configuration of the highest mean score, of equals the earliest; None if there is none.
+    """The configuration with the highest mean score, the earliest on a tie; None if there is none.
 
-    Only trials that were tried to the end count, and those of equal knobs count together.
+    Only complete trials count, and those with equal knobs count together.
     """
     ranked = ranking(rows)
     if not ranked:
@@ -82,10 +82,10 @@ def incumbent(rows: Sequence[Trial]) -> Incumbent | None:
 
 
 def is_first_box_draw(index_in_round: int) -> bool:
-    """Whether a round's trial of this index, from 0, is drawn from the sweep's first space.
+    """Whether a round's trial with this index, from 0, is drawn from the sweep's first space.
 
-    Every fifth is, whatever has become of the space since, so that no move is final. The trial of
-    index 0 never is: it repeats the incumbent under a fresh seed.
+    Every fifth trial is, however the space has moved since, so that no move is final. The trial
+    with index 0 never is: it repeats the incumbent under a fresh seed.
     """
     period = round(1.0 / FIRST_BOX_SHARE)
     return index_in_round % period == period - 1
@@ -94,23 +94,23 @@ def is_first_box_draw(index_in_round: int) -> bool:
 def propose(
     current: SearchSpace, *, first: SearchSpace, limits: SearchSpace, rows: Sequence[Trial]
 ) -> Proposal:
-    """Moves the space to where the rows say that the optimum may be.
+    """Moves the space to where the rows suggest the optimum.
 
     On the scale of the search, where a range goes from 0 to 1:
 
-    - A side **expands** by half of the width, as far as the limits allow, where the incumbent lies
+    - A side **expands** by half the width, as far as the limits allow, if the incumbent lies
       within 5 % of it or the median of the elite (the best quarter, at least five) within 15 %. It
-      goes further where the incumbent lies further out, as a draw from the first space can. One
-      configuration alone moves nothing: it has beaten none.
-    - Of the other sides, one a knob loses its outer quarter, if ``failing_corners`` (**cut**) or
-      ``worse_corners`` (**narrow**) speaks against it, and the side would not expand again.
-    - A level **drops** if ``hopeless_levels`` names it, as long as two remain.
+      expands further if the incumbent lies further out, as a draw from the first space can. A
+      single configuration moves nothing, since it has not beaten any other.
+    - Of the other sides, at most one per knob loses its outer quarter. ``failing_corners``
+      (**cut**) or ``worse_corners`` (**narrow**) must list it, and it must not expand back.
+    - A level **drops** if ``hopeless_levels`` lists it, as long as two remain.
 
     Args:
         current: The space of the last round.
         first: The sweep's first space.
-        limits: What no range may leave.
-        rows: The table. Rows outside of the limits are left out: no proposal could hold them.
+        limits: The hard limits of every range.
+        rows: The table. Rows outside the limits are left out: no proposal could hold them.
 
     Raises:
         ValueError: If the three spaces do not belong together.
@@ -119,7 +119,7 @@ def propose(
         _check_belongs(space, first=first, limits=limits)
     rows = [row for row in rows if limits.contains(row.knobs)]
     ranked = ranking(rows)
-    # A failing corner is the stronger reason where both speak.
+    # If both apply, a failing corner is the stronger reason.
     against: list[tuple[str, Corners]] = [
         ("cut", failing_corners(current, rows)),
         ("narrow", worse_corners(current, rows)),
@@ -144,20 +144,20 @@ def check_space(
     limits: SearchSpace,
     rows: Sequence[Trial],
 ) -> None:
-    """See that a proposal, whoever made it, does no more than the trust box may.
+    """Check that a proposal from any author stays within what the trust box allows.
 
-    It may search anywhere inside of the limits, but gives up at most a quarter of a range at a
-    time, no level that is not hopeless, and never the incumbent.
+    It may search anywhere inside the limits. It may give up at most a quarter of a range at a time
+    and only hopeless levels, and never the incumbent.
 
     Args:
         space: The proposed space.
         current: The space of the last round.
         first: The sweep's first space.
-        limits: What no range may leave.
+        limits: The hard limits of every range.
         rows: The table.
 
     Raises:
-        ValueError: If it does; one sentence that names the knob and what to do.
+        ValueError: If it does not; one sentence that names the knob and what to do.
     """
     _check_belongs(space, first=first, limits=limits)
     rows = [row for row in rows if limits.contains(row.knobs)]
@@ -173,7 +173,7 @@ def check_space(
     lost = [f"`{k}`={v!r}" for k, v in best.knobs.items() if not space.ranges[k].contains(v)]
     raise ValueError(
         f"the space must contain the incumbent ({', '.join(best.trial_ids)}), but its "
-        f"{', '.join(lost)} lies outside; widen these ranges, on their steps."
+        f"{', '.join(lost)} lies outside; widen these ranges and keep their steps."
     )
 
 
@@ -182,12 +182,12 @@ def _check_belongs(space: SearchSpace, *, first: SearchSpace, limits: SearchSpac
     if unknown:
         raise ValueError(
             f"a space must have the knobs of its limits, but {unknown} are not in both; "
-            f"those of the limits are: {', '.join(limits.ranges)}"
+            f"the knobs of the limits are: {', '.join(limits.ranges)}"
         )
     if space.base != first.base or space.conditions != first.conditions:
         raise ValueError(
-            "a space must keep the base configuration and the conditions of the first one, but "
-            "has others; change its ranges alone."
+            "a space must keep the base configuration and the conditions of the first space, but "
+            "has others; change only its ranges."
         )
     if limits.base != first.base or limits.conditions != first.conditions:
         raise ValueError("limits must have the base and the conditions of the first space.")
@@ -195,13 +195,13 @@ def _check_belongs(space: SearchSpace, *, first: SearchSpace, limits: SearchSpac
         limit = limits.ranges[knob]
         if not limit.covers(a_range):
             raise ValueError(
-                f"the range of `{knob}` must lie inside of its limits, on their steps, but "
-                f"{a_range} does not lie in {limit}; make it narrower."
+                f"the range of `{knob}` must lie inside of its limits and on their steps, but "
+                f"{a_range} does not fit {limit}; make it narrower or use their steps."
             )
         if getattr(a_range, "log", None) != getattr(limit, "log", None):
             raise ValueError(
-                f"the range of `{knob}` must keep the scale of its limits, but {a_range} has "
-                f"another one than {limit}; change its ends alone."
+                f"the range of `{knob}` must keep the scale of its limits, but the scale of "
+                f"{a_range} differs from that of {limit}; change only its ends."
             )
 
 
@@ -218,7 +218,7 @@ def _check_kept(knob: str, a_range: Float | Int, old: Float | Int) -> None:
     if old.step % a_range.step or (a_range.low - old.low) % a_range.step:
         raise ValueError(
             f"the range of `{knob}` must keep the steps of the present one, but {a_range} misses "
-            f"some of {old}; use a step that divides {old.step}, and ends on those steps."
+            f"some of {old}; use a step that divides {old.step}, and ends on the old steps."
         )
 
 
@@ -228,8 +228,8 @@ def _check_levels(knob: str, a_range: Choice, old: Choice, rows: Sequence[Trial]
     kept = [level for level in lost if not any(is_same(level, other) for other in hopeless)]
     if kept:
         raise ValueError(
-            f"`{knob}` must keep each level that may still reach the incumbent, but {a_range} "
-            f"drops {kept!r}; keep them until five trials of each speak against them."
+            f"`{knob}` must keep every level that may still reach the incumbent, but {a_range} "
+            f"drops {kept!r}; keep each until the evidence of five trials rules it out."
         )
 
 

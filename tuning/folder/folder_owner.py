@@ -1,8 +1,8 @@
-"""Who works on a folder, in a file of it; for file systems whose locks fail, or hold nobody back.
+"""An owner file that keeps a run folder to one process, where file locks fail or have no effect.
 
-The kernel lets go of a lock when its holder dies; a file stays. So the file says who made it, and
-whoever comes later finds out whether that process lives: of this machine by its number and when it
-began, of another one by its beat.
+The kernel releases a lock when its holder dies, but a file stays. So the file names the process
+that made it, and a later process checks whether that one is alive: on this machine by process id
+and start time, on another machine by the file's heartbeat.
 """
 
 import os
@@ -20,7 +20,7 @@ OWNER = ".owner"
 """The file's name."""
 
 BEAT_S, WATCH_S = 3.0, 15.0
-"""How often an owner shows that it lives, and how long one of another machine is looked at [s]."""
+"""Heartbeat period of an owner, and how long a heartbeat from another machine is awaited [s]."""
 
 _WRITTEN_WITHIN_S = 1.0
 _ATTEMPTS = 5
@@ -35,13 +35,13 @@ class Owner:
     """A process that works on a folder.
 
     Attributes:
-        pid: Its number.
-        host: Its machine.
-        since: When it came, in seconds since 1970.
-        boot: Which start of the machine that was.
-        space: In which space its number counts: containers have their own.
-        began: When the kernel began it, by the clock of the machine's start.
-        file: The number of the file itself: a copy has another.
+        pid: Process id.
+        host: Host name of its machine.
+        since: When it took the folder, in seconds since 1970.
+        boot: Boot id of the machine at that time.
+        space: PID namespace that ``pid`` counts in: containers have their own.
+        began: Start time of the process in the kernel's clock ticks since boot.
+        file: Inode number of the owner file: a copy has another.
     """
 
     pid: int
@@ -53,12 +53,12 @@ class Owner:
     file: int
 
     def __str__(self) -> str:
-        """As a message names it."""
+        """The owner as error messages show it."""
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         return f"process {self.pid} on {self.host}, since {since}"
 
     def is_alive(self) -> bool | None:
-        """Whether it still runs; None if that cannot be told from here."""
+        """Whether it still runs; None if this process cannot tell."""
         if self.host != socket.gethostname():
             return None
         if self.boot != _boot():
@@ -70,16 +70,16 @@ class Owner:
         except ProcessLookupError:
             return False
         except (OSError, OverflowError):
-            pass  # another user's
+            pass  # a process of another user
         state, began = _state(self.pid)
         return state != "Z" and (not began or began == self.began)
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Who says to own a folder; None if nobody does, or only in a file that was copied.
+    """The owner that a folder's file names; None if there is no valid file or it is a copy.
 
     Args:
-        folder: Of a run.
+        folder: Folder of a run.
     """
     path = folder / OWNER
     try:
@@ -95,7 +95,7 @@ def read_owner(folder: Path) -> Owner | None:
             str(told["began"]),
             int(told["file"]),
         )
-        str(owner)  # a time that no clock has is none
+        str(owner)  # raises if `since` is not a valid time
     except (KeyError, OSError, OverflowError, TypeError, ValueError):
         return None
     return owner if owner.file == own else None
@@ -103,10 +103,10 @@ def read_owner(folder: Path) -> Owner | None:
 
 @contextmanager
 def owned(folder: Path, *, is_locked: bool) -> Iterator[None]:
-    """Own a folder for a while.
+    """Own a folder for the duration of the block.
 
     Args:
-        folder: Of a run.
+        folder: Folder of a run.
         is_locked: Whether a lock is held, too. Then the file may be missing, as on a full disk.
 
     Raises:
@@ -127,12 +127,12 @@ def owned(folder: Path, *, is_locked: bool) -> Iterator[None]:
     finally:
         done.set()
         if beat.is_alive():
-            beat.join(BEAT_S)  # but not for ever, of a network that is gone
+            beat.join(BEAT_S)  # with a timeout, since a dead network file system would block it
         _leave(path)
 
 
 def leave_all() -> None:
-    """Own nothing any more; before an end of the process that no block sees."""
+    """Release all owned folders; for a process exit that skips the ``finally`` blocks."""
     for path in list(_mine):
         _leave(path)
 
@@ -148,7 +148,7 @@ def _leave(path: Path) -> None:
 
 
 def _claim(path: Path) -> bytes:
-    """Make the file; what is in it."""
+    """Create the owner file and return its content."""
     for _ in range(_ATTEMPTS):
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -164,11 +164,11 @@ def _claim(path: Path) -> bytes:
         finally:
             os.close(handle)
         return content
-    raise OwnedError("others, which come and go")
+    raise OwnedError("others, which start and stop")
 
 
 def _see_gone(path: Path) -> None:
-    """Take away the file of an owner that is gone."""
+    """Remove the file of a dead owner; raise if the owner is alive."""
     try:
         content, began = path.read_bytes(), time.monotonic()
         while not content and time.monotonic() - began < _WRITTEN_WITHIN_S:
@@ -181,7 +181,7 @@ def _see_gone(path: Path) -> None:
         is_alive = owner.is_alive()
         if is_alive or (is_alive is None and _beats(path)):
             raise OwnedError(str(owner))
-    # Others may see the same and be faster: what is taken away is looked at once more.
+    # Another process may have replaced the file meanwhile, so the removed file is checked again.
     taken = path.with_name(f"{OWNER}.{socket.gethostname()}.{os.getpid()}")
     with suppress(FileNotFoundError):
         path.rename(taken)
@@ -192,7 +192,7 @@ def _see_gone(path: Path) -> None:
 
 
 def _beats(path: Path) -> bool:
-    """Whether an owner that cannot be seen shows that it lives."""
+    """Whether an owner on another machine touches its file within ``WATCH_S``."""
     began, first = time.monotonic(), _touched(path)
     while time.monotonic() - began < WATCH_S:
         if _touched(path) != first:
@@ -202,7 +202,7 @@ def _beats(path: Path) -> bool:
 
 
 def _touched(path: Path) -> int:
-    """When the file was touched; opened for it, since a network file system looks again then."""
+    """The file's mtime [ns]; opening it makes a network file system refresh the value."""
     try:
         with path.open("rb") as file:
             return os.fstat(file.fileno()).st_mtime_ns
@@ -235,7 +235,7 @@ def _space() -> str:
 
 
 def _state(pid: int) -> tuple[str, str]:
-    """What a process does, in a letter, and when it began; empty where nothing tells."""
+    """State letter and start time of a process from ``/proc``; empty if unknown."""
     with suppress(OSError, IndexError):
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return words[0], words[19]

@@ -1,4 +1,4 @@
-"""What a long run owes to others: one process at a time, and an orderly end when it is stopped."""
+"""Good conduct of a long run: one process per folder, and an orderly end when it is stopped."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ from tuning.folder.quiet_start import NOTHING_BEGUN, SIGNALS, tell
 
 
 class FolderError(RuntimeError):
-    """Nothing can be kept in a folder; the message says why."""
+    """A folder cannot be used to store a run; the message says why."""
 
 
 class BusyError(FolderError):
@@ -27,13 +27,13 @@ class BusyError(FolderError):
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Two drivers on one folder would lose each other's trials: the second is refused.
+    """Hold a folder for one driver: two would lose each other's trials, so the second is refused.
 
-    A lock says who is first, and a file who that is. Where the file system has no locks, or grants
-    them to all, as some network file systems do, the file decides.
+    A lock decides which driver is first, and an owner file names it. If the file system has no
+    locks, or grants them to all, as some network file systems do, the owner file decides.
 
     Raises:
-        BusyError: If there is a first one.
+        BusyError: If another process holds the folder.
         FolderError: If the folder cannot be written.
     """
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -57,7 +57,8 @@ def exclusive(folder: Path) -> Iterator[None]:
                 raise _busy(folder, str(error)) from error
             except OSError as error:
                 raise FolderError(
-                    f"{folder} cannot be kept for one process: it has no locks, and {error}"
+                    f"{folder} cannot be kept for one process: its file system has no locks, and "
+                    f"the owner file cannot be written: {error}; use another folder"
                 ) from error
             yield
 
@@ -68,7 +69,7 @@ def _busy(folder: Path, owner: str) -> BusyError:
 
 
 def _name(folder: Path) -> str:
-    """Who holds a lock, as that process wrote it down; empty if it does not within a moment."""
+    """The lock holder as its owner file names it; empty if none appears within 1 s."""
     for _ in range(20):
         owner = read_owner(folder)
         if owner is not None and owner.is_alive() is not False:
@@ -83,12 +84,12 @@ _handlers: dict[signal.Signals, Any] = {}
 
 @contextmanager
 def interruptible(command: str, folder: Path) -> Iterator[None]:
-    """At a signal that asks for the end: say how to go on, stop Ray, leave with 128 and its number.
+    """On a stop signal: print how to resume, stop Ray, and exit with 128 plus the signal's number.
 
-    Where nothing is written down yet there is nothing to go on with, and that is said.
+    If nothing is recorded yet, there is nothing to resume, and the message says so.
 
-    These are Ctrl-C, SIGTERM and, unless it was started with ``nohup``, a terminal that is closed.
-    Meanwhile a reader of the output that goes away stops nothing.
+    Stop signals are Ctrl-C, SIGTERM and, unless started with ``nohup``, the terminal's closing.
+    Inside the block, a reader of the output that goes away does not stop the run.
     """
 
     def stop(number: int, frame: Any) -> None:
@@ -118,23 +119,23 @@ def interruptible(command: str, folder: Path) -> Iterator[None]:
 
 
 def hear_signals() -> None:
-    """Take the signals of ``interruptible`` back from Ray, which takes some when it starts."""
+    """Reinstall the handlers of ``interruptible``: Ray replaces some when it starts."""
     for number, handler in _handlers.items():
         signal.signal(number, handler)
 
 
 class _Lasting(io.TextIOBase):
-    """A stream that outlives its reader: what nobody reads any more is dropped.
+    """A stream that outlives its reader: output is dropped once the reader is gone.
 
     Args:
-        stream: Where to write.
+        stream: The wrapped stream.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, if anybody reads."""
+        """Write, or drop the text if the reader is gone."""
         try:
             return self._stream.write(text)
         except OSError:
@@ -142,14 +143,14 @@ class _Lasting(io.TextIOBase):
             return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written, if anybody reads."""
+        """Flush, unless the reader is gone."""
         try:
             self._stream.flush()
         except OSError:
             self._drop()
 
     def _drop(self) -> None:
-        """Send this and all that follows nowhere; what was buffered, too."""
+        """Redirect the stream to ``/dev/null``, with what is buffered and all later output."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         with suppress(OSError):
             os.dup2(nowhere, self._stream.fileno())
@@ -159,22 +160,22 @@ class _Lasting(io.TextIOBase):
         return getattr(self._stream, name)
 
     def fileno(self) -> int:
-        """Of the stream itself."""
+        """The wrapped stream's file descriptor."""
         return self._stream.fileno()
 
     def isatty(self) -> bool:
-        """Whether the stream itself is a terminal."""
+        """Whether the wrapped stream is a terminal."""
         return self._stream.isatty()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream itself."""
+        """The wrapped stream's encoding."""
         return self._stream.encoding
 
 
 def _stop_ray() -> None:
-    """End Ray and give the terminal back, but wait for it no longer than 3 s."""
-    # Not imported here: it may be what was interrupted, and then there is nothing to end.
+    """Shut Ray down, waiting at most 3 s, and show the terminal's cursor again."""
+    # Ray is not imported here: if its import was interrupted, there is nothing to shut down.
     shutdown = getattr(sys.modules.get("ray"), "shutdown", None)
     if shutdown is not None:
         thread = threading.Thread(target=shutdown, daemon=True)

@@ -1,6 +1,6 @@
-"""The end of a command that has only begun to start: 128 and the signal's number, and one line.
+"""Clean exit of a command stopped while it starts: one line, and 128 plus the signal's number.
 
-Imports nothing that takes its time, so that it can come before all that does.
+It imports nothing slow, so that it can run before the slow imports.
 """
 
 import os
@@ -9,13 +9,13 @@ import sys
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ask for the end: Ctrl-C, a scheduler, a terminal that is closed."""
+"""The stop signals: sent by Ctrl-C, by a job scheduler, by a closed terminal."""
 
 NOTHING_BEGUN = "\nstopped before it began\n"
 
 
 def quiet_start() -> None:
-    """Before there is anything to go on with, Ctrl-C ends the process with 130 and one line."""
+    """Until there is anything to resume, exit on Ctrl-C with status 130 and one line."""
 
     def stop(number: int, frame: Any) -> None:
         tell(NOTHING_BEGUN)
@@ -27,11 +27,11 @@ def quiet_start() -> None:
 
 
 def tell(text: str) -> None:
-    """Write to stderr from a signal's handler, which may have come in the middle of a write."""
+    """Write to stderr from a signal handler, which may have interrupted another write."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
-    except RuntimeError:  # Python does not enter its own buffer twice
+    except RuntimeError:  # Python's buffered streams are not reentrant
         os.write(2, text.encode())
     except OSError:
-        pass  # of a pipeline, Ctrl-C ends the reader too: nobody is left to be told
+        pass  # in a pipeline, Ctrl-C ends the reader of stderr too

@@ -1,4 +1,4 @@
-"""Where a run is kept: a folder of this machine, by the name of the run; it makes none."""
+"""The path of a run's folder on this machine, from the run's name; no folder is created here."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from ssmrl.files import check_mounted
 
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray in the processes of a job that was handed in."""
+"""Set by Ray in the processes of a submitted job."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
@@ -17,15 +17,15 @@ _STARTED = ("config.json", "device.json", "ledger.jsonl", "warm_start.jsonl", ".
 
 
 def run_folder(storage: Path, name: str) -> Path:
-    """Where a run of this name is kept; inside a job of Ray the whole path, which is printed.
+    """The folder of the run with this name; an absolute path inside a Ray job, as it is printed.
 
     Args:
         storage: Folder of all runs.
-        name: Of the run.
+        name: Name of the run.
 
     Raises:
-        ValueError: If the name could lead out of the storage folder, or that is none of this
-            machine.
+        ValueError: If the name could lead out of the storage folder, or the storage is a URL
+            instead of a mounted folder.
 
     Example:
         >>> run_folder(Path("runs"), "first").as_posix()
@@ -38,7 +38,7 @@ def run_folder(storage: Path, name: str) -> Path:
         )
     if _OF_WINDOWS.fullmatch(name):
         raise ValueError(
-            "`--name` must be one that every system can hold, but Windows cannot hold a folder "
+            "`--name` must be valid as a folder name on every system, but Windows does not allow "
             f"{name!r}; choose another"
         )
     check_mounted("--storage", storage)
@@ -47,11 +47,11 @@ def run_folder(storage: Path, name: str) -> Path:
 
 
 def default_name(*parts: str) -> str:
-    """The name of a run that was given none: what it is about, and the time.
+    """The default name of a run: its subject and the time.
 
     Args:
-        parts: What it is about; of an import path the colon becomes a dot, which every system's
-            file names can have.
+        parts: Words for its subject. The colon of an import path becomes a dot, which file names
+            may contain on every system.
 
     Example:
         >>> default_name("my_package.tasks:FAMILY", "ssm")[:26]
@@ -62,16 +62,16 @@ def default_name(*parts: str) -> str:
 
 
 def contents(folder: Path) -> frozenset[str]:
-    """The names of what is in a folder; nothing if there is none."""
+    """The names of a folder's entries; empty if the folder does not exist."""
     return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
 
 
 def forget_start(folder: Path, before: frozenset[str]) -> None:
-    """Remove what a start left that was refused before its first round, so that its name is free.
+    """Remove the files of a start that was refused before its first round, to free its name.
 
     Args:
-        folder: Of the run; it stays if anything else is in it.
-        before: What was in it before the start, and stays.
+        folder: Folder of the run; it stays if anything else is in it.
+        before: Names that were in it before the start; they stay.
     """
     if {"rounds.jsonl", "trials.jsonl"} & contents(folder):
         return

@@ -1,4 +1,4 @@
-"""The section of a report on how the space moved between the rounds of a sweep, and why."""
+"""The report section on how the search space moved between the rounds of a sweep, and why."""
 
 from collections.abc import Sequence
 from html import escape
@@ -26,8 +26,8 @@ def boxes_section(rounds: Sequence[Round], rows: Sequence[Trial]) -> str:
     knobs = dict.fromkeys(knob for this in rounds for knob in this.space.ranges)
     figures = [_figure(knob, rounds, incumbents) for knob in knobs]
     note = (
-        '<p class="note">Bars: where each round searched. Dots: the best configuration at the end '
-        "of the round.</p>"
+        '<p class="note">Bars: the range that each round searched. Dots: the best configuration at '
+        "the end of the round.</p>"
     )
     return f'{note}\n<div class="small">{"".join(figures)}</div>\n{_moves_table(rounds)}'
 
@@ -68,7 +68,7 @@ def _bar(axis: KnobAxis, a_range: Range, middle: float) -> str:
             '<rect class="range" x="-12" y="-8" width="24" height="16"/></svg>'
             for option in a_range.options
         )
-    if axis.scale is None:  # it was a choice in another round
+    if axis.scale is None:  # the knob was a choice in another round
         return ""
     low, high = axis.scale.place(a_range.low), axis.scale.place(a_range.high)
     return (
@@ -78,7 +78,7 @@ def _bar(axis: KnobAxis, a_range: Range, middle: float) -> str:
 
 
 def _labels(axis: KnobAxis, height: float) -> str:
-    """What stands below: the ends of a scale, or the levels."""
+    """The labels below the axis: the ends of a scale, or the levels."""
     return "".join(
         f'<text x="{place:.2f}%" y="{height + 14 + _LINE * line}" text-anchor="{anchor}">'
         f"{escape(words)}</text>"

@@ -1,4 +1,4 @@
-"""The sections of a report on what trials earned: while they learned, and one after the other."""
+"""The report sections on returns: the learning curves, and the scores of the trials in order."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ _FAINT = '<circle class="mark faint" r="2.5"/>'
 
 
 def curves(rows: Sequence[Trial], best: Trial | None, bound: float | None) -> str:
-    """The return of every trial against its experience, beside what needs no adaptation.
+    """The return of every trial against its env steps, with the best return without adaptation.
 
     Args:
         rows: The trials.
-        best: The one to stand out.
+        best: The trial to highlight.
         bound: The best return without adaptation; None if it is not known.
     """
     drawn = [trial for trial in rows if trial.curve and trial is not best]
@@ -41,10 +41,10 @@ def curves(rows: Sequence[Trial], best: Trial | None, bound: float | None) -> st
         marks += [mark(*p, _WINNER, trial.trial_id) for p in _points(trial, x, y, 2)[-1:]]
         signs = [
             (dash("winner"), f"{trial.trial_id} after adaptation (winner)"),
-            (dash("before"), "the same before adaptation"),
+            (dash("before"), "the same trial before adaptation"),
             *signs,
         ]
-    note = f'<p class="note">The {left_out} lowest are not drawn.</p>' if left_out else ""
+    note = f'<p class="note">The {left_out} lowest trials are not drawn.</p>' if left_out else ""
     return note + chart(
         "return after adaptation against env steps, every trial",
         x=x,
@@ -64,7 +64,7 @@ def history(rows: Sequence[Trial], best: Trial | None) -> str:
 
     Args:
         rows: The trials by number.
-        best: The one to stand out.
+        best: The trial to highlight.
     """
     scores = [trial.score for trial in rows if trial.score is not None]
     if not scores:
@@ -74,7 +74,7 @@ def history(rows: Sequence[Trial], best: Trial | None) -> str:
     marks = []
     for trial in rows:
         place = x.place(float(trial.number))
-        # At the lower edge what has no score: it happened.
+        # A trial without a score is drawn at the lower edge, so that it is not forgotten.
         height = 97.0 if trial.score is None else 100.0 - y.place(trial.score)
         said = "no score" if trial.score is None else f"{trial.score:.4g}"
         is_best = best is not None and trial.trial_id == best.trial_id
@@ -104,7 +104,7 @@ def _meaning(state: TrialState, rows: Sequence[Trial]) -> str:
 
 
 def _best_so_far(rows: Sequence[Trial]) -> list[tuple[int, float]]:
-    """The corners of a staircase."""
+    """The corner points of the staircase line of best scores."""
     corners: list[tuple[int, float]] = []
     for trial in rows:
         if trial.state is not TrialState.COMPLETE or trial.score is None:

@@ -1,4 +1,4 @@
-"""The head of a report: what was asked, and what was found, as far as it is known."""
+"""The head of a report: the question of the sweep and its result, as far as it is known."""
 
 from html import escape
 
@@ -26,8 +26,8 @@ def asked(plan: SweepPlan, num_trials: int) -> str:
     """The question of a sweep in two sentences.
 
     Args:
-        plan: What was to be done.
-        num_trials: Rows so far.
+        plan: The plan of the sweep.
+        num_trials: Number of rows so far.
     """
     fresh = ""
     if plan.num_fresh_seeds:
@@ -50,13 +50,13 @@ def found(
     bound: float | None,
     unjudged: str,
 ) -> str:
-    """The winner, how it compares, and what no policy reaches without adapting.
+    """The winner, its comparison with the default, and the best return without adaptation.
 
     Args:
-        plan: What was to be done.
-        best: The trial that the sweep names; None if there is none.
-        comparison: Of it and the default on fresh tasks; None if it was not made.
-        bound: The best return without adapting; None if that is not known.
+        plan: The plan of the sweep.
+        best: The sweep's winner; None if there is none.
+        comparison: Winner against default on fresh tasks; None if it was not made.
+        bound: The best return without adaptation; None if that is not known.
         unjudged: Why there is no comparison; may be empty.
     """
     if bound is None:
@@ -64,13 +64,13 @@ def found(
     else:
         limit = f"<p>A policy that does not adapt reaches at most about {number(bound)}.</p>"
     if best is None:
-        return f'<p class="score">No trial completed, so there is no best one.</p>{limit}'
+        return f'<p class="score">No trial completed, so there is no winner.</p>{limit}'
     name = f"Winner, trial <b>{escape(best.trial_id)}</b>"
     low, high = best.interval or (None, None)
     if comparison is None:
         why = f" {escape(unjudged)}." if unjudged else ""
         head = f"{name}: return after adaptation <b>{with_interval(best.score, low, high)}</b>"
-        parts = [_score(head), f"<p>Best and default were not compared on fresh tasks.{why}</p>"]
+        parts = [_score(head), f"<p>Winner and default were not compared on fresh tasks.{why}</p>"]
         return "\n".join([*parts, limit, _too_good(), _knobs(plan, best)])
     own = with_interval(comparison.best_mean, comparison.best_low, comparison.best_high)
     head = f"{name}: return <b>{own}</b> on {comparison.num_tasks} fresh held-out tasks"
@@ -96,13 +96,13 @@ def _score(head: str) -> str:
 
 def _too_good() -> str:
     return (
-        '<p class="note">The score of the best of several trials is too good on average: it was '
-        "chosen for it.</p>"
+        '<p class="note">The score of the best of several trials is too high on average, because '
+        "the trial was chosen for that score.</p>"
     )
 
 
 def _strips(c: Comparison) -> str:
-    """What is known of winner and default, each with its name, on one axis."""
+    """The known returns of winner and default, each with its name, on one axis."""
     named = [
         ("winner", c.best_mean, c.best_low, c.best_high),
         ("default", c.default_mean, None, None),
@@ -134,12 +134,12 @@ def _note(best: Trial, c: Comparison) -> str:
     if c.num_default_seeds:
         seeds += f" and {c.num_default_seeds} of the default"
     words = [
-        f"Intervals are over {seeds}, of 95 %, that of the difference of {c.level:.0%}.",
-        "Switched off: the winner's own weights, when they must not adapt."
+        f"Intervals are at 95 % over {seeds}; the interval of the difference is at {c.level:.0%}.",
+        "Switched off: the return of the winner's own weights without adaptation."
         if c.switched_off_mean is not None
         else "",
-        "Best blind return: what the best policy earns on exactly these tasks that does not adapt "
-        "(dashed)."
+        "Best blind return (dashed): the return of the best policy without adaptation on exactly "
+        "these tasks."
         if c.blind_return is not None
         else "",
         ""
@@ -151,7 +151,7 @@ def _note(best: Trial, c: Comparison) -> str:
 
 
 def _knobs(plan: SweepPlan, best: Trial) -> str:
-    """What the winner's knobs are, beside the default's."""
+    """A table of the winner's knobs next to the default's."""
     ranges, default = plan.space().ranges, plan.space().default_point()
     lines = [
         f'<tr><th scope="row">{breakable(knob)}</th><td><b>{number(value)}</b></td>'

@@ -1,4 +1,4 @@
-"""The sections of a report on the knobs: what each trial had, what it came to, and which matter."""
+"""The report sections on the knobs: their values and score in each trial, and their importance."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from tuning.spaces.space import SearchSpace
 from tuning.table.trial import Trial
 
 _ROW, _LINE_AT, _LINE = 80, 38, 14  # heights [pixels]
-_LONG = 28  # a name of more characters has no room on a phone
+_LONG = 28  # longest line of a name that fits on a phone [characters]
 _NUM_COLOURS = 6
 _SCORE = "score"
 
@@ -20,12 +20,12 @@ _SCORE = "score"
 def parallel(rows: Sequence[Trial], best: Trial | None, spaces: Sequence[SearchSpace]) -> str:
     """Each trial as one line across an axis for every knob, coloured by its score.
 
-    The axes lie, one below the other, so that a phone has room for any number of them.
+    The axes are horizontal, one below the other, so that a phone has room for any number of them.
 
     Args:
         rows: The trials.
-        best: The one to stand out.
-        spaces: Where was searched.
+        best: The trial to highlight.
+        spaces: The search spaces of all rounds.
     """
     knobs = dict.fromkeys(knob for trial in rows for knob in trial.knobs)
     if not knobs:
@@ -43,13 +43,13 @@ def parallel(rows: Sequence[Trial], best: Trial | None, spaces: Sequence[SearchS
     drawn = lines_layer([line for line in lines if len(line[0]) > 1])
     svg = (
         f'<svg class="parallel" height="{height}" role="img" aria-label="the knobs and the score '
-        f'of each trial, a line for each">{drawn}{content}</svg>'
+        f'of each trial, one line per trial">{drawn}{content}</svg>'
     )
     return f'<figure class="chart">{svg}{_ramp(scores)}{_signs(rows, best)}</figure>'
 
 
 def _drawn_before(best: Trial | None) -> Callable[[Trial], tuple[bool, bool, float]]:
-    """What is better is drawn later, and so above."""
+    """Sort key that draws better trials later, and so on top."""
 
     def key(trial: Trial) -> tuple[bool, bool, float]:
         is_best = best is not None and trial.trial_id == best.trial_id
@@ -93,7 +93,7 @@ def _axis(axis: KnobAxis, index: int) -> str:
 
 
 def _broken(name: str) -> list[str]:
-    """A name in lines that a phone has room for, broken after a dot or between words.
+    """A name split into lines that fit on a phone, broken after a dot or between words.
 
     Example:
         >>> _broken("meta.inference_updates_per_meta_episode")
@@ -126,11 +126,11 @@ def _signs(rows: Sequence[Trial], best: Trial | None) -> str:
 
 
 def importance_section(rows: Sequence[Trial], space: SearchSpace) -> str:
-    """The share of each knob, or why it is not known.
+    """The importance share of each knob, or why it is not known.
 
     Args:
         rows: The trials.
-        space: Whose knobs are meant.
+        space: The space with the knobs to rate.
     """
     results = importance(rows, space, seed=0)
     lines = []
@@ -150,8 +150,8 @@ def importance_section(rows: Sequence[Trial], space: SearchSpace) -> str:
     if not lines:
         return missing
     note = (
-        '<p class="note">Share of what all knobs explain of being among the best (PED-ANOVA), with '
-        "the range of 95 % of resampled shares. A knob without influence has a small share, not "
-        "none.</p>"
+        '<p class="note">Importance by PED-ANOVA: how much a knob explains of being among the best '
+        "trials, as a share of all knobs, with the range of 95 % of resampled shares. Even a knob "
+        "without influence has a small share.</p>"
     )
     return f'{note}<ul class="strips">{"".join(lines)}</ul>{missing}'

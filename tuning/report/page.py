@@ -1,4 +1,4 @@
-"""One self-contained page about a sweep: what won, how sure that is, and how it was found."""
+"""One self-contained page about a sweep: the winner, its uncertainty, and how it was found."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -19,7 +19,7 @@ from tuning.spaces.space import SearchSpace
 from tuning.table.round_log import Round
 from tuning.table.trial import Trial, TrialTable
 
-# Whatever a text from outside holds: nothing is fetched, and nothing is run.
+# The page loads nothing and runs no scripts, whatever an inserted text contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -39,22 +39,22 @@ def write_report(
     going_on: Sequence[tuple[str, str]] = (),
     made_with: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the page; a reader never finds half of it.
+    """Writes the page atomically: a reader never finds half of it.
 
     Args:
         path: The HTML file. It holds its figures and needs no network.
-        title: What was swept.
-        plan: What was asked for.
+        title: Title of the page: what was swept.
+        plan: The plan of the sweep.
         table: The rows.
-        best: The trial that the sweep names, None if there is none.
-        space: Where the last round searched: the importance is that of its knobs.
-        bound: The best return that a policy reaches without adapting, None if it is not known.
-        comparison: Best against default on fresh held-out tasks, None if it was not made.
+        best: The sweep's winner; None if there is none.
+        space: The space of the last round; importance is computed for its knobs.
+        bound: The best return without adaptation; None if it is not known.
+        comparison: Winner against default on fresh held-out tasks; None if it was not made.
         command: The command line that repeats the sweep; empty if it is not known.
-        rounds: Where each round searched, and why; none if the space was not to move.
+        rounds: The space of each round, and why; empty if the space was not to move.
         unjudged: Why there is no comparison; may be empty.
-        going_on: What can be done next, each in words and as a command line.
-        made_with: What made the results, as ``device.json`` has it.
+        going_on: Possible next steps, each in words and as a command line.
+        made_with: Versions and machine behind the results, the content of ``device.json``.
 
     Raises:
         OSError: If the file cannot be written.
@@ -72,8 +72,8 @@ def write_report(
         "failures": ("Failures", failures(rows)),
         "cost": ("Cost", costs(rows, plan)),
         "trials": ("All trials", all_trials(rows, best)),
-        "next": ("How to go on", _going_on([*going_on, ("Do the same again", command)])),
-        "made": ("What made it", _made_with(made_with or {})),
+        "next": ("Next steps", _going_on([*going_on, ("Repeat this sweep", command)])),
+        "made": ("Versions and machine", _made_with(made_with or {})),
     }
     kept = {name: part for name, part in parts.items() if part[1]}
     drawn = {name: section(name, *part) for name, part in kept.items()}
@@ -112,10 +112,10 @@ def _going_on(commands: Sequence[tuple[str, str]]) -> str:
 
 
 def _made_with(told: Mapping[str, Any]) -> str:
-    """The commit, the versions and the machine, as far as they were written down."""
+    """The commit, the versions and the machine, as far as they were recorded."""
     made = told.get("made_with")
     if not isinstance(made, Mapping):
-        return "<p>It was not written down.</p>"
+        return "<p>This was not written down.</p>"
     packages = made.get("packages")
     packages = packages if isinstance(packages, Mapping) else {}
     words = [

@@ -1,7 +1,7 @@
-"""What the sections of a report are made of, as HTML: numbers, tables, charts; not what they show.
+"""HTML building blocks for the report sections: numbers, tables, charts; not their content.
 
 A chart is SVG without a view box of its own: places are percents of its width, so that text and
-marks keep their size on a phone; colours are those of the page's style, light or dark.
+marks keep their size on a phone. Colours come from the page's style, light or dark.
 """
 
 import re
@@ -24,7 +24,7 @@ _MANY_LINES = 60
 
 
 def number(value: KnobValue | None, style: str = ".4g") -> str:
-    """HTML that shows four digits, or what ``style`` says, and keeps the exact value."""
+    """HTML that shows a number in the format ``style`` and keeps its exact value."""
     if value is None:
         return ""
     if not isinstance(value, float):
@@ -35,14 +35,14 @@ def number(value: KnobValue | None, style: str = ".4g") -> str:
 def with_interval(
     value: float | None, low: float | None, high: float | None, style: str = ".4g"
 ) -> str:
-    """A number, and its interval if that is known."""
+    """A number, with its interval if that is known."""
     if low is None or high is None:
         return number(value, style)
     return f"{number(value, style)} [{number(low, style)}, {number(high, style)}]"
 
 
 def short(value: float) -> str:
-    """A number as the tick of an axis has it.
+    """A number as a short tick label.
 
     Example:
         >>> short(52_000.0), short(1.5e6), short(-0.25)
@@ -56,17 +56,17 @@ def short(value: float) -> str:
 
 
 def breakable(name: str) -> str:
-    """HTML of a name that may go on in the next line after its dots and between its words."""
+    """HTML of a name that may be broken after its dots and underscores."""
     return re.sub(r"(?<=[._])", "<wbr>", escape(name))
 
 
 def section(name: str, title: str, *parts: str) -> str:
-    """A part of the page with a heading, to which its list of contents can lead.
+    """A part of the page with a heading that the list of contents can link to.
 
     Args:
-        name: Of the anchor.
-        title: Text.
-        parts: HTML.
+        name: Name of the anchor.
+        title: Heading, as text.
+        parts: Content, as HTML.
     """
     body = "\n".join(part for part in parts if part)
     heading = f'<h2 id="{name}">{escape(title)}</h2>'
@@ -76,12 +76,12 @@ def section(name: str, title: str, *parts: str) -> str:
 def table(
     caption: str, head: Sequence[str], lines: Sequence[str], *, words: Sequence[str] = ()
 ) -> str:
-    """A table that scrolls within a box of its own where it is wider than the page.
+    """A table that scrolls in a box of its own if it is wider than the page.
 
     Args:
-        caption: What it shows, as text.
+        caption: Caption, as text.
         head: The names of its columns, as text.
-        lines: Its rows, of which each begins and ends with ``tr``.
+        lines: Its rows, each a whole ``tr`` element.
         words: The columns that hold words, made by ``text_cell``.
     """
     columns = "".join(
@@ -102,11 +102,11 @@ def text_cell(text: str) -> str:
 
 
 def legend(*entries: tuple[str, str]) -> str:
-    """What the signs of a chart mean.
+    """The legend of a chart.
 
     Args:
-        entries: Each a sign, as what stands inside of an SVG of 20 x 12 around its middle, and
-            its meaning as text.
+        entries: Pairs of a sign, as the content of a 20 x 12 SVG with its origin in the middle,
+            and its meaning, as text.
     """
     items = "".join(
         f'<li><svg class="sign" width="20" height="12" viewBox="-10 -6 20 12" aria-hidden="true">'
@@ -117,12 +117,12 @@ def legend(*entries: tuple[str, str]) -> str:
 
 
 def dash(style: str) -> str:
-    """The sign of a line in a legend."""
+    """The legend sign of a line."""
     return f'<path class="line {style}" d="M-9 0H9"/>'
 
 
 def shape(state: TrialState) -> str:
-    """The mark of how a trial ended, around the origin."""
+    """The mark for the end state of a trial, centred on the origin."""
     if state is TrialState.COMPLETE:
         return '<circle class="mark complete" r="4.5"/>'
     return f'<path class="mark {state.value.lower()}" d="{_SHAPES[state]}"/>'
@@ -132,22 +132,22 @@ def mark(x: float, y: float, sign: str, words: str = "") -> str:
     """A sign at a place of a chart.
 
     Args:
-        x: From the left [percent].
-        y: From the top [percent].
-        sign: SVG around the origin.
-        words: What is told of it to who points at it, as text.
+        x: Distance from the left [percent].
+        y: Distance from the top [percent].
+        sign: SVG centred on the origin.
+        words: Tooltip, as text.
     """
     told = f"<title>{escape(words)}</title>" if words else ""
     return f'<svg x="{x:.2f}%" y="{y:.2f}%" overflow="visible">{told}{sign}</svg>'
 
 
 def lines_layer(lines: Sequence[tuple[Sequence[tuple[float, float]], str]]) -> str:
-    """Lines that stretch with the chart, of a width that does not.
+    """Lines that stretch with the chart, with a fixed stroke width.
 
-    Where there are many, those below shine through.
+    If there are many, they are translucent.
 
     Args:
-        lines: Of each the points, from the left and from the top [percent], and its style.
+        lines: Points of each line, from the left and from the top [percent], and its style.
     """
     many = ' class="many"' if len(lines) > _MANY_LINES else ""
     drawn = "".join(
@@ -176,14 +176,14 @@ def chart(
     """A chart with axes.
 
     Args:
-        description: What a reader who cannot see it is told, as text.
-        x: Its axis from left to right.
-        y: Its axis from below to above.
-        names: Of the axes, x and y, as text.
-        content: What is drawn, as SVG.
+        description: Description for screen readers, as text.
+        x: Horizontal axis, from left to right.
+        y: Vertical axis, from bottom to top.
+        names: Names of the x and the y axis, as text.
+        content: The drawing, as SVG.
         signs: Its legend, as HTML.
-        whole: Whether the x axis counts.
-        tick: How a value of the x axis is written.
+        whole: Whether the ticks of the x axis are integers.
+        tick: Formats a tick value of the x axis.
     """
     grid = [
         f'<line class="grid" x1="0" x2="100%" y1="{(p := 100 - y.place(value)):.2f}%" '
@@ -205,13 +205,13 @@ def chart(
 
 
 def strip(name: str, value: str, drawing: str, style: str = "") -> str:
-    """A line of a list: a name, a number, and a picture of the number.
+    """A list entry: a name, a number, and a picture of the number.
 
     Args:
-        name: As text.
-        value: As HTML.
-        drawing: SVG 20 pixels high, its places in percent; empty for no picture.
-        style: Of the line.
+        name: Name, as text.
+        value: Number, as HTML.
+        drawing: SVG 20 pixels high, with places in percent; empty for no picture.
+        style: Style class of the entry.
     """
     svg = f'<svg class="strip" height="20" aria-hidden="true">{drawing}</svg>' if drawing else ""
     return (

@@ -1,4 +1,4 @@
-"""Where values lie along an axis of a report, in percent of its length; not how it is drawn."""
+"""Positions of values along a report's axis, in percent of its length; not how it is drawn."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ class Scale:
     """An axis of numbers.
 
     Attributes:
-        low: At its beginning.
-        high: At its end; larger.
-        log: Whether equal factors have equal lengths.
+        low: Value at its beginning.
+        high: Value at its end; larger than ``low``.
+        log: Whether the axis is logarithmic.
     """
 
     low: float
@@ -26,7 +26,7 @@ class Scale:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Where a value lies, from 0 to 100; what lies beyond an end, at that end.
+        """The position of a value, from 0 to 100, clipped to the ends.
 
         Example:
             >>> Scale(0.01, 1.0, log=True).place(0.1), Scale(-4.0, 4.0).place(9.0)
@@ -36,7 +36,7 @@ class Scale:
         if self.log:
             whole = math.log(self.high) - math.log(self.low)
             return 100.0 * (math.log(value) - math.log(self.low)) / whole
-        # Halves: the ends may be as far apart as no number is large, or as near as none is small.
+        # Halves avoid an overflow of `high - low`. The halved span may underflow to 0.
         whole = self.high / 2.0 - self.low / 2.0
         return 100.0 * ((value / 2.0 - self.low / 2.0) / whole) if whole else 50.0
 
@@ -44,8 +44,8 @@ class Scale:
         """Round values within a linear axis, evenly spaced.
 
         Args:
-            most: No more than so many.
-            whole: Integers alone.
+            most: Maximum number of values.
+            whole: Whether to use integers only.
 
         Example:
             >>> Scale(-3.0, 11.0).ticks()
@@ -67,8 +67,8 @@ def scale_of(values: Iterable[float], *, margin: float = 0.06) -> Scale:
     """A linear axis that holds all values, with some room at both ends.
 
     Args:
-        values: At least one.
-        margin: The room, as a share of their span.
+        values: Values, at least one.
+        margin: Room at each end, as a share of the span of the values.
 
     Example:
         >>> scale_of([0.0, 10.0], margin=0.1)
@@ -83,11 +83,11 @@ def scale_of(values: Iterable[float], *, margin: float = 0.06) -> Scale:
 
 @dataclass(frozen=True)
 class KnobAxis:
-    """Where the values of a knob lie: along a scale, or side by side if they have no order.
+    """An axis for the values of a knob: a scale, or levels side by side if they have no order.
 
     Attributes:
         knob: The knob.
-        scale: Of its numbers; None if its values are no numbers.
+        scale: Scale of its numbers; None if its values are not numbers.
         levels: Its values as text; empty if they are numbers.
     """
 
@@ -96,15 +96,15 @@ class KnobAxis:
     levels: tuple[str, ...] = ()
 
     def place(self, value: KnobValue) -> float:
-        """Where a value lies, from 0 to 100."""
+        """The position of a value, from 0 to 100."""
         if self.scale is not None:
             return self.scale.place(float(value))
         return 100.0 * (self.levels.index(str(value)) + 0.5) / len(self.levels)
 
     def labels(self) -> list[tuple[float, str, str, int]]:
-        """Of the ends, or of every level: place, text, side of the text there, line of text.
+        """Labels of the ends, or of every level: place, text, anchor of the text, line of text.
 
-        More than three levels are on two lines in turn, so that a phone has room for them.
+        More than three levels alternate between two lines, so that a phone has room for them.
         """
         if self.scale is not None:
             low, high = (f"{end:.4g}" for end in (self.scale.low, self.scale.high))
@@ -121,8 +121,8 @@ def knob_axis(knob: str, ranges: Sequence[Range], values: Iterable[KnobValue]) -
 
     Args:
         knob: The knob.
-        ranges: Where it was searched; none if that is not known.
-        values: What it was; at least one if there is no range.
+        ranges: Its searched ranges; empty if they are not known.
+        values: Its values; at least one if there is no range.
 
     Example:
         >>> from tuning.spaces.ranges import Float

@@ -1,4 +1,4 @@
-"""How a report looks: by light and by dark, from a phone's width up."""
+"""The style sheet of a report: light and dark, from a phone's width up."""
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #ffffff; --text: #1c2126;

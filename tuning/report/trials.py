@@ -1,4 +1,4 @@
-"""The sections of a report on its trials: how they failed, what they took, and all of them."""
+"""The report sections on the trials: failures, costs, and the table of all trials."""
 
 from collections.abc import Sequence
 from html import escape
@@ -13,7 +13,7 @@ _ORDER = (*FAILURES, TrialState.PRUNED)
 
 
 def failures(rows: Sequence[Trial]) -> str:
-    """How the trials ended, and of those that did not complete the cause, failures first.
+    """How the trials ended, and why some did not complete, failures first.
 
     Args:
         rows: The trials by number.
@@ -26,7 +26,7 @@ def failures(rows: Sequence[Trial]) -> str:
         if trial.state is not TrialState.COMPLETE:
             causes.setdefault((trial.state, trial.reason), []).append(trial.trial_id)
     if not causes:
-        return f"{said}<p>Every one of them completed.</p>" if rows else said
+        return f"{said}<p>Every trial completed.</p>" if rows else said
     shown = sorted(causes.items(), key=lambda cause: _ORDER.index(cause[0][0]))
     items = "".join(
         f"<li><p><b>{state.value}</b>, {_count(names)}: {escape(_some(names))}</p>"
@@ -34,7 +34,7 @@ def failures(rows: Sequence[Trial]) -> str:
         for (state, reason), names in shown[:_MANY]
     )
     left = len(shown) - _MANY
-    more = f'<p class="note">{left} more causes stand in the table below.</p>' if left > 0 else ""
+    more = f'<p class="note">{left} more causes are in the table below.</p>' if left > 0 else ""
     return f'{said}<ul class="causes">{items}</ul>{more}'
 
 
@@ -48,28 +48,27 @@ def _count(names: Sequence[str]) -> str:
 
 
 def costs(rows: Sequence[Trial], plan: SweepPlan) -> str:
-    """Experience, time, processors and memory, together and by how trials ended.
+    """Env steps, time, CPUs and memory, in total and by how trials ended.
 
     Args:
         rows: The trials.
-        plan: What each was given.
+        plan: The plan of the sweep, with the resources of each trial.
     """
     spent, cpus = cost(rows), plan.cpus_per_trial()
     words = [
-        f"All took {spent.env_steps:,} env steps and {spent.seconds:,.0f} s of training and "
-        f"evaluation, one after the other; each had {cpus:g} CPU{'' if cpus == 1 else 's'} and "
-        f"up to {plan.max_concurrent} {'was' if plan.max_concurrent == 1 else 'were'} at work at "
-        "once."
+        f"All trials took {spent.env_steps:,} env steps and, added up, {spent.seconds:,.0f} s of "
+        f"training and evaluation; each had {cpus:g} CPU{'' if cpus == 1 else 's'}, and up to "
+        f"{plan.max_concurrent} {'was' if plan.max_concurrent == 1 else 'were'} running at once."
     ]
     if spent.complete_seconds is not None:
         words.append(
-            f"A complete trial took {spent.complete_seconds:,.1f} s on average; with those that "
-            f"did not complete, {spent.seconds_per_complete:,.1f} s were spent for each."
+            f"A complete trial took {spent.complete_seconds:,.1f} s on average; counting the "
+            f"others, the sweep spent {spent.seconds_per_complete:,.1f} s per complete trial."
         )
     most = max(rows, key=lambda trial: trial.peak_bytes, default=None)
     if most is not None and most.peak_bytes:
         words.append(
-            f"The most memory that a trial held were {_megabytes(most)} MB ({most.trial_id})."
+            f"The largest peak memory of a trial was {_megabytes(most)} MB ({most.trial_id})."
         )
     lines = []
     for part in spent.states:
@@ -80,8 +79,8 @@ def costs(rows: Sequence[Trial], plan: SweepPlan) -> str:
             f"<td>{part.seconds * cpus:,.0f}</td><td>{part.seconds / part.num_trials:,.1f}</td>"
             f"<td>{f'{max(held) / 1e6:,.0f}' if max(held) else ''}</td></tr>"
         )
-    head = ["how it ended", "trials", "env steps", "time [s]", "CPU time kept [s]"]
-    head += ["time of one [s]", "peak memory [MB]"]
+    head = ["how it ended", "trials", "env steps", "time [s]", "reserved CPU time [s]"]
+    head += ["time per trial [s]", "peak memory [MB]"]
     said = f"<p>{escape(' '.join(words))}</p>"
     return said + (table("cost by how trials ended", head, lines) if lines else "")
 
@@ -91,7 +90,7 @@ def all_trials(rows: Sequence[Trial], best: Trial | None) -> str:
 
     Args:
         rows: The trials by number.
-        best: The one to stand out.
+        best: The trial to highlight.
     """
     knobs = list(dict.fromkeys(knob for trial in rows for knob in trial.knobs))
     head = ["trial", "state", "score", "95 % interval", *knobs, "env steps", "time [s]"]

@@ -1,1 +1,1 @@
-"""How points are chosen: a study behind the interface of Tune's searchers."""
+"""How points are chosen: an Optuna study behind the interface of Tune's searchers."""

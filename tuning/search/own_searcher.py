@@ -1,4 +1,4 @@
-"""Searchers of other packages: what asks and tells, and any sampler of Optuna's interface."""
+"""User-supplied searchers: ask-and-tell classes, and any sampler with Optuna's interface."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,19 @@ from tuning.spaces.space import SearchSpace
 
 
 class Searcher(Protocol):
-    """What a searcher of one's own has to be.
+    """Interface of a user-supplied searcher.
 
-    It is made as ``Class(space, seed)`` anew for each trial, is told of all that have ended, and
-    is asked once. So whatever it knows is in the table, and a sweep can go on with it after any
-    crash.
+    A new one is made as ``Class(space, seed)`` for each trial, receives all ended trials, and is
+    asked once. So all it knows is in the table, and a sweep can be resumed after any crash.
     """
 
     def tell(self, point: Mapping[str, KnobValue], score: float | None) -> None:
-        """A trial of the space ended; they come in the order of their numbers.
+        """Receives one ended trial of the space; trials come in the order of their numbers.
 
         Args:
             point: The values of its searched knobs.
-            score: Higher is better; of a trial that was stopped early its last one; None if it
-                failed or diverged.
+            score: Score, higher is better; the last one if the trial was stopped early; None if
+                it failed or diverged.
         """
 
     def ask(self) -> Mapping[str, KnobValue]:
@@ -42,9 +41,9 @@ def own_sampler(path: str, space: SearchSpace, seed: int) -> BaseSampler:
 
     Args:
         path: ``package.module:NAME`` of a class: Optuna's samplers are made as
-            ``Class(seed=seed)``, others as ``Searcher`` has it.
+            ``Class(seed=seed)``, others as ``Searcher`` describes.
         space: The space to search.
-        seed: Of one draw.
+        seed: Seed of one draw.
 
     Raises:
         ImportPathError: If there is no such class, or it cannot be made that way.
@@ -52,7 +51,7 @@ def own_sampler(path: str, space: SearchSpace, seed: int) -> BaseSampler:
     searcher = imported(path)
     try:
         if isinstance(searcher, type) and issubclass(searcher, BaseSampler):
-            with warnings.catch_warnings():  # who gives its path knows that it is experimental
+            with warnings.catch_warnings():  # the user chose this sampler, experimental or not
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return searcher(seed=seed)  # type: ignore[call-arg]  # as Optuna's own have it
         made = searcher(space, seed)
@@ -65,11 +64,11 @@ def own_sampler(path: str, space: SearchSpace, seed: int) -> BaseSampler:
 
 
 class AskedSampler(BaseSampler):
-    """What asks and tells, as a sampler.
+    """Adapts a ``Searcher`` to Optuna's sampler interface.
 
     Args:
-        path: Its import path, for messages.
-        searcher: Told of what ended, and asked, by one draw.
+        path: Import path of the searcher, for messages.
+        searcher: The searcher, which each draw tells all ended trials and then asks.
         space: The space.
     """
 
@@ -79,7 +78,7 @@ class AskedSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All knobs; none for a trial that is planned."""
+        """All knobs; none for a planned trial."""
         if PLANNED in trial.user_attrs:
             return {}
         return {knob: distribution(a_range) for knob, a_range in self._space.ranges.items()}
@@ -87,10 +86,10 @@ class AskedSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Its answer.
+        """The searcher's answer.
 
         Raises:
-            ImportPathError: If that is no point of the space.
+            ImportPathError: If it is not a point of the space.
         """
         if not search_space:
             return {}
@@ -106,12 +105,12 @@ class AskedSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        """Never needed: an answer has all knobs of its point."""
-        raise AssertionError(f"{param_name} was asked for, which the answer must have")
+        """Never called: an answer has all knobs of its point."""
+        raise AssertionError(f"{param_name} was asked for, but the answer must already have it")
 
 
 def _ended(trials: Sequence[FrozenTrial]) -> list[tuple[dict[str, Any], float | None]]:
-    """Points and scores of the trials of a study that ended, also of those that began it."""
+    """Points and scores of the ended trials of a study, including those rebuilt from rows."""
     ended = []
     for trial in trials:
         if (

@@ -1,4 +1,4 @@
-"""A point that a sweep tries because it was planned; not one that a searcher chose."""
+"""A planned point of a sweep, as opposed to one that a searcher chose."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class PlannedPoint:
 
     Attributes:
         knobs: The searched knobs.
-        seed: Of its training; None for the sweep's own.
+        seed: Training seed; None for the sweep's own.
         outside: Whether it may lie outside of the round's space.
     """
 
@@ -22,5 +22,5 @@ class PlannedPoint:
     outside: bool = False
 
     def made(self, row: Trial) -> bool:
-        """Whether a row is of this point, and of this seed."""
+        """Whether a row has this point and this seed."""
         return row.knobs == self.knobs and self.seed in {None, *row.seeds[:1]}

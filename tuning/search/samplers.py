@@ -1,6 +1,6 @@
-"""Where the next point comes from: Optuna's samplers, and how a space is put to them.
+"""The samplers that draw the next point: Optuna's, adapted to search spaces.
 
-A sampler is asked for the active knobs of a point alone, a knob after what it hangs on.
+A sampler is asked only for the active knobs of a point, each after the knob that it depends on.
 """
 
 import logging
@@ -31,30 +31,30 @@ from tuning.search.study import (
 )
 from tuning.spaces.space import Choice, Float, Int, Range, SearchSpace
 
-# Optuna waits for 10 random trials before it models anything, more than a short sweep has.
+# Optuna's default of 10 random trials before any model is more than a short sweep has.
 NUM_STARTUP_TRIALS = 5
 
 
 def make_sampler(name: str, space: SearchSpace, *, seed: int, first_number: int) -> BaseSampler:
-    """The sampler of this name; what it cannot model itself, it leaves to a simpler one.
+    """The sampler with this name; it leaves knobs that it cannot model to a simpler one.
 
-    ``gp`` and ``cmaes`` draw knobs that only some points have by TPE, ``cmaes`` choices too.
+    ``gp`` and ``cmaes`` draw conditional knobs by TPE, and ``cmaes`` choices too.
 
     Args:
-        name: One of ``tuning.plan.SEARCHERS``, or an import path as ``own_sampler`` has it.
+        name: One of ``tuning.plan.SEARCHERS``, or an import path as ``own_sampler`` takes it.
         space: The space to sample.
-        seed: Of the whole search.
+        seed: Seed of the whole search.
         first_number: The number of the study's first row.
     """
     if name == "qmc":
-        # The sequence's position is kept in the study under its seed, which therefore stays; but
-        # another study must not begin the same sequence again.
-        # Optuna knows 32 bits of a seed; those below it are kept, and with them their sequences.
+        # The study stores the sequence's position under its seed, so the seed must not change; but
+        # another study must not start the same sequence again. Optuna takes seeds of 32 bits;
+        # seeds that fit are passed on as they are.
         is_first = first_number == 0 and seed < 2**32
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return SobolSampler(space, seed=seed if is_first else _seed(seed, first_number))
-    # It would tell the terminal that it could be a seventh faster with another package.
+    # Suppresses Optuna's hint that another package would make it a seventh faster.
     logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
     return SamplerByTrial(partial(_drawing, name, space, seed), first_number)
 
@@ -62,7 +62,7 @@ def make_sampler(name: str, space: SearchSpace, *, seed: int, first_number: int)
 def _drawing(
     name: str, space: SearchSpace, seed: int, number: int, num_avoided: int
 ) -> BaseSampler:
-    """The sampler of the trial of this number, with a stream of its own for each draw."""
+    """The sampler for the trial with this number, with its own random stream for each draw."""
     own = _seed(seed, number, *([num_avoided] if num_avoided else []))
     if is_import_path(name):
         return own_sampler(name, space, own)
@@ -84,7 +84,7 @@ def _drawing(
 
 
 def suggest_point(space: SearchSpace, trial: optuna.Trial) -> dict[str, KnobValue]:
-    """The point of a trial: what was planned outside of the space, or what the sampler says."""
+    """The point of a trial: the planned one if it lies outside the space, else the sampler's."""
     if OUTSIDE in trial.user_attrs:
         return dict(trial.user_attrs[PLANNED])
     point: dict[str, KnobValue] = {}
@@ -95,11 +95,11 @@ def suggest_point(space: SearchSpace, trial: optuna.Trial) -> dict[str, KnobValu
 
 
 def even_draws(space: SearchSpace, seed: int) -> Iterator[dict[str, KnobValue]]:
-    """Points of a space, drawn evenly without end.
+    """An endless stream of uniform draws from a space.
 
     Args:
         space: The space.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     study = optuna.create_study(sampler=RandomSampler(seed=seed))
     while True:
@@ -109,12 +109,12 @@ def even_draws(space: SearchSpace, seed: int) -> Iterator[dict[str, KnobValue]]:
 class SamplerByTrial(BaseSampler):
     """A sampler that is made anew for each trial, so that its draws depend on the study alone.
 
-    One that draws from one stream for all of them cannot go on after its process died: the position
-    in the stream died with it.
+    A sampler with one random stream for all trials could not resume after its process died: the
+    position in the stream would be lost.
 
     Args:
-        make: Makes it for the trial whose row has this number, after so many draws that were not
-            tried.
+        make: Makes the sampler from the number of the trial's row and the number of earlier draws
+            that were not tried.
         first_number: The number of the study's first row.
     """
 
@@ -125,7 +125,7 @@ class SamplerByTrial(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """What the sampler of this trial draws at once."""
+        """The knobs that this trial's sampler draws jointly."""
         known = [earlier.user_attrs for earlier in study.get_trials(deepcopy=False)]
         rows = [row_number(attributes[ROW]) for attributes in known if ROW in attributes]
         number = 1 + max(rows, default=self._first_number - 1)
@@ -135,25 +135,25 @@ class SamplerByTrial(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Its draw."""
+        """The joint draw of this trial's sampler."""
         return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        """A knob by itself."""
+        """An independent draw of one knob."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
 class SobolSampler(BaseSampler):
     """A scrambled Sobol sequence over all knobs of a space.
 
-    Optuna's own takes its knobs from the first trial, which may lack some. Here the sequence fills
-    the whole space, and a point simply leaves out the coordinates of knobs that it does not have.
+    Optuna's sampler takes its knobs from the first trial, which may lack some. Here the sequence
+    fills the whole space, and a point leaves out the coordinates of knobs that it does not have.
 
     Args:
         space: The space.
-        seed: Of the scrambling; the study keeps the position of each seed's sequence.
+        seed: Seed of the scrambling; the study keeps the position of each seed's sequence.
     """
 
     def __init__(self, space: SearchSpace, *, seed: int) -> None:
@@ -168,7 +168,7 @@ class SobolSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """All knobs; none for a trial that is planned, which takes no place of the sequence."""
+        """All knobs; none for a planned trial, which uses no point of the sequence."""
         return {} if PLANNED in trial.user_attrs else dict(self._space)
 
     def sample_relative(
@@ -185,17 +185,17 @@ class SobolSampler(BaseSampler):
 
 
 class CmaEsSampler(BaseSampler):
-    """CMA-ES over the numbers that every point of a space has.
+    """CMA-ES over the numeric knobs that every point of a space has.
 
-    Its state is computed anew from the trials of the study whenever it is asked, where Optuna's own
-    keeps a pickle in the journal. The search starts at the best imported point, or else at the
-    centre. Trials enter the populations in the order in which they end; pruned ones rank behind
-    complete ones, failed ones behind all, so that it leaves a region of failures.
+    Its state is recomputed from the trials of the study at each draw, while Optuna's sampler keeps
+    a pickle in the journal. The search starts at the best imported point, or else at the centre.
+    Trials enter the populations in the order in which they end. Pruned ones rank behind complete
+    ones, and failed ones last, so that the search leaves a region of failures.
 
     Args:
         space: The space.
-        seed: Of the draws of one trial.
-        independent: Draws all other knobs.
+        seed: Seed of the draws of one trial.
+        independent: Sampler for all other knobs.
 
     References:
         Hansen 2016, "The CMA Evolution Strategy: A Tutorial", appendix A.
@@ -212,7 +212,7 @@ class CmaEsSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """The numbers that every point has; none for a trial that is planned."""
+        """The numeric knobs that every point has; none for a planned trial."""
         if PLANNED in trial.user_attrs:
             return {}
         return {knob: distribution(a_range) for knob, a_range in self._ranges.items()}
@@ -220,7 +220,7 @@ class CmaEsSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A draw from the Gaussian that the trials so far have shaped."""
+        """A draw from the Gaussian that was fitted to the trials so far."""
         if not search_space:
             return {}
         import cmaes
@@ -246,7 +246,7 @@ class CmaEsSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        """What the other sampler draws."""
+        """A draw of the independent sampler."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def _mean(self, trials: Sequence[FrozenTrial]) -> np.ndarray[Any, Any]:
@@ -265,9 +265,9 @@ class CmaEsSampler(BaseSampler):
 
 
 def _solutions(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that say how good a draw was, by their end: what was planned is no draw.
+    """The finished trials that CMA-ES drew itself, in the order in which they ended.
 
-    A trial whose driver died says nothing; the one that repeats it does, if that was a draw.
+    A trial whose driver died does not count; the one that repeats it does, if it was a draw.
     """
     planned = {
         trial.user_attrs.get(ROW)
@@ -280,7 +280,7 @@ def _solutions(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         for trial in trials
         if trial.state.is_finished()
         and trial.user_attrs.keys().isdisjoint((IMPORTED, OUTSIDE))
-        and trial.user_attrs.get(ROW) is not None  # else not even its point was known
+        and trial.user_attrs.get(ROW) is not None  # without a row, its point may be incomplete
         and trial.user_attrs[ROW] not in planned
         and last[trial.user_attrs[ROW]] == trial.number
     ]
@@ -288,7 +288,7 @@ def _solutions(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _rank(trial: FrozenTrial) -> tuple[float, ...]:
-    """Sorts the best first; of those that were stopped, the one that came furthest."""
+    """Sort key: the best first; among pruned trials, the one that trained longest."""
     if trial.state is StudyState.COMPLETE and trial.value is not None:
         return (0.0, 0.0, -trial.value)
     if trial.state is StudyState.PRUNED and trial.last_step is not None:

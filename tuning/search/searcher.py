@@ -1,6 +1,6 @@
-"""How a space is searched: Optuna's samplers behind Tune's searcher interface.
+"""The searcher of a sweep: Optuna's samplers behind Tune's searcher interface.
 
-The Optuna journal is the searcher's whole state, so a sweep goes on from it after any crash.
+The Optuna journal is the searcher's whole state, so a sweep is resumed from it after any crash.
 """
 
 import math
@@ -55,51 +55,54 @@ __all__ = [
 ]
 
 STEP = "judged_at"
-"""The key in a result of the env steps that a score stands for [env steps]."""
+"""Result key of the part of the budget after which the score was measured [env steps]."""
 
 MAX_DRAWS, MAX_EVEN_DRAWS = 10, 1000
-"""So often a sampler is asked for a point that should not be avoided; then so many that are drawn
-evenly are looked at, since a sampler that learns of scores alone may insist; then its own is tried.
+"""Maximum draws of the sampler for a point that is not avoided, then maximum uniform draws.
+
+The uniform draws are needed because a sampler that learns from scores alone may repeat itself. If
+all are avoided, the sampler's last point is tried.
 """
 
-_STEP_OF_TUNE = "training_iteration"  # what Tune's wrapper of Optuna takes for the step
+_STEP_OF_TUNE = "training_iteration"  # the key that Tune's wrapper of Optuna reads as the step
 
 
 class StudySearcher(Searcher):
-    """Suggests points of a space to Tune and tells the study what became of them.
+    """Suggests points of a space to Tune and records their outcomes in the study.
 
-    Around Ray's ``OptunaSearch``, which is composed and not changed, it sees to it that no trial
-    stays RUNNING in the study: what Tune reports becomes
+    It wraps Ray's ``OptunaSearch`` without changing it, and ensures that no trial stays RUNNING in
+    the study. An ended trial becomes
 
     - COMPLETE, with the final metric, if the result says ``finished`` and the metric is finite;
     - PRUNED, with the last metric, if the trial was stopped before that;
-    - FAIL after an error, without a metric, with one that is not finite, or if it ``diverged``;
-    - FAIL also if the point lies outside of the space, since the sampler cannot learn from it.
+    - FAIL after an error or if it ``diverged`` or ran out of memory;
+    - FAIL if the metric is missing or not finite;
+    - FAIL if the point lies outside the space, since the sampler cannot learn from it.
 
-    A sweep of several rounds has one table and a study for each round, whose sampler starts from
-    the earlier rows that lie in the round's space. Trials have the numbers of their rows, which go
-    on from round to round.
+    A sweep of several rounds has one table, and one study per round, whose sampler starts from the
+    earlier rows that lie in the round's space. Trials have the numbers of their rows, which are
+    continued from round to round.
 
     Args:
         space: The space to search.
-        name: One of ``SEARCHERS``, or an import path as ``tuning.search.own_searcher`` has it.
-        seed: Same seed, same suggestions, as long as trials end in the same order.
+        name: One of ``SEARCHERS``, or an import path as ``tuning.search.own_searcher`` takes it.
+        seed: Seed; it fixes the suggestions as long as trials end in the same order.
         storage_path: The journal file; None keeps the study in memory, for simulations.
         study_name: The study in the journal.
         metric: The key of the score in a result; higher is better.
         initial_points: Points to try before any other, in this order, in a new study.
-        imports: Rows of earlier studies; those that are points of the space begin a new study.
+        imports: Rows of earlier studies; a new study is filled with those that lie in the space.
         first_number: The number of the first row of this study.
-        resume: Go on with an existing study: trials that its dead driver left are tried again
-            before any other point. A study that does not exist yet is made.
-        recorded: On resume, all rows of the table; a trial without a row is tried again.
-        is_avoided: Whether a point that the sampler drew should not be tried; then it draws anew.
-            By default none is.
+        resume: Whether to resume an existing study: trials that its dead driver left open are
+            retried before any other point. A study that does not exist yet is made.
+        recorded: On resume, all rows of the table; a trial without a row is retried.
+        is_avoided: Whether a point that the sampler drew should be skipped and another drawn. By
+            default, none is skipped.
 
     Raises:
         KeyError: If ``name`` is not known.
         ValueError: If a point lies outside, the study exists and ``resume`` is off, the study was
-            made for another space, or ``first_number`` is negative or not what it was.
+            made for another space, or ``first_number`` is negative or was changed.
     """
 
     def __init__(
@@ -142,17 +145,17 @@ class StudySearcher(Searcher):
             storage=storage,
         )
         self._numbers: dict[str, int] = {}
-        self._asked: dict[str, str] = {}  # Tune's id, and the one under which Optuna was asked
+        self._asked: dict[str, str] = {}  # Tune's id to the id passed to OptunaSearch
         self._last_step: dict[str, int] = {}
 
     @property
     def study(self) -> Study:
-        """The study, for whoever reads it."""
+        """The study, for reading."""
         return self._study
 
     @property
     def requeued(self) -> tuple[Interrupted, ...]:
-        """The trials of a dead driver that are tried again."""
+        """The trials of a dead driver that are retried."""
         return self._requeued
 
     def enqueue(
@@ -163,18 +166,18 @@ class StudySearcher(Searcher):
         outside: bool = False,
         seed: int | None = None,
     ) -> None:
-        """Puts a point before all that the sampler will suggest.
+        """Queues a point before all that the sampler will suggest.
 
         Args:
             point: A point of the space.
-            resumes: The number of the row of which it is another attempt, if it is one.
-            outside: The point may lie outside of the ranges. It is then tried like any other, but
-                the sampler does not learn from it.
-            seed: Of its training, if it is not the sweep's own.
+            resumes: The number of the row that it retries, if any.
+            outside: Whether the point may lie outside the ranges. It is then tried like any other,
+                but the sampler does not learn from it.
+            seed: Training seed, if it is not the sweep's own.
 
         Raises:
             KeyError: If ``outside`` and a name is not a knob.
-            ValueError: If it is no point of the space, or ``outside`` and no configuration.
+            ValueError: If it is not a point of the space; with ``outside``, not a configuration.
             TypeError: If ``outside`` and a value has another type than its knob.
         """
         attributes: dict[str, Any] = {PLANNED: dict(point)}
@@ -191,7 +194,7 @@ class StudySearcher(Searcher):
         self._study.enqueue_trial(params, user_attrs=attributes)
 
     def number(self, tune_trial_id: str) -> int:
-        """The number of the row of the trial that Tune calls so.
+        """The row number of the trial with this id in Tune.
 
         Raises:
             KeyError: If no point was suggested under that id.
@@ -199,9 +202,9 @@ class StudySearcher(Searcher):
         return self._row_number(self._numbers[tune_trial_id])
 
     def suggest(self, trial_id: str) -> dict[str, KnobValue]:
-        """The next point, flat and keyed by knob; the same again for the same id.
+        """The next point, flat and keyed by knob; the same id gets the same point again.
 
-        A point with a seed of its own has it under the knob ``seed``.
+        A point with its own training seed has it under the key ``seed``.
         """
         if trial_id in self._numbers:
             return self._point(trial_id)
@@ -221,11 +224,11 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports an intermediate score, if there is a finite one that was not reported yet.
 
-        Its step is in env steps: samplers rank a trial that was stopped by its last step before
-        its score, and an iteration is not as long for every point.
+        Its step is in env steps: samplers rank pruned trials by their last step, then by score,
+        and iterations differ in length between points.
         """
         step = result.get(STEP)
-        # A trial that was restarted from a checkpoint repeats iterations; Optuna keeps the first.
+        # A trial restarted from a checkpoint repeats iterations; Optuna keeps the first report.
         if step is None or step <= self._last_step.get(trial_id, 0):
             return
         if _is_finite(result.get(self.metric)) and not self._is_outside(trial_id):
@@ -239,7 +242,7 @@ class StudySearcher(Searcher):
         """Closes the trial in the study.
 
         Raises:
-            RuntimeError: If the journal did not take it.
+            RuntimeError: If the journal did not record it.
         """
         result, asked = result or {}, self._asked[trial_id]
         is_lost = error or result.get("diverged") or result.get("out_of_memory")
@@ -249,24 +252,24 @@ class StudySearcher(Searcher):
         elif result.get("finished"):
             self._optuna_search.on_trial_complete(asked, result)
         else:
-            # Tune keeps the result at which it stops a trial to itself, but Optuna scores a pruned
+            # Tune does not report the result at which it stops a trial, but Optuna scores a pruned
             # trial by its last report.
             self.on_trial_result(trial_id, result)
             self._optuna_search.on_trial_complete(asked, None)
         if not self._trial(trial_id).state.is_finished():
-            raise RuntimeError(  # OptunaSearch logs and swallows what goes wrong here
-                f"the journal did not record the end of trial {self.number(trial_id)}, "
-                "it is still RUNNING there; see whether the disk is full, then resume."
+            raise RuntimeError(  # OptunaSearch logs and swallows errors here
+                f"the journal did not record the end of trial {self.number(trial_id)}, which is "
+                "still RUNNING there; check whether the disk is full, then resume."
             )
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Does nothing: the journal is the state, written at every step."""
+        """Does nothing: the journal holds the state and is written at every step."""
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing, for the same reason."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Refuses.
+        """Is not supported.
 
         Raises:
             RuntimeError: Always; make a searcher with ``resume=True`` on the same journal.
@@ -279,7 +282,7 @@ class StudySearcher(Searcher):
         imports: Sequence[Trial],
         recorded: Sequence[Trial],
     ) -> tuple[Interrupted, ...]:
-        """Fills a new study, or goes on where a dead driver left it, even while it filled it."""
+        """Fills a new study, or resumes one, even if its driver died while filling it."""
         own = own_trials(self._study)
         numbers = row_numbers(self._study, self._first_number).values()
         if (first := min(numbers, default=self._first_number)) != self._first_number:
@@ -309,13 +312,13 @@ class StudySearcher(Searcher):
     def _fill_gaps(
         self, initial_points: Sequence[PlannedPoint], recorded: Sequence[Trial]
     ) -> list[PlannedPoint]:
-        """Give the numbers of trials that were lost with the journal to others.
+        """Reuse the row numbers of trials that were lost with the journal.
 
-        These were at work when their driver died, and their points are known to nobody. What was
-        planned and not made comes first, then points that are drawn evenly.
+        These trials were running when their driver died, and their points are unknown. Their
+        numbers go to planned points that were not tried yet, then to uniform draws.
 
         Returns:
-            The planned points that are still to come.
+            The planned points that are still to be queued.
         """
         made = {row.number for row in recorded}
         gaps = [n for n in range(self._first_number, max(made)) if n not in made]
@@ -338,11 +341,11 @@ class StudySearcher(Searcher):
             )
 
     def _draw(self, trial_id: str, num_drawn: int) -> int:
-        """The number in the study of a new trial for Tune's, which had so many others before."""
+        """The study's number of a new draw for Tune's trial, after ``num_drawn`` earlier draws."""
         self._asked[trial_id] = f"{trial_id} {num_drawn}" if num_drawn else trial_id
         before = self._running()
         with warnings.catch_warnings():
-            # It takes the time that a sampler thinks for the time that a trial trains.
+            # The warning mistakes the sampler's own computing time for training time.
             warnings.filterwarnings("ignore", "Define-by-run function")
             self._optuna_search.suggest(self._asked[trial_id])
         (number,) = self._running() - before
@@ -355,7 +358,7 @@ class StudySearcher(Searcher):
         return self._is_avoided(trial.params)
 
     def _enqueue_elsewhere(self) -> bool:
-        """Put an even draw that is not avoided before all that the sampler will say, if any is."""
+        """Queue a uniform draw that is not avoided; False if none was found."""
         assert self._is_avoided is not None
         seed = np.random.SeedSequence([self._seed, len(self._study.get_trials(deepcopy=False))])
         draws = even_draws(self._space, int(seed.generate_state(1)[0]))
@@ -370,7 +373,7 @@ class StudySearcher(Searcher):
         self._storage.set_trial_user_attr(key, attribute, value)
 
     def _row_number(self, number: int) -> int:
-        if number not in self._rows:  # trials are only ever added
+        if number not in self._rows:  # trials are only ever added, so known numbers stay valid
             self._rows = row_numbers(self._study, self._first_number)
         return self._rows[number]
 

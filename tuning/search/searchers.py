@@ -1,4 +1,4 @@
-"""What may choose points, by name; not how (``samplers.py``, ``own_searcher.py``)."""
+"""The names of the searchers; ``samplers.py`` and ``own_searcher.py`` implement them."""
 
 from ssmrl.import_path import ImportPathError, imported, is_import_path
 from ssmrl.unknown_name import UnknownNameError
@@ -10,31 +10,31 @@ SEARCHERS = {
     "qmc": "scrambled Sobol sequence",
     "random": "uniform draws",
 }
-"""By name, what each is."""
+"""Description of each searcher, by name."""
 
 
 def check_searcher(name: str) -> None:
-    """Refuse what chooses no points.
+    """Check that a name is that of a searcher.
 
     Args:
-        name: One of ``SEARCHERS``, or an import path as ``tuning.search.own_searcher`` has it.
+        name: One of ``SEARCHERS``, or an import path as ``tuning.search.own_searcher`` takes it.
 
     Raises:
-        KeyError: If none has the short name; the message lists the known ones.
-        ImportPathError: If what is at an import path neither asks and tells nor samples.
+        KeyError: If a short name is unknown; the message lists the known ones.
+        ImportPathError: If the object at an import path is neither a ``Searcher`` nor a sampler.
     """
     if not is_import_path(name):
         if name not in SEARCHERS:
             raise UnknownNameError(
-                f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}; one of "
-                "your own is given as `package.module:NAME`"
+                f"unknown searcher {name!r}; the searchers are: {', '.join(SEARCHERS)}; give one "
+                "of your own as `package.module:NAME`"
             )
         return
     searcher = imported(name)
-    if not hasattr(searcher, "sample_relative"):  # of Optuna, which need not be imported for it
+    if not hasattr(searcher, "sample_relative"):  # an Optuna sampler, without importing Optuna
         lacking = [part for part in ("ask", "tell") if not hasattr(searcher, part)]
         if lacking:
             raise ImportPathError(
-                f"{name!r} must have `ask` and `tell`, or be a sampler of Optuna's interface, but "
-                f"{searcher!r} lacks `{lacking[0]}`"
+                f"{name!r} must have `ask` and `tell`, or be a sampler with Optuna's interface, "
+                f"but {searcher!r} lacks `{lacking[0]}`"
             )

@@ -1,4 +1,4 @@
-"""The Optuna study that records a search: opened, repaired, begun with rows, taken up again.
+"""The Optuna study that records a search: opening, repair, import of earlier rows, resume.
 
 It does not choose points; ``tuning.search.samplers`` does.
 """
@@ -29,12 +29,12 @@ from tuning.table.durable import recover_lines
 from tuning.table.trial import Trial, TrialState
 
 Study: TypeAlias = optuna.Study
-"""Optuna's study, for those who pass it on without knowing Optuna."""
+"""Optuna's study, for modules that pass it on without importing Optuna."""
 
-# What a trial of a study carries: the id of its row; the point, if it was planned and not sampled;
-# whether that lies outside of the space; the number of the row that it repeats; the row that was
-# imported as this trial; the seed, if it is not the sweep's; whether it was drawn and never tried.
-# A study carries its space.
+# User attributes of a study's trial: the id of its row; the point, if it was planned and not
+# sampled; whether that lies outside the space; the number of the row that it retries; the row that
+# was imported as this trial; the seed, if it is not the sweep's; whether it was drawn and skipped.
+# A study's own attribute is its space.
 ROW, PLANNED, OUTSIDE, RESUMES, IMPORTED = "trial_id", "planned", "outside", "resumes", "imported"
 SEED, AVOIDED = "seed", "avoided"
 _SPACE = "space"
@@ -46,9 +46,9 @@ class Interrupted:
 
     Attributes:
         number: The number that its row would have had.
-        knobs: The point that has to be tried again.
-        outside: Whether it was planned outside of the space.
-        seed: Of its training, if it is not the sweep's own.
+        knobs: The point to retry.
+        outside: Whether it was planned outside the space.
+        seed: Training seed, if it is not the sweep's own.
     """
 
     number: int
@@ -58,7 +58,7 @@ class Interrupted:
 
 
 def row_name(number: int) -> str:
-    """The id of the row of the trial with this number.
+    """The row id of the trial with this number.
 
     Example:
         >>> row_name(3)
@@ -76,18 +76,18 @@ def open_storage(path: Path | None) -> BaseStorage:
     """The journal at ``path``, made if there is none; optuna-dashboard reads it too.
 
     Args:
-        path: None keeps the studies in memory alone, for simulations.
+        path: Journal file; None keeps the studies in memory only, for simulations.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study says hello on every opening
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study logs a line at every opening
     if path is None:
         return InMemoryStorage()
-    # The lock beside the journal is a link to this path: a relative one would dangle, and Optuna
-    # would wait for a dead driver's dangling lock for ever.
+    # Optuna's lock is a symlink to this path. A relative link would dangle, and Optuna would wait
+    # for ever for a dead driver's dangling lock.
     return JournalStorage(_LastingJournal(path.resolve()))
 
 
 class _LastingJournal(BaseJournalBackend):
-    """Optuna's file, which waits for room on the disk, and holds no half of a record.
+    """Optuna's journal file, which waits for disk space and never keeps half a record.
 
     Args:
         path: The file.
@@ -97,11 +97,11 @@ class _LastingJournal(BaseJournalBackend):
         self._path, self._journal = path, JournalFileBackend(str(path))
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """The records from this number on."""
+        """The records from this number onward."""
         return self._journal.read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add records."""
+        """Append records."""
         with_room(partial(self._append, logs), self._path)
 
     def _append(self, logs: list[dict[str, Any]]) -> None:
@@ -114,10 +114,10 @@ class _LastingJournal(BaseJournalBackend):
 
 
 def repair_journal(path: Path) -> None:
-    """Makes the journal of a killed driver readable. Only while no driver uses it.
+    """Makes the journal of a killed driver readable. Call it only while no driver uses it.
 
-    A torn last line is set aside in ``<path>.torn`` with a warning, and a lock that the driver
-    left, for which the next one would wait 30 s, is removed.
+    A torn last line is moved to ``<path>.torn`` with a warning. A leftover lock, for which the
+    next driver would wait 30 s, is removed.
 
     Raises:
         ValueError: If the journal is damaged elsewhere; the message gives the line.
@@ -127,11 +127,11 @@ def repair_journal(path: Path) -> None:
 
 
 def study_spaces(path: Path, prefix: str) -> dict[int, str]:
-    """The spaces, as JSON, for which a journal's studies were made, by what follows the prefix.
+    """The space of each study in a journal, as JSON, by the number that follows the prefix.
 
     Args:
-        path: Of the journal; it need not exist.
-        prefix: Of the studies' names, which end with a number.
+        path: Journal file; it need not exist.
+        prefix: Prefix of the studies' names, which end with a number.
     """
     if not path.exists():
         return {}
@@ -146,7 +146,7 @@ def study_spaces(path: Path, prefix: str) -> dict[int, str]:
 def open_study(
     storage: BaseStorage, study_name: str, space: SearchSpace, *, resume: bool
 ) -> optuna.Study:
-    """The study of this name, made if there is none.
+    """The study with this name, made if there is none.
 
     Raises:
         ValueError: If it exists and ``resume`` is off, or it was made for another space.
@@ -166,21 +166,22 @@ def open_study(
     elif made_for != space.to_json():
         raise ValueError(
             f"the study {study_name!r} was made for another search space, and a sampler cannot "
-            f"learn from both: {made_for} then, {space.to_json()} now; use a new name."
+            f"learn from both: it was {made_for}, but is now {space.to_json()}; use a new name."
         )
     return study
 
 
 def import_rows(study: optuna.Study, space: SearchSpace, rows: Sequence[Trial]) -> None:
-    """Begins a study with what earlier ones found: the rows that are points of its space.
+    """Adds the rows of earlier studies that are points of this study's space.
 
-    They become finished trials that carry the row's id, so that nobody takes them for the study's
-    own. Rows that a driver imported before it died are left alone.
+    They become finished trials marked with the row's id, which tells them from the study's own.
+    Rows that a driver imported before it died are not imported again.
 
     Args:
-        study: Without trials of its own.
+        study: A study without trials of its own.
         space: Its space.
-        rows: COMPLETE ones keep their score, PRUNED ones their last score, the others fail.
+        rows: Earlier rows: COMPLETE ones keep their score, PRUNED ones their last score, others
+            fail.
     """
     known = {trial.user_attrs.get(IMPORTED) for trial in study.get_trials(deepcopy=False)}
     for row in rows:
@@ -189,12 +190,12 @@ def import_rows(study: optuna.Study, space: SearchSpace, rows: Sequence[Trial]) 
 
 
 def rebuild(study: optuna.Study, space: SearchSpace, rows: Sequence[Trial]) -> None:
-    """Fills a study whose journal was lost with the rows that its trials left.
+    """Refills a study whose journal was lost from the rows of its trials.
 
     Args:
-        study: Without trials of its own.
+        study: A study without trials of its own.
         space: Its space.
-        rows: Of its round.
+        rows: Rows of its round.
     """
     for row in sorted(rows, key=lambda row: row.number):
         if space.contains(row.knobs):
@@ -206,20 +207,20 @@ def rebuild(study: optuna.Study, space: SearchSpace, rows: Sequence[Trial]) -> N
 
 
 def own_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials of a study without those that were imported, or drawn and never tried."""
+    """The trials of a study, except those that were imported, or drawn and skipped."""
     trials = study.get_trials(deepcopy=False)
     return [trial for trial in trials if trial.user_attrs.keys().isdisjoint((IMPORTED, AVOIDED))]
 
 
 def row_numbers(study: optuna.Study, first_number: int) -> dict[int, int]:
-    """The numbers of the rows of a study's own trials, by the numbers of the trials.
+    """The row number of each of a study's own trials, by trial number.
 
-    What repeats a trial that was interrupted has the number of that one. A trial whose driver died
-    before it named its row has left none, so it takes no number from those that follow.
+    A retry has the row number of the interrupted trial. A trial whose driver died before it named
+    the row has left no row, so the next trial gets its number.
 
     Args:
         study: The study.
-        first_number: The number of the row of its first own trial.
+        first_number: The row number of its first own trial.
     """
     numbers: dict[int, int] = {}
     following = first_number
@@ -236,19 +237,19 @@ def row_numbers(study: optuna.Study, first_number: int) -> dict[int, int]:
 def fail_stale(
     storage: BaseStorage, study_name: str, rows: Sequence[Trial], *, first_number: int = 0
 ) -> tuple[Interrupted, ...]:
-    """Closes what a dead driver left open in a study, and says what has to be tried again.
+    """Closes the trials that a dead driver left open in a study, and lists those to retry.
 
-    A RUNNING trial that has a row gets the row's outcome; one without fails. A trial that ended
-    in the study, but whose driver died before it wrote the row, has to be tried again too.
+    A RUNNING trial with a row gets the row's outcome; one without a row fails. A trial that ended
+    in the study, but whose driver died before it wrote the row, must be retried too.
 
     Args:
         storage: The open journal.
-        study_name: The study.
+        study_name: Name of the study.
         rows: The rows that were written.
-        first_number: The number of the row of the study's first own trial.
+        first_number: The row number of the study's first own trial.
 
     Returns:
-        The trials without a row that none repeats that is still to come, by number.
+        The trials without a row and without a waiting retry, one for each row number.
     """
     study = optuna.load_study(study_name=study_name, storage=storage)
     row_of = {row.number: row for row in rows}
@@ -263,7 +264,7 @@ def fail_stale(
     for number, trial in last.items():
         if trial.state is StudyState.WAITING or number in row_of:
             continue
-        # The params of a trial whose driver died while it was suggested are not yet complete.
+        # If the driver died during the suggestion, the params are incomplete.
         knobs = trial.user_attrs.get(PLANNED, trial.params)
         outside, seed = OUTSIDE in trial.user_attrs, trial.user_attrs.get(SEED)
         lost.append(Interrupted(number, dict(knobs), outside, seed))
@@ -271,7 +272,7 @@ def fail_stale(
 
 
 def distribution(a_range: Range) -> BaseDistribution:
-    """A range in Optuna's words."""
+    """A range as an Optuna distribution."""
     match a_range:
         case Float():
             return FloatDistribution(a_range.low, a_range.high, log=a_range.log)
@@ -282,7 +283,7 @@ def distribution(a_range: Range) -> BaseDistribution:
 
 
 def storage_key(storage: BaseStorage, study_name: str, number: int) -> int:
-    """The storage's own name for a trial of a study."""
+    """The storage's internal id of a study's trial."""
     study_id = storage.get_study_id_from_name(study_name)
     return storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
@@ -323,5 +324,5 @@ def _close(
 
 
 def _step(row: Trial) -> int:
-    """What the score of a row stands for [env steps]; Optuna's steps are at least 1."""
+    """The step of a row's score in Optuna [env steps], at least 1."""
     return max(1, row.judged_at or (row.curve[-1][0] if row.curve else row.env_steps))

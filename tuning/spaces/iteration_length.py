@@ -1,18 +1,18 @@
-"""How long iterations can be in a search space: a run ends with a whole one."""
+"""The range of iteration lengths in a search space: a run ends with a whole iteration."""
 
 from ssmrl.config import KnobValue
 from tuning.spaces.space import Choice, Int, SearchSpace
 
 
 def iteration_lengths(space: SearchSpace) -> tuple[int, int]:
-    """The shortest and the longest iteration of its points [env steps].
+    """The shortest and the longest iteration of a space's points [env steps].
 
-    A point trains past its budget by less than an iteration, so it may have that much more
-    experience than another.
+    A point trains past its budget by less than one iteration, so it may get up to that many more
+    env steps than another.
 
     Args:
-        space: What is searched. The length of an iteration is a product with a factor for each
-            knob, so the factors are tried one by one.
+        space: The search space. The length of an iteration is a product with one factor per knob,
+            so the knobs are tried one by one.
     """
     own = shortest = longest = _length(space, {})
     for knob, a_range in space.ranges.items():

@@ -1,4 +1,4 @@
-"""The values that one knob may take: numbers between two ends, or options; not which knob it is."""
+"""The ranges of one knob: numbers between two ends, or options; they do not know their knob."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ class Float:
     Attributes:
         low: Smallest value.
         high: Largest value.
-        log: Search the logarithm evenly: for step sizes, whose order of magnitude matters.
+        log: Whether to search on a log scale: for learning rates and other orders of magnitude.
 
     Raises:
         ValueError: If the range is empty, infinite, or logarithmic and not positive.
@@ -32,7 +32,7 @@ class Float:
         _check_order(self.low, self.high, self.log)
 
     def contains(self, value: KnobValue) -> bool:
-        """Whether ``value`` is a number of the range; a bool is none."""
+        """Whether ``value`` is a number in the range; a bool is not a number."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and self.low <= float(value) <= self.high
 
@@ -55,7 +55,7 @@ class Float:
         return _to_unit(value, self.low, self.high, self.log)
 
     def from_unit(self, unit: float) -> float:
-        """The value at a place on the scale of the search; beyond 0 and 1, the nearer end.
+        """The value at a position on the scale of the search; outside 0 to 1, the nearer end.
 
         Raises:
             ValueError: If ``unit`` is NaN.
@@ -71,7 +71,7 @@ class Int:
         low: Smallest value.
         high: Largest value.
         step: Distance of neighbours.
-        log: Search the logarithm evenly; then ``step`` is 1.
+        log: Whether to search on a log scale; ``step`` must then be 1.
 
     Raises:
         ValueError: If the range is empty, ``step`` misses ``high``, or ``log`` does not fit.
@@ -99,7 +99,7 @@ class Int:
             raise ValueError(f"`step` must be 1 with `log`, but got {step=}; drop one of the two.")
 
     def contains(self, value: KnobValue) -> bool:
-        """Whether ``value`` is an integer of the range; neither ``8.0`` nor a bool is."""
+        """Whether ``value`` is an integer in the range; ``8.0`` and bools are not integers."""
         if not isinstance(value, int) or isinstance(value, bool):
             return False
         return self.low <= value <= self.high and (value - self.low) % self.step == 0
@@ -121,7 +121,7 @@ class Int:
         return _to_unit(value, self.low, self.high, self.log)
 
     def from_unit(self, unit: float) -> int:
-        """The step nearest to a place on the scale of the search; beyond 0 and 1, the nearer end.
+        """The step nearest to a position on the search's scale; outside 0 to 1, the nearer end.
 
         Raises:
             ValueError: If ``unit`` is NaN.
@@ -137,13 +137,13 @@ class Int:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values without an order.
+    """A choice between values without an order.
 
     Attributes:
         options: At least two values, all different.
 
     Raises:
-        ValueError: If there are fewer.
+        ValueError: If there are fewer, or two are equal.
     """
 
     options: tuple[KnobValue, ...]
@@ -153,11 +153,11 @@ class Choice:
         if len(self.options) < 2 or len(_typed(self.options)) < len(self.options):
             raise ValueError(
                 f"`options` must be at least 2 different values, but got {self.options!r}; "
-                "set a knob that does not vary in the base configuration."
+                "set a fixed knob in the base configuration instead."
             )
 
     def contains(self, value: KnobValue) -> bool:
-        """Whether ``value`` is an option, of the same type: ``1`` is not ``True``."""
+        """Whether ``value`` is an option with the same type: ``1`` is not ``True``."""
         return (type(value), value) in _typed(self.options)
 
     def covers(self, other: "Range") -> bool:
@@ -174,7 +174,7 @@ def _check_order(low: float, high: float, log: bool) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(
             f"`low < high` must hold with finite ends, but got {low=}, {high=}; "
-            "set a knob that does not vary in the base configuration."
+            "set a fixed knob in the base configuration instead."
         )
     if log and low <= 0:
         raise ValueError(
@@ -195,7 +195,7 @@ def range_fields(a_range: Range) -> dict[str, Any]:
 
 
 def range_text(a_range: Range) -> str:
-    """A range for people to read.
+    """A range as text for a reader.
 
     Example:
         >>> range_text(Float(3e-4, 1.0, log=True))
@@ -212,11 +212,11 @@ def range_from(knob: str, fields: Any) -> Range:
     """The inverse of ``range_fields``.
 
     Args:
-        knob: Whose range it is, for the message.
-        fields: What was read.
+        knob: The knob, for the message.
+        fields: The fields that were read.
 
     Raises:
-        ValueError: If this is no range; also all that the ranges raise.
+        ValueError: If they do not describe a range, or the range is invalid.
     """
     kind = fields.get("kind") if isinstance(fields, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:
@@ -243,8 +243,8 @@ def _to_unit(value: float, low: float, high: float, log: bool) -> float:
 
 def _from_unit(unit: float, low: float, high: float, log: bool) -> float:
     if math.isnan(unit):
-        raise ValueError(f"`unit` must be a place between 0 and 1, but got {unit}.")
-    if unit <= 0 or unit >= 1:  # the ends are met exactly
+        raise ValueError(f"`unit` must be a position between 0 and 1, but got {unit}.")
+    if unit <= 0 or unit >= 1:  # the ends are returned exactly
         return low if unit <= 0 else high
     if log:
         value = math.exp(math.log(low) * (1 - unit) + math.log(high) * unit)

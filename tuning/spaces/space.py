@@ -1,4 +1,4 @@
-"""What a sweep may vary: ranges keyed by knob, checked when made; not how they are searched."""
+"""The search space of a sweep: ranges keyed by knob, checked when made; not the search itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,10 +32,10 @@ _KNOB_TYPES: dict[type, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Condition:
-    """When a knob is part of a point: while another knob has one of some values.
+    """Makes a knob active only while another knob has one of some values.
 
     Attributes:
-        knob: The other knob; searched, or one of the base configuration.
+        knob: The other knob; searched, or fixed in the base configuration.
         values: The values of the other knob, all different.
 
     Raises:
@@ -49,7 +49,7 @@ class Condition:
         object.__setattr__(self, "values", tuple(self.values))
         if not self.values or any(_same(a, b) for a, b in _pairs(self.values)):
             raise ValueError(
-                f"a condition on `{self.knob}` must name at least 1 value and each once, but got "
+                f"a condition on `{self.knob}` must name at least 1 value, each only once, but got "
                 f"{self.values!r}; a knob that is always searched needs no condition."
             )
 
@@ -60,21 +60,21 @@ class Condition:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The knobs that vary, their ranges, and the configuration that everything else comes from.
+    """The searched knobs, their ranges, and the base configuration with all other knobs.
 
     A *point* of the space is a mapping with a value for every active knob, and nothing else. A knob
-    is active unless it has a condition that does not hold, or hangs on a knob that is not active.
+    is inactive if its condition does not hold, or if it depends on an inactive knob.
 
     Attributes:
         ranges: The range of each searched knob, read-only.
-        base: The configuration of the knobs that do not vary.
-        conditions: When a searched knob is active, read-only; the others always are. A value that
-            the range of the other knob has lost is allowed, since ranges move and conditions stay.
+        base: The configuration with the fixed knobs.
+        conditions: The conditions of searched knobs, read-only. They may name values that the other
+            knob's range has lost, since ranges move and conditions stay.
 
     Raises:
         KeyError: If a name is not a knob; the message lists the known ones.
         ValueError: If there is no range, one has an end that no configuration accepts, no knob can
-            be active, or a condition hangs on itself, on a Float, or on an impossible value.
+            be active, or a knob depends on itself, on a Float, or on an impossible value.
         TypeError: If a range or a value does not fit the type of its knob.
 
     Example:
@@ -107,7 +107,7 @@ class SearchSpace:
         if not self.active_knobs({}):
             raise ValueError(
                 "a search space must have a knob that is active, but none of the conditions holds "
-                f"for the base configuration: {dict(self.conditions)}; search fewer conditions."
+                f"for the base configuration: {dict(self.conditions)}; remove a condition."
             )
 
     def __reduce__(
@@ -117,12 +117,11 @@ class SearchSpace:
         return type(self), (dict(self.ranges), self.base, dict(self.conditions))
 
     def active_knobs(self, point: Mapping[str, KnobValue]) -> tuple[str, ...]:
-        """The knobs that a point with these values has, in the order of the ranges.
+        """The active knobs of a point with these values, in the order of the ranges.
 
         Args:
-            point: Values of some knobs. What hangs on a searched knob without a value is inactive,
-                so a point can be built from ``{}`` by giving values to active knobs until none is
-                without.
+            point: Values of some knobs. A knob that depends on a searched knob without a value is
+                inactive. So a point is built from ``{}`` by setting active knobs until all are set.
         """
         known = self.base.knobs()
 
@@ -146,7 +145,7 @@ class SearchSpace:
         )
 
     def covers(self, other: "SearchSpace") -> bool:
-        """Whether ``other`` searches the same knobs under the same conditions, but no further."""
+        """Whether ``other`` has the same knobs and conditions, and its ranges lie in these."""
         return (
             self.ranges.keys() == other.ranges.keys()
             and self.conditions == other.conditions
@@ -154,7 +153,7 @@ class SearchSpace:
         )
 
     def default_point(self) -> dict[str, KnobValue]:
-        """The values that the base configuration has for the knobs that are active in it.
+        """The base configuration's values of the knobs that are active in it.
 
         Raises:
             ValueError: If the base lies outside of the space; the message names the knobs.
@@ -168,7 +167,7 @@ class SearchSpace:
         """The configuration of a point.
 
         Raises:
-            ValueError: If an active knob is missing, another one is given, or a value is outside.
+            ValueError: If an active knob is missing, an extra one is given, or a value is outside.
         """
         self._check_point(point, "the point")
         return self.base.with_knobs(point)
@@ -178,12 +177,12 @@ class SearchSpace:
 
         Raises:
             KeyError: If a name is not a searched knob; the message lists those that are.
-            ValueError: All that the class raises.
-            TypeError: All that the class raises.
+            ValueError: As the class raises it.
+            TypeError: As the class raises it.
         """
         for knob in ranges.keys() - self.ranges.keys():
             raise UnknownNameError(
-                f"`{knob}` is not a searched knob; those are: {', '.join(self.ranges)}"
+                f"`{knob}` is not a searched knob; the searched knobs are: {', '.join(self.ranges)}"
             )
         return SearchSpace({**self.ranges, **ranges}, self.base, self.conditions)
 
@@ -199,7 +198,7 @@ class SearchSpace:
         """The inverse of ``to_json``.
 
         Raises:
-            ValueError: If the text does not describe ranges; also all that the class raises.
+            ValueError: If the text does not describe ranges; also all errors of the class.
         """
         data = json_object(text, "a search space")
         conditions = {
@@ -230,36 +229,36 @@ class SearchSpace:
 _WHEN = "when"
 
 _MOST_STEPS = 5
-_MOST_STEPS_OF_A_MEMORY = 1  # one episode tells most tasks, so more steps only take time
+_MOST_STEPS_OF_A_MEMORY = 1  # one episode reveals most tasks, so more steps only take time
 
 _STEPS = "meta.num_inner_steps"
 
 _NOT_SEARCHED = {
     "algorithm": "each algorithm has knobs of its own; make one sweep for each.",
-    "env.task": "returns on two tasks do not compare; make one sweep for each.",
+    "env.task": "returns on two tasks cannot be compared; make one sweep for each.",
     "env.horizon": "a return is a sum over it, so the score grows with it; set it in the base.",
-    "env.action_scale": "what an action costs depends on it, and so does the score; set it in the "
+    "env.action_scale": "the cost of an action depends on it, and so does the score; set it in the "
     "base.",
-    "meta.episodes_per_task": "only the last of them scores, so more of them buy "
+    "meta.episodes_per_task": "only the last episode scores, so more of them buy "
     "experience with a task before it counts; set it in the base.",
     "evaluation.*": "it decides how the score is measured, not how good it is; set it in the base.",
-    "seed": "it is luck, not a setting; use `--seeds-per-trial` to average it.",
+    "seed": "it is luck, not a setting; average over seeds with `--seeds-per-trial`.",
 }
-"""Knobs that define the score, each with why."""
+"""Knobs that define the score, each with the reason."""
 
 _NOT_SEARCHED_BY_GRADIENT = {
-    _STEPS: "each step plays more episodes with a task before the one that scores, so more of them "
-    "buy experience; set it in the base.",
+    _STEPS: "each step collects more episodes with a task before the one that scores, so more of "
+    "them buy experience; set it in the base.",
 }
-"""Those of an algorithm that adapts by gradient; a memory steps within the episode that scores."""
+"""Such knobs of gradient-based algorithms only; a memory adapts in the episode that scores."""
 
 
 def default_space(base: TrainConfig) -> SearchSpace:
-    """The knobs that matter most for how well a policy adapts, around the published values.
+    """The knobs that matter most for adaptation, with ranges around the published values.
 
     Args:
-        base: Decides whether there is a memory to size: ``policy.state_dim`` is searched for the
-            method ``ssm`` alone. A knob that its algorithm does not have is left out.
+        base: The base configuration. ``policy.state_dim`` is searched only for the method ``ssm``.
+            A knob that its algorithm does not have is left out.
     """
     ranges: dict[str, Range] = {
         "policy.state_dim": Int(8, 128, step=8),
@@ -277,7 +276,7 @@ def default_space(base: TrainConfig) -> SearchSpace:
 
 
 def default_limits(base: TrainConfig) -> SearchSpace:
-    """How far the ranges of ``default_space`` may ever move: what is still sane to train."""
+    """The hard limits of ``default_space``'s ranges: the widest that are still sensible."""
     ranges: dict[str, Range] = {
         "policy.state_dim": Int(2, 512, step=2),
         "policy.hidden_dim": Int(8, 512, step=8),
@@ -290,9 +289,9 @@ def default_limits(base: TrainConfig) -> SearchSpace:
 
 
 def _of_base(ranges: Mapping[str, Range], base: TrainConfig) -> SearchSpace:
-    """Those of the ranges that the base has a knob for.
+    """The space with those ranges whose knob the base has.
 
-    Where the base makes no adaptation steps there may be none, and then they have no size.
+    If the base makes no adaptation steps, 0 steps are allowed, and then there is no step size.
     """
     size = "meta.inner_lr"
     known = base.knobs()
@@ -309,7 +308,7 @@ def _adapts_by_gradient(base: TrainConfig) -> bool:
 
 
 def why_not_searched(knob: str, base: TrainConfig) -> str | None:
-    """Why a knob defines the score: it would be chosen to raise it. None if it may be searched."""
+    """Why a knob must not be searched: it defines the score. None if it may be searched."""
     reason = _NOT_SEARCHED.get(knob) or _NOT_SEARCHED.get(f"{knob.partition('.')[0]}.*")
     if _adapts_by_gradient(base):
         reason = reason or _NOT_SEARCHED_BY_GRADIENT.get(knob)
@@ -330,7 +329,7 @@ def _check_fit(knob: str, a_range: Range, kind: type) -> None:
 
 
 def _check_ends(knob: str, a_range: Range, base: TrainConfig) -> None:
-    """Tries the values that can be wrong: each option, or the ends and the first step."""
+    """Checks the values that can be invalid: each option, or the ends and the first step."""
     if isinstance(a_range, Choice):
         values = a_range.options
     elif isinstance(a_range, Int):
@@ -352,13 +351,13 @@ def _check_condition(
 ) -> None:
     if knob not in ranges:
         raise UnknownNameError(
-            f"only a searched knob can have a condition, but `{knob}` is none; "
-            f"those are: {', '.join(ranges)}"
+            f"only a searched knob can have a condition, but `{knob}` is not searched; "
+            f"the searched knobs are: {', '.join(ranges)}"
         )
     base.check_known(condition.knob)
     if isinstance(ranges.get(condition.knob), Float):
         raise ValueError(
-            f"`{knob}` must hang on a knob that meets its values, but `{condition.knob}` varies "
+            f"`{knob}` must depend on a knob with separate values, but `{condition.knob}` varies "
             "continuously; make it a Choice."
         )
     for value in condition.values:
@@ -366,7 +365,7 @@ def _check_condition(
             base.with_knobs({condition.knob: value})
         except (ValueError, UnknownNameError, TypeError) as error:
             raise ValueError(
-                f"`{knob}` must hang on values that `{condition.knob}` can have, but not on "
+                f"`{knob}` must depend on values that `{condition.knob}` can have, but not on "
                 f"{value!r}: {error.args[0]}"
             ) from error
 
@@ -378,7 +377,7 @@ def _check_no_cycle(conditions: Mapping[str, Condition]) -> None:
             path.append(condition.knob)
             if condition.knob in path[:-1]:
                 raise ValueError(
-                    f"no knob may hang on itself, but {' hangs on '.join(path)}; "
+                    f"no knob may depend on itself, but {' depends on '.join(path)}; "
                     "drop one of the conditions."
                 )
 

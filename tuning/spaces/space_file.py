@@ -1,4 +1,4 @@
-"""A search space that a person wrote down in YAML, with its hard limits; not how it is searched."""
+"""Reads a user's YAML file with a search space and its hard limits; does not search it."""
 
 import dataclasses
 import math
@@ -29,12 +29,12 @@ _COMMON = ("kind", "limits", "when")
 
 @dataclass(frozen=True)
 class SpaceFile:
-    """What a space file says.
+    """The content of a space file.
 
     Attributes:
-        space: Where the search starts.
-        limits: How far it may ever move: the same knobs and conditions, ranges at least as wide. A
-            range without limits of its own has itself as limits: it can only become narrower.
+        space: The first space of the search.
+        limits: The hard limits: the same knobs and conditions, with ranges at least as wide. A
+            range without limits in the file is its own limit: it can only become narrower.
 
     Raises:
         ValueError: If the limits do not contain the space; the message names the knobs.
@@ -63,19 +63,20 @@ def load_space_file(path: Path, base: TrainConfig) -> SpaceFile:
 
     The file has ``format: 2``, and ``knobs``, by name, each with a ``kind`` (``float`` and ``int``
     with ``low``, ``high``, ``log``, and ``step`` of an int; ``choice`` with ``options``),
-    optionally ``limits`` (``[low, high]``, or all options that may ever come), and optionally
-    ``when`` (``{other knob: [values]}``). It may have a ``base``: knobs that shall differ from the
-    task's defaults. Limits of an int lie on the coarsest grid that meets its steps and both limits.
+    optionally ``limits`` (``[low, high]``, or all options ever allowed), and optionally ``when``
+    (``{other knob: [values]}``). It may have a ``base``: knobs set differently from the task's
+    defaults. Limits of an int use the coarsest step that hits both limits and all steps of its
+    range.
 
     Args:
         path: A YAML file of at most 64 KiB, without aliases.
         base: The task's defaults.
 
     Raises:
-        FormatError: If the file is of another format.
-        ValueError: If the file cannot be read, is not of this form, describes what no configuration
-            accepts, or leaves the default configuration outside; one sentence that names the file,
-            the knob and what to do.
+        FormatError: If the file has another format.
+        ValueError: If the file cannot be read, does not have this form, has values that no
+            configuration accepts, or leaves the default configuration outside. The message is one
+            sentence that names the file, the knob and what to do.
     """
     try:
         content = _parse(_read(path))
@@ -112,7 +113,7 @@ def _space_file(knobs: Mapping[str, Any], base: TrainConfig) -> SpaceFile:
         lost = [v for v in condition.values if parent is not None and not parent.contains(v)]
         if lost:
             raise ValueError(
-                f"`{knob}` must hang on values that `{condition.knob}` can have, but {lost} lie "
+                f"`{knob}` must depend on values that `{condition.knob}` can have, but {lost} lie "
                 f"outside of its limits, {parent}; change `when`."
             )
     try:
@@ -179,12 +180,12 @@ def _values(what: str, values: Any, default: KnobValue) -> tuple[KnobValue, ...]
 
 
 def _like(default: KnobValue | None, value: Any) -> Any:
-    """The value, as a number if that is what its knob is: to YAML, 1e-3 without a dot is text."""
+    """The value, converted if its knob is numeric: YAML reads 1e-3, without a dot, as text."""
     if isinstance(default, bool) or not isinstance(default, int | float):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return value
-    number = _number("the value of a number's knob", value)
+    number = _number("the value of a numeric knob", value)
     return float(number) if isinstance(default, float) else number
 
 
@@ -214,7 +215,7 @@ def _read(path: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"must be text in UTF-8, but byte {error.start} is not; save it so."
+            f"must be text in UTF-8, but byte {error.start} is not; save it as UTF-8."
         ) from error
 
 
@@ -231,7 +232,7 @@ def _parse(text: str) -> Mapping[str, Any]:
 
 
 def _check_mappings(node: yaml.Node | None) -> None:
-    """Refuses what YAML would settle silently: of two equal keys it takes the last."""
+    """Refuses duplicate keys, of which YAML would silently take the last, and non-text keys."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check_mappings(item)
@@ -246,7 +247,7 @@ def _check_mappings(node: yaml.Node | None) -> None:
             )
         if key.value in lines:
             raise ValueError(
-                f"line {line}: {_short(key.value)} was given in line {lines[key.value]} already; "
+                f"line {line}: {_short(key.value)} was already given in line {lines[key.value]}; "
                 "drop one of the two."
             )
         lines[key.value] = line
@@ -273,6 +274,6 @@ def _check_keys(
 
 
 def _short(value: Any) -> str:
-    """What was read, in a line and not more: a file may hold anything."""
+    """A value shortened to one line for a message: a file may hold anything."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

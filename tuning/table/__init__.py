@@ -1,1 +1,1 @@
-"""What a sweep wrote down: rows, rounds and records, each added to and never rewritten."""
+"""The record files of a sweep: rows, rounds and records, append-only."""

@@ -1,8 +1,8 @@
-"""A file of records to which records are only ever added; reading it changes nothing.
+"""An append-only file of records; reading it changes nothing.
 
-Each record has a checksum and its place, so that none can be changed, doubled, moved or taken out
-without being found. A process that is killed leaves at most one end that was not written: it is
-left out, and moved to ``<path>.torn`` before the next record is added.
+Each record has a checksum and its place, so that a changed, doubled, moved or missing record is
+detected. A killed process leaves at most one incomplete end. Readers skip it, and the next append
+first moves it to ``<path>.torn``.
 """
 
 import os
@@ -19,18 +19,18 @@ from tuning.table.record import sealed
 from tuning.table.record_lines import Line, Look, examined
 
 Take: TypeAlias = Callable[[dict[str, Any]], bool]
-"""Takes in what a record says; whether what was taken so far stands on its own."""
+"""Consumes the content of a record; returns whether the records so far are complete together."""
 
 UNREADABLE = (ValueError, UnknownNameError, TypeError, OverflowError)
-"""What a record may raise in whoever takes it in; anything else is a fault of theirs."""
+"""Errors of a ``Take`` that mean a bad record; any other error is a bug in the ``Take``."""
 
 
 class AppendOnlyFile:
     """A file of records. One process writes at a time.
 
     Args:
-        path: Of JSON lines, made with the first record.
-        sweep: The id of the sweep, which every record carries; without one, those of any are read.
+        path: A file of JSON lines, made with the first record.
+        sweep: The id of the sweep, which every record carries; empty to read those of any sweep.
     """
 
     def __init__(self, path: Path, sweep: str = "") -> None:
@@ -39,17 +39,17 @@ class AppendOnlyFile:
         self._num_kept, self._end, self._is_open = 0, b"", False
 
     def read(self, take: Take, lost: Callable[[], None] = lambda: None) -> None:
-        """Hand on all records, in order; to be called before any is added.
+        """Pass on all records, in order; to be called before any is appended.
 
         Args:
-            take: Gets the content of each. Records at the end that do not stand on their own are
-                left out, as an end that was not written is, with a warning.
-            lost: Is told where a record stood that was set aside.
+            take: Receives the content of each record. Final records that ``take`` calls incomplete
+                are left out with a warning, like an incomplete line.
+            lost: Called at each place of a record that was lost.
 
         Raises:
-            FormatError: If a record is of another format.
-            ValueError: If a line is damaged, does not stand where it was written, or cannot be
-                taken in; the message names file and line.
+            FormatError: If a record has another format.
+            ValueError: If a line is damaged, not in its place, or refused by ``take``; the message
+                names file and line.
         """
         data = self._path.read_bytes() if self._path.exists() else b""
         look = examined(data, lambda number: f"line {number} of {self._path}", self._sweep)
@@ -70,18 +70,18 @@ class AppendOnlyFile:
         if self._end:
             warnings.warn(
                 f"the last line of {self._path} was torn: it was not written to its end "
-                f"({len(self._end)} bytes, probably a killed process); it is left out, and moved "
-                f"to {self._path.name}.torn by the next one",
+                f"({len(self._end)} bytes, probably a killed process); it is left out, and the "
+                f"next append moves it to {self._path.name}.torn",
                 stacklevel=3,
             )
 
     def append(self, *contents: Mapping[str, Any]) -> None:
-        """Add records, all or none; when this returns, they are on the disk.
+        """Append records, all or none; when this returns, they are on the disk.
 
         Raises:
             RuntimeError: If another process wrote to the file.
-            ValueError: If one cannot be written.
-            OSError: If the file cannot be written; it is then as it was.
+            ValueError: If a record cannot be written as JSON.
+            OSError: If the file cannot be written; it is then unchanged.
         """
         if (size := self._current_size()) != self._size:
             raise RuntimeError(
@@ -98,7 +98,7 @@ class AppendOnlyFile:
         self._size = self._current_size()
 
     def _cut_back(self) -> None:
-        """Set aside what was left out, and end the last line if its end alone is missing."""
+        """Move the incomplete end to the torn file, or add a missing newline to the last line."""
         if self._end:
             torn = self._path.with_name(f"{self._path.name}.torn")
             append_line(torn, self._end.decode(errors="replace").rstrip("\n"))
@@ -113,12 +113,12 @@ class AppendOnlyFile:
 
 
 def look_at(path: Path, sweep: str = "", take: Take | None = None) -> Look:
-    """All that a file holds, and what is wrong with each line, for whoever wants to mend it.
+    """All lines of a file, with the error of each bad line, for inspection and repair.
 
     Args:
-        path: It need not exist.
+        path: The file; it need not exist.
         sweep: The id that every record must have; empty for any.
-        take: Gets the content of each record that can be read, each once, by place.
+        take: Receives the content of each readable record, once, in the order of places.
     """
     look = examined(path.read_bytes() if path.exists() else b"", lambda number: "it", sweep)
     if take is None:

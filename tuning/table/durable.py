@@ -1,4 +1,4 @@
-"""Files of JSON lines that outlive a killed process: what was appended is there, and whole."""
+"""Files of JSON lines that survive a killed process: every appended line is there and whole."""
 
 import errno
 import json
@@ -11,15 +11,13 @@ from ssmrl.disk_room import with_room
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds one line and returns when it is on the disk.
+    """Appends one line and returns when it is on the disk.
 
-    The line is written in one call. If that fails half-way (a full disk), the half is taken back,
-    so that a later line does not run into it.
-
-    Where the disk is full, room is waited for.
+    The line is written in one call. If that fails half-way, the written part is removed, so that a
+    later line does not run into it. On a full disk it waits for free space.
 
     Raises:
-        OSError: If the file cannot be written; it is then as it was before.
+        OSError: If the file cannot be written; it is then unchanged.
     """
     with_room(partial(_append, path, line), path)
 
@@ -39,19 +37,19 @@ def _append(path: Path, line: str) -> None:
 
 
 def recover_lines(path: Path) -> list[str]:
-    """The complete lines of a file of JSON lines, after setting a torn last one aside.
+    """The complete lines of a file of JSON lines, after moving away a torn last line.
 
-    A process that is killed while it appends leaves a last line without its end. It is moved to
-    ``<path>.torn``, so that no byte is lost, and a warning says so.
+    A process that is killed while it appends leaves an incomplete last line. It is moved to
+    ``<path>.torn``, so that no byte is lost, with a warning.
 
     Args:
-        path: The file; it is cut back to its complete lines.
+        path: The file; it is truncated to its complete lines.
 
     Returns:
-        The lines without their ends, each of them valid JSON; none if there is no file.
+        The lines without their newlines, each of them valid JSON; empty if there is no file.
 
     Raises:
-        ValueError: If another line than the last is not JSON: the file was damaged, not torn.
+        ValueError: If a line before the last is not JSON: the file was damaged, not torn.
     """
     if not path.exists():
         return []
@@ -62,7 +60,7 @@ def recover_lines(path: Path) -> list[str]:
         if not _is_json(line):
             raise ValueError(
                 f"every line of {path} must be JSON, but line {number} is {line[:80]!r}; "
-                "the file was changed by something else: restore it or start under another name."
+                "another program changed the file: restore it or start under another name."
             )
     if tail:
         _set_aside(path, tail)

@@ -1,19 +1,19 @@
-"""Whether what stood in a line of JSON is of the types that it should be; not what it means."""
+"""Checks that the fields of a JSON record have the right types; not what they mean."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-_LARGEST = 10**300  # what is larger fits no float
-_LARGEST_COUNT = 2**63  # what is larger fits no column of a table
+_LARGEST = 10**300  # larger integers fit no float
+_LARGEST_COUNT = 2**63  # larger counts fit no column of a table
 _MAX_SHOWN = 60
 
 
 class FieldType(NamedTuple):
-    """A kind of value.
+    """A type of field values.
 
     Attributes:
-        words: What it is called.
-        holds: Whether a value is one.
+        words: Its name in messages.
+        holds: Tests whether a value has this type.
     """
 
     words: str
@@ -21,8 +21,8 @@ class FieldType(NamedTuple):
 
 
 def list_of(kind: FieldType, length: int | None = None) -> FieldType:
-    """A list of values of a kind, of some length or of any."""
-    words = f"a list, each {kind.words}" if length is None else f"{length} in a list, {kind.words}"
+    """The type of lists with values of one type, of a given length or of any."""
+    words = f"a list, each {kind.words}" if length is None else f"a list of {length} {kind.words}"
     return FieldType(
         words,
         lambda value: (
@@ -32,7 +32,7 @@ def list_of(kind: FieldType, length: int | None = None) -> FieldType:
 
 
 def map_of(kind: FieldType) -> FieldType:
-    """An object whose values are of a kind."""
+    """The type of objects whose values have one type."""
     return FieldType(
         f"an object, each value {kind.words}",
         lambda value: isinstance(value, dict) and all(map(kind.holds, value.values())),
@@ -40,7 +40,7 @@ def map_of(kind: FieldType) -> FieldType:
 
 
 def none_or(kind: FieldType) -> FieldType:
-    """A kind that may be left open."""
+    """The type that also allows null."""
     return FieldType(f"{kind.words} or null", lambda value: value is None or kind.holds(value))
 
 
@@ -63,10 +63,10 @@ KNOB = FieldType(
 
 
 def check_fields(content: Mapping[str, Any], types: Mapping[str, FieldType]) -> None:
-    """Refuse a field of another type; one that is missing is somebody else's affair.
+    """Check the types of the fields that are present; missing fields are not checked here.
 
     Raises:
-        ValueError: If there is one; the message names it and its value.
+        ValueError: If a field has another type; the message names it and its value.
 
     Example:
         >>> check_fields({"number": "3"}, {"number": COUNT, "author": TEXT})
@@ -81,10 +81,10 @@ def check_fields(content: Mapping[str, Any], types: Mapping[str, FieldType]) -> 
 
 
 def check_present(content: Mapping[str, Any], *names: str) -> None:
-    """Refuse content that lacks a field.
+    """Check that the content has all fields.
 
     Raises:
-        ValueError: If it does; the message names the first one.
+        ValueError: If one is missing; the message names the first one.
 
     Example:
         >>> check_present({"number": 3}, "number", "author")

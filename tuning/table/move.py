@@ -1,4 +1,4 @@
-"""One change of one range between two rounds, with its reason; not how it is decided."""
+"""One change of one range between two rounds, with its reason; ``tuning.box`` decides on it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Move:
     """One change of one range, and why.
 
     Attributes:
-        knob: Whose range it is.
+        knob: The knob with this range.
         old: The range before this move; a knob's second move begins where its first ended.
         new: The range after it.
-        kind: One of ``MOVE_KINDS``: ``expand`` adds values; ``narrow`` leaves out a corner whose
-            scores are worse, ``cut`` one whose trials fail, ``drop`` a level.
-        statistic: The reason, in a clause with its numbers.
+        kind: One of ``MOVE_KINDS``: ``expand`` adds values; ``narrow`` removes a corner with worse
+            scores, ``cut`` a corner with failing trials, ``drop`` a level.
+        statistic: The reason, as a clause with its numbers.
         trial_ids: The trials that the statistic was computed from.
 
     Raises:

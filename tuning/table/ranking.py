@@ -1,4 +1,4 @@
-"""The configurations that were tried to the end, best first; not where to search next."""
+"""The completed configurations, best first; not where to search next."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from tuning.table.trial import Trial, TrialState
 
 MIN_ELITE = 5
 ELITE_SHARE = 0.25
-_MANY = 100  # tasks of a row that does not say how many
+_MANY = 100  # assumed number of tasks of a row that does not record it
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Ranked:
     Attributes:
         knobs: The searched knobs.
         trial_ids: Its trials, in the order of their numbers.
-        scores: Of each run: one for each seed of each trial.
+        scores: Score of each run: one for each seed of each trial.
         mean: Mean score of its trials.
-        spread: Standard deviation of the runs; None for a single one.
-        interval: Of the mean, low and high; None if nothing is known about it. In 95 of 100 tables
-            that of the best one holds its true mean, though it was chosen for its score: the more
-            are ranked, the wider it is.
+        spread: Standard deviation of the runs; None for a single run.
+        interval: Interval of the mean, low and high; None if it is not known. In 95 of 100 tables,
+            the interval of the best configuration holds its true mean, although it was chosen for
+            its score: the more are ranked, the wider the intervals.
         interval_over: What the interval is over: ``"runs"``, by Student's t, or, for a single
-            run, its held-out ``"tasks"``. That one does not cover that another training seed would
-            give other weights.
+            run, its held-out ``"tasks"``. The latter does not cover the spread between training
+            seeds.
     """
 
     knobs: dict[str, KnobValue]
@@ -48,13 +48,13 @@ class Ranked:
 
 
 def ranking(rows: Sequence[Trial]) -> tuple[Ranked, ...]:
-    """The complete trials, those of equal knobs together, highest mean score first.
+    """The complete trials, grouped by equal knobs, highest mean score first.
 
-    A trial with the seeds of an earlier one of equal knobs is the same run again, since equal seeds
-    give equal results, and tells nothing new: it is left out.
+    A trial with the knobs and seeds of an earlier one is left out: equal seeds give equal results,
+    so it adds no information.
 
-    Of equal means the one tried first comes first. The best of many is too good on average: it was
-    chosen for its score, and the intervals allow for that.
+    On equal means, the one tried first comes first. The best of many scores too high on average,
+    because it was chosen for its score; the intervals allow for that.
     """
     groups: dict[frozenset[tuple[str, KnobValue]], list[Trial]] = {}
     for row in sorted(rows, key=lambda row: row.number):
@@ -68,9 +68,9 @@ def ranking(rows: Sequence[Trial]) -> tuple[Ranked, ...]:
 
 
 def level_for_best_of(num_ranked: int) -> float:
-    """Of intervals of which that of the highest mean is to hold the truth in 95 of 100 cases.
+    """The interval level at which the highest mean's interval holds the truth in 95 of 100 cases.
 
-    The highest mean is missed where any of the means is too high by more than half its interval.
+    That interval misses if any of the means is too high by more than half its interval.
 
     References:
         Šidák 1967, "Rectangular Confidence Regions for the Means of Multivariate Normal
@@ -81,7 +81,7 @@ def level_for_best_of(num_ranked: int) -> float:
 
 
 def elite(ranked: Sequence[Ranked]) -> Sequence[Ranked]:
-    """The best quarter, but at least five, of what ``ranking`` gave."""
+    """The best quarter, but at least five, of a ``ranking``."""
     return ranked[: max(MIN_ELITE, math.ceil(ELITE_SHARE * len(ranked)))]
 
 
@@ -106,7 +106,7 @@ def _ranked(rows: list[Trial], level: float) -> Ranked:
 
 
 def _of_level(row: Trial, level: float) -> tuple[float, float] | None:
-    """The interval of a single run over its tasks, which a trial has of 95 %."""
+    """The interval of a single run over its tasks, rescaled from the trial's 95 % to ``level``."""
     if row.interval is None or row.score is None:
         return None
     freedom = int(row.config.get("evaluation.num_tasks", _MANY)) - 1
@@ -116,6 +116,6 @@ def _of_level(row: Trial, level: float) -> tuple[float, float] | None:
 
 
 def _run_scores(row: Trial) -> tuple[float, ...]:
-    """One score for each seed; a row that does not list them had one."""
+    """One score for each seed; a row without seed scores had one seed."""
     assert row.score is not None
     return row.seed_scores or (row.score,)

@@ -1,4 +1,4 @@
-"""Lines that outlive the process: each says its format, sweep and place, and if it is whole."""
+"""Self-contained record lines: each has its format, sweep, place and a checksum."""
 
 import hashlib
 import json
@@ -11,19 +11,20 @@ from ssmrl.strict_json import json_object, json_text
 _FORMAT, _SWEEP, _PLACE, _LOST, _CHECKSUM = "format", "sweep", "place", "lost", "checksum"
 CHECKSUM_LENGTH = 16
 MAX_DEPTH = 64
-"""Of what a record holds; Python reads about ten times as much before it gives up."""
+"""Maximum nesting of a record; Python's parser gives up at about ten times that depth."""
 
 _LARGEST_PLACE = 2**63
 
 
 class Record(NamedTuple):
-    """What a line says.
+    """The parsed content of a line.
 
     Attributes:
-        content: Without what all records have.
+        content: Its own fields, without those that all records have.
         sweep: The id of its sweep; empty for none.
-        place: Which record of its file it is, from 1; None of a version that wrote no places.
-        is_lost: Whether it only says that a record was lost here.
+        place: Its position among the records of its file, from 1; None if an earlier version wrote
+            no places.
+        is_lost: Whether it only marks the place of a lost record.
     """
 
     content: dict[str, Any]
@@ -33,15 +34,15 @@ class Record(NamedTuple):
 
 
 def sealed(content: Mapping[str, Any], sweep: str = "", place: int | None = None) -> str:
-    """One line of JSON.
+    """A record as one line of JSON, with its checksum.
 
     Args:
-        content: What JSON can hold; every float is kept exactly.
+        content: Fields that JSON can hold; every float is kept exactly.
         sweep: The id of the sweep that it belongs to; empty for none.
-        place: Which record of its file it is, from 1.
+        place: Its position among the records of its file, from 1.
 
     Raises:
-        ValueError: If a number is not finite, or it is nested too deeply.
+        ValueError: If a number is not finite, or the content is nested too deeply.
     """
     placed = {} if place is None else {_PLACE: place}
     record = {_FORMAT: FORMAT, _SWEEP: sweep, **placed, **content}
@@ -50,26 +51,26 @@ def sealed(content: Mapping[str, Any], sweep: str = "", place: int | None = None
 
 
 def sealed_loss(sweep: str, place: int | None) -> str:
-    """A line that stands for a record that is lost, so that those after it keep their places."""
+    """A line that takes the place of a lost record, so that later records keep their places."""
     return sealed({_LOST: "what stood here was damaged, and is set aside"}, sweep, place)
 
 
 def read_record(text: str, what: str = "a record", sweep: str = "") -> Record:
-    """What a line that ``sealed`` wrote says, and what all records have.
+    """The inverse of ``sealed``.
 
     Args:
         text: The line.
-        what: What was read, for the message.
+        what: Name of the line, for the message.
         sweep: The sweep that it must belong to; empty for any.
 
     Raises:
-        FormatError: If it is of another format.
-        ValueError: If it is no such line, was changed, or belongs to another sweep.
+        FormatError: If it has another format.
+        ValueError: If it is not such a line, was changed, or belongs to another sweep.
     """
     record = json_object(text, what)
     _check_depth(record, what)
     check_format(record.get(_FORMAT), what)
-    # Another spelling, such as 1E-5, has the same checksum.
+    # The checksum alone would accept other spellings of the same value, such as 1E-5.
     is_as_written = json_text(record) == text.strip()
     if record.pop(_CHECKSUM, None) != _checksum(record) or not is_as_written:
         raise ValueError(f"{what} was changed or damaged: its checksum does not fit; restore it")
@@ -87,7 +88,7 @@ def read_record(text: str, what: str = "a record", sweep: str = "") -> Record:
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
-    """The start of SHA-256 over the other fields, whatever their order."""
+    """The start of SHA-256 over the other fields, independent of their order."""
     text = json.dumps(  # noqa: TID251  # as the checksums of all files were made
         record, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
@@ -95,7 +96,7 @@ def _checksum(record: Mapping[str, Any]) -> str:
 
 
 def _check_depth(record: Mapping[str, Any], what: str) -> None:
-    """Whoever reads a record goes down into it, and Python's own bound is a traceback."""
+    """Refuse deep nesting, which would make recursive readers fail with a RecursionError."""
     level: list[Any] = [record]
     for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []
@@ -107,4 +108,4 @@ def _check_depth(record: Mapping[str, Any], what: str) -> None:
         if not inner:
             return
         level = inner
-    raise ValueError(f"{what} must be nested at most {MAX_DEPTH} deep, but goes further down")
+    raise ValueError(f"{what} must be nested at most {MAX_DEPTH} deep, but is nested deeper")

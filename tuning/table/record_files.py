@@ -1,4 +1,4 @@
-"""What is damaged in the record files of a sweep or study, and mending that keeps what is good."""
+"""Finds damage in the record files of a sweep or study, and repairs it, keeping good records."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,25 +16,25 @@ from tuning.table.trial import Trial
 ROWS, ROUNDS, LEDGER = "trials.jsonl", "rounds.jsonl", "ledger.jsonl"
 RECORD_FILES = (ROWS, ROUNDS, LEDGER)
 WARM_ROWS = "warm_start.jsonl"
-"""Rows of an earlier sweep with which one began."""
+"""Rows of an earlier sweep that a sweep was started with."""
 
 _THEN = {
-    ROWS: "`--resume` makes its trial again",
-    ROUNDS: "`--resume` makes its round anew of plan, rows and journal",
+    ROWS: "`--resume` repeats its trial",
+    ROUNDS: "`--resume` rebuilds its round from plan, rows and journal",
     LEDGER: "`--resume` counts what it may have spent as spent",
-    WARM_ROWS: "rounds that are still to begin are searched without it",
+    WARM_ROWS: "rounds that have not begun are searched without it",
 }
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that is not as the sweep wrote it.
+    """Damage to a file of a sweep.
 
     Attributes:
-        where: The file, with the line where there is one.
+        where: The file, with the line if there is one.
         what: What is wrong with it.
-        remedy: What becomes of it, or what can be done.
-        is_mended: Whether ``--repair`` mends it.
+        remedy: The consequence, or what can be done.
+        is_mended: Whether ``--repair`` repairs it.
     """
 
     where: str
@@ -44,7 +44,7 @@ class Trouble:
 
 
 def read_rows(path: Path, sweep: str) -> tuple[list[Trial], list[Trouble]]:
-    """The good rows of a table, and what is wrong with each other line; nothing is changed.
+    """The good rows of a table, and the trouble with each other line; nothing is changed.
 
     Args:
         path: A file of JSON lines; it need not exist.
@@ -56,7 +56,7 @@ def read_rows(path: Path, sweep: str) -> tuple[list[Trial], list[Trouble]]:
 
 
 def record_troubles(path: Path, sweep: str) -> Iterator[Trouble]:
-    """What is wrong with the lines of another record file; nothing is changed.
+    """The trouble with each bad line of a record file; nothing is changed.
 
     Args:
         path: A file of JSON lines; it need not exist.
@@ -66,7 +66,7 @@ def record_troubles(path: Path, sweep: str) -> Iterator[Trouble]:
 
 
 def mend_records(path: Path, sweep: str) -> None:
-    """Set aside a damaged file, and leave one with every good record of it in its place.
+    """Back up a damaged file, and replace it by one with all its good records.
 
     Args:
         path: One of ``RECORD_FILES``, or ``WARM_ROWS``.
@@ -104,7 +104,7 @@ def _troubles(name: str, look: Look) -> Iterator[Trouble]:
             continue
         where, what = f"{name}, line {line.number}", one_line(line.error)
         if is_foreign:
-            yield Trouble(where, what, "that version reads it")
+            yield Trouble(where, what, "read it with that version")
         elif line.record is None:
             yield Trouble(where, what, f"`--repair` sets it aside, and {_THEN[name]}", True)
         else:

@@ -1,4 +1,4 @@
-"""The lines of a file of records: which can be read, which stand in their place, what is lost."""
+"""The lines of a record file: which are readable, which are out of place, which are lost."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,21 +7,22 @@ from typing import TypeAlias
 
 from tuning.table.record import Record, read_record, sealed, sealed_loss
 
-_MANY = 100_000  # more than that are not lost, but a place is wrong
-# A disk that lost power may have the end of a line, but not what comes before: it gives zeros.
+_MANY = 100_000  # more missing records than that mean that a place is wrong
+# After a power loss, a line may have its end but zeros before it, which were never written.
 _NEVER_WRITTEN = bytes(8)
-_BETWEEN = re.compile(rb'(?<=\}).(?=\{"format": |$)', re.DOTALL)  # two records, or the last's end
+# The damaged newline between two records, or after the last one.
+_BETWEEN = re.compile(rb'(?<=\}).(?=\{"format": |$)', re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of such a file, as it was found.
+    """One line of a record file, as it was found.
 
     Attributes:
-        number: From 1.
-        text: Without its end.
-        record: What it says; None if it cannot be read.
-        error: What is wrong with it or with where it stands; None if nothing is.
+        number: Line number, from 1.
+        text: The line without its newline.
+        record: Its record; None if it cannot be read.
+        error: What is wrong with its content or position; None if nothing is.
     """
 
     number: int
@@ -31,20 +32,20 @@ class Line:
 
     @property
     def place(self) -> int | None:
-        """Its own, if it has one."""
+        """The place in its record, if it has one."""
         return None if self.record is None else self.record.place
 
 
-_Entry: TypeAlias = tuple[str, Record] | None  # a good line; None for one that is lost
+_Entry: TypeAlias = tuple[str, Record] | None  # a good line; None for a lost one
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a file was found to hold.
+    """The content of a record file.
 
     Attributes:
-        lines: All lines but an end that was not written.
-        end: That end.
+        lines: All lines except an incomplete end.
+        end: The incomplete end.
     """
 
     lines: tuple[Line, ...]
@@ -52,18 +53,18 @@ class Look:
 
 
 def examined(data: bytes, subject: Callable[[int], str], sweep: str) -> Look:
-    """The lines of a file, each read and held against its place.
+    """The lines of a file, each parsed and checked against its place.
 
     Args:
-        data: What the file holds.
-        subject: What the line of a number is called in messages.
+        data: The content of the file.
+        subject: Names a line in messages, by its number.
         sweep: The id that every record must have; empty for any.
     """
     *texts, end = data.split(b"\n")
     lines = [_read(number, text, subject, sweep) for number, text in enumerate(texts, start=1)]
     if end:
         last = _read(len(texts) + 1, end, subject, sweep)
-        if last.record is not None:  # only the end of the line is missing
+        if last.record is not None:  # only the newline is missing
             lines.append(last)
             end = b""
     elif lines and lines[-1].record is None and _NEVER_WRITTEN in lines[-1].text:
@@ -72,12 +73,12 @@ def examined(data: bytes, subject: Callable[[int], str], sweep: str) -> Look:
 
 
 def mended(data: bytes, sweep: str, unwanted: frozenset[int] = frozenset()) -> str:
-    """What a file should hold: every good record, and a line in the place of each that is lost.
+    """The repaired content of a file: every good record, and a marker for each lost one.
 
     Args:
-        data: What it holds.
+        data: The damaged content.
         sweep: The id that every record must have; empty for any.
-        unwanted: Numbers of lines that can be read, but say what cannot be.
+        unwanted: Numbers of readable lines whose content is invalid.
     """
     look = examined(data, str, sweep)
     found: list[_Entry] = []
@@ -92,7 +93,7 @@ def mended(data: bytes, sweep: str, unwanted: frozenset[int] = frozenset()) -> s
         text = "".join(f"{line}\n" for line in _in_place(found, own))
         if all(line.error is None for line in examined(text.encode(), str, sweep).lines):
             return text
-    # Two files in one, for example: all that is good, numbered anew.
+    # Otherwise, for example with two files in one, the good records are renumbered.
     each = sorted(good.values(), key=lambda record: record.place or 0)
     return "".join(
         f"{sealed(record.content, record.sweep, place)}\n"
@@ -101,7 +102,7 @@ def mended(data: bytes, sweep: str, unwanted: frozenset[int] = frozenset()) -> s
 
 
 def _in_place(found: Sequence[_Entry], sweep: str) -> list[str]:
-    """The good lines in their places, and in each place that is empty one that says so."""
+    """The good lines in their places, with a loss marker in each empty place."""
     placed = {entry[1].place: entry[0] for entry in found if entry and entry[1].place}
     if not placed:
         return [sealed_loss(sweep, None) if entry is None else entry[0] for entry in found]
@@ -123,7 +124,7 @@ def _in_place(found: Sequence[_Entry], sweep: str) -> list[str]:
 
 
 def _readable(line: Line, sweep: str) -> list[_Entry]:
-    """The record of a line; or the records whose line's end was damaged, so that they share one."""
+    """The record of a line, or its several records if the newlines between them were damaged."""
     if line.record is not None:
         return [(line.text.decode(), line.record)]
     parts = (_read(1, part, str, sweep) for part in _BETWEEN.split(line.text))
@@ -134,20 +135,20 @@ def _read(number: int, text: bytes, subject: Callable[[int], str], sweep: str) -
     try:
         return Line(number, text, read_record(text.decode(), subject(number), sweep))
     except UnicodeDecodeError as error:
-        said = f"{subject(number)} must be JSON, but byte {error.start} is no text"
+        said = f"{subject(number)} must be JSON, but byte {error.start} is not UTF-8"
         return Line(number, text, error=ValueError(said))
     except ValueError as error:
         return Line(number, text, error=error)
 
 
 def _placed(lines: Sequence[Line], subject: Callable[[int], str]) -> list[Line]:
-    """The lines, with an error where one does not stand in its place."""
+    """The lines, with an error for each that is not in its place."""
     line_of: dict[int, int] = {}
     for line in lines:
         if line.place is not None:
             line_of.setdefault(line.place, line.number)
     first = min(line_of.values(), default=len(lines) + 1)
-    last = num_unknown = 0  # of what cannot be read it is not known whether it was a record
+    last = num_unknown = 0  # an unreadable line may or may not have been a record
     found = []
     for line in lines:
         complaint = ""
@@ -155,7 +156,7 @@ def _placed(lines: Sequence[Line], subject: Callable[[int], str]) -> list[Line]:
             num_unknown += 1
         elif line.place is None:
             if line.number > first:
-                complaint = "has no place, but stands after one that has: lines were moved"
+                complaint = "has no place, but comes after a line that has one: lines were moved"
             else:
                 last += 1
         else:
@@ -172,14 +173,14 @@ def _complaint(line: Line, last: int, num_unknown: int, line_of: Mapping[int, in
     if line_of[place] != line.number:
         return f"is record {place} once more, after line {line_of[place]}"
     if place <= last:
-        return f"is record {place}, but stands after record {last}: lines were moved"
+        return f"is record {place}, but comes after record {last}: lines were moved"
     expected = last + 1
     if place <= expected + num_unknown:
         return ""
     if expected in line_of:
         return (
-            f"is record {place}, but record {expected}, which stands in line {line_of[expected]}, "
-            "was to come: lines were moved"
+            f"is record {place}, but record {expected} should come here and is in line "
+            f"{line_of[expected]}: lines were moved"
         )
     gone = f"{expected}" if place == expected + 1 else f"{expected} to {place - 1}"
-    return f"is record {place}, but before it {gone} should stand: lines were taken out"
+    return f"is record {place}, but {gone} should come before it: lines were taken out"

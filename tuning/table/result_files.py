@@ -1,4 +1,4 @@
-"""What is damaged of what a sweep came to: its table, its report, its best trial."""
+"""Finds damage in the result files of a sweep: its table, its report, its best trial."""
 
 import csv
 import io
@@ -12,14 +12,14 @@ from tuning.table.trial import Trial, TrialState, csv_text
 
 TABLE, _REPORT = "trials.csv", "report.html"
 _ROW, _CHECKPOINT = "best/trial.json", "best/checkpoint.safetensors"
-BY_RESUME = "`--resume` makes it anew from the rows"
+BY_RESUME = "`--resume` rebuilds it from the rows"
 
 
 def result_troubles(folder: Path, rows: Sequence[Trial], sweep: str) -> Iterator[Trouble]:
-    """Files that are not as a sweep leaves them; nothing is changed.
+    """The damaged or missing result files; nothing is changed.
 
     Args:
-        folder: Of a sweep or study.
+        folder: Folder of a sweep or study.
         rows: Its good rows.
         sweep: Its id; empty for any.
     """
@@ -35,7 +35,7 @@ def result_troubles(folder: Path, rows: Sequence[Trial], sweep: str) -> Iterator
 
 
 def _table_trouble(path: Path, rows: Sequence[Trial]) -> str:
-    """What is wrong with a table; it may be older than the last rows."""
+    """What is wrong with a table, which may lack the last rows; empty if nothing is."""
     if not path.exists():
         return "is not there"
     try:
@@ -44,7 +44,7 @@ def _table_trouble(path: Path, rows: Sequence[Trial]) -> str:
     except (ValueError, csv.Error):
         return "cannot be read"
     is_of_rows = text == csv_text([row for row in rows if row.trial_id in names])
-    return "" if is_of_rows else "is not what the rows say"
+    return "" if is_of_rows else "does not match the rows"
 
 
 def _unless_read(folder: Path, name: str, sweep: str) -> Iterator[Trouble]:

@@ -1,4 +1,4 @@
-"""Which space each round of a sweep searched, and how it came to be; not which trials it made."""
+"""The space of each round of a sweep, and its origin; the trials are in the table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ PLAN, _MOVE, _SPACE = "plan", "move", "space"
 
 @dataclass(frozen=True)
 class Round:
-    """One round of trials: where it searched, and what had changed since the round before.
+    """One round of trials: its space, and the changes since the round before.
 
     Attributes:
-        number: Its place; later rounds have larger numbers.
+        number: Round number; later rounds have larger numbers.
         author: Who set the space, such as ``"trust box"``.
-        space: Where it searched.
-        moves: The changes, each with its reason; none in a first round.
-        num_trials: How many trials it was to make.
+        space: The space it searched.
+        moves: The changes, each with its reason; empty in a first round.
+        num_trials: Planned number of trials.
 
     Raises:
         ValueError: If a number is negative, there is no author, or a moved knob is not searched.
@@ -45,28 +45,28 @@ class Round:
         strange = {move.knob for move in self.moves} - self.space.ranges.keys()
         if strange:
             raise ValueError(
-                f"round {self.number}: only searched knobs can have moved, but {sorted(strange)} "
-                f"are none; those are: {', '.join(self.space.ranges)}."
+                f"round {self.number}: only searched knobs can move, but {sorted(strange)} are not "
+                f"searched; the searched knobs are: {', '.join(self.space.ranges)}."
             )
 
 
 class RoundLog:
-    """All rounds of a sweep in one file, to which rounds are only ever added.
+    """All rounds of a sweep in one append-only file.
 
-    A round is one line for each move and a closing one for the space, added together. What a
-    killed process left without the closing line is no round: it is left out with a warning, and
-    moved to ``<path>.torn`` before the next round is added. With the first round comes a copy of
-    the plan, in a line of its own.
+    A round is one line for each move and a closing line for the space, appended together. Lines
+    that a killed process left without the closing line do not count as a round. They are left out
+    with a warning, and moved to ``<path>.torn`` before the next append. The first round comes with
+    a copy of the plan, in a line of its own.
 
     Args:
         path: A file of JSON lines, made with the first round.
-        base: The configuration that the spaces vary.
-        sweep: The id of the sweep, which every line carries; without one, lines of any are read.
-        plan: Of the sweep, as JSON; without one no copy is written.
-        what: What was planned: a sweep, or a study.
+        base: The base configuration of the spaces.
+        sweep: The id of the sweep, which every line carries; empty to read lines of any sweep.
+        plan: The plan of the sweep, as JSON; if empty, no copy is written.
+        what: Kind of the plan: a sweep, or a study.
 
     Raises:
-        FormatError: If a line is of another format.
+        FormatError: If a line has another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
@@ -91,7 +91,7 @@ class RoundLog:
         return tuple(self._rounds)
 
     def append(self, this: Round) -> None:
-        """Adds a round; when this returns, all of it is on the disk.
+        """Appends a round; when this returns, all of it is on the disk.
 
         Raises:
             ValueError: If its number is not larger than all before.
@@ -113,7 +113,7 @@ class RoundLog:
             return not self._moves
         try:
             this = _taken_in(content, self._moves, self._base)
-        except AttributeError as error:  # of what stands where an object should
+        except AttributeError as error:  # from another value where an object is expected
             raise ValueError(*error.args) from error
         if this is None:
             return False
@@ -147,7 +147,7 @@ def _contents(this: Round) -> list[dict[str, Any]]:
 def _taken_in(
     event: dict[str, Any], moves: list[tuple[int, Move]], base: TrainConfig
 ) -> Round | None:
-    """The round that the event closes; a move waits among ``moves`` for the round to close."""
+    """The round that the event closes; None for a move, which waits in ``moves`` until then."""
     check_fields(event, {"event": TEXT, "round": COUNT, "author": TEXT, "num_trials": COUNT})
     check_present(event, "event", "round")
     kind = event["event"]

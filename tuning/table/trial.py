@@ -1,4 +1,4 @@
-"""One point of a search space and what came of it, and the table that keeps such rows for good."""
+"""A trial: one tried point of a search space with its outcome; and the table that stores trials."""
 
 import csv
 import dataclasses
@@ -38,45 +38,46 @@ class TrialState(StrEnum):
     PRUNED = "PRUNED"  # stopped early by the scheduler or the time budget
     DIVERGED = "DIVERGED"  # a number was not finite
     FAILED = "FAILED"  # raised an error, or its process died
-    OOM = "OOM"  # there was no memory left for it
+    OOM = "OOM"  # ran out of memory
     HUNG = "HUNG"  # showed no sign of life
 
 
 LOST = (TrialState.FAILED, TrialState.OOM, TrialState.HUNG)
-"""How a trial ends that is no result: what was asked of it is not known."""
+"""End states without a result: they say nothing about the tried point."""
 
 FAILURES = (TrialState.DIVERGED, *LOST)
-"""How a trial ends that has no score."""
+"""End states without a score."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row: what was tried, what training received, and how well it did.
+    """One row: the tried knobs, the knobs that training received, and the outcome.
 
     Attributes:
         trial_id: The name of the row, such as ``t0003``.
-        number: The same trial's number in the Optuna study.
+        number: Row number, the number in ``trial_id``.
         state: How it ended.
-        score: Return after adaptation on held-out tasks; of a pruned trial its last one. None if
+        score: Return after adaptation on held-out tasks; the last one if it was pruned. None if
             there is none, and always None for the states after ``PRUNED``.
         knobs: The searched knobs, as suggested.
         config: All knobs, as training reported to have received them; empty if it never began.
-        env_steps: Env steps that training took.
+        env_steps: Env steps of training.
         seconds: Wall-clock time [s].
         iterations: Meta-updates.
         returns: Mean held-out return by number of adaptation steps, the keys as text: ``"0"``.
         interval: 95 % interval of the score, low and high.
-        curve: At each evaluation the env steps so far, the return before and after adaptation.
+        curve: At each evaluation, the env steps so far, and the return before and after adaptation.
         reason: Why it did not complete, in a sentence; empty if it did.
         round: The round of the sweep that made it.
         seeds: The seeds of its runs, which differ in nothing else.
         seed_scores: The score of each run, in the same order; their mean is ``score``.
-        judged_at: Which share of the budget the score stands for; 0 if there is none [env steps].
-        peak_bytes: The most memory that its process held; 0 if that is not known [bytes].
+        judged_at: Part of the budget after which the score was measured; 0 without a score [env
+            steps].
+        peak_bytes: Peak memory of its process; 0 if that is not known [bytes].
 
     Raises:
-        ValueError: If the fields contradict each other. Among them: training received another value
-            of a searched knob than was suggested.
+        ValueError: If the fields contradict each other, for example if training received another
+            value of a searched knob than was suggested.
     """
 
     trial_id: str
@@ -126,21 +127,21 @@ class Trial:
 
         Args:
             text: One line of JSON.
-            what: What was read, for the message.
+            what: Name of the line, for the message.
             sweep: The sweep that it must belong to; empty for any.
 
         Raises:
-            FormatError: If it is of another format.
+            FormatError: If it has another format.
             ValueError: If the text is not a row, was changed, or belongs to another sweep.
         """
         return cls.from_content(read_record(text, what, sweep).content)
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Self:
-        """The row that a record holds.
+        """The row in a record's content.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the content is not a row.
         """
         check_fields(content, _TYPES)
         try:
@@ -150,18 +151,18 @@ class Trial:
 
 
 class TrialTable:
-    """All rows of a sweep in one file, to which rows are only ever added.
+    """All rows of a sweep in one append-only file.
 
-    The file is read when the table is made, which changes nothing; a last line that was not written
-    to its end is left out with a warning. One process writes at a time.
+    The file is read when the table is made, which changes nothing; an incomplete last line is left
+    out with a warning. One process writes at a time.
 
     Args:
         path: A file of JSON lines, made with the first row.
-        sweep: The id of the sweep, which every row carries; without one, rows of any are read.
-        check: Raises if a row is none that the reader can use.
+        sweep: The id of the sweep, which every row carries; empty to read rows of any sweep.
+        check: Raises an error if the reader cannot use a row.
 
     Raises:
-        FormatError: If a row is of another format.
+        FormatError: If a row has another format.
         ValueError: If a line cannot be read; the message gives its number.
     """
 
@@ -179,10 +180,10 @@ class TrialTable:
         return tuple(self._rows.values())
 
     def append(self, trial: Trial) -> None:
-        """Adds a row; when this returns, the row is on the disk.
+        """Appends a row; when this returns, the row is on the disk.
 
         Raises:
-            ValueError: If there is a row of that id; a row that is written is never rewritten.
+            ValueError: If the table already has that id: written rows are never rewritten.
             RuntimeError: If another process wrote to the file.
             OSError: If the file cannot be written; the row is then not part of the table.
         """
@@ -192,10 +193,11 @@ class TrialTable:
         self._insert(trial)
 
     def best(self, num_rounds: int | None = None) -> Trial | None:
-        """The complete trial of highest score, the earlier one of equals; None if there is none.
+        """The complete trial with the highest score, the earlier on a tie; None if there is none.
 
         Args:
-            num_rounds: Only of so many rounds: those of a plan search, what comes later judges.
+            num_rounds: Number of first rounds to consider, those that search; later rounds only
+                judge. None for all.
         """
         scored = [
             (-t.score, t.number, t)
@@ -206,14 +208,14 @@ class TrialTable:
         return min(scored, key=lambda entry: entry[:2])[2] if scored else None
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The rows in the order of their numbers, each searched knob a column of its name."""
+        """The rows in the order of their numbers; each searched knob is a column."""
         import pandas as pd
 
         columns, records = _records(self.rows)
         return pd.DataFrame(records, columns=columns)
 
     def write_csv(self, path: Path) -> None:
-        """Replaces ``path`` by the content of ``to_pandas``; every float reads back exactly."""
+        """Replaces ``path`` by the rows as CSV, as in ``to_pandas``; floats read back exactly."""
         replace_file(path, csv_text(self.rows))
 
     def _take(self, content: Mapping[str, Any]) -> bool:
@@ -371,6 +373,6 @@ def _check_provenance(trial: Trial) -> None:
     }
     if other:
         raise ValueError(
-            f"{trial.trial_id}: training must receive what was suggested, but for each of {other} "
-            "the first was suggested and the second received."
+            f"{trial.trial_id}: training must receive what was suggested, but it did not; values "
+            f"as (suggested, received): {other}."
         )

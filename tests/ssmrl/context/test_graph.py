@@ -120,7 +120,7 @@ def test_what_cannot_be_captured_goes_on_with_one_line_each() -> None:
         warnings.simplefilter("always")
         learner = trained(config, lambda device: graphs)
     said = [str(each.message) for each in caught]
-    reason = "goes on without, more slowly: operation not permitted when stream is capturing"
+    reason = "runs without it, more slowly: operation not permitted when stream is capturing"
     assert len(said) == 2
     assert all(each.endswith(reason) and "\n" not in each for each in said)
     assert "actor and critics" in " ".join(said)

@@ -141,10 +141,10 @@ def test_its_size_is_stated_before_it_is_there(task: str) -> None:
 
 def test_a_replay_that_is_too_small_is_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"must hold what an iteration plays, 4 lanes x 2 episodes x 10 = 80 env"
+        ValueError, match=r"must hold one iteration, 4 lanes x 2 episodes x 10 = 80 env"
     ):
         Replay(small_context(**{"meta.episodes_per_task": 2, "meta.replay_env_steps": 79}))
-    with pytest.raises(ValueError, match=r"only 80 env steps fit in beside `meta.batch_size` 100"):
+    with pytest.raises(ValueError, match=r"of `meta.batch_size` 100, but only 80 env steps fit in"):
         replay_bytes(small_context(**{"meta.batch_size": 100, "meta.replay_env_steps": 119}))
 
 

@@ -185,5 +185,5 @@ def test_a_wrong_or_damaged_file_is_refused_and_changes_nothing(tmp_path: Path) 
         maml.load(tmp_path / "nowhere")
     assert torch.equal(flat([p.detach() for p in maml.model.parameters()]), before)
     maml.save(tmp_path / "mine")
-    with pytest.raises(CheckpointError, match="something else than a training"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of a training run"):
         Checkpoint.load(tmp_path / "mine")
