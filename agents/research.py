@@ -23,11 +23,11 @@ from agents.ledger import EventKind, Ledger
 from agents.study_trials import check_trials
 from cluster.address import check_address
 from ssmrl.command_line import command_app, refuse
-from ssmrl.device_option import DeviceOption
 from ssmrl.envs.families import get_family
 from ssmrl.files import replace_file
 from ssmrl.log_option import LogOption, asked_log
-from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, get_algorithm
+from ssmrl.meta.algorithms import DEFAULT_ALGORITHM, get_algorithm
+from ssmrl.shared_options import DeviceOption, LastJsonOption, SettingsOption
 from ssmrl.strict_json import json_text
 from ssmrl.train_log import LogKind
 from ssmrl.unknown_name import UnknownNameError
@@ -36,8 +36,23 @@ from tuning.folder.interruption import FolderError, exclusive, interruptible
 from tuning.folder.run_folder import contents, default_name, forget_start, run_folder
 from tuning.given_flags import ignored_line, plan_of
 from tuning.placement import Placement, settled_placement
-from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, usable_cpus
+from tuning.shared_options import (
+    AddressOption,
+    AlgorithmOption,
+    CpusPerRunnerOption,
+    DashboardOption,
+    GpusPerTrialOption,
+    MaxConcurrentOption,
+    MethodOption,
+    NumEnvRunnersOption,
+    NumLearnersOption,
+    RetriesOption,
+    SearcherOption,
+    SeedOption,
+    SeedsPerTrialOption,
+    TaskOption,
+)
 
 _MODULE = ("python", "-m", "agents.research")
 MAX_SHOWN_LENGTH = 300
@@ -53,7 +68,7 @@ app = command_app()
 @app.command()
 def research(  # noqa: PLR0917  # one parameter a flag
     context: typer.Context,
-    task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
+    task: TaskOption,
     rounds: Annotated[int, typer.Option(help="Sweeps; the agents speak after each.")] = 3,
     budget_trials: Annotated[int, typer.Option(help="Total number of trials.")] = 24,
     budget_minutes: Annotated[
@@ -75,12 +90,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
         float | None,
         typer.Option(help="Maximum total time lost on the endpoint; by default --patience [s]."),
     ] = None,
-    method: Annotated[
-        str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
-    ] = "ssm",
-    algorithm: Annotated[
-        str, typer.Option(help=f"Learning algorithm: {', '.join(ALGORITHMS)}.")
-    ] = DEFAULT_ALGORITHM,
+    method: MethodOption = "ssm",
+    algorithm: AlgorithmOption = DEFAULT_ALGORITHM,
     max_env_steps: Annotated[
         int | None,
         typer.Option(
@@ -88,8 +99,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
             "3,000 times the horizon for other algorithms."
         ),
     ] = None,
-    seeds_per_trial: Annotated[int, typer.Option(help="Runs averaged into a trial's score.")] = 1,
-    retries: Annotated[int, typer.Option(help="How often a trial that died is begun again.")] = 2,
+    seeds_per_trial: SeedsPerTrialOption = 1,
+    retries: RetriesOption = 2,
     num_confirmed: Annotated[
         int | None, typer.Option(help="Best configurations to train again at the end.")
     ] = None,
@@ -97,13 +108,13 @@ def research(  # noqa: PLR0917  # one parameter a flag
         int | None,
         typer.Option(help="Seeds that winner and default are each trained with for the verdict."),
     ] = None,
-    searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
+    searcher: SearcherOption = "tpe",
     scheduler: Annotated[
         str,
         typer.Option(help="none or asha; trials stopped early are no evidence for the agents."),
     ] = "none",
     space: Annotated[Path | None, typer.Option(help="YAML file of knobs and limits.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the searcher and of training.")] = 0,
+    seed: SeedOption = 0,
     storage: Annotated[Path, typer.Option(help="Folder of all studies.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of this study.")] = None,
     resume: Annotated[
@@ -120,32 +131,17 @@ def research(  # noqa: PLR0917  # one parameter a flag
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join; by default a private local one.")
-    ] = None,
-    max_concurrent: Annotated[
-        int | None, typer.Option(help="Concurrent trials; by default as many as the CPUs allow.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="Override a knob's value; repeatable."),
-    ] = None,
+    address: AddressOption = None,
+    max_concurrent: MaxConcurrentOption = None,
+    settings: SettingsOption = None,
     device: DeviceOption = None,
     gpus_per_trial: GpusPerTrialOption = None,
-    num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
-    cpus_per_runner: Annotated[
-        float, typer.Option(help="Share of a CPU that Ray reserves for each rollout actor.")
-    ] = 1.0,
-    num_learners: Annotated[
-        int, typer.Option(help="Learners that share the meta-updates of a trial.")
-    ] = 0,
+    num_env_runners: NumEnvRunnersOption = 0,
+    cpus_per_runner: CpusPerRunnerOption = 1.0,
+    num_learners: NumLearnersOption = 0,
     log: LogOption = None,
-    dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Run Ray's dashboard and print its address.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object at the end of stdout.")
-    ] = False,
+    dashboard: DashboardOption = False,
+    as_json: LastJsonOption = False,
 ) -> None:
     """Let a State Modeling, a Meta-Learning and a Coordinator agent run the search.
 

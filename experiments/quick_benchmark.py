@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ssmrl import SSM, AdaptationConfig, Adapter, Environment, MetaMAML
 from ssmrl.command_line import command_app
+from ssmrl.shared_options import JsonOption
 from ssmrl.strict_json import json_text
 
 # Hidden variables of a task, uniform in these ranges; each contains the standard value.
@@ -336,7 +337,7 @@ def main(
     num_train_tasks: Annotated[int, typer.Option(min=1, help="Tasks to train on.")] = 128,
     num_test_tasks: Annotated[int, typer.Option(min=1, help="Held-out tasks.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Meta-train a model of each environment, adapt it to other physics, print the errors."""
     if env_name is not None and env_name not in PHYSICS:

@@ -21,7 +21,7 @@ from experiments.benchmark_result import REPORTED_STEPS, TEST_DRAW, BenchmarkRes
 from experiments.folder_option import mounted
 from ssmrl.command_line import command_app, refuse
 from ssmrl.config import METHODS, TrainConfig
-from ssmrl.device_option import DeviceOption
+from ssmrl.shared_options import DeviceOption, JsonOption
 from ssmrl.strict_json import json_text, json_value
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def main(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep finished results; resume the rest.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Meta-train the methods with ProMP, test them on held-out tasks, write a file for each."""
     knobs = {

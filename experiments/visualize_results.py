@@ -28,6 +28,7 @@ from experiments.folder_option import mounted
 from ssmrl.command_line import command_app, refuse
 from ssmrl.config import METHODS
 from ssmrl.files import replace_file
+from ssmrl.shared_options import JsonOption
 from ssmrl.strict_json import json_text
 
 SUMMARISED_STEPS = (0, 1, 3)
@@ -309,7 +310,7 @@ def main(
     task: Annotated[
         str | None, typer.Option(help="Task family, if the folder holds several.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Draw and summarise the results of all methods and seeds."""
     folder = results_dir if output_dir is None else output_dir

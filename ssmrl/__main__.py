@@ -1,15 +1,14 @@
 """``python -m ssmrl evaluate``: evaluate a saved policy, the same as ``ssmrl evaluate``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ssmrl.device import checked_device
 from ssmrl.device_memory import DeviceMemoryError, device_memory
-from ssmrl.device_option import DeviceOption
 from ssmrl.rollout.report import PolicyReport
 from ssmrl.saved_policy import SavedPolicy
+from ssmrl.shared_options import CheckpointArgument, DeviceOption, EpisodesOption, JsonOption
 from ssmrl.strict_json import json_text
 
 app = typer.Typer(
@@ -27,17 +26,14 @@ def main() -> None:
 
 @app.command("evaluate")
 def evaluate_command(
-    path: Annotated[Path, typer.Argument(help="A checkpoint, or the folder that holds one.")],
+    path: CheckpointArgument,
     draw: Annotated[int, typer.Option(min=0, help="Index of the held-out task set.")] = 0,
     num_tasks: Annotated[
         int | None, typer.Option(min=1, help="Held-out tasks; by default as in the checkpoint.")
     ] = None,
-    num_episodes: Annotated[
-        int | None,
-        typer.Option("--episodes", min=1, help="Episodes per task; by default the algorithm's."),
-    ] = None,
+    num_episodes: EpisodesOption = None,
     device: DeviceOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Adapt a saved policy to held-out tasks and print the return of each episode.
 

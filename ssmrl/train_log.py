@@ -81,7 +81,7 @@ class TrainLog(AbstractContextManager["TrainLog"], ABC):
         """Write finite numbers by name, with the env steps of training so far."""
 
     def ended(self, knobs: Mapping[str, KnobValue], score: float | None) -> None:
-        """Write the searched knobs of a trial that ended beside its score, if the log shows them."""
+        """Write the searched knobs of an ended trial beside its score, if the log shows them."""
 
     @abstractmethod
     def close(self) -> None:

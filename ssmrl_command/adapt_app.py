@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from ssmrl.command_line import command_app, refuse
+from ssmrl.shared_options import CheckpointArgument, EpisodesOption, JsonOption
 from ssmrl_command.given_task import (
-    CheckpointArgument,
-    EpisodesOption,
     SeedOption,
     TaskOption,
     task_of,
@@ -27,7 +26,7 @@ def adapt_command(
         Path | None,
         typer.Option(help="File for the adapted policy; for algorithms that adapt by gradient."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Let a saved policy adapt to one task, and print the return of each episode.
 

@@ -9,6 +9,7 @@ from ssmrl.envs.families import get_family
 from ssmrl.envs.task import TaskFamily
 from ssmrl.import_path import ImportPathError, imported, is_import_path
 from ssmrl.meta.algorithms import Algorithm
+from ssmrl.shared_options import JsonOption
 from ssmrl.strict_json import json_text
 from ssmrl.testing import AlgorithmContract, FamilyContract, SequenceModelContract
 from ssmrl.testing.rules import Verdict, judged
@@ -21,7 +22,7 @@ _SMALL_DIM = 8
 @app.command()
 def check(
     path: Annotated[str, typer.Argument(help="What to check: package.module:NAME.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a family, sequence model, algorithm or searcher of your own against the rules.
 

@@ -1,6 +1,5 @@
 """The options of commands on one task, which is named or drawn."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -20,13 +19,6 @@ TaskOption: TypeAlias = Annotated[
 ]
 SeedOption: TypeAlias = Annotated[
     int, typer.Option(min=0, help="Random seed of start states, exploration and a drawn task.")
-]
-CheckpointArgument: TypeAlias = Annotated[
-    Path, typer.Argument(help="A checkpoint, or the folder that holds one.")
-]
-EpisodesOption: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--episodes", min=1, help="Episodes per task; by default the algorithm's."),
 ]
 
 

@@ -11,6 +11,7 @@ from ssmrl.command_line import command_app
 from ssmrl.config import METHODS, TrainConfig
 from ssmrl.envs.families import ALIASES, FAMILIES
 from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.shared_options import JsonOption
 from ssmrl.strict_json import json_text
 from tuning.search.searchers import SEARCHERS
 
@@ -38,7 +39,7 @@ def list_command(
     algorithm: Annotated[
         str, typer.Option(help="Algorithm whose knobs are listed.")
     ] = DEFAULT_ALGORITHM,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List families, methods, algorithms, searchers, or the knobs of an algorithm.
 

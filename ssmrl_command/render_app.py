@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ssmrl.shared_options import CheckpointArgument, EpisodesOption, JsonOption
 from ssmrl_command.given_task import (
-    CheckpointArgument,
-    EpisodesOption,
     SeedOption,
     TaskOption,
     task_of,
@@ -35,7 +34,7 @@ def render_command(
         int,
         typer.Option(help="Width of each half; the video is 2 SIZE wide, 1.25 SIZE high [pixels]."),
     ] = 480,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Film a saved policy on one task, before and after adaptation side by side.
 

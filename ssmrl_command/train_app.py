@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ssmrl.command_line import command_app, refuse
-from ssmrl.device_option import DeviceOption
 from ssmrl.log_option import LogOption
+from ssmrl.shared_options import METHOD, DeviceOption, LastJsonOption, ResumeOption, SettingsOption
 from ssmrl.strict_json import json_text
 
 app = command_app()
@@ -23,9 +23,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     algorithm: Annotated[
         str | None, typer.Option(help="Learning algorithm; context-sac by default.")
     ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
-    ] = None,
+    method: Annotated[str | None, METHOD] = None,
     env_steps: Annotated[
         int | None, typer.Option(help="Budget [env steps]; 200,000 by default.")
     ] = None,
@@ -38,10 +36,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         int | None,
         typer.Option(help="Seeds to train at once, counted from --seed; context-sac only."),
     ] = None,
-    knobs: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="Override a knob's value; repeatable."),
-    ] = None,
+    knobs: SettingsOption = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -55,18 +50,14 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
         str | None, typer.Option(help="Name of the run; by default task, algorithm and time.")
     ] = None,
     storage: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume NAME with its own settings.")
-    ] = False,
+    resume: ResumeOption = False,
     num_threads: Annotated[int, typer.Option(min=1, help="Threads of physics and learning.")] = 1,
     device: DeviceOption = None,
     num_evaluations: Annotated[
         int | None, typer.Option(help="Evaluations at equal shares of the budget; 4 by default.")
     ] = None,
     log: LogOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object at the end of stdout.")
-    ] = False,
+    as_json: LastJsonOption = False,
 ) -> None:
     """Train a policy in this process, and save it in a folder with its learning curve.
 

@@ -16,10 +16,10 @@ import typer
 
 from cluster.address import check_address
 from ssmrl.command_line import command_app, refuse
-from ssmrl.device_option import DeviceOption
 from ssmrl.files import replace_file
 from ssmrl.log_option import LogOption, asked_log
-from ssmrl.meta.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+from ssmrl.meta.algorithms import DEFAULT_ALGORITHM
+from ssmrl.shared_options import DeviceOption, LastJsonOption, ResumeOption, SettingsOption
 from ssmrl.strict_json import json_text
 from ssmrl.train_log import LogKind
 from ssmrl.unknown_name import UnknownNameError
@@ -29,9 +29,24 @@ from tuning.folder.run_folder import contents, default_name, forget_start, run_f
 from tuning.given_flags import ignored_line, plan_of
 from tuning.kept_plan import kept_plan
 from tuning.placement import Placement, settled_placement
-from tuning.placement_option import GpusPerTrialOption
 from tuning.plan import SweepPlan, usable_cpus
 from tuning.plan_defaults import TIME_BUDGET_S
+from tuning.shared_options import (
+    AddressOption,
+    AlgorithmOption,
+    CpusPerRunnerOption,
+    DashboardOption,
+    GpusPerTrialOption,
+    MaxConcurrentOption,
+    MethodOption,
+    NumEnvRunnersOption,
+    NumLearnersOption,
+    RetriesOption,
+    SearcherOption,
+    SeedOption,
+    SeedsPerTrialOption,
+    TaskOption,
+)
 from tuning.warm_start import WarmStart
 
 _COMMAND = ("python", "-m", "tuning.sweep")
@@ -43,13 +58,9 @@ app = command_app()
 @app.command()
 def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the context
     context: typer.Context,
-    task: Annotated[str, typer.Option(help="Task family, for example ant-vel.")],
-    method: Annotated[
-        str, typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
-    ] = "ssm",
-    algorithm: Annotated[
-        str, typer.Option(help=f"Learning algorithm: {', '.join(ALGORITHMS)}.")
-    ] = DEFAULT_ALGORITHM,
+    task: TaskOption,
+    method: MethodOption = "ssm",
+    algorithm: AlgorithmOption = DEFAULT_ALGORITHM,
     num_samples: Annotated[
         int | None, typer.Option(help="Trials in all; by default 8 for a memory, else 10.")
     ] = None,
@@ -69,31 +80,22 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     time_budget_s: Annotated[
         float, typer.Option(help="Train no longer than this [s].")
     ] = TIME_BUDGET_S,
-    max_concurrent: Annotated[
-        int | None, typer.Option(help="Concurrent trials; by default as many as the CPUs allow.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="Override a knob's value; repeatable."),
-    ] = None,
+    max_concurrent: MaxConcurrentOption = None,
+    settings: SettingsOption = None,
     device: DeviceOption = None,
     gpus_per_trial: GpusPerTrialOption = None,
-    num_env_runners: Annotated[int, typer.Option(help="Rollout actors of a trial.")] = 0,
-    cpus_per_runner: Annotated[
-        float, typer.Option(help="Share of a CPU that Ray reserves for each rollout actor.")
-    ] = 1.0,
-    num_learners: Annotated[
-        int, typer.Option(help="Learners that share the meta-updates of a trial.")
-    ] = 0,
-    searcher: Annotated[str, typer.Option(help="tpe, gp, cmaes, qmc or random.")] = "tpe",
+    num_env_runners: NumEnvRunnersOption = 0,
+    cpus_per_runner: CpusPerRunnerOption = 1.0,
+    num_learners: NumLearnersOption = 0,
+    searcher: SearcherOption = "tpe",
     scheduler: Annotated[
         str | None, typer.Option(help="asha or none; by default none for a memory, else asha.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the searcher and of training.")] = 0,
+    seed: SeedOption = 0,
     rounds: Annotated[
         int, typer.Option(help="Number of rounds; the search space moves between two rounds.")
     ] = 1,
-    seeds_per_trial: Annotated[int, typer.Option(help="Runs averaged into a trial's score.")] = 1,
+    seeds_per_trial: SeedsPerTrialOption = 1,
     num_confirmed: Annotated[
         int | None,
         typer.Option(
@@ -125,16 +127,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     name: Annotated[
         str | None, typer.Option(help="Name of this sweep; by default task, method and time.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume NAME with its own settings.")
-    ] = False,
-    retries: Annotated[
-        int,
-        typer.Option(
-            help="Restarts of a trial whose process dies, from its last checkpoint; one that shows "
-            "no sign of life is restarted once."
-        ),
-    ] = 2,
+    resume: ResumeOption = False,
+    retries: RetriesOption = 2,
     confirm: Annotated[
         bool,
         typer.Option(
@@ -143,16 +137,10 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
             "the time budget ends; with --resume for a sweep that has ended.",
         ),
     ] = False,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to join; by default a private local one.")
-    ] = None,
+    address: AddressOption = None,
     log: LogOption = None,
-    dashboard: Annotated[
-        bool, typer.Option("--dashboard", help="Run Ray's dashboard and print its address.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object at the end of stdout.")
-    ] = False,
+    dashboard: DashboardOption = False,
+    as_json: LastJsonOption = False,
 ) -> None:
     """Search SSM sizes and learning rates with Ray Tune and Optuna, and judge the winner.
 
