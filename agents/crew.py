@@ -239,7 +239,7 @@ class _Round:
             author=author,
             hypothesis="; ".join(f"{m.knob}: {m.statistic}" for m in moves)[:600]
             or "No change is proven.",
-            expected_effect="What the trust box expects of its moves.",
+            expected_effect="The effect that the trust box expects of its moves.",
             expectation=Expectation(expected, self._any_side(expected), Direction.SAME),
             changes=tuple(Change(knob, a_range) for knob, a_range in changes.items()),
             trial_ids=tuple(dict.fromkeys(name for m in moves for name in m.trial_ids)),

@@ -165,7 +165,7 @@ def board_data(
     if author is Author.COORDINATOR:
         data["round_trials"] = round_trials
         data["findings"] = [_finding_data(finding) for finding in findings]
-        # The coordinator alone may change knobs of no other agent.
+        # Only the coordinator may change knobs that no other agent may change.
         data["unclaimed_knobs"] = [knob for knob in knobs if knob not in specialists]
     return data
 

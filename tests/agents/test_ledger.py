@@ -80,7 +80,7 @@ def test_an_amount_is_a_positive_number(tmp_path: Path, amount: float) -> None:
         ledger.reserve("money", 1)
     with pytest.raises(ValueError, match="the budget of calls must be finite"):
         Budget(calls=-1)
-    with pytest.raises(ValueError, match="not recorded"):
+    with pytest.raises(ValueError, match="not by `record`"):
         ledger.record(EventKind.SETTLED, data={"reservation": 1, "actual": -100})
     assert ledger.unsettled == ()
 

@@ -143,8 +143,7 @@ def test_a_ledger_that_is_gone_is_exit_code_3(folder: Path) -> None:
     path.write_bytes(b"".join(lines))
     mend_records(path, "")
     with pytest.raises(
-        LostError,
-        match=r"the budget of the study is in a lost record of .*; restore the file, or give",
+        LostError, match=r"the budget of the study is in a lost record of .*; restore the file"
     ):
         resume()
     assert resume(Budget(tokens=5)) == (PLAN, Budget(trials=7, tokens=5))

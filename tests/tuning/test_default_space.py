@@ -14,7 +14,7 @@ BASE = TrainConfig(algorithm="promp")
         ("algorithm", Choice(("promp", "e-maml")), "make one sweep for each"),
         ("env.task", Choice(("point", "ant-vel")), "cannot be compared"),
         ("env.horizon", Int(10, 20), "a return is a sum over it"),
-        ("env.action_scale", Float(1.0, 10.0), "what an action costs"),
+        ("env.action_scale", Float(1.0, 10.0), "the cost of an action"),
         ("evaluation.num_tasks", Int(10, 20), "how the score is measured"),
         ("evaluation.num_episodes", Int(10, 20), "how the score is measured"),
         ("seed", Int(0, 3), "--seeds-per-trial"),

@@ -225,7 +225,7 @@ def test_where_there_are_neither_locks_nor_room_it_is_said(
             assert not (tmp_path / OWNER).exists()
         return
     with (
-        pytest.raises(FolderError, match=r"it has no locks, and .*No space left"),
+        pytest.raises(FolderError, match=r"has no locks, and .*No space left"),
         exclusive(tmp_path),
     ):
         pass

@@ -354,7 +354,7 @@ def test_a_condition_that_cannot_be_meant_is_refused_when_made(
 
 def test_a_condition_names_each_value_once() -> None:
     for values in [(), ("ssm", "ssm"), (1, 1.0)]:
-        with pytest.raises(ValueError, match="at least 1 value and each once"):
+        with pytest.raises(ValueError, match="at least 1 value, each only once"):
             Condition("policy.method", values)
     assert Condition("meta.first_order", (True,)).holds(True)
     assert not Condition("meta.first_order", (True,)).holds(1)

@@ -107,7 +107,7 @@ def even_draws(space: SearchSpace, seed: int) -> Iterator[dict[str, KnobValue]]:
 
 
 class SamplerByTrial(BaseSampler):
-    """A sampler that is made anew for each trial, so that its draws depend on the study alone.
+    """Makes a new sampler for each trial, so that its draws depend only on the study.
 
     A sampler with one random stream for all trials could not resume after its process died: the
     position in the stream would be lost.

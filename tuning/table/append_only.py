@@ -70,8 +70,8 @@ class AppendOnlyFile:
         if self._end:
             warnings.warn(
                 f"the last line of {self._path} was torn: it was not written to its end "
-                f"({len(self._end)} bytes, probably a killed process); it is left out, and the "
-                f"next append moves it to {self._path.name}.torn",
+                f"({len(self._end)} bytes, probably a killed process); it is left out, and "
+                f"will be moved to {self._path.name}.torn by the next append",
                 stacklevel=3,
             )
 
