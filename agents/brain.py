@@ -184,7 +184,7 @@ def make_brain(
 
     The key comes from the environment variable ``SSMRL_API_KEY``. If it is missing, OpenAI itself,
     and no other server, gets ``OPENAI_API_KEY``: a key is sent only where it belongs. Servers on
-    one's own machine need none:
+    the same machine need none:
 
     ========= =================================== ===========================
     server    ``base_url``                        ``model``

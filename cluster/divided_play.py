@@ -52,7 +52,7 @@ class DividedPlay:
                 else.
             delivery: How the trajectories reach the learners.
             deliver: Hands the trajectories to the learners, and returns the numbers of the parts
-                lost on the way, which are then collected again.
+                lost in transit, which are then collected again.
 
         Returns:
             The results of the parts, in the order of the tasks.

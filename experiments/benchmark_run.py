@@ -35,7 +35,7 @@ class BenchmarkRun:
 
     Attributes:
         name: Name of the run in messages.
-        folder: As given.
+        folder: Folder of results, curves and checkpoints.
         result_path: Path of the result.
         curve_path: Path of the curve.
         needs_ray: Whether RLlib does the training.

@@ -104,7 +104,7 @@ class PolicyConfig(SequenceConfig):
         init_std: Initial standard deviation of the action, before ``env.action_scale``.
         rl2_inputs: Whether the policy also receives its last action, the last reward and an
             episode-start flag, beside the observation.
-        memory_reset: When the hidden state is reset: at the start of each ``"episode"``, or of
+        memory_reset: Reset of the hidden state: at the start of each ``"episode"``, or of
             the ``"trial"``, which is the whole lane with all its episodes.
 
     References:

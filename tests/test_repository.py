@@ -54,17 +54,6 @@ def test_no_python_file_is_longer_than_the_limit() -> None:
     assert not too_long, f"no file may exceed {MAX_LINES} lines, but {too_long}: split it by topic"
 
 
-def test_no_help_text_leaves_its_subject_out() -> None:
-    """``Of the sweep.`` says of what, and not what."""
-    found = [
-        f"{path.relative_to(ROOT)}: {text}"
-        for path in own_files()
-        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] != "tests"
-        for text in re.findall(r'help=\s*f?"(Of [^"]*)', path.read_text())
-    ]
-    assert not found
-
-
 def test_the_map_of_the_project_has_every_module() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     rooms = ("ssmrl", "cluster", "tuning", "agents", "experiments", "ssmrl_command")

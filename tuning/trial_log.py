@@ -16,9 +16,9 @@ class TrialLog(tune.Callback):
     A trial that is resumed writes its earlier evaluations again, with the same env steps.
 
     Args:
-        kind: Where to write.
+        kind: Kind of log.
         folder: The sweep's folder.
-        searcher: Knows the trials' numbers.
+        searcher: Searcher that knows the trials' numbers.
     """
 
     def __init__(self, kind: LogKind, folder: Path, searcher: StudySearcher) -> None:
@@ -26,7 +26,7 @@ class TrialLog(tune.Callback):
         self._logs: dict[str, TrainLog] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps its callbacks for a way of resuming that is not used here."""
+        """No state: Tune pickles its callbacks for its own resume, which is not used here."""
         return {}
 
     def on_trial_result(
@@ -53,7 +53,7 @@ class TrialLog(tune.Callback):
             log.close()
 
     def close(self) -> None:
-        """Close the logs of trials that Tune stopped without a word."""
+        """Close the logs of trials that Tune stopped without reporting it."""
         for log in self._logs.values():
             log.close()
         self._logs.clear()

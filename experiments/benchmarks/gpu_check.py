@@ -58,7 +58,7 @@ def measure(job: Job, tell: Tell) -> None:
     tell(Row(job.part, what, error, goal=0.0, at_most=True, must=True, note=worst))
     tell(replay_row(job, config, episodes, learners[0]))
     error, worst = distance(episodes.gone_on(config, device).tensors(), learners[0].tensors())
-    what = "saved and gone on with by another learner, relative difference"
+    what = "saved and resumed by another learner, relative difference"
     tell(Row(job.part, what, error, goal=0.0, at_most=True, must=True, note=worst))
 
 

@@ -27,7 +27,7 @@ class Row:
         at_most: Whether the goal is an upper limit.
         must: Whether the script fails if the goal is missed, as for checks.
         trouble: Why it was not measured: ``failed``, ``not run`` or ``not on this device``; empty
-            if it was.
+            if it was measured.
         note: Circumstances of the measurement.
     """
 

@@ -28,7 +28,7 @@ class GaussianActor(nn.Module):
         init_std: Initial standard deviation, the same in every state.
         rl2_inputs: Whether the last action, the last reward and an episode-start flag are inputs
             beside the observation; ``policy.input_dim`` must include them.
-        memory_reset: When the hidden state is reset: at the start of each ``"episode"``, or only
+        memory_reset: Reset of the hidden state: at the start of each ``"episode"``, or only
             of the ``"trial"``, where the caller passes a zero hidden state.
 
     Raises:

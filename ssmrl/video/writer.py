@@ -32,7 +32,7 @@ def check_output(path: Path) -> None:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
-    """Write all frames in one move: readers see the old video or the new one, never a part.
+    """Write all frames atomically: readers see the old video or the new one, never a part.
 
     Args:
         path: Path of an MP4 or a GIF that ``check_output`` accepts.

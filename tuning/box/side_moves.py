@@ -97,7 +97,7 @@ def side_moves(
         knob: Name of the knob.
         a_range: Its range.
         limit: Its hard limits, on the same scale.
-        standing: Where its good values lie.
+        standing: Position of its good values.
         against: Evidence against corners, by kind of move, the strongest reasons first.
     """
     moves: list[Move] = []

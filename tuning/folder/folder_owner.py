@@ -37,7 +37,7 @@ class Owner:
     Attributes:
         pid: Process id.
         host: Host name of its machine.
-        since: When it took the folder, in seconds since 1970.
+        since: Time at which it took the folder, in seconds since 1970.
         boot: Boot id of the machine at that time.
         space: PID namespace that ``pid`` counts in: containers have their own.
         began: Start time of the process in the kernel's clock ticks since boot.
