@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,7 @@ def run_trials(
     time_budget_s: float,
     num_physics_threads: int,
     placement: Placement,
+    num_spared: Counter[str],
     log: LogKind | None = None,
 ) -> bool:
     """Run the trials of a round that the table still lacks; Ray must be running.
@@ -68,6 +70,7 @@ def run_trials(
         time_budget_s: Time budget of the training [s].
         num_physics_threads: MuJoCo threads of each trial.
         placement: Devices on which trials learn.
+        num_spared: Restarts of trials that were killed beside larger ones, by name; updated here.
         log: Additional log of the trials' evaluations; None for none.
 
     Returns:
@@ -97,6 +100,7 @@ def run_trials(
         retries=plan.retries,
         pulses=pulses,
         watch=_watch(plan, placement),
+        num_spared=num_spared,
     )
     logs = [] if log is None else [TrialLog(log, folder, searcher)]
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -299,6 +300,7 @@ class Sweep:
             time_budget_s=left_s,
             quiet_stdout=quiet,
         ) as progress:
+            num_spared: Counter[str] = Counter()
             while run_trials(
                 plan,
                 this,
@@ -309,6 +311,7 @@ class Sweep:
                 time_budget_s=left_s,
                 num_physics_threads=threads,
                 placement=placement,
+                num_spared=num_spared,
                 log=self._log_kind,
             ):
                 left_s = max(1.0, self._deadline - time.monotonic())

@@ -17,6 +17,7 @@ from ray.exceptions import OutOfMemoryError
 
 from cluster.metrics import SweepMetrics
 from ssmrl.disk_room import PATIENCE_S, free_room, no_room
+from tuning.memory_monitor import MonitorKill
 from tuning.memory_use import num_memory_kills
 from tuning.progress import Progress
 from tuning.pulse import Sign
@@ -30,14 +31,24 @@ METRIC = "score"
 ENOUGH_ROOM = 8 * 2**20
 """Free disk space below which the user is warned that trials may have to wait [bytes]."""
 
-# Ray 2.60's message that its memory monitor killed processes: which, and what they held [GB].
-_MONITOR = re.compile(r"\d+ worker\(s\) were killed due to the node running low on memory")
-_KILLED = re.compile(r"Selected to kill: .*?pid=(\d+), actual memory used=([\d.]+)GB")
 _FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)  # first line of each in a trial's file
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _RETRIES_OF_A_HANG = 1
 _BUSY = 0.1  # share of one CPU above which a silent process computes; others may need it, too
+
+
+class KilledInStartError(RuntimeError):
+    """Ray's memory monitor killed a trial while its process was being started.
+
+    Attributes:
+        trial_id: Tune's id of the trial.
+        kill: What the monitor says.
+    """
+
+    def __init__(self, trial_id: str, kill: MonitorKill) -> None:
+        super().__init__(kill.sentence)
+        self.trial_id, self.kill = trial_id, kill
 
 
 class RowKeeper(tune.Callback):
@@ -58,6 +69,8 @@ class RowKeeper(tune.Callback):
         retries: Number of restarts of a trial.
         pulses: Folder of the trials' pulse files.
         watch: Decides which silence is too long.
+        num_spared: Restarts of each trial that was killed beside a larger one, by name; counted
+            across all calls of Tune in a round.
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class RowKeeper(tune.Callback):
         retries: int,
         pulses: Path,
         watch: Watch,
+        num_spared: Counter[str],
     ) -> None:
         self._round, self._time_budget_s, self._num_rounds = number, time_budget_s, num_rounds
         self._table, self._searcher, self._progress = table, searcher, progress
@@ -81,6 +95,7 @@ class RowKeeper(tune.Callback):
         self._started = self._looked = time.monotonic()
         self._evaluations: dict[str, int] = {}
         self._open: dict[str, Any] = {}
+        self._num_spared = num_spared
         self._ended: set[str] = set()
         self._failed_at: dict[str, int] = {}
         self._hung: dict[str, str] = {}
@@ -144,19 +159,19 @@ class RowKeeper(tune.Callback):
         """A trial failed for the last time, perhaps before it started.
 
         Raises:
-            RuntimeError: If Ray's memory monitor killed it beside a larger one, while its process
-                was being started; ``lost_to_memory_monitor`` handles that.
+            KilledInStartError: If Ray's memory monitor killed it while its process was being
+                started; ``lost_to_memory_monitor`` handles that.
         """
-        words = _last_failure(trial.error_file)
-        if _MONITOR.search(words) and self._largest_killed(words) not in (None, trial.trial_id):
-            raise RuntimeError("killed beside a larger one") from OutOfMemoryError(words)
+        if (kill := MonitorKill.read(_last_failure(trial.error_file))) is not None:
+            raise KilledInStartError(trial.trial_id, kill)
         self._end(trial, *self._loss(trial))
 
     def lost_to_memory_monitor(self, error: BaseException) -> bool:
         """Handle an error with which Tune ended because Ray's memory monitor killed trials.
 
         The largest of them gets its row, as OOM. The others have none yet, so they are restarted
-        from their checkpoints with the rest of the round.
+        from their checkpoints with the rest of the round. If a larger trial lives, all of them are
+        restarted, up to ``retries`` times: the monitor kills the youngest process first.
 
         Args:
             error: Error that Tune raised.
@@ -164,14 +179,27 @@ class RowKeeper(tune.Callback):
         Returns:
             Whether the monitor killed a trial of this round.
         """
-        words = str(error.__cause__)
-        is_monitor = isinstance(error.__cause__, OutOfMemoryError)
-        largest = self._largest_killed(words) if is_monitor else None
-        if largest is None:
+        starting = error if isinstance(error, KilledInStartError) else None
+        kill = starting.kill if starting else _monitors(error)
+        if kill is None:
             return False
-        peak, trial = _held(words)[self._pids()[largest]], self._open[largest]
-        self._searcher.on_trial_complete(largest, error=True)
-        self._end(trial, TrialState.OOM, _monitors_words(words), peak_bytes=int(peak * 1e9))
+        pids = self._pids()
+        killed = {each: kill.killed[pid] for each, pid in pids.items() if pid in kill.killed}
+        if starting is not None and not killed:  # it gave no sign of life yet
+            killed = {starting.trial_id: 0.0}
+        if not killed:
+            return False
+        blamed = max(killed, key=lambda trial_id: killed[trial_id])
+        trial = self._open[blamed]
+        living = max((kill.living[pid] for pid in pids.values() if pid in kill.living), default=0.0)
+        if living > killed[blamed] and self._num_spared[self._name(trial)] < self._retries:
+            self._num_spared[self._name(trial)] += 1
+            self._progress.note(f"{self._name(trial)} is restarted: OOM beside a larger trial")
+            return True
+        if starting is None or starting.trial_id != blamed:  # else Tune has told the searcher
+            self._searcher.on_trial_complete(blamed, error=True)
+        peak = {"peak_bytes": int(killed[blamed] * 1e9)} if killed[blamed] else {}
+        self._end(trial, TrialState.OOM, kill.sentence, **peak)
         return True
 
     def close(self) -> None:
@@ -184,12 +212,6 @@ class RowKeeper(tune.Callback):
             self._searcher.on_trial_complete(trial_id, trial.last_result)
             if METRIC in (trial.last_result or {}) and not trains_again(trial):
                 self._end(trial, *self._outcome(trial))
-
-    def _largest_killed(self, words: str) -> str | None:
-        """The id of the largest trial that the monitor killed; None if it killed none."""
-        held = _held(words)
-        own = {trial_id: held[pid] for trial_id, pid in self._pids().items() if pid in held}
-        return max(own, key=lambda trial_id: own[trial_id], default=None)
 
     def _pids(self) -> dict[str, int]:
         """Process ids of the running trials that have shown a sign of life, by trial id."""
@@ -260,8 +282,8 @@ class RowKeeper(tune.Callback):
         if (silence := self._hung.pop(trial.trial_id, None)) is not None:
             return TrialState.HUNG, silence
         failure = _last_failure(trial.error_file)
-        if _MONITOR.search(failure):
-            return TrialState.OOM, _monitors_words(failure)
+        if (kill := MonitorKill.read(failure)) is not None:
+            return TrialState.OOM, kill.sentence
         words = _last_line(failure)
         kills, self._memory_kills = self._memory_kills, num_memory_kills()
         if self._memory_kills > kills:
@@ -318,14 +340,10 @@ def _last_line(failure: str) -> str:
     return lines[-1] if lines else "the worker died"
 
 
-def _held(words: str) -> dict[int, float]:
-    """Memory of the processes that Ray's memory monitor says it killed, by pid [GB]."""
-    return {int(pid): float(size) for pid, size in _KILLED.findall(words)}
-
-
-def _monitors_words(words: str) -> str:
-    found = _MONITOR.search(words)
-    return found[0] if found else "Ray's memory monitor killed it"
+def _monitors(error: BaseException) -> MonitorKill | None:
+    """The kill of Ray's memory monitor from which an error of Tune's comes."""
+    is_monitor = isinstance(error.__cause__, OutOfMemoryError)
+    return MonitorKill.read(str(error.__cause__)) if is_monitor else None
 
 
 def _doing(sign: Sign | None, before: float | None, silence: float) -> str:

@@ -1,5 +1,6 @@
 """Every trial that began leaves one row, whatever Tune says of it; with a clock that tests move."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,7 @@ class Tuned:
             retries=retries,
             pulses=folder / "pulses",
             watch=Watch(clock=lambda: self.now),
+            num_spared=Counter(),
         )
         (folder / "pulses").mkdir()
 
@@ -182,7 +184,7 @@ def test_who_was_killed_by_the_kernel_for_want_of_memory_is_told_apart(
     assert "the worker died" in tuned.row.reason
 
 
-def monitor(**held: float) -> RuntimeError:
+def monitor(living: str = "", **held: float) -> RuntimeError:
     """What Tune raises when Ray's memory monitor has ended processes, which held so much [GB]."""
     error = RuntimeError("Caught unexpected exception")
     selected = "\n".join(
@@ -191,9 +193,11 @@ def monitor(**held: float) -> RuntimeError:
         "worker ID=0b)"
         for pid, size in held.items()
     )
+    users = "".join(f"{pid[3:]}\t{size}\tray::MetaTraining.train\n" for pid, size in held.items())
     error.__cause__ = ray.exceptions.OutOfMemoryError(
         f"{len(held)} worker(s) were killed due to the node running low on memory. Memory on the "
-        f"node was 4.70GB used.\nConsidered workers: [\n{selected}\n]\nTop 10 memory users: ..."
+        f"node was 4.70GB used.\nConsidered workers: [\n{selected}\n]\n"
+        f"Top 10 memory users: PID\tMEM(GB)\tCOMMAND\n{users}{living}Refer to ..."
     )
     return error
 
@@ -225,29 +229,53 @@ def failures(folder: Path, *words: str) -> str:
     )
 
 
-def test_one_that_the_monitor_ended_in_its_start_is_begun_again_where_a_larger_one_was_ended(
+def in_start(three: Tuned, folder: Path, *words: str) -> RuntimeError:
+    """What is raised when ``c`` fails so while its process is being started."""
+    starting = three.keeper._open["c"]
+    starting.error_file = failures(folder, *words)
+    with pytest.raises(RuntimeError, match="running low on memory") as raised:
+        three.keeper.on_trial_error(1, [], starting)
+    assert not three.table.rows
+    return raised.value
+
+
+def test_one_that_was_killed_in_its_start_is_restarted_where_a_larger_one_was_killed(
     three: Tuned, tmp_path: Path
 ) -> None:
     """Its process gave no sign of life yet, so that the pulse is that of the one before it."""
-    killed = str(monitor(pid11=1.37, pid99=0.2).__cause__)
-    starting = three.keeper._open["c"]
-    starting.error_file = failures(tmp_path, "The actor died", killed)
-    with pytest.raises(RuntimeError, match="beside a larger one") as raised:
-        three.keeper.on_trial_error(1, [], starting)
-    assert three.keeper.lost_to_memory_monitor(raised.value)
+    words = str(monitor(pid11=1.37, pid99=0.2).__cause__)
+    error = in_start(three, tmp_path, "The actor died", words)
+    assert three.keeper.lost_to_memory_monitor(error)
     assert (three.row.trial_id, three.row.state) == ("t0000", TrialState.OOM)
     assert three.row.peak_bytes == 1_370_000_000
+    three.searcher.on_trial_complete.assert_called_once_with("a", error=True)
 
 
-@pytest.mark.parametrize("pid", ["pid13", "pid99"])
-def test_one_that_the_monitor_ended_alone_in_its_start_has_a_row(
-    pid: str, three: Tuned, tmp_path: Path
+@pytest.mark.parametrize(("pid", "peak"), [("pid13", 200_000_000), ("pid99", 0)])
+def test_one_that_was_killed_in_its_start_and_is_the_largest_has_a_row(
+    pid: str, peak: int, three: Tuned, tmp_path: Path
 ) -> None:
-    alone = three.keeper._open["c"]
-    alone.error_file = failures(tmp_path, str(monitor(**{pid: 0.2}).__cause__))
-    three.keeper.on_trial_error(1, [], alone)
+    words = str(monitor("11\t0.1\tray::MetaTraining\n" if peak else "", **{pid: 0.2}).__cause__)
+    assert three.keeper.lost_to_memory_monitor(in_start(three, tmp_path, words))
     assert (three.row.trial_id, three.row.state) == ("t0002", TrialState.OOM)
     assert three.row.reason == "1 worker(s) were killed due to the node running low on memory"
+    assert three.row.peak_bytes == peak
+    three.searcher.on_trial_complete.assert_not_called()  # Tune has told it
+
+
+@pytest.mark.parametrize("is_starting", [True, False])
+def test_one_that_was_killed_beside_a_larger_one_that_lives_is_restarted_a_few_times(
+    is_starting: bool, three: Tuned, tmp_path: Path
+) -> None:
+    error = monitor("11\t1.9\tray::MetaTraining\n", pid13=0.4)
+    for _ in range(2):
+        told = in_start(three, tmp_path, str(error.__cause__)) if is_starting else error
+        assert three.keeper.lost_to_memory_monitor(told)
+        assert not three.table.rows
+    assert three.keeper.lost_to_memory_monitor(error)
+    assert (three.row.trial_id, three.row.state) == ("t0002", TrialState.OOM)
+    said = [call.args[0] for call in three.progress.note.call_args_list]
+    assert said == ["t0002 is restarted: OOM beside a larger trial"] * 2
 
 
 def test_a_failure_after_one_of_the_monitors_is_what_it_says(three: Tuned, tmp_path: Path) -> None:
