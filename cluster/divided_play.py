@@ -9,11 +9,9 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 from cluster.collector import Collector
-from cluster.work_item import Delivery, RolloutResult, split
+from cluster.work_item import NUM_LOST_PARTS, Delivery, RolloutResult, split
 from ssmrl.rollout.play import Play
 from ssmrl.types import Params
-
-NUM_LOST_PARTS = "num_lost_parts_lifetime"
 
 
 def _none_lost(played: Mapping[int, RolloutResult]) -> set[int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from cluster.divided_play import NUM_LOST_PARTS
+from cluster.work_item import NUM_LOST_PARTS
 
 PREFIX = "ray_"
 """Prefix that Ray puts before every name."""

@@ -15,6 +15,9 @@ from ssmrl.rollout.play import Mode, Play
 from ssmrl.rollout.returns import episode_return
 from ssmrl.types import Trajectory
 
+NUM_LOST_PARTS = "num_lost_parts_lifetime"
+"""Name of the metric that counts lost parts."""
+
 
 class Delivery(Enum):
     """How trajectories leave the runner that collected them; each is sent at most once."""

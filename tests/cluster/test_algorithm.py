@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from cluster.algorithm import MAML, MAMLConfig
-from cluster.divided_play import NUM_LOST_PARTS
 from cluster.meta_algorithm import MetaAlgorithm
 from cluster.session import session
-from cluster.work_item import RolloutResult
+from cluster.work_item import NUM_LOST_PARTS, RolloutResult
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.meta.initial_actor import initial_actor
 from ssmrl.train import evaluate, train

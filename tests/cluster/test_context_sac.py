@@ -12,10 +12,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from cluster.algorithm import MAMLConfig
 from cluster.context_sac import ContextSAC, ContextSACConfig
-from cluster.divided_play import NUM_LOST_PARTS
 from cluster.held_out import held_out
 from cluster.meta_algorithm import MetaAlgorithm
 from cluster.session import session
+from cluster.work_item import NUM_LOST_PARTS
 from ssmrl.config import TrainConfig
 from ssmrl.meta.diverged import DivergedError
 from ssmrl.rollout.play import Mode

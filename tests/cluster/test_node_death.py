@@ -8,9 +8,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from cluster.divided_play import NUM_LOST_PARTS
 from cluster.meta_algorithm import MetaAlgorithm
 from cluster.session import session
+from cluster.work_item import NUM_LOST_PARTS
 from tests.cluster.small_training import assert_equal, build, small_config, trained
 
 # Ray by itself calls a machine dead after 15 s of silence; here after 2 s, so that its runner is
