@@ -162,8 +162,8 @@ class PolicyReport:
             "num_lanes": self.config.evaluation.num_episodes,
             "returns": returns,
             "lines": lines,
-            "blind_return": self.blind_return,
-            "no_adaptation_bound": self.no_adaptation_bound,
+            "blind_return": _finite(self.blind_return),
+            "no_adaptation_bound": _finite(self.no_adaptation_bound),
             "training_saw_hidden_variable": self._by_memory,
         } | ({} if self.task is None else {"parameters": list(self.task.parameters)})
 
@@ -211,8 +211,8 @@ class PolicyReport:
         return lines
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _modes(config: TrainConfig, by_memory: bool) -> list[Mode]:
