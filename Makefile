@@ -1,5 +1,5 @@
 # Two commands on a bare machine: `make sweep` and `make test`. Both install what they need into .venv.
-# PYTHON names the interpreter that creates .venv; without it the first usable one below is taken.
+# PYTHON names the interpreter that creates .venv; by default it is the first usable candidate below.
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -23,8 +23,8 @@ sweep: $(STAMP)  ## search for better settings on Ant; more flags: make sweep AR
 
 test: check  ## everything that continuous integration runs (the same as check)
 
-# Files of tests run side by side, two at once: many of them wait for processes to start. They run in
-# the order of their paths: by the number of their tests the slow ones, which have few, would come last.
+# Two test files run at once, since many tests wait for processes to start. They run in the order of
+# their paths. The default, by number of tests, would run the slow files last, since they have few.
 check: lint  ## lint, types, import contracts, tests and doctests
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
@@ -41,7 +41,7 @@ format: $(STAMP)  ## ruff: format, and fix what can be fixed
 bench: $(BENCH_STAMP)  ## measure speed against peers; more flags: make bench ARGS="--quick" or "--resume"
 	@$(RUN) -m experiments.benchmarks $(ARGS)
 
-mutants: $(STAMP)  ## change the code a little, 300 times, and see which changes no quick test finds
+mutants: $(STAMP)  ## make 300 small wrong changes, one at a time, and show those that no quick test finds
 	@$(RUN) -m experiments.mutants $(ARGS)
 
 clean:  ## remove caches and builds; the environment and the results in runs/ stay
@@ -75,7 +75,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@; \
 	echo "Installed in $$(( $$(date +%s) - start )) s."
 
-# The peers are only measured against: no test and no other target needs them.
+# Only the benchmarks need the peers: no test and no other target does.
 $(BENCH_STAMP): $(STAMP)
 	@echo "Installing the peers of the benchmarks into $(VENV)."
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) -m pip install -qq -c constraints.txt -e '.[bench]'

@@ -1,4 +1,4 @@
-"""The data that the agents of a round are asked about; no behaviour."""
+"""The data that the agents of a round receive: trials, spaces and budget."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 @dataclass(frozen=True)
 class Board:
-    """The table of trials, the box they were drawn from, and what may still be spent.
+    """The table of trials, the search spaces, and the trials left in the budget.
 
     Attributes:
         space: The space of the last round.

@@ -92,7 +92,7 @@ class Brain:
 
     @property
     def name(self) -> str:
-        """The configured brain: ``offline``, or the name of the model."""
+        """Name of the configured brain: ``offline``, or the name of the model."""
         return OFFLINE if self._endpoint is None else self._endpoint.model
 
     @property
@@ -183,7 +183,7 @@ def make_brain(
     """The brain of a study: a model at any OpenAI-compatible endpoint, or offline without one.
 
     The key comes from the environment variable ``SSMRL_API_KEY``. If it is missing, OpenAI itself,
-    and no other server, gets ``OPENAI_API_KEY``: a key is sent only where it belongs. Servers on
+    and no other server, gets ``OPENAI_API_KEY``, so no server gets another one's key. Servers on
     the same machine need none:
 
     ========= =================================== ===========================
@@ -233,7 +233,7 @@ def make_brain(
 
 
 def quieten_crewai() -> None:
-    """Ensure that CrewAI, once imported, connects nowhere, handles no signals and stores no files.
+    """Ensure that CrewAI, once imported, connects nowhere, handles no signals and leaves no files.
 
     Its database of the last answers goes to a temporary folder, which is deleted when the process
     ends, unless ``CREWAI_STORAGE_DIR`` names one.
@@ -283,7 +283,7 @@ def _llm_class() -> Any:
             try:
                 reply = self._brain.answer(said, tools or [])
             except NoToolsError as error:
-                # At these words, CrewAI continues in plain text.
+                # CrewAI recognises these words, and continues in plain text.
                 raise RuntimeError(f"the model does not support tools: {error}") from None
             if reply.tool_calls and tools:
                 return [_openai_call(call) for call in reply.tool_calls]

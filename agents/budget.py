@@ -1,4 +1,4 @@
-"""The total budget of a study, by kind; not its spending so far."""
+"""The total budget of a study, by kind; the ledger counts the spending."""
 
 import math
 from dataclasses import dataclass

@@ -60,7 +60,7 @@ class Consultation:
 
     Attributes:
         space: The space of the next round.
-        findings: Finding of each agent in turn; the trust box's own if ``spoken`` says so.
+        findings: Finding of each agent, in order; from the trust box if ``spoken`` says so.
         decision: Whether another round is made.
         num_trials: Number of trials of that round.
         refusals: The refused replies.
@@ -86,7 +86,7 @@ def consult(
     """Asks State Modeling and Meta-Learning for a proposal each, and the Coordinator to merge them.
 
     An agent whose reply is refused gets the reason and is asked again, twice at most. Then the
-    trust box's own proposal takes its place. No reply, however bad, raises an error.
+    proposal of the trust box (``tuning.box``) takes its place. No reply, however bad, is an error.
 
     Args:
         board: The table, the spaces and the budget.
@@ -171,8 +171,8 @@ class _Round:
     def _board_of(self, author: Author) -> Board:
         """The board that an agent's proposal is checked against.
 
-        Knobs of the other agents have the ranges that the trust box proposes. Otherwise no proposal
-        could pass while knobs of two agents must expand to hold the incumbent.
+        In it, the other agents' knobs have the ranges that the trust box proposes. Otherwise no
+        proposal could pass while the incumbent lies outside the ranges of two agents' knobs.
         """
         if author is Author.COORDINATOR:
             return self._board

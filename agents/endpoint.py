@@ -28,12 +28,12 @@ _MAX_KEY_LENGTH = 4096
 _MIN_SECRET_LENGTH = 8  # shorter keys, such as "none" for local servers, are not secrets
 _OF_TOOLS = (200, 400, 404, 422, 500, 501)  # statuses with which servers refuse tools
 _RETRIED = frozenset({408, 409, 425, 429})
-# Some servers put the opening tag into the prompt; a thought that was cut has no closing tag.
+# Some servers put <think> into the prompt; a thought that was cut has no </think>.
 _THOUGHT = re.compile(r"\A.*?</think>|\A\s*<think>.*\Z", re.DOTALL)
 
 
 class EndpointDownError(RuntimeError):
-    """The server was given up for the rest of this run; the message says why."""
+    """The server is given up for the rest of this run; the message says why."""
 
 
 class NoToolsError(RuntimeError):
@@ -68,7 +68,7 @@ class Endpoint:
 
     Args:
         model: Name of the model at the server.
-        base_url: URL of the server, up to and including ``/v1``.
+        base_url: Base URL of the server, up to and including ``/v1``.
         key: Bearer token, sent to this server and shown nowhere; empty for none.
         patience_s: Maximum silence of the server within a reply [s].
         study_patience_s: Maximum time lost on the server in total; by default ``patience_s`` [s].
@@ -165,7 +165,7 @@ class Endpoint:
         raise EndpointDownError(self.redact(self._down))
 
     def give_up(self, reason: str) -> None:
-        """Stop using the server, at once and from any thread, for the caller's reason."""
+        """Stop using the server at once, for a given reason; callable from any thread."""
         self._down = self._down or reason
         self._given_up.set()
         if (exchange := self._exchange) is not None:

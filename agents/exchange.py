@@ -1,4 +1,4 @@
-"""One HTTP request with a hard limit in time and in bytes; it knows nothing about models."""
+"""One HTTP POST request with hard limits on its time and on the bytes of its answer."""
 
 import queue
 import socket
@@ -107,7 +107,7 @@ class Exchange:
                 ``abort`` is called.
         """
         # A socket timeout bounds neither the name look-up nor headers that arrive byte by byte, so
-        # a thread does the work. An abandoned thread ends soon: its socket is shut down.
+        # a thread does the work. If abandoned, it ends: the socket is shut, a look-up times out.
         threading.Thread(target=self._run, name="endpoint", daemon=True).start()
         try:
             while (outcome := self._outcome.get(timeout=self._timeout_s)) is None:

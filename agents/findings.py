@@ -1,7 +1,8 @@
-"""Findings of agents: typed changes of the search space, with evidence; not the prompts.
+"""Findings of agents: typed changes of the search space, with evidence.
 
 A finding comes from the raw reply of a model (``parse_finding``) and becomes the next space only
-through the same checks as a move of the trust box (``check_finding``).
+through the same checks (``check_finding``) as a move of the trust box, the statistical rules of
+``tuning.box``.
 """
 
 import dataclasses
@@ -225,7 +226,7 @@ def parse_changes(value: object, space: SearchSpace) -> tuple[Change, ...]:
         raise RefusedError(f"`changes` must name each knob once, but has {len(value)} entries")
     changes = tuple(_change(entry, space) for entry in value)
     if len({change.knob for change in changes}) < len(changes):
-        raise RefusedError("`changes` must name each knob once, but one stands twice")
+        raise RefusedError("`changes` must name each knob once, but one occurs twice")
     return changes
 
 

@@ -55,8 +55,8 @@ def score_hypothesis(
     """Compares the new trials on the finding's side of a knob with the other new trials.
 
     Only trials made since the finding count, since earlier ones suggested the hypothesis. Diverged
-    trials rank below all scores. Trials that were stopped early, or failed for other reasons that
-    may not be the knob's, are left out.
+    trials rank below all scores. Trials that were stopped early, or failed for reasons that may
+    have nothing to do with the knob, are left out.
 
     Args:
         finding: The finding with the expectation.
@@ -90,7 +90,7 @@ def score_hypothesis(
 
 
 def _split(knob: str, rows: Sequence[Trial]) -> float:
-    """The best trial's value; without a best trial, the median of the tried values."""
+    """The best trial's value of the knob; if it has none, the median of the tried values."""
     best = incumbent(rows)
     known = [best.knobs[knob]] if best is not None and knob in best.knobs else []
     values = known or [row.knobs[knob] for row in rows if knob in row.knobs]

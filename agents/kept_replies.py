@@ -64,11 +64,11 @@ class KeptReplies:
         """Starts a conversation with one agent.
 
         Args:
-            round: Round number of the study.
+            round: Round number in the study.
             who: The agent.
         """
         self._round, self._who, self._position = round, who, 0
-        # A conversation keeps the tool mode that it began with: the other asks other questions.
+        # A conversation keeps its first tool mode, since the other one would ask other questions.
         self._takes_tools = self._began_with_tools.get((round, who), self._takes_tools)
 
     def question(self, messages: Sequence[Message], tools: Sequence[Message]) -> dict[str, Any]:

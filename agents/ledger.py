@@ -26,7 +26,7 @@ from tuning.table.field_types import (
 
 
 class BudgetError(RuntimeError):
-    """The budget does not suffice for a step; the message gives the numbers."""
+    """The budget does not suffice for a reservation; the message gives the numbers."""
 
 
 class EventKind(StrEnum):
@@ -42,7 +42,7 @@ class EventKind(StrEnum):
     BUDGET = "budget"  # the total budget from here on
     RESERVED = "reserved"  # an amount that is about to be spent
     SETTLED = "settled"  # the amount that was spent of a reservation
-    LOST = "lost"  # the place of a damaged record
+    LOST = "lost"  # a placeholder for a damaged record
 
 
 _OF_BUDGET = (EventKind.BUDGET, EventKind.RESERVED, EventKind.SETTLED)
@@ -82,7 +82,7 @@ class Event:
         round: Round number of the study; 0 before the first.
         who: Who said or did it.
         text: Description, or the raw reply.
-        data: The same as data.
+        data: Details as plain data.
         time: Time of the event [s since 1970].
     """
 
@@ -154,7 +154,7 @@ class Ledger:
         self._budget = Budget()
         self._open: dict[int, Reservation] = {}
         self._settled = dict.fromkeys(KINDS, 0.0)
-        self._num_lost = self._num_open = 0  # open: lost lines that may not have been events
+        self._num_lost = self._num_open = 0  # open: damaged lines that may have been events
         self._file = AppendOnlyFile(path, sweep)
         self._file.read(self._take, self._lose)
         self._fill_in(self._num_open)
@@ -197,7 +197,7 @@ class Ledger:
             text: Description; truncated if it is very long.
             who: Who said or did it.
             round: Round number of the study.
-            data: The same as data; a number that is not finite becomes text.
+            data: Details as plain data; a number that is not finite becomes text.
 
         Raises:
             ValueError: If the kind is one of the budget's.
@@ -214,8 +214,8 @@ class Ledger:
 
         Args:
             kind: One of ``KINDS``.
-            amount: Largest expected amount. If more is spent after all, it counts in full, and the
-                overrun may use up the budget of this kind.
+            amount: Largest expected amount. If more is spent after all, it counts in full, which
+                may exceed the budget of this kind.
 
         Raises:
             BudgetError: If less is left. Nothing is reserved then.
@@ -312,7 +312,7 @@ class Ledger:
         if event.number != len(self._events) + 1:
             raise ValueError(
                 f"the lines must be numbered without gaps, but {event.number} follows "
-                f"{len(self._events)}; another program changed the file, so restore it."
+                f"{len(self._events)}; another program changed the file; restore it from a copy."
             )
         data = event.data
         match event.kind:

@@ -192,8 +192,8 @@ def _importance_remark(answers: Mapping[str, Mapping[str, Any]]) -> str:
     first = shares[0]
     low, high = first["interval"]
     return (
-        f"The most important knob is {first['knob']}, with a share of {first['share']:.0%} among "
-        f"all knobs ({low:.0%} to {high:.0%})."
+        f"The most important knob is {first['knob']}, with {first['share']:.0%} of the importance "
+        f"of all knobs ({low:.0%} to {high:.0%})."
     )
 
 
@@ -236,7 +236,7 @@ def _effect(expectation: Mapping[str, Any], is_changed: bool) -> str:
     knob, side, direction = (expectation[name] for name in ("knob", "side", "direction"))
     if direction == "same":
         return f"Trials with high and low {knob} score alike, since the best lies between."
-    reason = "the range now reaches there" if direction == "better" else "fewer trials are lost"
+    reason = "the range now reaches there" if direction == "better" else "fewer trials go there now"
     words = f"Trials with {knob} on the side `{side}` score {direction} than the others"
     return f"{words}; {reason}." if is_changed else f"{words}."
 

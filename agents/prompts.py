@@ -99,7 +99,7 @@ def task_text(
         moves: The trust box's own proposal.
         round_trials: Usual number of trials of a round.
         findings: Proposals of the other agents; for the coordinator.
-        earlier: Findings of earlier studies, as JSON objects.
+        earlier: Findings of earlier studies, the newest study first, as JSON objects.
         refused: Why the last answer was refused; empty for the first one.
     """
     schema = finding_schema(author, board.space)
@@ -213,9 +213,9 @@ def _finding_data(finding: Finding) -> dict[str, Any]:
 
 
 def _quoted_earlier(earlier: Sequence[Mapping[str, Any]]) -> str:
-    """The findings, last ones first, as many as fit into ``MAX_EARLIER_LENGTH``."""
+    """The findings, newest study first, as many as fit into ``MAX_EARLIER_LENGTH``."""
     lines: list[str] = []
-    for finding in reversed(earlier):
+    for finding in earlier:
         line = _fenced({clean_text(str(k), 40): _shortened(v) for k, v in finding.items()})
         if sum(map(len, lines)) + len(line) > MAX_EARLIER_LENGTH:
             break
@@ -237,7 +237,7 @@ def _shortened(value: Any) -> Any:
 
 
 def _fenced(value: Any) -> str:
-    """JSON that can neither close the marks around it nor act as a CrewAI placeholder."""
+    """JSON that can neither close the marks around it nor hold a placeholder of CrewAI's."""
     text = json_text(value).replace("<", "\\u003c").replace(">", "\\u003e")
     for name in ("input", "tools", "tool_names"):  # CrewAI would replace these
         text = text.replace("{" + name + "}", f"\\u007b{name}}}")

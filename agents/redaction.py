@@ -51,7 +51,7 @@ class Redaction:
 def _spellings(secrets: tuple[str, ...]) -> tuple[str, ...]:
     """The secrets in plain text, in JSON, and in JSON quoted within JSON, as in a reply.
 
-    The longest come first, since one may contain another.
+    The longest come first, since one secret may contain another.
     """
     found = {secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH}
     for _ in range(2):

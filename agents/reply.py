@@ -21,7 +21,7 @@ class ToolCall:
     Attributes:
         name: Name of the tool, as the model wrote it.
         arguments: JSON of an object; the invalid ``"{"`` if the model sent anything else.
-        call_id: Id that the answer refers to.
+        call_id: Id by which the tool's answer refers to the call.
     """
 
     name: str

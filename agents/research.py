@@ -69,7 +69,7 @@ app = command_app()
 def research(  # noqa: PLR0917  # one parameter a flag
     context: typer.Context,
     task: TaskOption,
-    rounds: Annotated[int, typer.Option(help="Sweeps; the agents speak after each.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds; the agents are asked after each.")] = 3,
     budget_trials: Annotated[int, typer.Option(help="Total number of trials.")] = 24,
     budget_minutes: Annotated[
         float | None, typer.Option(help="No new trial after this time [min].")
@@ -95,8 +95,8 @@ def research(  # noqa: PLR0917  # one parameter a flag
     max_env_steps: Annotated[
         int | None,
         typer.Option(
-            help="Budget of a run [env steps]; by default that of a sweep for a memory, and "
-            "3,000 times the horizon for other algorithms."
+            help="Budget of a run [env steps]; by default a sweep's for algorithms that adapt by "
+            "memory, else 3,000 times the horizon."
         ),
     ] = None,
     seeds_per_trial: SeedsPerTrialOption = 1,
@@ -106,7 +106,7 @@ def research(  # noqa: PLR0917  # one parameter a flag
     ] = None,
     num_fresh_seeds: Annotated[
         int | None,
-        typer.Option(help="Seeds that winner and default are each trained with for the verdict."),
+        typer.Option(help="Fresh seeds for winner and default each, which decide the verdict."),
     ] = None,
     searcher: SearcherOption = "tpe",
     scheduler: Annotated[
@@ -126,10 +126,10 @@ def research(  # noqa: PLR0917  # one parameter a flag
         ),
     ] = False,
     use_earlier: Annotated[
-        bool, typer.Option("--earlier/--no-earlier", help="Quote earlier studies of the task.")
+        bool, typer.Option("--earlier/--no-earlier", help="Show agents findings of other studies.")
     ] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")
     ] = False,
     address: AddressOption = None,
     max_concurrent: MaxConcurrentOption = None,
@@ -375,7 +375,7 @@ def _settle(
 
 
 def _default_env_steps(task: str, algorithm: str) -> int | None:
-    """The default budget of a run, larger than a sweep's [env steps]; None for the plan's own."""
+    """The default budget of a run [env steps]; None for a sweep's default."""
     if get_algorithm(algorithm).kind == "memory":
         return None
     return EPISODES_OF_A_RUN * get_family(task).horizon

@@ -1,4 +1,4 @@
-"""Parses the answers of an OpenAI-compatible server, whole or streamed; it does no requests."""
+"""Parses the answers of an OpenAI-compatible server, whole or streamed; it sends no requests."""
 
 import json
 from collections.abc import Iterator

@@ -217,7 +217,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise RefusedError(f"every key must stand once, but {quote(key)} stands twice")
+            raise RefusedError(f"every key must occur once, but {quote(key)} occurs twice")
         found[key] = value
     return found
 

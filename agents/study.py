@@ -1,4 +1,4 @@
-"""A study: sweep, table, agents, next sweep, until the budget ends; not the command line."""
+"""The loop of a study: sweep, table, agents, next sweep, until the budget ends."""
 
 import time
 from collections import Counter
@@ -29,8 +29,8 @@ from tuning.table.trial import Trial
 
 CREW = "agents"
 
-# Events that a resumed conversation repeats. Findings and decisions may be written again, since
-# their last event counts.
+# A resumed conversation repeats these events, so known ones are not written again. Findings and
+# decisions are: of those, the last event counts.
 _TOLD_ONCE = (EventKind.SAID, EventKind.REFUSED, EventKind.FELL_BACK, EventKind.NOTED)
 
 
@@ -294,7 +294,7 @@ class Study:
         """Settle the time of a dead process, up to its last write."""
         kept = ("trials.jsonl", "optuna.journal", "checkpoints/*")
         written = [path.stat().st_mtime for name in kept for path in self._folder.glob(name)]
-        # Files that this process has opened, such as the ledger, have a new mtime.
+        # The ledger's mtime is left out, since this process has opened the file; its events count.
         events = [event.time for event in self._ledger.events if event.kind != EventKind.BUDGET]
         last = max(written + events, default=0.0)
         for reservation in self._ledger.unsettled:

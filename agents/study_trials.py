@@ -1,4 +1,4 @@
-"""Checks that a study has enough trials for its rounds; not their cost."""
+"""Checks that a study has enough trials for its rounds."""
 
 from ssmrl.meta.algorithms import get_algorithm
 from tuning.plan_defaults import BY_KIND

@@ -208,7 +208,7 @@ def _num_parameters(board: Board, arguments: Mapping[str, Any]) -> dict[str, Any
     known = [knob for knob in base.knobs() if knob.startswith("policy.") or knob in SIZES]
     for knob, value in knobs.items():
         if knob not in known:
-            raise RefusedError(f"unknown knob {quote(knob)}; these count: {', '.join(known)}")
+            raise RefusedError(f"unknown knob {quote(knob)}; the knobs are: {', '.join(known)}")
         if not isinstance(value, int | float | str):
             raise RefusedError(f"`{knob}` must be a number or a text, but is {quote(value)}")
     try:
@@ -313,13 +313,14 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
             ),
             Tool(
                 "importance",
-                "Each knob's importance for being among the best, with 95 % of resampled shares.",
+                "Importance of each knob for being among the best, as a share of all knobs, with "
+                "the range of 95 % of resampled shares.",
                 _schema(()),
                 _importance,
             ),
             Tool(
                 "edge_hits",
-                "How many of the best lie at each side of each numeric range.",
+                "How many of the best trials lie at each side of each numeric range.",
                 _schema(()),
                 _edge_hits,
             ),
@@ -338,7 +339,8 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
             ),
             Tool(
                 "simulate_proposal",
-                "Whether changes would be accepted, which known trials stay inside, what it costs.",
+                "Whether changes would be accepted, how many known trials stay inside, and the "
+                "estimated cost.",
                 _schema(("changes",), changes=_CHANGES, num_trials={"type": "integer"}),
                 _simulate_proposal,
             ),

@@ -6,7 +6,7 @@ _PLACE = re.compile(r"(?:ray://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?
 
 
 def check_address(address: str | None) -> None:
-    """Reject a malformed address, on which Ray would spend minutes.
+    """Reject a malformed address, which Ray would try to reach for minutes.
 
     Args:
         address: Address to check; None, for no cluster, is valid.

@@ -1,4 +1,4 @@
-"""This user's authentication token for Ray: its path, and keeping it unreadable for others.
+"""This user's authentication token for Ray: finds its file and keeps others from reading it.
 
 This module neither starts nor joins Ray; ``cluster.session`` does.
 """
@@ -25,7 +25,7 @@ def token_path() -> Path:
 
 
 def is_token_known() -> bool:
-    """Whether the environment or the token file holds a token."""
+    """Whether the environment holds a token, or the token file exists."""
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_path().is_file()
 
 

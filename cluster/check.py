@@ -27,7 +27,7 @@ app = command_app()
 def check(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Launch files, manifests, Containerfiles; by default all of ours."),
+        typer.Argument(help="Launch files, manifests, Containerfiles; by default the project's."),
     ] = None,
     constraints: Annotated[Path, typer.Option(help="File that pins Ray's version.")] = Path(
         "constraints.txt"
@@ -39,7 +39,7 @@ def check(
     """Check launch files against Ray's own schema and this project's rules.
 
     Prints one line per fault, with the file, the key and what to write. Exits with 0 if there is no
-    fault, with 1 if there is one, and with 2 if a file cannot be read.
+    fault, with 1 if there is any, and with 2 if a file cannot be read.
 
     Example: ssmrl cluster check
     """
@@ -54,7 +54,7 @@ def check(
         num_faults += 1
         typer.echo(
             f"{constraints}: ray=={ray_version} is pinned, but {version('ray')} is installed here, "
-            "and `ray up` needs the cluster's version; install with `-c constraints.txt`"
+            "but `ray up` needs the cluster's Ray version; install with `-c constraints.txt`"
         )
     for path, text in contents.items():
         faults, notes = file_faults(path, text, ray_version)

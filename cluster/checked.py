@@ -15,7 +15,7 @@ def checked(results: Iterable[Any]) -> list[Any]:
         results: Results of RLlib's ``foreach_learner``.
 
     Raises:
-        DivergedError: If their updates diverged.
+        DivergedError: If the updates diverged.
         torch.OutOfMemoryError: If a learner's device ran out of memory.
         RuntimeError: If a learner is lost: the others cannot continue without it.
     """

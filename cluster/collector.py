@@ -1,4 +1,4 @@
-"""Distributes the parts of a play among the living runners; it learns nothing."""
+"""Distributes the parts of a play, a request for rollouts, among the living runners."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,15 +9,18 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from cluster.work_item import RolloutResult, WorkItem
 
-_MAX_LOSSES = 10
+MAX_LOSSES = 10
+"""Times in one iteration that parts may be lost before the training gives up."""
+
 _REVIVAL_SECONDS = 60.0
-# A runner counts as lost after this many times the longest time per episode seen so far.
+# A runner counts as lost after this multiple of the longest time per episode so far, times the
+# episodes of its part.
 _PATIENCE = 5.0
 _LEAST_PATIENCE_SECONDS = 30.0
 
 
 class Collector:
-    """Collects every part of every play, even if runners die or hang meanwhile.
+    """Collects every part of a play, even if runners die or hang meanwhile.
 
     If a runner dies or is much slower than any runner before, another runner collects its part
     again. A part's randomness belongs to its tasks, so the result is the same. RLlib replaces each
@@ -25,7 +28,7 @@ class Collector:
 
     Args:
         runners: RLlib's group, with at least one remote runner.
-        restore: Adds the runners that RLlib has restarted.
+        restore: Takes back the runners that RLlib has restarted.
         report_lost: Receives the number of lost parts.
         max_patience_s: Longest wait for a part [s].
     """
@@ -68,7 +71,7 @@ class Collector:
             if num_lost or not results:
                 num_losses += 1
                 self._report_lost(num_lost)
-                if num_losses > _MAX_LOSSES:
+                if num_losses > MAX_LOSSES:
                     raise RuntimeError(
                         f"parts of a play were lost {num_losses} times in one iteration on "
                         f"{self._runners.num_remote_workers()} runners; their logs say why"
@@ -106,7 +109,7 @@ class Collector:
         return results, len(ids) - len(results)
 
     def _patience_s(self, num_episodes: int) -> float:
-        """How long to wait for a part; the more episodes it has, the longer."""
+        """How long to wait for a part [s]; the more episodes it has, the longer."""
         if not self._slowest:
             return self._max_patience_s
         wanted = _PATIENCE * self._slowest * num_episodes

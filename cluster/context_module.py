@@ -42,7 +42,7 @@ class ContextModule(TorchRLModule):
         self.action_dist_cls = TorchSquashedGaussian
 
     def params(self) -> Params:
-        """The detached parameters that a player needs to act."""
+        """The detached parameters that acting needs."""
         return {
             name: value.detach()
             for name, value in self.networks.state_dict().items()

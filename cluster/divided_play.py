@@ -1,4 +1,4 @@
-"""Divides a play among an algorithm's runners; the collector assigns the parts to runners."""
+"""Divides a play, a request for rollouts, among the runners of an algorithm."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -8,7 +8,7 @@ import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
-from cluster.collector import Collector
+from cluster.collector import MAX_LOSSES, Collector
 from cluster.work_item import NUM_LOST_PARTS, Delivery, RolloutResult, split
 from ssmrl.rollout.play import Play
 from ssmrl.types import Params
@@ -68,13 +68,17 @@ class DividedPlay:
         settings["params"] = ray.put(params)
         parts = {part.number: part for part in split(play, num_runners, num_shares)}
         played, missing = {}, dict(parts)
-        while missing:
+        for _ in range(1 + MAX_LOSSES):
             again = self._collector.play(missing, settings)
             played |= again
             missing = {number: parts[number] for number in deliver(again)}
-            if missing:
-                self._report_lost(len(missing))
-        return [played[number] for number in sorted(played)]
+            if not missing:
+                return [played[number] for number in sorted(played)]
+            self._report_lost(len(missing))
+        raise RuntimeError(
+            f"the trajectories of {len(missing)} parts were lost {1 + MAX_LOSSES} times in one "
+            "iteration before the learners had them; the runners' logs say why"
+        )
 
     def _report_lost(self, num_lost: int) -> None:
         key = (ENV_RUNNER_RESULTS, NUM_LOST_PARTS)

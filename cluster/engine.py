@@ -32,9 +32,9 @@ def rllib_engine(
 
     Args:
         config: Training configuration.
-        num_env_runners: Remote rollout actors; 0 collects rollouts in this process.
+        num_env_runners: Number of remote rollout actors; 0 collects rollouts in this process.
         cpus_per_runner: Share of a CPU that Ray reserves for each rollout actor.
-        num_learners: Remote learners; 0 learns in this process.
+        num_learners: Number of remote learners; 0 learns in this process.
         num_physics_threads: MuJoCo's threads in each runner; 0 means all of its cores.
         run_name: Name of this training's actors in Ray's dashboard.
         gpus_per_learner: Share of a GPU for each learner, or for this process if it learns; 0
@@ -43,7 +43,7 @@ def rllib_engine(
     Raises:
         DeviceMemoryError: If a learner's device has too little memory.
         KeyError: If RLlib does not run the algorithm.
-        ValueError: If there are more runners or learners than work for them.
+        ValueError: If there are too many runners or learners to give each some work.
     """
     settings = config_type(config.algorithm)()  # type: ignore[call-arg]
     settings.run_name = run_name

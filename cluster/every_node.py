@@ -1,4 +1,4 @@
-"""Ask every node of a cluster the same question, before anything is trained."""
+"""Runs a check on every node of a cluster, before anything is trained."""
 
 from collections.abc import Callable
 
@@ -7,16 +7,16 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 Look = Callable[[str, str], str]
-"""Two texts -> what is wrong on this node; empty if nothing is."""
+"""Check that a node runs: string arguments -> the fault of this node, or an empty string."""
 
 
 def complaints(look: Look, *arguments: str, timeout_s: float = 60.0) -> dict[str, str]:
-    """What is wrong on the nodes where something is, by node; Ray must be running.
+    """Run a check on every node, and return the faults by node; Ray must be running.
 
     Args:
-        look: Runs on every node. A closure is sent whole, so the node need not have its module.
-        arguments: Passed to it.
-        timeout_s: A node that has not answered by then gets that as its complaint [s].
+        look: The check. Ray sends a closure whole, so the nodes need not have its module.
+        arguments: Arguments of the check.
+        timeout_s: Time limit [s]; a missing answer counts as a fault of its node.
     """
     task = ray.remote(num_cpus=0, max_retries=0)(look)
     asked = {}
@@ -42,7 +42,7 @@ def complaints(look: Look, *arguments: str, timeout_s: float = 60.0) -> dict[str
 
 
 def in_words(found: dict[str, str]) -> str:
-    """Complaints in one clause.
+    """The faults of all nodes on one line.
 
     Example:
         >>> in_words({"10.0.0.7 (ab12)": "no answer within 3 s", "10.0.0.8 (cd34)": "stale"})

@@ -22,8 +22,8 @@ def held_out(
 
     Args:
         algorithm: Algorithm whose current parameters are evaluated.
-        num_episodes: Episodes per task.
-        mode: How the policy may use what it learns of a task.
+        num_episodes: Successive episodes with each task.
+        mode: How the policy acts and adapts.
         draw: Index of the set of held-out tasks.
     """
     config: TrainConfig = algorithm.config.train_config
@@ -38,7 +38,7 @@ def evaluate_held_out(
 ) -> tuple[dict[str, Any], int, int]:
     """RLlib's evaluation, on held-out tasks.
 
-    It reports the returns after 0, 1, 3 and ``num_episodes - 1`` episodes.
+    It reports the returns after 0, 1, 3 and ``learner.num_episodes - 1`` episodes.
 
     Args:
         algorithm: Algorithm to evaluate on its training runners.

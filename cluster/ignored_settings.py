@@ -95,12 +95,12 @@ def refuse_ignored(config: "MetaConfig", usual: "MetaConfig") -> None:
             counts = f"set {', '.join(known)} of `train_config` instead; " if known else ""
             raise ValueError(
                 f"`{name.lstrip('_')}` has no effect on {config.algo_class.__name__}, but is "
-                f"{value!r}; {counts}leave it as it is, {getattr(usual, name)!r}"
+                f"{value!r}; {counts}leave it at {getattr(usual, name)!r}"
             )
 
 
 def _equal(value: Any, other: Any) -> bool:
-    """Whether two values are equal; values that cannot be compared are not."""
+    """Whether two values are equal; values that cannot be compared count as different."""
     try:
         return value is other or bool(value == other)
     except (TypeError, ValueError):

@@ -110,7 +110,7 @@ class MAMLLearner(TorchLearner):
         Args:
             batch: The meta-batch; RLlib's learner group passes it inside ``training_data``. Without
                 either, the update uses the received trajectories.
-            training_data: Container of ``batch``.
+            training_data: RLlib's container of ``batch``.
             timesteps: RLlib's counters.
             kwargs: RLlib's settings of epochs and minibatches, which do not apply.
 
@@ -119,7 +119,7 @@ class MAMLLearner(TorchLearner):
 
         Raises:
             DivergedError: If a meta-gradient is not finite.
-            ValueError: If there is no batch.
+            ValueError: If there is no batch, and no trajectories were received.
         """
         self._check_is_built()
         self.before_gradient_based_update(timesteps=timesteps or {})

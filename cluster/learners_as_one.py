@@ -62,5 +62,5 @@ class LearnersAsOne(Learner):
 
     def _of_first(self, method: str) -> dict[str, Tensor]:
         values = checked(self._group.foreach_learner(lambda learner: getattr(learner, method)()))
-        first: dict[str, Tensor] = values[0]  # they are all equal
+        first: dict[str, Tensor] = values[0]  # all learners are equal
         return first

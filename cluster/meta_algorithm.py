@@ -18,11 +18,11 @@ from ray.rllib.utils.metrics import (
 )
 from torch import Tensor
 
-from cluster.divided_play import NUM_LOST_PARTS, DividedPlay
+from cluster.divided_play import DividedPlay
 from cluster.env_runner import MetaEnvRunner
 from cluster.held_out import evaluate_held_out
 from cluster.ignored_settings import refuse_ignored
-from cluster.work_item import RolloutResult
+from cluster.work_item import NUM_LOST_PARTS, RolloutResult
 from ssmrl.config import TrainConfig
 from ssmrl.learner import Learner, Metrics
 from ssmrl.meta.algorithms import ALGORITHMS, get_algorithm
@@ -37,8 +37,8 @@ class MetaConfig(AlgorithmConfig):
         algo_class: The ``MetaAlgorithm`` to build.
 
     Attributes:
-        kind: How its algorithms adapt; the default algorithm is the first of that kind in
-            ``ALGORITHMS``.
+        kind: How its algorithms adapt, ``gradient`` or ``memory``; the default algorithm is the
+            first of that kind in ``ALGORITHMS``.
     """
 
     kind: str

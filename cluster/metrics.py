@@ -1,6 +1,6 @@
 """Exports a run's metrics to Prometheus, through the metrics agent that Ray has on every node.
 
-Only numbers that training reports anyway are exported; the permanent record is the table.
+Only numbers that training reports anyway are exported; the permanent record is the trial table.
 """
 
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ EXPORTED: Mapping[str, str] = {
     RETURN_AFTER: "Mean return of the last training batch after adaptation.",
     f"{ITERATION_SECONDS}_total": "Time of all iterations since the process began, by part: "
     "sampling, updating, evaluating, other [s].",
-    LOST_RUNNERS: "Rollout actors that died or were too late, since the process began.",
-    STATISTIC: "Statistics of the last update, by name: losses, limits of the step, and the size "
-    "of the replay buffer, if there is one.",
+    LOST_RUNNERS: "Number of rollout actors that died or were late, since the process began.",
+    STATISTIC: "Statistics of the last update, by name, such as losses, divergence, or the env "
+    "steps in the replay buffer.",
     TRIALS: "Trials of the sweep by state.",
 }
 """Description of each metric by its Prometheus name without the prefix; Prometheus adds ``_total``

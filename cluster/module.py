@@ -28,7 +28,7 @@ class ActorModule(TorchRLModule):
         self.actor = initial_actor(TrainConfig.of_knobs(self.model_config))
 
     def params(self) -> Params:
-        """The detached parameters that a player needs to act."""
+        """The detached parameters of the policy."""
         return {name: value.detach() for name, value in self.actor.named_parameters()}
 
     def load(self, params: Mapping[str, Tensor]) -> None:

@@ -23,10 +23,10 @@ from cluster.auth_token import (
 from cluster.orphans import no_orphans
 from cluster.private_folder import ray_folder
 
-# Ray reads these variables when it is imported. They disable usage reports, and keep the
-# accelerator variables of tasks that request no accelerator. RAY_AUTH_MODE sends the token to a
-# named cluster, too; if Ray was imported before, it is too late for that. A private Ray starts no
-# idle process per core: each costs most of a second, and no trial runs in one.
+# Ray reads these variables when it is imported. They disable usage reports, leave the accelerator
+# variables of tasks without accelerators unchanged, and keep a private Ray from starting an idle
+# process per core: each takes most of a second of work, and no trial runs in one. RAY_AUTH_MODE
+# makes Ray send the token to a named cluster, too; it has no effect if Ray was imported before.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
@@ -119,7 +119,7 @@ def _shut_down() -> Iterator[None]:
 
 
 def num_gpus() -> tuple[int, int]:
-    """GPUs of the joined session now, and after its largest possible upscaling."""
+    """Number of GPUs of the joined session now, and after its largest possible upscaling."""
     now = int(ray.cluster_resources().get("GPU", 0))
     # No public function returns the kinds of nodes that an autoscaler may start.
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
@@ -258,7 +258,7 @@ def _on_loopback_alone() -> Iterator[None]:
     """Let Ray listen on the loopback address, as it does on a Mac, where it builds no clusters.
 
     Elsewhere Ray treats that address as a mistake and replaces it by the machine's own; then all of
-    its processes listen on all interfaces. The tests check that they do not.
+    its processes listen on all interfaces. The tests check that Ray listens on loopback only.
     """
     usual = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False

@@ -19,8 +19,8 @@ def check_shared(folder: Path, *, look: Look | None = None, timeout_s: float = 6
 
     Args:
         folder: Existing folder.
-        look: Check that a node runs; by default it reads the marker and tests write permission.
-        timeout_s: Time after which a node without an answer counts as failed [s].
+        look: Check that each node runs; by default it reads the marker and tests write access.
+        timeout_s: Time limit [s]; a node without an answer counts as failed.
 
     Raises:
         NotSharedError: If a node cannot read and write the folder.

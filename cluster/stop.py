@@ -1,4 +1,4 @@
-"""``python -m cluster.stop``: end one Ray on this host only, not a whole cluster."""
+"""``python -m cluster.stop``: end one Ray instance on this host, not a whole cluster."""
 
 import importlib.util
 import os
@@ -26,16 +26,16 @@ _RENAMED = "ray::"
 
 
 def temp_dir() -> Path:
-    """The folder of files of the Ray that this environment starts."""
+    """The temporary folder of the Ray that this environment starts."""
     return Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray"
 
 
 def ray_processes(folder: Path) -> list[psutil.Process]:
-    """The processes of the Ray with a given file folder, its raylet first.
+    """The processes of the Ray with a given temporary folder, its raylet first.
 
     Ray's own programs have their session's folder on their command lines. Workers and agents rename
     themselves, but they and the jobs descend from the raylet. If the raylet has ended before them,
-    they still have log files open in the folder.
+    they are known by the log files that they have open in the folder.
 
     Args:
         folder: The ``--temp-dir`` of ``ray start``.
@@ -52,7 +52,7 @@ def ray_processes(folder: Path) -> list[psutil.Process]:
 
 
 def stop(folder: Path, grace: float = _GRACE_SECONDS) -> int:
-    """End the Ray with a given file folder.
+    """End the Ray with a given temporary folder.
 
     Args:
         folder: The ``--temp-dir`` of ``ray start``.
@@ -122,7 +122,7 @@ def stop_command(
         ),
     ] = None,
 ) -> None:
-    """End one Ray on this host, and no other.
+    """End one Ray instance on this host, and no other.
 
     Example: ssmrl cluster stop --temp-dir /tmp/ray
     """

@@ -131,7 +131,7 @@ def find_token(file: Path | None) -> str | None:
     if file is None and os.environ.get("RAY_AUTH_TOKEN"):
         return os.environ["RAY_AUTH_TOKEN"].strip()
     path = file or token_path()
-    is_named = file is not None or "RAY_AUTH_TOKEN_PATH" in os.environ
+    is_named = file is not None or bool(os.environ.get("RAY_AUTH_TOKEN_PATH"))
     if not is_named and not path.exists():
         return None
     try:
@@ -161,8 +161,8 @@ def connect(dashboard: Dashboard) -> "JobSubmissionClient":
     except AuthenticationError as error:
         if dashboard.token:
             raise SubmitError(
-                f"{dashboard.address} rejects the token: it is another cluster's; pass this one's "
-                "by `--token-file` or RAY_AUTH_TOKEN"
+                f"{dashboard.address} rejects the token, which belongs to another cluster; pass "
+                "this cluster's by `--token-file` or RAY_AUTH_TOKEN"
             ) from error
         raise SubmitError(
             f"{dashboard.address} requires a token, but there is none; pass it by `--token-file`, "

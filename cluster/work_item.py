@@ -1,4 +1,4 @@
-"""The parts of a play: tasks sent to the runners, and trajectories sent to the learners."""
+"""The parts of a play, a request for rollouts: tasks for runners, trajectories for learners."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,10 +32,10 @@ class WorkItem:
     """The part of a play that one runner collects.
 
     Attributes:
-        number: Index of the part; the tasks of consecutive parts are consecutive.
+        number: Index of the part; the parts divide the tasks of the play in this order.
         play: Play of all runners together.
         tasks: Slice of the play's tasks that belongs to this part.
-        shares: Number of the tasks, in order, in each learner's share, by learner number.
+        shares: Learner number -> number of these tasks in its share; shares take them in order.
     """
 
     number: int
@@ -82,8 +82,8 @@ class RolloutResult:
 
     Attributes:
         number: Number of the part.
-        returns: Return of each episode with the same tasks, ``(K, N, B)``.
-        env_steps: Length of all episodes together [env steps].
+        returns: Returns of ``K`` successive episodes, ``N`` tasks and ``B`` lanes, ``(K, N, B)``.
+        env_steps: Env steps of all lanes, even after an episode that ended early [env steps].
         shards: Trajectories by the number of the learner's share; empty if they are not sent.
     """
 

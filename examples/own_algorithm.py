@@ -11,7 +11,7 @@ from ssmrl import ALGORITHMS, ProMP
 
 
 def policy_gradient(log_prob, query):
-    """Policy gradient: the importance ratio corrects for the policy that collected the actions."""
+    """Policy gradient; the ratio corrects for the policy that collected the actions."""
     ratio = torch.exp(log_prob - query.log_prob)
     return -(ratio * query.advantage).mean()
 

@@ -90,7 +90,7 @@ class BenchmarkResult:
 
     @property
     def num_iterations(self) -> int:
-        """Meta-iterations."""
+        """Number of meta-iterations."""
         return len(self.curve)
 
     @property

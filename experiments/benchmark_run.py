@@ -68,7 +68,8 @@ class BenchmarkRun:
         """Result of an earlier command; None if the run is not finished.
 
         Raises:
-            FileExistsError: If files of an earlier command would be overwritten.
+            FileExistsError: If files of an earlier command would be overwritten, or were made with
+                other settings or more iterations.
             CheckpointError: If the checkpoint is damaged.
             ResultError: If the result is damaged.
         """

@@ -100,7 +100,7 @@ def _by_blind_twin(task: str) -> Claim:
 
 
 def _spent() -> list[float]:
-    """CPU seconds of both evaluations, and their fewest and most env steps [thousands]."""
+    """Mean CPU seconds at both evaluations; fewest and most env steps of a task [thousands]."""
     seconds = [fmean(x for task in _TASKS for x in _memory(task, "cpu_seconds", p)) for p in (1, 4)]
     steps = [[fmean(_memory(task, "env_steps", p)) / 1000 for task in _TASKS] for p in (1, 4)]
     return [*seconds, *(end for each in steps for end in (min(each), max(each)))]

@@ -30,7 +30,8 @@ class Told:
 
     Attributes:
         seconds: Duration of each test that passed, fixtures included [s].
-        failed: The first test, or file, that failed.
+        failed: The first test or file that failed, or why the run gave no result; empty if all
+            tests passed.
         code: Pytest's exit code.
         modules: Third-party modules that it imported.
     """
@@ -42,7 +43,7 @@ class Told:
 
     @property
     def found(self) -> bool:
-        """Whether a test failed, or could not even be imported."""
+        """Whether a test failed or could not be imported, or the run gave no result."""
         return self.code in {1, 2} and bool(self.failed)
 
 

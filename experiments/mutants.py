@@ -3,10 +3,10 @@
 It tries a sample of all mutants of the modules in ``TESTED``. Outcomes are kept, so the same
 command resumes after a stop. It is not part of ``make check``: a mutant takes seconds.
 
-Existing libraries do not fit. mutmut 3.8 changes only functions without a property or another
-decorator, but comparisons often depend on a module's constant; it draws no sample. cosmic-ray 8.7
-changes the project itself, and starts a cold process for each mutant, which would mostly import
-torch and ray.
+Existing libraries do not fit. mutmut 3.8 changes only functions without a decorator: no properties,
+and none of the module constants that many comparisons use. It draws no sample either. cosmic-ray
+8.7 changes the project itself, and starts a cold process for each mutant, which would mostly
+import torch and ray.
 """
 
 import csv
@@ -150,6 +150,8 @@ class Run:
         seed: Random seed of the draw.
 
     Attributes:
+        sources: Source of each module, by path.
+        num_mutants: Number of all mutants.
         mutants: Mutants of the sample.
     """
 

@@ -51,7 +51,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def table(results: list[BenchmarkResult]) -> str:
-    """The results as text; the ends of each interval stand below its interquartile mean."""
+    """The results as text; the ends of each interval are below its interquartile mean."""
     first = results[0].config
     bound = results[0].no_adaptation_bound
     columns = "".join(f"{f'k = {k}':>11}" for k in REPORTED_STEPS)
@@ -101,7 +101,9 @@ def main(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Named sizes instead: seed (128 units), or matched (equal parameters)."),
+        typer.Option(
+            help="Named sizes instead of widths: seed (128 units) or matched (equal parameters)."
+        ),
     ] = None,
     device: DeviceOption = None,
     output_dir: Annotated[
@@ -233,7 +235,7 @@ def run_all(
             except BlockingIOError:
                 refuse(f"another process is training {run.name} in {run.folder}")
             if result is None:
-                typer.echo("stopped; repeat the command with `--resume` to go on", err=True)
+                typer.echo("stopped; repeat the command with `--resume` to continue", err=True)
                 raise typer.Exit(128 + asked[0])
             results.append(result)
     return results, failures

@@ -86,7 +86,7 @@ class Checkpoint:
         try:
             config = TrainConfig.from_json(metadata["config"], f"the configuration in {path}")
             progress = json_object(metadata["progress"], f"the progress in {path}")
-        except (ValueError, UnknownNameError, TypeError) as error:  # of a bad configuration
+        except (ValueError, UnknownNameError, TypeError) as error:  # bad configuration
             raise CheckpointError(f"{path} cannot be read: {error.args[0]}") from error
         _check_sizes(path, config, tensors)
         _warn_of_changes(path, metadata.get(_OWN_PARTS, "{}"))

@@ -33,7 +33,7 @@ class DeployedPolicy:
 
     Args:
         config: Configuration the policy was trained with.
-        params: Parameters, as its player needs them.
+        params: Parameters that acting needs, as in ``SavedPolicy``.
         rng: Source of exploration noise.
         num_lanes: Lanes of experience per gradient step; default: ``meta.num_episodes``, as in
             training.

@@ -70,7 +70,7 @@ def visible_gpus(name: str) -> tuple[int, ...]:
     device = torch.device(name)
     if device.type == "cpu":
         return ()
-    index: int | None = device.index  # torch says int
+    index: int | None = device.index  # torch's annotation is int
     return tuple(range(torch.cuda.device_count())) if index is None else (index,)
 
 

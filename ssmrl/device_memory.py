@@ -46,7 +46,7 @@ def device_memory(config: TrainConfig) -> Iterator[None]:
         yield
     except DeviceMemoryError:
         raise
-    except (MemoryError, RuntimeError) as error:  # of torch, or of a library under it
+    except (MemoryError, RuntimeError) as error:  # from torch, or a library it uses
         text = str(error)
         is_own = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not is_own and not _IS_FULL.search(text):

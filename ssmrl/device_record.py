@@ -48,7 +48,7 @@ def checked_device_of(given: str | None, folder: Path, *, resume: bool) -> torch
         if given is not None:
             raise
         raise ValueError(
-            f"{error}; {folder} was made there; resume it elsewhere with `--device cpu`"
+            f"{error}; {folder} was made on that device; resume it here with `--device cpu`"
         ) from error
 
 

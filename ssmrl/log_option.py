@@ -16,7 +16,7 @@ LogOption: TypeAlias = Annotated[
 
 
 def asked_log(log: str | None) -> LogKind | None:
-    """Check ``--log`` before anything begins; end the command in a line where it cannot be had."""
+    """Check ``--log`` before any work begins; end the command with one line if it is unusable."""
     try:
         return None if log is None else checked_log(log)
     except (ImportError, ValueError) as error:

@@ -17,7 +17,7 @@ _WITH_OPTIMISER = 4  # the weights, their gradient and Adam's two moments
 _WHILE_SAVED = 12  # the same, and copies of all but the gradient while a checkpoint is written
 _SAVED = 3  # the weights and Adam's two moments
 _STEP = 5  # numbers of an env step beside observation and action: reward, log density, flags
-_COPIES = 2  # of the rollouts: as collected, and as prepared for learning
+_COPIES = 2  # copies of the rollouts: as collected, and as prepared for learning
 _LAYERS_OF_UPDATE = 8  # an update of actor and critics keeps each layer's inputs and outputs
 
 
@@ -41,7 +41,7 @@ class MemoryNeed:
         return self.parameters + self.batch + self.experience
 
     def __str__(self) -> str:
-        """The sum, in words."""
+        """The parts of the sum, in words."""
         parts = ("parameters", "batch", "experience")
         return " + ".join(f"{getattr(self, name) / 1e9:.3g} GB of {name}" for name in parts)
 

@@ -49,7 +49,7 @@ class Row:
         score: Return with adaptation at the last evaluation; None before the first one.
         interval: 95 % interval of the score over tasks, low and high.
         returns: Mean return by the number of earlier episodes with the task.
-        metrics: Metrics of the latest iteration; None if there was none.
+        metrics: Metrics of the iteration that ``advance`` just made; None if it made none.
     """
 
     env_steps: int = 0

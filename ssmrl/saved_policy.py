@@ -21,7 +21,7 @@ class SavedPolicy:
 
     Attributes:
         config: Configuration it was trained with.
-        params: Parameters, as its player needs them.
+        params: Parameters that acting needs.
     """
 
     config: TrainConfig

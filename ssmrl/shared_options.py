@@ -34,4 +34,4 @@ LastJsonOption: TypeAlias = Annotated[
 ]
 
 METHOD = typer.Option(help="Sequence model: ssm, lstm, gru, transformer or mlp.")
-"""For ``--method``, whose default differs between commands."""
+"""The option ``--method``; commands give it different defaults."""

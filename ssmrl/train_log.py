@@ -142,7 +142,7 @@ class _WandbLog(TrainLog):
         own: dict[str, Any] = (
             {"id": known.read_text(), "resume": "allow"} if known.is_file() else {}
         )
-        if trial:  # several are at work in one process
+        if trial:  # several trials may log from one process
             own |= {"group": folder.name, "reinit": "create_new"}
         self._run: Any = wandb.init(
             project="ssmrl", name=trial or folder.name, dir=str(folder), config=dict(knobs), **own

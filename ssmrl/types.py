@@ -6,7 +6,7 @@ Axis names of the whole project, always in this order, with missing axes left ou
 N    tasks                       O    observation
 B    lanes of one task           A    action
 T    time [env steps]            I    policy input
-S    hidden state                P    knobs
+S    hidden state                P    hidden variables, knobs
 ==== =========================== ==== =========================
 
 If several seeds are trained at once, an axis ``R`` (runs, one for each seed) comes first.
@@ -26,9 +26,9 @@ Hidden: TypeAlias = Tensor
 class Trajectory(NamedTuple):
     """Rollouts of ``N`` tasks times ``B`` lanes of ``T`` steps.
 
-    A lane starts with an episode at ``t = 0`` and lasts ``T`` steps. When an episode terminates
-    early, the next one starts in the same lane, and ``first`` marks its start. Only the return of
-    the episode that starts at ``t = 0`` is reported; the rest of the lane is training data.
+    A lane is one simulation over ``T`` steps; it starts with an episode at ``t = 0``. When an
+    episode terminates early, the next one starts in the same lane, and ``first`` marks its start.
+    Only the return of the episode that starts at ``t = 0`` is reported; the rest is training data.
 
     Attributes:
         observation: Observation the policy received, ``(N, B, T, O)`` float32.

@@ -1,1 +1,1 @@
-"""The ``ssmrl`` command, on top of all rooms; a room is imported only when it is needed."""
+"""The ``ssmrl`` command, on top of all packages; each is imported only when it is needed."""

@@ -1,4 +1,4 @@
-"""The subcommands of ``ssmrl``; a room is imported only when a subcommand needs it."""
+"""The subcommands of ``ssmrl``; a package is imported only when a subcommand needs it."""
 
 from ssmrl_command.lazy_group import Subcommand, find_own_modules, lazy_app
 
@@ -48,7 +48,7 @@ SUBCOMMANDS = {
         "Check a family, sequence model, algorithm or searcher of your own against the rules.",
     ),
     "cluster": Subcommand(
-        "ssmrl_command.cluster_app:app", "Check launch files, submit a job, stop a Ray."
+        "ssmrl_command.cluster_app:app", "Check launch files, submit a job, stop a Ray instance."
     ),
     "list": Subcommand(
         "ssmrl_command.list_app:app", "List families, methods, algorithms, searchers or knobs."

@@ -1,4 +1,4 @@
-"""Check what ``MUJOCO_GL`` asks for before MuJoCo is imported, which fails on anything wrong there.
+"""Checks ``MUJOCO_GL`` before MuJoCo is imported, since a wrong value makes the import fail.
 
 MuJoCo reads the variable once, when it is imported, whether or not anything is drawn.
 """
@@ -11,7 +11,7 @@ _LIBRARIES = {
     "egl": ("EGL", "the packages libegl1 and libgl1-mesa-dri"),
     "osmesa": ("OSMesa", "the package libosmesa6"),
 }
-"""By the value of MUJOCO_GL: the library, and what installs it."""
+"""Value of MUJOCO_GL -> its library, and the packages that install it."""
 
 _OFF = ("disable", "disabled", "off", "false", "0")
 _WINDOWS = ("", "enable", "enabled", "on", "true", "1", "glfw", "glx", "wgl", "cgl")
@@ -25,7 +25,7 @@ def check_renderer() -> None:
     """Check that MuJoCo knows the value of ``MUJOCO_GL`` and that its library is installed.
 
     Raises:
-        RendererError: If not.
+        RendererError: If the value is unknown or its library is missing.
     """
     asked = os.environ.get("MUJOCO_GL", "").lower().strip()
     if asked in _LIBRARIES:
@@ -37,13 +37,13 @@ def check_renderer() -> None:
             )
     elif asked not in (*_OFF, *_WINDOWS):
         raise RendererError(
-            f"MUJOCO_GL={os.environ['MUJOCO_GL']!r} is no renderer of MuJoCo's; set it to "
+            f"MUJOCO_GL={os.environ['MUJOCO_GL']!r} is not a renderer of MuJoCo; set it to "
             f"{', '.join(_LIBRARIES)}, glfw or disable, or unset it"
         )
 
 
 def choose_renderer() -> None:
-    """Draw without a display where there is none, with a library that is installed."""
+    """On Linux without a display, set ``MUJOCO_GL`` to an installed library, unless it is set."""
     windows = (os.environ.get(name) for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"))
     if "mujoco" in sys.modules or sys.platform != "linux" or any(windows):
         return

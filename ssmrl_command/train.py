@@ -46,7 +46,7 @@ def train(
         name: Name of the run; by default task, algorithm and time.
         resume: Whether to resume the run of that name.
         num_threads: Threads of physics and learning.
-        device: Training device of the networks; None means that of the resumed run, else the CPU.
+        device: Training device; None means the device of the resumed run, else the CPU.
         log: Kind of additional log of iterations and evaluations; None for no log.
         say: Prints a line.
 

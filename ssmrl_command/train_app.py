@@ -29,7 +29,7 @@ def train_command(  # noqa: PLR0917  # one parameter a flag
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(help="Budget instead [CPU seconds of training, without evaluation]."),
+        typer.Option(help="Budget instead of --env-steps [CPU s of training, without evaluation]."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed; 0 by default.")] = None,
     num_seeds: Annotated[

@@ -55,7 +55,7 @@ def train_seeds(
 
 
 def _advanced(runs: StackedRuns, start: Start) -> list[str]:
-    """Make an iteration and save its results; returns the lines to print."""
+    """Make an iteration, save the results of its evaluations, and return the lines to print."""
     num_judged, frozen = [len(row.curve) for row in runs.rows], runs.diverged
     runs.advance()
     lines = [

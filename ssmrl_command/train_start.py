@@ -1,4 +1,4 @@
-"""The start of ``ssmrl train``: its plan and memory need, checked before anything is written."""
+"""The start of ``ssmrl train``: checks plan and memory before anything is written."""
 
 import shlex
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Start:
         plan: Plan of the run.
         folder: Folder of the results.
         device: Training device of the networks.
-        experience_bytes: Size of the replay buffers on the device [bytes].
+        experience_bytes: Size of the full replay buffers on the device [bytes].
         going_on: Command that resumes the run.
         begun_with: Checkpoint with the initial networks; None for networks initialised by the seed.
     """
@@ -67,7 +67,7 @@ class Start:
             name: Name of the run; by default task, algorithm and time.
             resume: Whether to resume the run of that name.
             num_threads: Threads of physics and learning.
-            device: Training device; None means that of the resumed run, else the CPU.
+            device: Training device; None means the device of the resumed run, else the CPU.
             log: Kind of additional log, which the resuming command repeats.
 
         Raises:

@@ -1,1 +1,1 @@
-"""From one configuration to many trials and one table: search spaces, searchers, reports."""
+"""Hyperparameter sweeps: search spaces, searchers, trials, the table of results, reports."""

@@ -273,7 +273,7 @@ def _ends(a_range: Range) -> list[float] | None:
         return None
     parts = range(_NUM_PARTS + 1)
     if isinstance(a_range, Int) and not a_range.log:
-        count = (a_range.high - a_range.low) // a_range.step + 1  # as many values in each part
+        count = (a_range.high - a_range.low) // a_range.step + 1  # split evenly over the parts
         starts = [a_range.low + a_range.step * (part * count // _NUM_PARTS) for part in parts]
         return [*starts[:-1], a_range.high]
     # A set: two quarters of a short logarithmic Int may begin at the same integer.

@@ -37,7 +37,7 @@ def analyze(
         bool, typer.Option("--json", help="Print one JSON object instead of tables.")
     ] = False,
 ) -> None:
-    """Print which knobs matter, where the best and the failed trials lie, the cost, and the boxes.
+    """Print which knobs matter, where best and failed trials lie, the cost, and the space's moves.
 
     Reads FOLDER/trials.jsonl, config.json and rounds.jsonl; the sweep may be running.
 

@@ -9,7 +9,7 @@ from ssmrl.student import LEVEL, student_factor, welch_freedom
 from tuning.power import findable_spreads
 
 MIN_SEEDS = 3
-"""Fewest seeds of winner and default each for a verdict; fewer do not show their spread."""
+"""Fewest seeds of the winner, and of the default, for a verdict; fewer hardly show a spread."""
 
 LATER_LEVEL = 0.99
 """Level of the difference's interval once seeds were added because the first ones left it open:
@@ -28,7 +28,7 @@ class Comparison:
         default_mean: Mean return of the default; None if the winner is the default, or the
             default was not trained for the verdict.
         difference: Winner minus default; None if ``default_mean`` is None.
-        low: Lower end of the difference's interval; None if a spread is not known.
+        low: Lower end of the difference's interval; None if there is none or a spread is unknown.
         high: Upper end of it.
         num_tasks: Held-out tasks of each return.
         verdict: Conclusion, in a sentence.
@@ -36,12 +36,12 @@ class Comparison:
         best_high: Upper end of it.
         blind_return: Best return without adaptation on exactly these tasks; None if not known.
         switched_off_mean: Mean return of the winner without adaptation; None if not measured.
-        num_seeds: Fresh seeds; the smaller number, if winner and default are compared.
+        num_seeds: Fresh seeds of the winner, or of the default if it is compared and has fewer.
         num_best_seeds: Fresh seeds of the winner.
         num_default_seeds: Fresh seeds of the default; 0 if it is not compared.
         level: Level of the difference's interval.
-        findable: True difference that as many seeds with this spread find in 8 of 10 cases; None
-            if a spread is not known.
+        findable: Smallest true difference that this many seeds, with this spread, find in 8 of 10
+            cases; None if there is no difference or a spread is not known.
     """
 
     best_mean: float

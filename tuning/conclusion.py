@@ -176,7 +176,7 @@ def _summary(
 
 
 def _keep_best(folder: Path, best: Trial, sweep: str) -> None:
-    """Copy to ``best/`` the best trial's row, and what acting needs of its checkpoint."""
+    """Copy the winner's row, and the part of its checkpoint that acting needs, to ``best/``."""
     target = folder / "best"
     saved = saved_run(folder, best)
     player = get_algorithm(saved.config.algorithm).player_type()
@@ -262,8 +262,8 @@ def _verdict_lines(plan: SweepPlan, best: Trial, found: Comparison) -> list[str]
         )
     if not found.is_shown and found.findable is not None:
         lines.append(
-            f"as many seeds find a difference of {found.findable:.2f} in 8 of 10 sweeps; `--resume "
-            "--confirm` trains more"
+            f"this many seeds find a difference of {found.findable:.2f} in 8 of 10 sweeps; "
+            "`--resume --confirm` trains more"
         )
     return [*lines, found.verdict]
 

@@ -44,7 +44,7 @@ def doctor(
     folder: Annotated[Path, typer.Argument(help="Folder of the sweep or study.")],
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Set damaged records aside, keep every good one."),
+        typer.Option("--repair", help="Set damaged records aside, and keep every good one."),
     ] = False,
 ) -> None:
     """Check all files of a sweep that no process works on, and name what is damaged.
@@ -120,7 +120,7 @@ def mend(folder: Path, found: list[Trouble]) -> list[Trouble]:
 
 
 def summary(folder: Path, num_left: int) -> str:
-    """The last line: the state of the folder, and the disk space that its trials take."""
+    """The last line of the output: the state of the folder, and the disk space of its trials."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     rows, _ = read_rows(folder / ROWS, "")
     state = "all is sound" if not num_left else f"{num_left} of its files or records are damaged"
@@ -167,7 +167,9 @@ def _missing(rows: list[Trial]) -> Iterator[Trouble]:
     numbers = {row.number for row in rows}
     for number in sorted(set(range(max(numbers, default=-1))) - numbers):
         yield Trouble(
-            ROWS, f"there is no row for trial {number}", "`--resume` makes it, or has dropped it"
+            ROWS,
+            f"there is no row for trial {number}",
+            "`--resume` runs it if its round is the last",
         )
 
 

@@ -70,7 +70,8 @@ def run_trials(
         time_budget_s: Time budget of the training [s].
         num_physics_threads: MuJoCo threads of each trial.
         placement: Devices on which trials learn.
-        num_spared: Restarts of trials that were killed beside larger ones, by name; updated here.
+        num_spared: Number of restarts of each trial that the memory monitor killed although a
+            larger one lived, by name; updated here.
         log: Additional log of the trials' evaluations; None for none.
 
     Returns:
@@ -104,7 +105,7 @@ def run_trials(
     )
     logs = [] if log is None else [TrialLog(log, folder, searcher)]
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
-    # They warn about missing files of the loggers, which are off, and about intended settings.
+    # Ray would warn about missing files of the loggers, which are off, and intended settings.
     for name in ("ray.tune", "ray.train", "ray.rllib", "ray._common.deprecation"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     tuner = tune.Tuner(
@@ -210,7 +211,7 @@ class Memory:
     Attributes:
         for_all: Equal request of each trial, so that one process runs trial after trial [bytes]; 0
             if the largest are not known to fit side by side: then each requests its own need.
-        most: Memory of the largest machine for trials [bytes]; None if unknown.
+        most: Most memory that a machine has for trials [bytes]; None if unknown.
         is_short: Whether the largest trials are known not to fit side by side.
     """
 
@@ -233,8 +234,8 @@ class Memory:
 def bundles(plan: SweepPlan, placement: Placement, memory: int) -> list[dict[str, float]]:
     """Resources that Ray reserves for a trial: first its own process, which holds the experience.
 
-    RLlib's learners come last. Each learning process has the placement's share of a GPU. A trial
-    on a GPU holds its experience there, and requests no memory.
+    RLlib's learners come last. If trials learn on GPUs, each learning process has the placement's
+    share of one; the experience is held there too, so no memory is requested.
 
     Args:
         plan: Plan of the sweep.

@@ -17,7 +17,7 @@ class Ending(IntEnum):
 
 
 class LostError(RuntimeError):
-    """Something that a sweep needs to resume or to judge is gone; the message says what to do."""
+    """What is needed to resume or judge a sweep is gone; the message says what, and what to do."""
 
 
 def ending(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -> Ending:
@@ -39,7 +39,7 @@ def lost_lines(rows: Sequence[Trial], *, has_winner: bool, is_confirmed: bool) -
     Args:
         rows: The table.
         has_winner: Whether a trial completed.
-        is_confirmed: The argument of ``ending``.
+        is_confirmed: Same as for ``ending``.
     """
     lost = [row for row in rows if row.state in LOST]
     lines = [printable(f"lost: {row.trial_id} {row.state} ({row.reason})") for row in lost]

@@ -1,4 +1,4 @@
-"""A sweep from its first round to its conclusion; this module imports all that starts slowly."""
+"""A sweep from its first round to its conclusion; it holds the slow imports."""
 
 import math
 import time
@@ -90,7 +90,7 @@ def run_sweep(
         ConnectionError: If there is no cluster at the address.
         TokenError: If a private cluster cannot require a token.
         NotSharedError: If nodes of the cluster do not see the folder.
-        MissingModuleError: If they cannot import a part of the user's own.
+        MissingModuleError: If a node cannot import a module of the user's own.
     """
     sweep = Sweep(plan, folder, log=log, say=say)
     decide: Decide = partial(next_until_shown, folder) if confirm else next_round
@@ -111,7 +111,7 @@ def run_sweep(
 
 
 def frame_line(rows: Sequence[Trial], seconds: float, at_once: int) -> str:
-    """The overhead of a sweep beside training and evaluation: starts, choices, waiting at the end.
+    """A line on the overhead beside training and evaluation: starts, choices, waiting at the end.
 
     Args:
         rows: The trials that were run.
@@ -159,7 +159,7 @@ def ready(
     Raises:
         TooFewCpusError: If a private Ray cannot hold the trials.
         NotSharedError: If nodes of the cluster do not see the folder.
-        MissingModuleError: If they cannot import a part of the user's own.
+        MissingModuleError: If a node cannot import a module of the user's own.
     """
     if address is None:
         plan.check_cpus(found_cpus)
@@ -175,7 +175,7 @@ def ready(
 
 
 def _own_parts(plan: SweepPlan) -> list[str]:
-    """The import paths among what trials may be made of."""
+    """The import paths in the base configuration and among the options of Choices, sorted."""
     tried = [r.options for r in plan.limits().ranges.values() if isinstance(r, Choice)]
     values = {str(value) for options in tried for value in options if is_import_path(value)}
     return sorted({*own_parts(plan.base()), *values})
@@ -321,7 +321,8 @@ class Sweep:
 
         Args:
             this: The round.
-            say: Prints from which size on points are no longer tried; by default the sweep's.
+            say: Prints a line if points above some size are no longer tried; by default the
+                sweep's own ``say``.
         """
         plan, rows = self._plan, self.table.rows
         before = [row for row in rows if row.round < this.number]

@@ -17,7 +17,7 @@ def replay_need(config: TrainConfig) -> int:
     """Largest size of a run's replay buffer [bytes]; 0 if the algorithm has none.
 
     Raises:
-        ValueError: If the replay is too small to learn from.
+        ValueError: If the replay buffer is too small to learn from.
     """
     if _SIZE_KNOB not in config.knobs():
         return 0

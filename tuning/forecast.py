@@ -15,7 +15,7 @@ _MANY = 1000
 
 
 def costliest(plan: SweepPlan) -> TrainConfig:
-    """The default with the most gradient steps that the search may try: they cost the most."""
+    """The default; if it makes no gradient steps, with the most that the search may try."""
     base = plan.base()
     steps = plan.space().ranges.get("meta.num_inner_steps")
     if not isinstance(steps, Int) or plan.base().meta.num_inner_steps:

@@ -25,7 +25,7 @@ def going_on(plan: SweepPlan, folder: Path, *, is_open: bool) -> list[tuple[str,
         ("Run the missing trials, and judge the winner", resume),
     ]
     if is_open and not study:
-        more = "Train more fresh seeds, until winner and default differ"
+        more = "Train more fresh seeds, until winner and default are shown to differ"
         known.append((more, [*resume, "--confirm"]))
     known += [
         ("Print statistics of the trials", ["ssmrl", "analyze", str(folder)]),

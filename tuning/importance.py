@@ -31,7 +31,7 @@ _MIN_DIVERGENCE = 1e-9  # sum over all knobs; less is rounding
 
 @dataclass(frozen=True)
 class Importance:
-    """How much one knob decides who is among the best, or why that is unknown.
+    """How much one knob decides which configurations are the best, or why that is unknown.
 
     Attributes:
         knob: The knob.

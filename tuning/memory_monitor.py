@@ -1,11 +1,11 @@
-"""What Ray's memory monitor says when it kills processes: which, and what they and others held."""
+"""Reads the message of Ray's memory monitor: which processes it killed, and their memory."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-# As Ray 2.60 writes it.
+# The wording of Ray 2.60.
 _SENTENCE = re.compile(r"\d+ worker\(s\) were killed due to the node running low on memory")
 _KILLED = re.compile(r"Selected to kill: .*?pid=(\d+), actual memory used=([\d.]+)GB")
 _USER = re.compile(r"^(\d+)\t([\d.]+)\t", re.MULTILINE)

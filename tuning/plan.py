@@ -363,7 +363,10 @@ def _check_inferable(base: TrainConfig) -> None:
 
 
 def _check_flags_count(plan: SweepPlan) -> None:
-    """Check that the space file sets no knob of a flag: seeds count from ``--seed``, say."""
+    """Check that the space file does not change knobs that have a flag, such as ``--seed``.
+
+    For example, the seeds of repeated points are counted from that flag.
+    """
     base = plan.base().knobs()
     flagged = TrainConfig.for_task(plan.task, plan.algorithm).with_knobs(
         {"policy.method": plan.method, "seed": plan.seed}

@@ -151,7 +151,7 @@ class Progress:
         )
 
     def _time_left(self, rows: Sequence[_Row], speed: float, elapsed: float) -> str:
-        """Time left at the speed so far; a trial to come takes the mean of ended ones."""
+        """Time left at the speed so far; a trial to come counts as the mean of ended ones."""
         ended = [row.env_steps for row in rows if row.state != "RUNNING"]
         typical = sum(ended) / len(ended) if any(ended) else self._max_env_steps
         to_come = max(0, self._num_trials - len(rows)) * typical

@@ -61,7 +61,7 @@ def closing_round(plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Tria
 def further_verdict(
     plan: SweepPlan, earlier: Sequence[Round], rows: Sequence[Trial]
 ) -> Round | None:
-    """A round that doubles the fresh seeds of the winner and the default.
+    """A round that doubles the fresh seeds of winner and default, or adds at least ``MIN_SEEDS``.
 
     None if there is no winner, if it is the default, or if no trial of one of them completed in the
     last such round: its training fails.

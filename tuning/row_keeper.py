@@ -35,7 +35,7 @@ _FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)  # first line of each in 
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _RETRIES_OF_A_HANG = 1
-_BUSY = 0.1  # share of one CPU above which a silent process computes; others may need it, too
+_BUSY = 0.1  # share of one CPU above which a silent process computes; it may have to share
 
 
 class KilledInStartError(RuntimeError):
@@ -43,7 +43,7 @@ class KilledInStartError(RuntimeError):
 
     Attributes:
         trial_id: Tune's id of the trial.
-        kill: What the monitor says.
+        kill: The kill as the monitor reported it.
     """
 
     def __init__(self, trial_id: str, kill: MonitorKill) -> None:
@@ -291,7 +291,7 @@ class RowKeeper(tune.Callback):
         return TrialState.FAILED, words
 
     def _look_at_the_disk(self) -> None:
-        """Warn once that it is full: a trial that waits for room cannot tell the user."""
+        """Warn once that the disk is full: a trial that waits for room cannot tell the user."""
         is_full = free_room(self._pulses) < ENOUGH_ROOM
         if is_full and not self._is_full:
             self._progress.note(no_room(self._pulses.parent.parent, PATIENCE_S))

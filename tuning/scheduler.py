@@ -21,7 +21,7 @@ def make_scheduler(
     ``asha`` judges at a quarter, half and all of ``max_steps``, and lets the better half continue.
     It compares with ``<``, so a NaN would never be stopped: a trainable must raise instead of
     reporting one, and must leave the metric out of a result rather than report None. A trial that
-    repeats a point with its own seed is never stopped: its score is compared with the first one.
+    repeats a point with its own seed is never stopped: its score is compared with the first one's.
 
     Args:
         name: One of ``SCHEDULERS``.

@@ -36,7 +36,8 @@ GpusPerTrialOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--gpus-per-trial",
-        help="Share of a GPU per trial, with --device cuda; by default 1 / trials at once per GPU.",
+        help="Share of a GPU, or number of GPUs, of each learning process of a trial, with "
+        "--device cuda; by default an even share.",
     ),
 ]
 NumEnvRunnersOption: TypeAlias = Annotated[int, typer.Option(help="Rollout actors of a trial.")]

@@ -12,7 +12,8 @@ def stage(passed: int, before: int) -> int:
     before better ones only because its iterations are long.
 
     Args:
-        passed: Number of shares passed at this evaluation, of one share per evaluation.
+        passed: Number of shares of the budget passed at this evaluation; a budget has as many
+            equal shares as planned evaluations.
         before: Number of shares passed at the evaluation before; 0 if there was none.
 
     Example:

@@ -62,12 +62,13 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     method: MethodOption = "ssm",
     algorithm: AlgorithmOption = DEFAULT_ALGORITHM,
     num_samples: Annotated[
-        int | None, typer.Option(help="Trials in all; by default 8 for a memory, else 10.")
+        int | None, typer.Option(help="Trials; by default 8 for a memory algorithm, else 10.")
     ] = None,
     max_env_steps: Annotated[
         int | None,
         typer.Option(
-            help="Budget of a trial [env steps]; by default 52,000 for a memory, else 300,000."
+            help="Budget of a trial [env steps]; by default 52,000 for a memory algorithm, else "
+            "300,000."
         ),
     ] = None,
     trial_seconds: Annotated[
@@ -89,7 +90,8 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
     num_learners: NumLearnersOption = 0,
     searcher: SearcherOption = "tpe",
     scheduler: Annotated[
-        str | None, typer.Option(help="asha or none; by default none for a memory, else asha.")
+        str | None,
+        typer.Option(help="asha or none; by default none for a memory algorithm, else asha."),
     ] = None,
     seed: SeedOption = 0,
     rounds: Annotated[
@@ -100,15 +102,15 @@ def sweep(  # noqa: PLR0917  # one parameter a flag; most are read from the cont
         int | None,
         typer.Option(
             help="Best configurations to train again with a fresh seed before the winner is named; "
-            "by default none for a memory, else 3, but no more than a third of the trials."
+            "by default none for a memory algorithm, else 3, but at most a third of the trials."
         ),
     ] = None,
     num_fresh_seeds: Annotated[
         int | None,
         typer.Option(
             help="Fresh seeds with which the winner and the default are each trained at the end; "
-            "only these are compared; by default 3 for a memory from 8 trials on, below that "
-            "three tenths of the trials, else none."
+            "only these are compared; by default none, but for a memory algorithm 3, or three "
+            "tenths of the trials if there are fewer than 8."
         ),
     ] = None,
     space: Annotated[

@@ -48,11 +48,11 @@ class SearcherContract:
     searcher: str
 
     def test_it_asks_for_points_of_the_space(self) -> None:
-        """Numbers on both scales, with and without steps, starting with an empty table."""
+        """Points of numeric knobs on both scales, with and without steps, from an empty table."""
         self._drawn(NUMBERS, _SCORES)
 
     def test_it_asks_for_the_active_knobs_alone(self) -> None:
-        """Options, and knobs that only some points have."""
+        """Points of a space with options, and with knobs that only some points have."""
         self._drawn(CONDITIONS, _SCORES)
 
     def test_equal_seed_and_table_give_equal_points(self) -> None:

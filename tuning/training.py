@@ -99,7 +99,7 @@ class SeedsTraining:
         ]
 
     def advance(self) -> SeedsRow:
-        """One iteration of every run that is not finished, unless it waits for others.
+        """One iteration of every run that is not finished; in a stack, runs that are ahead wait.
 
         Raises:
             DeviceMemoryError: If the device has no room; then call ``abandon``.

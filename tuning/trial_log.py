@@ -42,7 +42,7 @@ class TrialLog(tune.Callback):
         log.take(Row(result["all_env_steps"], result["iterations"], curve=curve))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Write the settings beside the score, and close the log."""
+        """Write the searched knobs with the score, and close the log."""
         if (log := self._logs.pop(trial.trial_id, None)) is not None:
             log.ended(trial.config, (trial.last_result or {}).get("score"))
             log.close()

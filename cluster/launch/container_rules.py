@@ -98,7 +98,7 @@ def _secrets(steps: list[Instruction]) -> Iterator[Fault]:
         if step.name in ("COPY", "ADD") and words and set(words[:-1]) & {".", "./", "*"}:
             yield Fault(
                 f"line {step.line}",
-                "copies the whole folder, with any keys and results in it; name the files that are "
+                "copies the whole folder, including any keys and results; name the files that are "
                 "needed",
             )
         if step.name in ("ENV", "ARG") and "RAY_AUTH_TOKEN" in step.text:

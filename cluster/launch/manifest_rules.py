@@ -182,8 +182,11 @@ def _policy_faults(
 
 
 def _selects(policy: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    wanted = mapping(mapping(mapping(policy.get("spec")).get("podSelector")).get("matchLabels"))
-    return all(labels.get(name) == value for name, value in wanted.items())
+    """Whether a policy certainly selects pods; expressions are not evaluated, and count as no."""
+    selector = mapping(mapping(policy.get("spec")).get("podSelector"))
+    wanted = mapping(selector.get("matchLabels"))
+    has_labels = all(labels.get(name) == value for name, value in wanted.items())
+    return has_labels and not selector.get("matchExpressions")
 
 
 def _closed_policy(policy: Mapping[str, Any]) -> Iterator[Fault]:

@@ -46,7 +46,7 @@ def ray_starts(config: Mapping[str, Any], *keys: str) -> list[tuple[str, str]]:
 
 
 def _start_commands(config: Mapping[str, Any]) -> Iterator[Fault]:
-    """Both keys must start Ray: its default commands expose the dashboard to the world."""
+    """Both keys must start Ray, since its default commands expose the dashboard to the world."""
     has_workers = config.get("max_workers") != 0
     for key in (HEAD_START, WORKER_START) if has_workers else (HEAD_START,):
         if not ray_starts(config, key):
@@ -235,8 +235,8 @@ def _light_mounts(config: Mapping[str, Any]) -> Iterator[Fault]:
         if str(local).rstrip("/") in ("", ".", ".."):
             yield Fault(
                 f"file_mounts.{remote}",
-                f"Ray reads every file below {str(local)!r} at each start, with .venv, runs, .git "
-                "and what rsync excludes; mount the folders one by one",
+                f"Ray reads every file below {str(local)!r} at each start, even .venv, runs, .git "
+                "and files that rsync excludes; mount the folders one by one",
             )
 
 

@@ -17,7 +17,7 @@ from ssmrl.strict_json import json_value
 
 
 def schema_faults(config: Mapping[str, Any]) -> list[Fault]:
-    """Where a launch file violates Ray's schema or, if nowhere, the faults Ray's check finds."""
+    """Violations of Ray's schema; if there are none, the faults that Ray's own check finds."""
     spec = find_spec("ray")
     assert spec is not None, "cluster needs ray"
     assert spec.origin is not None
@@ -34,7 +34,7 @@ def _refusals(config: Mapping[str, Any]) -> list[Fault]:
     """The faults that Ray finds while filling in defaults, which `ray up` does first."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # hides defaults filled in
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # hides its log of defaults
     heard = io.StringIO()  # hides what Ray prints, since it also raises it
     try:
         with redirect_stdout(heard), redirect_stderr(heard):

@@ -37,7 +37,7 @@ class Collection:
 
     Attributes:
         actor: The policy's structure.
-        num_lanes: Simulations.
+        num_lanes: Number of simulations.
         horizon: Steps of each simulation [env steps].
         env_steps: Steps of all simulations [env steps].
     """

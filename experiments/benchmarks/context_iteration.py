@@ -35,7 +35,7 @@ def measure(settings: Settings) -> Measured:
 
 
 def _speed(case: RobotCase, settings: Settings) -> list[Row]:
-    """An iteration in units of its matrix products at the measured rate, and of raw physics.
+    """An iteration's time relative to its floor: products at the measured rate, and raw physics.
 
     As in ``floor``, all other work is left out of the floor, so the multiple is never too small.
     """

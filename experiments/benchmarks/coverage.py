@@ -24,7 +24,7 @@ PROBLEMS = np.linspace(-1.0, 1.0, 10)
 """Medians of the logarithms of the regrets of ten problems."""
 NUM_RANKED = 12
 LOOKS = (3, 6, 12, 24)
-"""Numbers of seeds at the first verdict, and after each `--confirm`."""
+"""Numbers of seeds at the first verdict, and after each time that `--confirm` doubles them."""
 
 Interval: TypeAlias = tuple[float, float] | None
 
@@ -86,7 +86,7 @@ def _winner(rng: np.random.Generator, num_seeds: int) -> Interval:
 
 
 def _difference(rng: np.random.Generator, num_seeds: int, spread: float) -> Interval:
-    """Interval of a winner that equals the default, whose seeds differ more or as much."""
+    """Interval of winner minus default, equal but for the ``spread`` of the default's seeds."""
     best, default = rng.normal(size=num_seeds), spread * rng.normal(size=num_seeds)
     found = compare(best.tolist(), default.tolist(), num_tasks=100)
     return _known(found.low, found.high)
@@ -125,7 +125,7 @@ def _crossed(
 
 
 def _of_regrets(rng: np.random.Generator, num_seeds: int) -> Interval:
-    """Interval of the median of log regrets, which is 0 over problems and seeds."""
+    """Interval of the median log regret over problems and seeds, whose true value is 0."""
     regrets = PROBLEMS + rng.normal(size=(num_seeds, len(PROBLEMS)))
     return stratified_interval(regrets, rng, statistic=median)
 

@@ -13,7 +13,7 @@ MAX_MULTIPLE = 3.0
 
 
 def measure(settings: Settings) -> Measured:
-    """Time in units of the floor.
+    """The time of the update relative to its floor.
 
     Only matrix products are counted, each as two operations per multiply-add, by torch's own
     counter on the very update that is timed. The recurrence, the nonlinearities and all other

@@ -170,7 +170,8 @@ def update_error(
         dtype: Type of all networks and transitions.
 
     Returns:
-        The largest relative error of losses, gradients and updated weights, and its name.
+        The largest relative error of losses, gradients and updated weights, and the name of the
+        tensor that has it.
     """
     learner = episodes.learner
     generator = torch.Generator().manual_seed(0)
@@ -218,7 +219,7 @@ def _updated(
 
 
 def distance(first: dict[str, Tensor], second: dict[str, Tensor]) -> tuple[float, str]:
-    """The largest ``|a - b| / |b|`` over tensors of the same names, and its name.
+    """The largest ``|a - b| / |b|`` over tensors of the same names, and the name of that tensor.
 
     Example:
         >>> distance({"a": torch.ones(4)}, {"a": torch.ones(4)})

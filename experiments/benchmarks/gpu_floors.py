@@ -18,8 +18,8 @@ from ssmrl.context.networks import ContextNetworks
 def bytes_moved(config: TrainConfig, networks: ContextNetworks) -> float:
     """The fewest bytes that an update can move: all it needs read once, all it changes written.
 
-    For each trained network these are its weights and Adam's two moments. Activations are left out,
-    so the floor is never too high.
+    For each trained network these are its weights, Adam's two moments, and its target or average.
+    Batch and noise are added. Activations are left out, so the floor is never too high.
 
     Args:
         config: Batch size, and how often the actor is updated.

@@ -31,7 +31,7 @@ NUM_TASKS = 100
 
 
 def measure(job: Job, tell: Tell) -> None:
-    """Train until the last goal, or as long as there is time.
+    """Train until all goals are reached, or as long as there is time.
 
     Args:
         job: Job, for its task, device and time.

@@ -47,7 +47,7 @@ def replayed_row(
 
 
 def seconds_of(work: Callable[[], object], job: Job) -> float:
-    """Median duration of a call, over as many calls as fit into a second [s]."""
+    """Median duration of a call, over as many as fit into a second, but 3 to 100 calls [s]."""
     device = torch.device(job.device)
     once = median_seconds(work, device, 1)
     most = 3 if job.quick else 100

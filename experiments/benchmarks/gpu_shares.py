@@ -21,7 +21,7 @@ GROUPS = (1, 2)
 
 
 def measure(job: Job, tell: Tell) -> None:
-    """Shares of an iteration, by task.
+    """Time shares and memory of an iteration, by task.
 
     Args:
         job: Job, for its device and size.

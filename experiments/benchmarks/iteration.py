@@ -16,7 +16,7 @@ CONTROL_RANGE = 0.3
 
 
 def measure(settings: Settings) -> Measured:
-    """40 tasks x 20 episodes x 100 steps, before and after one step, and 5 epochs of update."""
+    """Time 40 tasks x 20 episodes x 100 steps, before and after adaptation, and 5 update epochs."""
     rows = []
     with session(num_cpus=max(2, settings.num_threads)):
         for name, (policy, target) in CASES.items():

@@ -69,8 +69,8 @@ def kills(  # noqa: PLR0917  # one parameter a flag
         typer.Option(
             "--max-concurrent",
             min=1,
-            help="Trials at once. With more than one, trials are not stopped early and points are "
-            "random, since both depend on which trial ends first.",
+            help="Trials at once. With more than one, points are drawn at random and no trial is "
+            "stopped early, since both would otherwise depend on which trial ends first.",
         ),
     ] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Only two moments.")] = False,

@@ -150,7 +150,7 @@ def curve_label(
         config: Configuration to train.
         preset: Name of the sizes.
         named: Whether the sizes identify the curve; otherwise a fingerprint is added.
-        shuffled_rewards: Whether it is the control.
+        shuffled_rewards: Whether the curve is that of the control.
     """
     policy = config.policy
     memory = f"x{policy.state_dim}" if policy.method == "ssm" else ""

@@ -43,8 +43,8 @@ class LearningRun:
         checkpoints: Folder of the checkpoint, whose name comes from the configuration.
         shuffled_rewards: Whether to adapt on shuffled rewards in training, too.
         num_threads: Threads of the physics; 0 means all cores.
-        device: Device of the meta-updates; other devices than the CPU do without RLlib, whose
-            learner would do the same.
+        device: Device of the meta-updates; on another one than the CPU, training does without
+            RLlib, whose learner would compute the same.
 
     Raises:
         ValueError: If rewards are to be shuffled on another device than the CPU.

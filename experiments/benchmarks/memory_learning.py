@@ -85,7 +85,7 @@ class NoCode(HiddenCode):
 
 
 class MemoryLearningRun:
-    """A run timed by the CPU time of this process, without evaluations.
+    """A run whose length is the CPU time of its training; evaluations do not count.
 
     Args:
         config: Configuration of an algorithm that adapts by memory.
@@ -195,7 +195,7 @@ class MemoryLearningRun:
 
 
 def draw(task: str, label: str, folder: Path) -> Path:
-    """Draw all seeds of a setting in a folder, in each way, beside the blind return.
+    """Draw all seeds with a label: a line for each of ``MODES``, and one for the blind return.
 
     All seeds are cut to the length of the shortest.
     """
@@ -220,11 +220,11 @@ def draw(task: str, label: str, folder: Path) -> Path:
 
 
 def over_seeds(task: str, label: str, folder: Path) -> list[str]:
-    """Results of all seeds of a setting in a folder, a line for each evaluation.
+    """Results of all seeds with a label in a folder, a line for each evaluation.
 
-    A line has the mean of each way over seeds and tasks. The way with memory used, or a blind
-    twin's only way, has an interval. If the returns on each task are kept, its interquartile mean
-    over seeds and tasks follows.
+    A line has the mean return over seeds and tasks in each of ``MODES``. The one with memory used,
+    or a blind twin's only one, has Student's interval over the seeds. If the returns on each task
+    are kept, its interquartile mean over seeds and tasks follows.
     """
     seeds, lines = _seeds(task, label, folder), []
     returns = _returns(task, label, folder)
@@ -249,7 +249,7 @@ def over_seeds(task: str, label: str, folder: Path) -> list[str]:
 
 
 def _returns(task: str, label: str, folder: Path) -> list[dict[int, Returns]]:
-    """Per-task returns of the seeds that have kept them."""
+    """Per-task returns of each seed whose file has them."""
     return [
         read_returns(p) for p in sorted(folder.glob(returns_path(folder, task, label, "*").name))
     ]

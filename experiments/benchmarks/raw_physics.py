@@ -1,6 +1,6 @@
 """MuJoCo's plain batched stepping, the floor under every rollout; not part of the engine.
 
-Only this file and ``ssmrl.envs.physics`` call MuJoCo: measuring against the library must not go
+Only this file and ``ssmrl.envs.physics`` import MuJoCo: measuring against the library must not go
 through our own code.
 """
 

@@ -112,7 +112,10 @@ class ScalingModel:
 
     @classmethod
     def fit(cls, measurements: Sequence[Measurement]) -> "ScalingModel":
-        """Fit the constants, none negative, by least relative error of the sampling times.
+        """Fit the constants to measured iterations.
+
+        Rollouts, calls and copies get the non-negative constants of least relative error of the
+        sampling times; update and rest get medians.
 
         Raises:
             ValueError: If there are fewer than three measurements.
@@ -157,11 +160,12 @@ class ScalingModel:
         )
 
     def first_bottleneck(self, layout: Layout, max_runners: int) -> tuple[int, str] | None:
-        """The least number of runners at which play is not the longest stage, and the one that is.
+        """The least number of runners at which another stage than play is longest, and its name.
 
         Args:
             layout: Layout whose numbers of runners and cores are varied, a core for every runner.
-            max_runners: Largest number of runners to try.
+            max_runners: Largest number of runners to try; None is returned if play is the longest
+                stage up to there.
         """
         for num_runners in range(1, max_runners + 1):
             here = replace(layout, num_runners=num_runners, num_cores=num_runners)

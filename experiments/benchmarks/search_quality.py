@@ -49,7 +49,7 @@ app = command_app()
 
 @dataclass(frozen=True)
 class Search:
-    """One search: a problem of a seed, a way, and how many trials.
+    """One search: a problem of a seed, a way to search it, and the number of trials.
 
     Attributes:
         problem: Name of the problem.
@@ -110,7 +110,7 @@ class Quality:
 @app.command()
 def search_quality(  # noqa: PLR0917  # one parameter a flag
     seeds: Annotated[int, typer.Option(min=1, help="Number of random seeds per problem.")] = 40,
-    crew_seeds: Annotated[int, typer.Option(min=1, help="Most seeds of the slow crew.")] = 5,
+    crew_seeds: Annotated[int, typer.Option(min=1, help="Most seeds of `crew`, a slow way.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds if the space moves.")] = 4,
     trials: Annotated[int, typer.Option(min=1, help="Trials per search.")] = 48,
     ways: Annotated[str, typer.Option(help="Ways, separated by commas.")] = ",".join(WAYS),
@@ -164,7 +164,7 @@ def search_quality(  # noqa: PLR0917  # one parameter a flag
 def regret_of(wanted: Search) -> float:
     """The final regret of a search.
 
-    The ways of one seed see the same problem and the same noise.
+    All ways with the same seed get the same problem and the same noise.
     """
     index = _SUITE.index(wanted.problem)
     problem: Problem = (

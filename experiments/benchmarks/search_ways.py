@@ -25,7 +25,7 @@ from tuning.table.round_log import Round
 from tuning.table.trial import Trial, TrialState
 
 Decide: TypeAlias = Callable[[SweepPlan, Sequence[Round], Sequence[Trial]], Round | None]
-"""Function from the plan, earlier rounds and their rows to the next round, or None."""
+"""From the plan, earlier rounds and their rows to the next round; None after the last one."""
 
 
 class Problem(Protocol):
@@ -37,7 +37,7 @@ class Problem(Protocol):
 
     @property
     def space(self) -> SearchSpace:
-        """The first box. It holds the base, from which every search starts."""
+        """The first box: the space before any move. Every search starts at its default point."""
 
     @property
     def limits(self) -> SearchSpace:

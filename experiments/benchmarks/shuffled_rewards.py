@@ -91,8 +91,8 @@ def collect_adapting_on_shuffled(
         assignment: ``N`` tasks and their randomness.
 
     Returns:
-        One trajectory per inner step with its rewards shuffled and the query with its own, and
-        the mean true return of each of them.
+        One trajectory per inner step, with shuffled rewards, then the query, with its own; and the
+        mean true return of each of them.
     """
     meta = config.meta
     adapted = stack_params(_detached(actor), len(assignment.tasks))

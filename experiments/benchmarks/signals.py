@@ -1,7 +1,7 @@
 """``python -m experiments.benchmarks.signals``: ask sweeps to end, once or twice, at any moment.
 
 The requests are three signals at four moments, a closed terminal and a closed pipe. Recorded are
-exit code, time, whether the resume command is printed, and what is left.
+exit code, time, whether the resume command is printed, and leftover processes and partial files.
 """
 
 import shutil

@@ -34,7 +34,7 @@ def measure(settings: Settings) -> Measured:
 
 
 def _against_raw(robot: RobotCase, target: float, num_steps: int, settings: Settings) -> Row:
-    """Time both on the same controls from the same states; they must end in equal states."""
+    """Time our step and the raw physics on equal controls and starts; both must end equally."""
     env = robot.make_env(NUM_ENVS, settings.num_threads)
     raw = RawPhysics(robot.model, NUM_ENVS, settings.num_threads)
     everyone = np.ones(NUM_ENVS, dtype=np.bool_)

@@ -38,7 +38,7 @@ class Problem:
 
     Attributes:
         name: Its landscape and where the optimum lies, such as ``cliff-outside``.
-        space: The first box. It holds the base, from which every search starts.
+        space: The first box: the space before any move. Every search starts at its default point.
         limits: The hard limits.
         optimum_inside: Whether the first box holds the optimum.
         optimum: The point of no regret.

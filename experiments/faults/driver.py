@@ -11,7 +11,10 @@ from experiments.faults.clock import set_back_if_asked
 from tuning.folder.quiet_start import quiet_start
 
 FLOOR_S, START_S = 6.0, 60.0
-"""Timeouts of hangs, in place of 20 s and 180 s, which take too long for many hangs [s]."""
+"""Shortest silence that is taken for a hang, after and before a trial's first report [s].
+
+Users have 20 s and 180 s, which would take too long for many hangs.
+"""
 
 IMPATIENT = "SSMRL_NIGHT_HAS_HANGS"
 """Environment variable that is set if the list has hangs; without it users' timeouts apply."""

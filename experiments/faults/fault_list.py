@@ -178,7 +178,7 @@ def _wanted(rng: np.random.Generator) -> list[dict[str, Any]]:
     """All faults of a night, without the numbers of their trials.
 
     A fault in a second iteration may not happen, since the scheduler stops half of the trials after
-    the first one: enough are listed that five of each kind do.
+    the first one. So more are listed than the five of each kind that are to happen.
     """
     wanted: list[dict[str, Any]] = [
         {"kind": KILLED, "delay_s": round(float(rng.uniform(0.0, 0.8)), 3)} for _ in range(6)

@@ -55,7 +55,7 @@ class Killed:
         num_rerun: Finished trials that were restarted.
         acknowledged_kept: Whether the rows at the kill are still there, byte for byte.
         gone_s: Time that the processes the driver started outlived it [s].
-        left: Names of those that had to be killed.
+        left: Names of the processes that had to be killed.
         code: Exit code of the last driver.
     """
 
@@ -72,7 +72,7 @@ class Killed:
 
 
 def make(plan: SweepPlan, folder: Path) -> None:
-    """Write the plan of a sweep that has not begun; a real start also measures the machine."""
+    """Write the plan of a new sweep; unlike a real start, this does not measure the machine."""
     folder.mkdir(parents=True)
     replace_file(folder / "config.json", plan.begun().to_json())
 

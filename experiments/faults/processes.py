@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
-import ray  # noqa: F401  (psutil comes with it, inside of it)
+import ray  # noqa: F401  (it makes its own copy of psutil importable)
 
 import psutil  # isort: skip
 

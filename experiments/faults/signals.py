@@ -45,9 +45,9 @@ class Ended:
 
     Attributes:
         code: Exit code, as a shell reports it.
-        seconds: Time from the first signal, or for ``READER`` from the start, to its end [s].
+        seconds: Time from the request, or for ``READER`` from the start, to the driver's end [s].
         gone_s: Time that the processes it started outlived it [s].
-        left: Names of those that had to be killed.
+        left: Names of the processes that had to be killed.
         says_how: Whether its last line of output was the command to resume it.
         traceback: Whether a traceback was printed.
         num_parts: Files left half written.

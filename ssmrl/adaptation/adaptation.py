@@ -32,8 +32,8 @@ class Adaptation(ABC, Generic[State]):
     never changes.
 
     Attributes:
-        mixes_tasks: Whether a lane's actions depend on the number of other tasks in their last
-            digits, since all tasks share the same matrix products.
+        mixes_tasks: Whether the last digits of a lane's actions depend on the number of other
+            tasks, since all tasks share the same matrix products.
     """
 
     mixes_tasks: ClassVar[bool] = False

@@ -67,7 +67,7 @@ class AdaptationReport(NamedTuple):
     Attributes:
         loss_before: Loss on the update's data before the update, at the predicting weights.
         loss_after: Loss on the same data after the steps, whether they were kept or not.
-        rolled_back: Whether the steps were undone, because the loss rose or was not finite.
+        rolled_back: Whether the steps were undone: the loss rose, or it or a weight was not finite.
         distance: Euclidean distance of the kept weights from the initial weights.
     """
 

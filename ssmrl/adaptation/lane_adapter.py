@@ -16,8 +16,8 @@ class LaneReport(NamedTuple):
     Attributes:
         loss_before: Loss of the initial weights on the lane's own data, ``(M,)``.
         loss_after: Loss on the same data after the steps, whether they were kept or not, ``(M,)``.
-        rolled_back: Whether the steps were undone, because the loss rose or was not finite,
-            ``(M,)``.
+        rolled_back: Whether the steps were undone: the loss rose, or it or a weight was not
+            finite, ``(M,)``.
         distance: Euclidean distance of the kept weights from the initial weights, ``(M,)``.
     """
 
@@ -88,7 +88,7 @@ class LaneAdapter:
         return params, LaneReport(*report)
 
     def _stepped(self, params: Params, gradient: Params, start: Params) -> Params:
-        """One step of gradient descent, kept inside the trust region; no value goes to the host."""
+        """One step of gradient descent, kept inside the trust region, without reading a value."""
         config = self._config
         rate: Tensor | float = config.learning_rate
         if config.grad_clip_norm is not None:

@@ -18,7 +18,7 @@ class Elsewhere:
 
     Attributes:
         state: State of the inner adaptation, on its device.
-        untold: Action and reward of the last env step, on the CPU; empty before the first one.
+        untold: Action and reward of the last env step, on the CPU; empty if none is left to send.
     """
 
     state: Any

@@ -1,1 +1,1 @@
-"""Adaptation by memory: an inference model that watches, and a policy that acts on its estimate."""
+"""Adaptation by memory: a model infers the hidden task, and a policy acts on its estimate."""

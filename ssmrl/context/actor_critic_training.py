@@ -45,7 +45,7 @@ class ActorCriticTraining:
         graphs: Graph capture of the device; None to run without graphs.
 
     Attributes:
-        sac: Loss steps and optimisers.
+        sac: Update steps, and their optimisers.
         captured: The captured updates; None without graphs.
 
     Raises:
@@ -240,7 +240,7 @@ def cycle_length(num_updates: int, actor_every: int, most: int = _GATHERED) -> i
 
     Args:
         num_updates: Updates of an iteration.
-        actor_every: Critic updates per actor update, one cycle.
+        actor_every: Critic updates per actor update; together they are one cycle.
         most: Largest number of updates in a graph, unless a single cycle is longer.
 
     Example:

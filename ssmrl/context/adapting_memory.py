@@ -25,7 +25,7 @@ class LaneMemory:
     Attributes:
         hidden: Hidden states, ``(M, S)``.
         num_seen: Env steps of the meta-episode so far.
-        inputs: Inputs of each step so far, ``(M, I)``; empty after the last adaptation.
+        inputs: Inputs of each step so far, ``(M, I)``; empty once no adaptation follows.
         params: Weights of each lane, every leaf ``(M, ...)``; None before the first adaptation.
     """
 

@@ -131,7 +131,7 @@ class MemoryPlayer:
         self.num_reported_episodes: int = config.meta.episodes_per_task
 
     def adaptation(self, params: Params, play: Play) -> MemoryAdaptation:
-        """The policy with these parameters, for this play.
+        """The policy with these parameters, for these rollouts.
 
         Args:
             params: Parameters as ``ContextLearner.params`` returns them.

@@ -147,7 +147,7 @@ class ContextLearner(Learner):
         return Played(assignment, collect(params, play), mode)
 
     def keep(self, played: Played) -> None:
-        """Add a turn to the replay; after random actions, refit the normalisation to all of it."""
+        """Add a turn to the replay; after random actions, fit the normalisation to all of it."""
         parameters = np.array([task.parameters for task in played.assignment.tasks])
         code = torch.from_numpy(self._code.encode(parameters)).float()
         self.replay.add(played.trajectories, code)
@@ -261,9 +261,10 @@ class ContextLearner(Learner):
     def newest_lanes(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Inputs and codes of the meta-episodes that the inference model is trained on.
 
-        If rewards depend on the task, each meta-episode appears a second time with rewards
-        relabelled for another task. Otherwise a lane's actions would reveal its task, since they
-        follow its belief. The model would learn to trust its own belief, even a wrong one.
+        If the family has a reward formula and ``meta.relabelled`` is not 0, each meta-episode
+        appears a second time with rewards relabelled for another task. Without this copy a lane's
+        actions would reveal its task, since they follow the estimate. The model would learn to
+        trust its own estimate, even a wrong one.
 
         References:
             Ortega et al. 2021, "Shaking the foundations: delusions in sequence models for

@@ -129,7 +129,7 @@ class ParallelMLP(nn.Module):
         return self._by_seed(torch.baddbmm(weights[-1], hidden, weights[-2]))
 
     def passed(self, x: Float[Tensor, "*R M I"]) -> tuple[Float[Tensor, "K *R M O"], Passed]:
-        """Outputs as of ``forward``, and what ``weight_gradient`` and ``input_gradient`` need."""
+        """The outputs of ``forward``, and what ``weight_gradient`` and ``input_gradient`` need."""
         weights = self._weights()
         hidden = self._to_each(x)
         way = Passed([hidden], [], [])

@@ -134,8 +134,8 @@ class Replay:
             num_episodes: Consecutive episodes of a meta-episode, ``K``.
 
         Returns:
-            ``observation`` ``(N, K * T, O)``, ``action``, ``reward``, ``first``, ``motion``
-            likewise, and ``code`` ``(N, Z)``.
+            Tensors by name: ``observation`` ``(N, K * T, O)``; ``action``, ``reward``, ``first``
+            and ``motion`` with the same leading axes; and ``code`` ``(N, Z)``.
         """
         rows = self._rows_of(turn)
         kept = {name: value[rows] for name, value in self._tensors.items()}

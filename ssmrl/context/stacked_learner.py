@@ -33,7 +33,7 @@ class StackedLearner:
         graphs_of: Function that returns a device's graph capture, or None.
 
     Attributes:
-        own: Learner of each seed; they share nothing that they learn.
+        own: Learner of each seed; learners share no learnt state.
         stack: Stack of the learners that made the last iteration; initially all.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Task families and the batched simulations in which they are played."""
+"""Task families, and the batched simulations that run their tasks."""

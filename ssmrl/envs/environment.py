@@ -165,7 +165,7 @@ class Environment:
         if wrong.any():
             lanes = np.flatnonzero(wrong).tolist()
             raise ValueError(
-                f"`action` must be {rule}, but in the lanes {lanes} is {array[lanes].tolist()}"
+                f"`action` must be {rule}, but lanes {lanes} have {array[lanes].tolist()}"
             )
         return array
 

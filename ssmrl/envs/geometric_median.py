@@ -38,7 +38,7 @@ def geometric_median(points: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"
         weight = 1.0 / distance[away]
         pull = weight @ offset[away]
         strength, num_here = float(np.sqrt(pull @ pull)), int((~away).sum())
-        # The points at this place hold the median against a pull of up to their number.
+        # A place with k points is the median if the pull of the other points is at most k.
         if strength <= max(num_here, TOLERANCE):
             break
         step = (1.0 - num_here / strength) * pull / weight.sum()

@@ -91,7 +91,7 @@ class BoxCode(HiddenCode):
             )
 
     @property
-    def dim(self) -> int:  # type: ignore[override]  # as many as there are ranges
+    def dim(self) -> int:  # type: ignore[override]  # one number per range
         """``Z``, which is ``P``."""
         return len(self.low)
 

@@ -1,6 +1,6 @@
 """Many simulations of one MuJoCo model, stepped together; the only file that knows MuJoCo.
 
-Not an environment: it has no observation, no reward and no end.
+Not an environment: it has no observations, no rewards and no ends of episodes.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The robots: what distinguishes one of Gymnasium's locomotion environments from another.
+"""The robots: the differences between Gymnasium's locomotion environments.
 
 Not their rewards, which belong to the task families.
 """
@@ -19,7 +19,7 @@ class Robot:
 
     Attributes:
         name: Name used in the names of families.
-        model: File name of the model.
+        model: Model, as ``robot`` of ``BatchedPhysics``.
         frame_skip: Physics steps per env step.
         dt: Duration of an env step [s].
         num_hidden_positions: Leading generalised positions that the policy does not see.
@@ -85,7 +85,10 @@ def walker_is_healthy(position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
 
 
 def hopper_is_healthy(position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-    """Whether it is above 0.7 m, leans by less than 0.2 rad, and nothing exceeds 100."""
+    """Whether the torso is above 0.7 m and leans by less than 0.2 rad, and no number exceeds 100.
+
+    The limit of 100 does not apply to the position along x and the height.
+    """
     height, angle = position[:, 1], position[:, 2]
     healthy: np.ndarray = (height > 0.7) & (height < np.inf)
     healthy &= (angle > -0.2) & (angle < 0.2)

@@ -2,7 +2,7 @@
 
 A range is cut into equal periods. Test tasks come from the middle tenth of every period, training
 tasks from the rest, so no held-out value is ever trained on. Both distributions are nearly uniform
-over the whole range, and both have its mean and its mean distance from the middle.
+over the whole range. Their mean, and mean distance from the middle, are those of a uniform one.
 """
 
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ class Trials:
         num_envs: Number of lanes, ``B``.
         split: ``train`` or ``test``: where tasks are drawn from.
         num_episodes_per_trial: Episodes after which a lane gets a new task; None: it keeps its
-            task until ``restart``.
+            task until ``start`` is called with ``new_task``.
         horizon: Length of an episode [env steps]; the family's default if None.
         action_scale: Divisor of actions.
         num_threads: Threads of the physics; 0 means all cores.
@@ -141,7 +141,7 @@ class Trials:
         if not finite.all():
             lanes = np.flatnonzero(~finite).tolist()
             raise ValueError(
-                f"`action` must be finite, but in the lanes {lanes} is {array[lanes].tolist()}"
+                f"`action` must be finite, but lanes {lanes} have {array[lanes].tolist()}"
             )
         return self._env.step(array)
 
@@ -153,7 +153,9 @@ class Trials:
             ResetNeeded: Before the first reset.
         """
         if not self._draws:
-            gymnasium.logger.warn("nothing is drawn; make it with render_mode='rgb_array'")
+            gymnasium.logger.warn(
+                "nothing is drawn; make the environment with render_mode='rgb_array'"
+            )
             return None
         if self._camera is None:
             raise gymnasium.error.ClosedEnvironmentError("a closed environment draws nothing")
@@ -169,8 +171,9 @@ class Trials:
 
         Raises:
             KeyError: If an option is unknown.
-            ValueError: If an option is not a truth value, or the hidden variables are wrong in
-                number, not finite, or not positive although they are multipliers.
+            ValueError: If ``options`` is not a mapping, ``new_task`` is not a truth value, or the
+                hidden variables are wrong in number, not finite, or multipliers that are not
+                positive.
         """
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"`options` must be a mapping, but got {options!r}")

@@ -19,7 +19,7 @@ class Algorithm:
 
     Attributes:
         name: Name in configurations.
-        kind: Kind of adaptation: ``"gradient"`` steps on rollouts, or a recurrent ``"memory"``.
+        kind: Kind of adaptation: by ``"gradient"`` steps, or by a sequence model's ``"memory"``.
         settings: Import path, ``"package.module:NAME"``, of the dataclass of its ``meta.*`` knobs.
         policy: Import path of the dataclass of its ``policy.*`` knobs.
         learner: Import path of the ``Learner``.

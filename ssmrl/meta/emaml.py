@@ -107,7 +107,7 @@ def emaml_loss(
 ) -> tuple[Tensor, tuple[list[Distribution], Tensor]]:
     """The outer loss of a meta-batch.
 
-    It is the sum of three terms: the clipped surrogate of the adapted policies on the query, the
+    It is the sum of three terms: the clipped loss of the adapted policies on the query, the
     divergence of the pre-adaptation policies, and an exploration term. The last is minus the mean
     likelihood ratio of each support times its task's adjusted return. It makes actions likelier if
     adaptation to them gave a high return.

@@ -218,7 +218,7 @@ def stack_tasks(tasks: Sequence[SupervisedTask]) -> list[Tensor]:
     """
     if not isinstance(tasks, Collection):
         raise TypeError(f"`tasks` must be a list of tasks, but got {tasks!r}")
-    if any(isinstance(part, Tensor) for part in tasks):  # if `tasks` is a tensor: its rows
+    if any(isinstance(part, Tensor) for part in tasks):  # also true if `tasks` is one tensor
         raise ValueError(
             "`tasks` must be a list of (support_x, support_y, query_x, query_y), one for each "
             "task, but holds tensors; `list(zip(*tensors))` makes one of four collated tensors"

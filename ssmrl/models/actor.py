@@ -147,8 +147,8 @@ def make_actor(
 
     Args:
         config: Settings: the sequence model, its sizes and its inputs.
-        observation_dim: Number of observations, ``O``.
-        action_dim: Number of actions, ``A``.
+        observation_dim: Width of the observation, ``O``.
+        action_dim: Width of the action, ``A``.
         generator: Random generator of the initial weights.
     """
     seed = int(torch.randint(2**62, (1,), generator=generator))

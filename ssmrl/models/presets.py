@@ -24,8 +24,8 @@ def preset(name: str, method: str, observation_dim: int = 17, action_dim: int = 
             transformer; these sizes are common but have unequal parameter counts. ``"matched"``:
             as many parameters as the state space model of ``"seed"``, within 3 %.
         method: One of ``METHODS``.
-        observation_dim: Number of observations, ``O``, for counting parameters.
-        action_dim: Number of actions, ``A``, for the same purpose.
+        observation_dim: Width of the observation, ``O``, for counting parameters.
+        action_dim: Width of the action, ``A``, for the same purpose.
 
     Raises:
         KeyError: If the preset or the method is unknown; the message lists the known ones.

@@ -18,9 +18,9 @@ class StateSpaceLayer(nn.Module):
 
     Per step a mode changes by at most its time step times its input, which is small compared with
     the skip connection. The input weights are therefore scaled per mode by ``loudness``. With it,
-    unit white noise initially gives every mode the same standard deviation, 0.5: observations
-    change slowly and move a mode further than noise. Without the scaling the state and its
-    gradients were too small, and policies did not learn.
+    unit white noise initially gives every mode the same standard deviation, 0.5. It is not 1, since
+    observations change slowly and move a mode further than noise. Without the scaling the state and
+    its gradients were too small, and policies did not learn.
 
     Args:
         state_dim: Real numbers in the state, two per complex mode.

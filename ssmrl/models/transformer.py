@@ -159,7 +159,7 @@ class Transformer(SequencePolicy):
         self._slot_dims = [1] + num_layers * [2 * attention_dim]
         self.input_dim, self.output_dim = input_dim, output_dim
         self.state_dim = (window - 1) * sum(self._slot_dims)
-        self.num_scores = num_layers * num_heads * 2 * window  # of a block and the window before it
+        self.num_scores = num_layers * num_heads * 2 * window  # keys of two windows per query
 
     def step(
         self, x: Float[Tensor, "B I"], hidden: Float[Tensor, "B S"]

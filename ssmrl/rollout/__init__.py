@@ -1,1 +1,1 @@
-"""Experience: from parameters and tasks to trajectories and returns."""
+"""Rollouts: from parameters and tasks to trajectories and returns."""

@@ -1,4 +1,4 @@
-"""Tasks to play and their random streams, which is all that a worker receives."""
+"""Tasks and their random streams: the part of a worker's input that is not the policy."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +16,7 @@ class Assignment:
     """``N`` tasks, each with its own stream of randomness.
 
     Attributes:
-        tasks: Tasks to play.
+        tasks: Tasks to collect rollouts on.
         streams: Random stream of each task.
     """
 
@@ -35,7 +35,7 @@ class Assignment:
 def train_assignment(
     config: TrainConfig, iteration: int, num_tasks: int | None = None
 ) -> Assignment:
-    """The meta-batch of an iteration, a function of the configuration alone.
+    """The meta-batch of an iteration, a function of the arguments alone.
 
     Args:
         config: Configuration with family and seed.
@@ -64,7 +64,7 @@ def one_task_assignment(task: Task, draw: int = 0) -> Assignment:
     """One task, with the randomness of the first task of a draw.
 
     Args:
-        task: Task to play.
+        task: Task to collect rollouts on.
         draw: Index of the randomness, as in ``held_out_assignment``.
     """
     return _assignment([task], draw, Purpose.TEST_ROLLOUTS)

@@ -32,7 +32,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Play:
-    """A meta-episode of some tasks.
+    """Description of the rollouts to collect: one meta-episode of each task.
 
     Attributes:
         assignment: ``N`` tasks and their randomness.
@@ -70,7 +70,7 @@ class Player(Protocol):
     num_reported_episodes: int
 
     def adaptation(self, params: Params, play: Play) -> Adaptation[Any]:
-        """The policy with these parameters, for this play."""
+        """The policy with these parameters, for these rollouts."""
         ...
 
     def initial_params(self) -> Params:

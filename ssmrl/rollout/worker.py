@@ -43,7 +43,7 @@ def motion_dim(config: EnvConfig) -> int:
 
 
 class RolloutWorker:
-    """Collects all lanes of all its tasks in one batch; has the only loop of env steps.
+    """Collects all lanes of all tasks in one batch; only here is the loop over env steps.
 
     Args:
         config: Settings of the environment.
@@ -78,7 +78,7 @@ class RolloutWorker:
 
         Args:
             adaptation: The policy, and how it adapts.
-            assignment: ``N`` tasks and their randomness; the result depends on nothing else.
+            assignment: ``N`` tasks and their randomness; there is no other randomness.
             num_episodes: Episodes per task, ``K``.
             num_lanes: Lanes per task, ``B``.
             other_rewards: Whether the adaptation receives the rewards of another task's lanes: a

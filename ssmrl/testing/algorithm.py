@@ -151,7 +151,7 @@ class AlgorithmContract:
         config = TrainConfig.for_task(_TASK, self.algorithm)
         known = config.knobs()
         small = {knob: value for knob, value in _SMALL.items() if knob in known}
-        if get_algorithm(self.algorithm).kind == "gradient":  # only memory needs a recurrent model
+        if get_algorithm(self.algorithm).kind == "gradient":  # it needs no hidden state
             small |= {"policy.method": "mlp"} if "policy.method" in known else {}
         return config.with_knobs({**small, **self.sizes})
 

@@ -84,7 +84,7 @@ def _played(itself: _Itself, task_seed: int) -> Played:
 
 
 def horizon(family: TaskFamily) -> int:
-    """Length of the episodes that the rules play [env steps]."""
+    """Length of the episodes in the rules' rollouts [env steps]."""
     return min(_LONGEST, family.horizon)
 
 

@@ -136,7 +136,7 @@ class SequenceModelContract:
             output, known = step(x[:, t], known)
             wanted, hidden = model.step(x[:, t], hidden)
             assert torch.equal(output, wanted), "`stepper` must give what `step` gives"
-            assert torch.equal(known, hidden), "`stepper` must remember what `step` does"
+            assert torch.equal(known, hidden), "`stepper` must return the hidden state of `step`"
             assert not output.requires_grad, "`stepper` must keep no graph"
 
     def test_a_scan_may_be_cut_anywhere(self) -> None:
@@ -243,7 +243,7 @@ class SequenceModelContract:
         if model.state_dim:
             assert change > 0.0, (
                 f"a memory of {model.state_dim} numbers must carry something, but an input of the "
-                "first step does not show in the fifth output; give a model without S = 0"
+                "first step does not show in the fifth output; a model without one must have S = 0"
             )
         else:
             assert change < 1e-12, (

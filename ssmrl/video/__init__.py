@@ -1,1 +1,1 @@
-"""Videos of what a policy does on one task; it is imported only where one is made."""
+"""Videos of a policy on one task; this package is imported only if a video is made."""

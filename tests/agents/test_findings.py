@@ -131,7 +131,7 @@ def test_a_range_that_is_none_is_refused(change: dict[str, Any], message: str) -
 
 def test_a_knob_is_changed_once() -> None:
     change = reply()["changes"][0]
-    with pytest.raises(RefusedError, match="name each knob once, but one stands twice"):
+    with pytest.raises(RefusedError, match="name each knob once, but one occurs twice"):
         parse(reply(changes=[change, change]))
     with pytest.raises(RefusedError, match="each knob once, but has 5 entries"):
         parse(reply(changes=[change] * 5))
@@ -172,7 +172,7 @@ def test_an_object_of_two_meanings_is_refused() -> None:
     text = json.dumps(reply())
     twice = text.replace('"low": 0.01', '"low": 0.01, "low": 0.5')
     for raw, message in [
-        (twice, "every key must stand once, but 'low' stands twice"),
+        (twice, "every key must occur once, but 'low' occurs twice"),
         (text + text, "exactly one JSON object, but holds 2 of them"),
         ("I cannot help with that.", "exactly one JSON object, but holds none"),
         ("[1, 2]", "exactly one JSON object, but holds none"),

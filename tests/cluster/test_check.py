@@ -276,6 +276,13 @@ def test_a_planted_fault_is_found_and_nothing_else(
     assert message in fault.message
 
 
+def test_a_policy_that_selects_by_expressions_alone_is_not_counted_on() -> None:
+    expressions = [{"key": "app", "operator": "In", "values": ["other"]}]
+    faults = faults_after(CLUSTER, put("1|spec|podSelector", {"matchExpressions": expressions}))
+    assert len(faults) == 2, "head and workers"
+    assert all("NetworkPolicy" in fault.message for fault in faults)
+
+
 @pytest.mark.parametrize(("old", "new", "where", "message"), PLANTED_IN_CONTAINERFILE)
 def test_a_fault_planted_in_the_containerfile_is_found(
     old: str, new: str, where: str, message: str

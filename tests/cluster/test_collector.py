@@ -2,12 +2,14 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from cluster import collector as collector_module
-from cluster.collector import Collector
-from cluster.work_item import split
+from cluster.collector import MAX_LOSSES, Collector
+from cluster.divided_play import DividedPlay
+from cluster.work_item import Delivery, split
 from ssmrl.config import TrainConfig
 from ssmrl.rollout.assignment import held_out_assignment
 from ssmrl.rollout.play import Mode, Play
@@ -70,3 +72,29 @@ def test_no_work_is_waited_for_longer_than_was_asked_for(runners: Runners) -> No
     played(collector, num_lanes=2)
     played(collector, num_lanes=30, num_episodes=3)
     assert runners.patience == [40.0, 40.0]
+
+
+@pytest.mark.parametrize("num_bad", [3, 1000])
+def test_trajectories_that_are_lost_on_their_way_to_the_learners_are_collected_a_few_times_more(
+    num_bad: int, runners: Runners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    algorithm = Mock(env_runner_group=runners)
+    algorithm.config = SimpleNamespace(num_env_runners=2, num_learners=1, sample_timeout_s=60.0)
+    monkeypatch.setattr("cluster.divided_play.ray.put", lambda params: params)
+    delivered: list[set[int]] = []
+
+    def deliver(played: Any) -> set[int]:
+        delivered.append(set(played))
+        return {1} if len(delivered) <= num_bad else set()
+
+    config = CONFIG.with_knobs({"evaluation.num_tasks": 20})
+    play = Play(held_out_assignment(config, 0), 1, 1, Mode.USED)
+    divided = DividedPlay(algorithm)
+    if num_bad < MAX_LOSSES:
+        results = divided({}, play, Delivery.REFERENCE, deliver)
+        assert [part.number for part in results] == [0, 1]
+        assert delivered == [{0, 1}, {1}, {1}, {1}]
+    else:
+        with pytest.raises(RuntimeError, match="1 parts were lost 11 times"):
+            divided({}, play, Delivery.REFERENCE, deliver)
+    assert algorithm.metrics.log_value.call_count == min(num_bad, 1 + MAX_LOSSES)

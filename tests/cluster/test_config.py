@@ -39,7 +39,7 @@ SET: dict[str, tuple[str, dict[str, Any], str]] = {
     "env": ("environment", {"env": "CartPole-v1"}, "`env.task` of"),
     "env_config": ("environment", {"env_config": {"size": 3}}, "`env.task`, `env.horizon`"),
     "action_space": ("environment", {"action_space": gymnasium.spaces.Discrete(2)}, "`env.task`"),
-    "clip_rewards": ("environment", {"clip_rewards": True}, "leave it as it is, None"),
+    "clip_rewards": ("environment", {"clip_rewards": True}, "leave it at None"),
     "lr": ("training", {"lr": 0.5}, "`meta.outer_lr`"),
     "gamma": ("training", {"gamma": 0.5}, "`meta.discount`"),
     "model": ("training", {"model": {"fcnet_hiddens": [8]}}, "`policy.method`"),
@@ -56,7 +56,7 @@ SET: dict[str, tuple[str, dict[str, Any], str]] = {
         {"rollout_fragment_length": 9},
         "`env.horizon`",
     ),
-    "explore": ("env_runners", {"explore": False}, "leave it as it is, True"),
+    "explore": ("env_runners", {"explore": False}, "leave it at True"),
     "evaluation_duration": (
         "evaluation",
         {"evaluation_duration": 3},
@@ -68,7 +68,7 @@ SET: dict[str, tuple[str, dict[str, Any], str]] = {
     "enable_rl_module_and_learner": (
         "api_stack",
         {"enable_rl_module_and_learner": False, "enable_env_runner_and_connector_v2": False},
-        "leave it as it is, True",
+        "leave it at True",
     ),
 }
 

@@ -129,6 +129,10 @@ def test_the_token_is_looked_for_where_ray_looks(
     for path in (default, named, given):
         path.write_text(f"{path.name}\n")
     assert find_token(None) == "auth_token"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "")  # which counts as unset, as in Ray
+    assert find_token(None) == "auth_token"
+    default.rename(default.with_name("elsewhere"))
+    assert find_token(None) is None
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(named))
     assert find_token(None) == "named"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "variable")

@@ -221,7 +221,7 @@ class TestRecord:
 
     def test_a_device_that_is_not_here_is_named_with_the_way_out(self, tmp_path: Path) -> None:
         record_device(tmp_path, "cuda:7")
-        with pytest.raises(ValueError, match=r"'cuda:7'.*resume it elsewhere with `--device cpu`"):
+        with pytest.raises(ValueError, match=r"'cuda:7'.*resume it here with `--device cpu`"):
             checked_device_of(None, tmp_path, resume=True)
         assert checked_device_of("cpu", tmp_path, resume=True) == CPU
 

@@ -54,7 +54,7 @@ def test_a_run_of_a_device_that_is_not_here_goes_on_where_it_is_told_to(
     assert refused.exit_code == 2
     (line,) = refused.stderr.splitlines()
     assert line.startswith("error: `--device` is 'cuda:9', but torch")
-    assert line.endswith(f"{folder} was made there; resume it elsewhere with `--device cpu`")
+    assert line.endswith(f"{folder} was made on that device; resume it here with `--device cpu`")
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     told = invoke(tmp_path, "--name", "a", "--resume", "--env-steps", "500", "--device", "cpu")
     assert told.exit_code == 0, told.output

@@ -157,7 +157,7 @@ def test_a_renderer_that_mujoco_does_not_know_is_refused_in_a_line(
     result = invoke("train", "--task", "ant-vel")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        "error: MUJOCO_GL='software' is no renderer of MuJoCo's; set it to egl, osmesa, glfw or "
+        "error: MUJOCO_GL='software' is not a renderer of MuJoCo; set it to egl, osmesa, glfw or "
         "disable, or unset it\n"
     )
 

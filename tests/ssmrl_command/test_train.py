@@ -207,7 +207,7 @@ def test_cpu_seconds_are_counted_without_evaluations_and_end_the_run(
         (["--task", "point", "--set", "env.task=ant-vel"], "--task ant-vel"),
         (["--task", "point", "--env-steps", "0"], "max_env_steps"),
         (["--task", "point", "--seconds", "0"], "max_cpu_seconds"),
-        (["--task", "point", "--seconds", "5", "--env-steps", "5"], "give one of them"),
+        (["--task", "point", "--seconds", "5", "--env-steps", "5"], "give exactly one of them"),
         (["--task", "point", "--num-evaluations", "0"], "num_evaluations"),
         (["--task", "point", "--seed", "-1"], "seed"),
         (["--task", "point", "--num-seeds", "0"], "--num-seeds"),

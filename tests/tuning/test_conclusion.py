@@ -162,7 +162,7 @@ def test_an_open_verdict_says_what_so_many_seeds_can_find(
     folder.searched_and_judged()
     folder.conclude()
     *_, findable, verdict = folder.said
-    assert findable.startswith("as many seeds find a difference of ")
+    assert findable.startswith("this many seeds find a difference of ")
     assert verdict.startswith("No difference shown")
 
 

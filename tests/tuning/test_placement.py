@@ -167,7 +167,7 @@ def test_a_sweep_goes_on_where_it_was_unless_told_otherwise(tmp_path: Path, card
     (tmp_path / "device.json").write_text('{"device": "cuda:1"}')
     assert (found(None), found("cpu"), found("cuda")) == ("cuda:1", "cpu", "cuda")
     (tmp_path / "device.json").write_text('{"device": "cuda:5"}')
-    with pytest.raises(ValueError, match="resume it elsewhere with `--device cpu`"):
+    with pytest.raises(ValueError, match="resume it here with `--device cpu`"):
         found(None)
 
 

@@ -1,1 +1,1 @@
-"""The statistics that move a space between rounds."""
+"""The trust box: statistics that move a search space between the rounds of a sweep."""

@@ -1,4 +1,4 @@
-"""Statistical evidence against parts of a search space; the moves it leads to are made elsewhere.
+"""Statistical evidence against parts of a search space; ``trust_box`` makes the moves.
 
 A *corner* is the outer quarter of a numeric knob's range, at its low or its high side.
 """
@@ -18,7 +18,7 @@ from tuning.table.ranking import Ranked, elite, ranking
 from tuning.table.trial import FAILURES, Trial
 
 CORNER = 0.25  # share of the width of a range
-MIN_TRIALS = 5  # that a corner or a level needs before it is judged
+MIN_TRIALS = 5  # fewest trials or configurations of a corner or level that is judged
 MIN_TRIALS_PER_KNOB = 10
 MIN_FAILED = 0.6
 SIGNIFICANCE = 0.05
@@ -88,8 +88,8 @@ def worse_corners(space: SearchSpace, rows: Sequence[Trial]) -> Corners:
 def failing_corners(space: SearchSpace, rows: Sequence[Trial]) -> Corners:
     """The corners in which most trials fail, and significantly more than in the rest of the range.
 
-    At least five trials, in any state, must lie in the corner, and 60 % of them must have failed
-    (a state of ``FAILURES``). If the rest fails as often, the knob is not the reason.
+    At least five trials, in any state, must lie in the corner, and at least 60 % of them must have
+    failed (a state of ``FAILURES``). If the rest fails as often, the knob is not the reason.
 
     References:
         Fisher 1922, "On the Interpretation of chi^2 from Contingency Tables" (the exact test);
@@ -122,11 +122,11 @@ def hopeless_levels(
 ) -> tuple[tuple[KnobValue, Ground], ...]:
     """The levels of a categorical knob that cannot be expected to reach the incumbent.
 
-    A level needs five completed configurations. Its upper bound is a prediction interval for one
-    more configuration as good as its elite, not an interval of its mean: a level that is poor on
-    average may still hold the optimum. The incumbent's lower bound comes from the spread between
-    the runs of one configuration, pooled over all configurations with several runs. Without any
-    such configuration there is no bound, and no level is hopeless.
+    A level needs five completed configurations. Its upper bound is the end of a prediction interval
+    for one more configuration as good as its elite, not of an interval of its mean: a level that is
+    poor on average may still hold the optimum. The incumbent's lower bound comes from the spread
+    between the runs of one configuration, pooled over all configurations with several runs. Without
+    any such configuration there is no bound, and no level is hopeless.
 
     Returns:
         Each such level with the evidence against it, lowest upper bound first.

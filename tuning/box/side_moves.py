@@ -25,7 +25,8 @@ class Standing:
     Attributes:
         best: The incumbent's value; None if it lacks the knob.
         best_ids: The incumbent's trials.
-        elite: The values of the elite among the configurations that have the knob.
+        elite: The values of the elite among the configurations that have the knob; empty if these
+            are fewer than ``MIN_ELITE``.
         elite_ids: The elite's trials.
         has_rivals: Whether more than one configuration has the knob.
     """
@@ -54,7 +55,7 @@ class Standing:
     def reason_to_expand(
         self, a_range: Float | Int, side: str
     ) -> tuple[str, tuple[str, ...]] | None:
-        """Why the optimum may lie beyond a side, with the supporting trials; None if it may not."""
+        """Why the optimum may lie beyond a side, with the trials; None if there is no reason."""
 
         def distance(value: KnobValue) -> float:
             where = place(a_range, value)

@@ -1,4 +1,4 @@
-"""Statistical rules that move a search space between rounds, with guarantees; not a searcher.
+"""The rules that move a search space, the box, between rounds, with guarantees; not a searcher.
 
 For any rows, the next space holds the incumbent, lies inside the hard limits, and has lost at most
 a quarter of each range. The order of the rows does not matter.
@@ -103,7 +103,7 @@ def propose(
       expands further if the incumbent lies further out, as a draw from the first space can. A
       single configuration moves nothing, since it has not beaten any other.
     - Of the other sides, at most one per knob loses its outer quarter. ``failing_corners``
-      (**cut**) or ``worse_corners`` (**narrow**) must list it, and it must not expand back.
+      (**cut**) or ``worse_corners`` (**narrow**) must list it, and it must not expand back at once.
     - A level **drops** if ``hopeless_levels`` lists it, as long as two remain.
 
     Args:
@@ -229,7 +229,7 @@ def _check_levels(knob: str, a_range: Choice, old: Choice, rows: Sequence[Trial]
     if kept:
         raise ValueError(
             f"`{knob}` must keep every level that may still reach the incumbent, but {a_range} "
-            f"drops {kept!r}; keep each until the evidence of five trials rules it out."
+            f"drops {kept!r}; keep each until at least five configurations rule it out."
         )
 
 

@@ -1,1 +1,1 @@
-"""The folder of a run: who works in it, and how that ends in order."""
+"""The folder of a run: its path, its owner process, and an orderly end when that is stopped."""

@@ -192,7 +192,7 @@ def _see_gone(path: Path) -> None:
 
 
 def _beats(path: Path) -> bool:
-    """Whether an owner on another machine touches its file within ``WATCH_S``."""
+    """Whether an owner on another machine or in a container touches its file in ``WATCH_S``."""
     began, first = time.monotonic(), _touched(path)
     while time.monotonic() - began < WATCH_S:
         if _touched(path) != first:

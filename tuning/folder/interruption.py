@@ -1,4 +1,4 @@
-"""Good conduct of a long run: one process per folder, and an orderly end when it is stopped."""
+"""Exclusive use of a run's folder by one process, and an orderly end when it is stopped."""
 
 import errno
 import fcntl
@@ -96,7 +96,7 @@ def interruptible(command: str, folder: Path) -> Iterator[None]:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         if any((folder / name).exists() for name in _BEGUN):
-            tell(f"\nstopped; finished trials are kept in {folder}. Go on with:\n  {command}\n")
+            tell(f"\nstopped; finished trials are kept in {folder}. Resume with:\n  {command}\n")
         else:
             tell(NOTHING_BEGUN)
         _stop_ray()

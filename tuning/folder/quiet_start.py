@@ -15,7 +15,7 @@ NOTHING_BEGUN = "\nstopped before it began\n"
 
 
 def quiet_start() -> None:
-    """Until there is anything to resume, exit on Ctrl-C with status 130 and one line."""
+    """On a stop signal from now on, print one line and exit with 128 plus the signal's number."""
 
     def stop(number: int, frame: Any) -> None:
         tell(NOTHING_BEGUN)

@@ -1,1 +1,1 @@
-"""The page that a sweep leaves."""
+"""The HTML report of a sweep."""

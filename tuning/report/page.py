@@ -51,7 +51,7 @@ def write_report(
         bound: The best return without adaptation; None if it is not known.
         comparison: Winner against default on fresh held-out tasks; None if it was not made.
         command: The command line that repeats the sweep; empty if it is not known.
-        rounds: The space of each round, and why; empty if the space was not to move.
+        rounds: The rounds with their spaces and moves; empty if the space was not to move.
         unjudged: Why there is no comparison; may be empty.
         going_on: Possible next steps, each in words and as a command line.
         made_with: Versions and machine behind the results, the content of ``device.json``.

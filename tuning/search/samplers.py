@@ -41,7 +41,8 @@ def make_sampler(name: str, space: SearchSpace, *, seed: int, first_number: int)
     ``gp`` and ``cmaes`` draw conditional knobs by TPE, and ``cmaes`` choices too.
 
     Args:
-        name: One of ``tuning.plan.SEARCHERS``, or an import path as ``own_sampler`` takes it.
+        name: One of ``tuning.search.searchers.SEARCHERS``, or an import path as ``own_sampler``
+            takes it.
         space: The space to sample.
         seed: Seed of the whole search.
         first_number: The number of the study's first row.

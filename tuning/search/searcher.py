@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 STEP = "judged_at"
-"""Result key of the part of the budget after which the score was measured [env steps]."""
+"""Result key of the part of the budget at which the score is compared [env steps]."""
 
 MAX_DRAWS, MAX_EVEN_DRAWS = 10, 1000
 """Maximum draws of the sampler for a point that is not avoided, then maximum uniform draws.

@@ -1,1 +1,1 @@
-"""What is searched: ranges, spaces, and the files that describe them."""
+"""Search spaces: their ranges, and the YAML files that describe them."""

@@ -1,4 +1,4 @@
-"""Reads a user's YAML file with a search space and its hard limits; does not search it."""
+"""Reads a user's YAML file with a search space and its hard limits; it does not search."""
 
 import dataclasses
 import math

@@ -22,7 +22,9 @@ class FieldType(NamedTuple):
 
 def list_of(kind: FieldType, length: int | None = None) -> FieldType:
     """The type of lists with values of one type, of a given length or of any."""
-    words = f"a list, each {kind.words}" if length is None else f"a list of {length} {kind.words}"
+    words = (
+        f"a list, each {kind.words}" if length is None else f"a list of {length}, each {kind.words}"
+    )
     return FieldType(
         words,
         lambda value: (

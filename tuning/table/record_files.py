@@ -19,7 +19,7 @@ WARM_ROWS = "warm_start.jsonl"
 """Rows of an earlier sweep that a sweep was started with."""
 
 _THEN = {
-    ROWS: "`--resume` repeats its trial",
+    ROWS: "`--resume` repeats its trial if its round is the last",
     ROUNDS: "`--resume` rebuilds its round from plan, rows and journal",
     LEDGER: "`--resume` counts what it may have spent as spent",
     WARM_ROWS: "rounds that have not begun are searched without it",

@@ -61,18 +61,18 @@ class Trial:
             there is none, and always None for the states after ``PRUNED``.
         knobs: The searched knobs, as suggested.
         config: All knobs, as training reported to have received them; empty if it never began.
-        env_steps: Env steps of training.
-        seconds: Wall-clock time [s].
-        iterations: Meta-updates.
-        returns: Mean held-out return by number of adaptation steps, the keys as text: ``"0"``.
+        env_steps: Env steps of all its runs together.
+        seconds: Wall-clock time of all its runs together [s].
+        iterations: Training iterations of its first run.
+        returns: Mean held-out return by number of adaptation steps, or of earlier episodes with the
+            task; the keys are text: ``"0"``.
         interval: 95 % interval of the score, low and high.
         curve: At each evaluation, the env steps so far, and the return before and after adaptation.
         reason: Why it did not complete, in a sentence; empty if it did.
         round: The round of the sweep that made it.
         seeds: The seeds of its runs, which differ in nothing else.
         seed_scores: The score of each run, in the same order; their mean is ``score``.
-        judged_at: Part of the budget after which the score was measured; 0 without a score [env
-            steps].
+        judged_at: Part of the budget at which the score is compared; 0 without a score [env steps].
         peak_bytes: Peak memory of its process; 0 if that is not known [bytes].
 
     Raises:

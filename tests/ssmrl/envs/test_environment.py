@@ -143,11 +143,11 @@ def test_a_mistyped_name_is_answered_with_near_ones(env_name: str, near: str) ->
     [
         ("Pendulum-v1", np.zeros(2), r"must be \(2, 1\), but got \(2,\)"),
         ("Pendulum-v1", np.zeros((1, 1)), r"must be \(2, 1\), but got \(1, 1\)"),
-        ("Pendulum-v1", torch.tensor([[0.0], [torch.nan]]), r"finite, but in the lanes \[1\]"),
+        ("Pendulum-v1", torch.tensor([[0.0], [torch.nan]]), r"finite, but lanes \[1\] have"),
         ("CartPole-v1", np.zeros((2, 1), dtype=np.int64), r"must be \(2,\), but got \(2, 1\)"),
         ("CartPole-v1", np.array([0.0, 1.0]), "must be an integer, but got float64"),
-        ("CartPole-v1", np.array([0, 2]), r"Discrete\(2\), but in the lanes \[1\] is \[2\]"),
-        ("CartPole-v1", np.array([-1, 0]), r"in the lanes \[0\] is \[-1\]"),
+        ("CartPole-v1", np.array([0, 2]), r"Discrete\(2\), but lanes \[1\] have \[2\]"),
+        ("CartPole-v1", np.array([-1, 0]), r"lanes \[0\] have \[-1\]"),
     ],
 )
 def test_wrong_actions_are_refused(

@@ -140,7 +140,7 @@ def test_an_action_that_is_not_finite_is_refused(value: float) -> None:
         env.reset(seed=0)
         action = np.zeros(env.action_space.shape)
         action.flat[-1] = value
-        with pytest.raises(ValueError, match="`action` must be finite, but in the lanes"):
+        with pytest.raises(ValueError, match="`action` must be finite, but lanes"):
             env.step(action)
         action.flat[-1] = 0.0
         assert np.isfinite(env.step(action)[1]).all(), "nothing of it reached the simulation"

@@ -90,7 +90,7 @@ def test_nothing_is_drawn_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
     for env in (TaskEnv("point"), TaskVectorEnv(2, "point")):
         env.reset(seed=0)
         assert env.render() is None
-    assert said == ["nothing is drawn; make it with render_mode='rgb_array'"] * 2
+    assert said == ["nothing is drawn; make the environment with render_mode='rgb_array'"] * 2
 
 
 def test_a_picture_before_the_first_reset_or_after_the_end_is_refused() -> None:
