@@ -152,5 +152,9 @@ class _WandbLog(TrainLog):
     def write(self, numbers: dict[str, float], env_steps: int) -> None:
         self._run.log(numbers | {"env_steps": env_steps})
 
+    def ended(self, knobs: Mapping[str, KnobValue], score: float | None) -> None:
+        if score is not None:  # its settings are there already
+            self._run.summary["score"] = score
+
     def close(self) -> None:
         self._run.finish()

@@ -125,7 +125,7 @@ class RowKeeper(tune.Callback):
         """A trial started or restarted."""
         if trial.trial_id not in self._open:
             self._open[trial.trial_id] = trial
-            self._progress.started(self._name(trial), _searched(trial))
+            self._progress.started(self._name(trial), searched(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -248,7 +248,7 @@ class RowKeeper(tune.Callback):
             number=self._searcher.number(trial.trial_id),
             state=state,
             score=result.get(METRIC) if has_score else None,
-            knobs=_searched(trial),
+            knobs=searched(trial),
             config=result.get("received", {}),
             env_steps=result.get("all_env_steps", 0),
             seconds=result.get("seconds", 0.0),
@@ -324,8 +324,8 @@ class RowKeeper(tune.Callback):
         (self._pulses / name).unlink(missing_ok=True)
 
 
-def _searched(trial: Any) -> dict[str, Any]:
-    """The searched knobs of a trial; a seed of its own is not one of them."""
+def searched(trial: Any) -> dict[str, Any]:
+    """The searched knobs of one of Tune's trials; a seed of its own is not one of them."""
     return {knob: value for knob, value in trial.config.items() if knob != "seed"}
 
 

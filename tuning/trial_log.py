@@ -7,6 +7,7 @@ from ray import tune
 
 from ssmrl.run import Row
 from ssmrl.train_log import LogKind, TrainLog, open_log
+from tuning.row_keeper import searched
 from tuning.search.searcher import StudySearcher, row_name
 
 
@@ -44,7 +45,9 @@ class TrialLog(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Write the searched knobs with the score, and close the log."""
         if (log := self._logs.pop(trial.trial_id, None)) is not None:
-            log.ended(trial.config, (trial.last_result or {}).get("score"))
+            result = trial.last_result or {}
+            is_lost = result.get("diverged") or result.get("out_of_memory")
+            log.ended(searched(trial), None if is_lost else result.get("score"))
             log.close()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

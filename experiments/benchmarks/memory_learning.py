@@ -290,7 +290,7 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
     task: Annotated[str, typer.Option(help="Task family.")] = "ant-vel",
     seconds: Annotated[float, typer.Option(help="CPU time of training [s].")] = 600.0,
     every: Annotated[float, typer.Option(help="CPU time between evaluations [s].")] = 60.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the training.")] = 0,
     knob: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE, for example meta.episodes_per_task=2.")
     ] = None,
@@ -302,7 +302,9 @@ def memory_learning(  # noqa: PLR0917  # one parameter a flag
         Path,
         typer.Option(help="Folder of the curve.", callback=mounted),
     ] = Path("experiments/results"),
-    checkpoints: Annotated[Path, typer.Option(callback=mounted)] = Path("runs/memory-learning"),
+    checkpoints: Annotated[
+        Path, typer.Option(help="Folder of checkpoints and experience.", callback=mounted)
+    ] = Path("runs/memory-learning"),
 ) -> None:
     """Train one seed on one core, and write its curve; the same command resumes it."""
     torch.set_num_threads(1)

@@ -125,7 +125,9 @@ def _text(found: dict[int, float], env_steps: int) -> str:
 
 @app.command()
 def null_comparison(
-    num_seeds: Annotated[int, typer.Option("--seeds", min=2 * max(SIZES))] = 60,
+    num_seeds: Annotated[
+        int, typer.Option("--seeds", min=2 * max(SIZES), help="Seeds to train.")
+    ] = 60,
     env_steps: Annotated[int, typer.Option(min=1, help="Budget of each run [env steps].")] = 8000,
     num_draws: Annotated[int, typer.Option("--draws", min=1, help="Pairs of groups.")] = 10_000,
     output: Annotated[

@@ -19,7 +19,8 @@ CURVE = ((100, -5.0, -3.0), (200, -5.5, -2.0))
 
 
 def trial(name: str, **last: Any) -> Any:
-    return SimpleNamespace(trial_id=name, config={"meta.inner_lr": 0.1}, last_result=last)
+    config = {"meta.inner_lr": 0.1, "seed": 3}
+    return SimpleNamespace(trial_id=name, config=config, last_result=last)
 
 
 def result(num_judged: int) -> dict[str, Any]:
@@ -46,15 +47,17 @@ def test_evaluations_are_over_env_steps_and_settings_beside_the_score(
     assert scalars(tmp_path / "tensorboard" / "t0000" / "hparams")["score"] == [(0, -2.0)]
     settings = str(events(tmp_path / "tensorboard" / "t0000" / "hparams"))
     assert "meta.inner_lr" in settings
+    assert "seed" not in settings, "it is no setting that was searched"
 
 
 def test_trials_have_logs_of_their_own_and_one_that_fails_has_no_score(
     log: TrialLog, tmp_path: Path
 ) -> None:
-    a, b = trial("a", score=-2.0), trial("b")
+    a, b = trial("a", score=-2.0), trial("b", score=-2.0, diverged=True)
     log.on_trial_result(1, [], a, result(1))
     log.on_trial_result(1, [], b, result(2))
     log.on_trial_error(1, [], a)
+    log.on_trial_complete(1, [], b)
     log.close()
     folder = tmp_path / "tensorboard"
     assert scalars(folder / "t0000")["held_out/return"] == [(100, -3.0)]
