@@ -264,7 +264,7 @@ def test_a_damaged_row_is_exit_code_3_with_the_way_on(folder: Path) -> None:
     path.write_bytes(b"".join([*lines[:2], *lines[3:]]))
     result = resume(folder)
     assert result.exit_code == 3
-    assert f"line 3 of {path} is record 4, but before it 3 should stand" in result.stderr
+    assert f"line 3 of {path} is record 4, but 3 should come before it" in result.stderr
     assert f"`ssmrl doctor {folder} --repair` keeps every good record" in result.stderr
 
 

@@ -98,7 +98,7 @@ def test_an_empty_token_file_is_one_line_and_exit_code_2(
         (["--task", "point", "--seeds-per-trial", "0"], "`seeds_per_trial` must be at least 1"),
         (["--task", "point", "--space", "none.yaml"], "none.yaml"),
         (["--task", "point", "--space", "a\x1b[31mb.yaml"], "a?[31mb.yaml"),
-        (["--task", "point", "--name", "aux.1"], "Windows cannot hold a folder 'aux.1'"),
+        (["--task", "point", "--name", "aux.1"], "Windows does not allow 'aux.1'"),
         (["--task", "point", "--retries", "-1"], "`retries` must be at least 0, but got -1"),
         (
             [
