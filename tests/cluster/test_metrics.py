@@ -27,7 +27,7 @@ from tuning.table.trial import Trial, TrialState, TrialTable
 LAUNCH = ROOT / "cluster" / "launch"
 NAME = "scraped"
 SIZE = ["--method", "mlp", "--num-samples", "2", "--num-confirmed", "0"]
-SIZE += ["--max-env-steps", "32000", "--max-concurrent", "1"]
+SIZE += ["--max-env-steps", "12000", "--max-concurrent", "1"]
 WAY = ["--algorithm", "promp", "--scheduler", "none", "--searcher", "random"]
 
 Labels = frozenset[tuple[str, str]]
