@@ -35,8 +35,8 @@ def asked(plan: SweepPlan, num_trials: int) -> str:
     rounds = f" in {plan.rounds} rounds" if plan.rounds > 1 else ""
     return (
         f'<p class="asked"><b>Asked:</b> which settings of <b>{escape(plan.method)}</b>, trained '
-        f"by <b>{escape(plan.algorithm)}</b> on <b>{escape(plan.task)}</b>, earn the highest "
-        f"return after adaptation to held-out tasks? Planned were {plan.num_samples} trials"
+        f"by <b>{escape(plan.algorithm)}</b> on <b>{escape(plan.task)}</b>, give the highest "
+        f"return after adaptation to held-out tasks? The plan: {plan.num_samples} trials"
         f"{rounds} of {plan.max_env_steps:,} env steps and {_seeds(plan.seeds_per_trial)} "
         f"each, from seed {plan.seed} on, chosen by {escape(plan.searcher)}{fresh}; "
         f"{num_trials} {'has' if num_trials == 1 else 'have'} ended.</p>"
