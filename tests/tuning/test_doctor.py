@@ -93,7 +93,7 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], bytes], str]] = {
     ),
     "torn": (lambda rows: b"".join(rows)[:-40], "line 3: "),
     "swapped": (lambda rows: rows[1] + rows[0] + rows[2], "line 1: it is record 2, but record 1"),
-    "taken out": (lambda rows: rows[0] + rows[2], "line 2: it is record 3, but 2 should come before it"),
+    "taken out": (lambda rows: rows[0] + rows[2], "line 2: it is record 3, but 2 should"),
     "deep": (lambda rows: b"".join([rows[0], b"[" * 10_000 + b"\n", *rows[1:]]), "line 2: "),
     "no text": (lambda rows: b"".join([rows[0], b"\xff\xfe\n", *rows[1:]]), "line 2: "),
     "emptied": (lambda rows: b"".join([rows[0], b"\n", rows[2]]), "line 2: "),
