@@ -100,7 +100,7 @@ def test_the_page_holds_the_numbers(tmp_path: Path) -> None:
 def test_the_page_says_what_was_asked(tmp_path: Path) -> None:
     asked = re.sub("<[^>]*>", "", make(tmp_path, [ended(0, 1.0)]))
     for words in (
-        "which settings of ssm, trained by promp on point, earn",
+        "which settings of ssm, trained by promp on point, give",
         "The plan: 20 trials of 5,000 env steps and 1 seed each, from seed 3 on, chosen by tpe",
         "; 1 has ended.",
     ):
