@@ -11,10 +11,12 @@ from dataclasses import asdict
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssmrl.knobs import KnobValue
-from ssmrl.run import Row
+
+if TYPE_CHECKING:  # a help text need not import torch
+    from ssmrl.run import Row
 
 TENSORBOARD = "tensorboard"
 """The folder of event files, in the folder of a run."""
@@ -57,10 +59,10 @@ class TrainLog(AbstractContextManager["TrainLog"], ABC):
         row: State of the run at its start or resumption.
     """
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: "Row") -> None:
         self._iterations, self._num_judged = row.iterations, len(row.curve)
 
-    def take(self, row: Row) -> None:
+    def take(self, row: "Row") -> None:
         """Log the results of an iteration; numbers that are not finite are left out."""
         if row.metrics is not None and row.iterations > self._iterations:
             known = asdict(row.metrics)
@@ -92,7 +94,7 @@ class TrainLog(AbstractContextManager["TrainLog"], ABC):
 
 
 def open_log(
-    kind: LogKind, folder: Path, knobs: Mapping[str, KnobValue], row: Row, *, trial: str = ""
+    kind: LogKind, folder: Path, knobs: Mapping[str, KnobValue], row: "Row", *, trial: str = ""
 ) -> TrainLog:
     """Open the log of a run, or of a trial of a sweep.
 
@@ -111,7 +113,7 @@ def open_log(
 class _TensorboardLog(TrainLog):
     """Event files in the run's folder; a resumed run adds another one."""
 
-    def __init__(self, folder: Path, row: Row) -> None:
+    def __init__(self, folder: Path, row: "Row") -> None:
         from tensorboardX import SummaryWriter
 
         super().__init__(row)
@@ -134,7 +136,9 @@ class _TensorboardLog(TrainLog):
 class _WandbLog(TrainLog):
     """A run of Weights & Biases, with the settings of the logged-in user."""
 
-    def __init__(self, folder: Path, knobs: Mapping[str, KnobValue], row: Row, trial: str) -> None:
+    def __init__(
+        self, folder: Path, knobs: Mapping[str, KnobValue], row: "Row", trial: str
+    ) -> None:
         import wandb
 
         super().__init__(row)

@@ -34,3 +34,20 @@ def test_what_a_subcommand_loads(module: str, needs: set[str], spares: set[str])
     loaded = set(json.loads(finished.stdout))
     assert needs <= loaded
     assert not spares & loaded
+
+
+def test_the_help_of_what_trains_waits_for_no_slow_import() -> None:
+    names = ("train", "adapt", "render", "sweep", "research", "analyze", "report", "list")
+    helps = f"[CliRunner().invoke(app, [name, '--help']).exit_code for name in {names}]"
+    code = "from typer.testing import CliRunner; from ssmrl_command.app import app; "
+    finished = subprocess.run(
+        [sys.executable, "-c", f"{code}assert not any({helps}); {LOADED}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    loaded = set(json.loads(finished.stdout))
+    assert "tuning" in loaded
+    assert not {"torch", "ray", "pandas", "scipy", "matplotlib"} & loaded
