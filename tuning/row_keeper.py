@@ -96,6 +96,7 @@ class RowKeeper(tune.Callback):
         self._evaluations: dict[str, int] = {}
         self._open: dict[str, Any] = {}
         self._num_spared = num_spared
+        self._killed_in_start: KilledInStartError | None = None
         self._ended: set[str] = set()
         self._failed_at: dict[str, int] = {}
         self._hung: dict[str, str] = {}
@@ -109,7 +110,15 @@ class RowKeeper(tune.Callback):
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune finished a step of its loop."""
+        """Tune finished a step of its loop.
+
+        Raises:
+            KilledInStartError: If Ray's memory monitor killed a trial for the last time while its
+                process was being started; ``lost_to_memory_monitor`` handles that. Only from here
+                does Tune pass an error on as it is.
+        """
+        if self._killed_in_start is not None:
+            raise self._killed_in_start
         ended = Counter(row.state for row in self._table.rows)
         self._metrics.trials(
             {"RUNNING": len(self._open), **{state.value: ended[state] for state in TrialState}}
@@ -156,14 +165,10 @@ class RowKeeper(tune.Callback):
             self._end(trial, *self._outcome(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed for the last time, perhaps before it started.
-
-        Raises:
-            KilledInStartError: If Ray's memory monitor killed it while its process was being
-                started; ``lost_to_memory_monitor`` handles that.
-        """
+        """A trial failed for the last time, perhaps before it started."""
         if (kill := MonitorKill.read(_last_failure(trial.error_file))) is not None:
-            raise KilledInStartError(trial.trial_id, kill)
+            self._killed_in_start = KilledInStartError(trial.trial_id, kill)
+            return
         self._end(trial, *self._loss(trial))
 
     def lost_to_memory_monitor(self, error: BaseException) -> bool:

@@ -63,8 +63,11 @@ def in_start(three: Tuned, folder: Path, *words: str) -> RuntimeError:
     """What is raised when ``c`` fails so while its process is being started."""
     starting = three.keeper._open["c"]
     starting.error_file = failures(folder, *words)
+    three.keeper._killed_in_start = None  # Tune would have ended, and made another keeper
+    three.keeper.on_step_end(1, [])
+    three.keeper.on_trial_error(1, [], starting)
     with pytest.raises(RuntimeError, match="running low on memory") as raised:
-        three.keeper.on_trial_error(1, [], starting)
+        three.keeper.on_step_end(2, [])
     assert not three.table.rows
     return raised.value
 
