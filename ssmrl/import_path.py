@@ -9,7 +9,9 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class ImportPathError(ValueError):
@@ -51,6 +53,26 @@ def imported(path: str) -> Any:
                 f"{getattr(sys.modules[module_name], '__file__', 'no file')} has no {name!r}"
             )
         found = getattr(found, part)
+    return found
+
+
+def imported_as(path: str, wanted: type[T], remedy: str) -> T:
+    """The object at an import path, which must have a type.
+
+    Args:
+        path: Import path.
+        wanted: The type.
+        remedy: What makes such an object, for the message.
+
+    Raises:
+        ImportPathError: If there is none, or it has another type.
+    """
+    found = imported(path)
+    if not isinstance(found, wanted):
+        raise ImportPathError(
+            f"{path!r} must be of type {wanted.__name__}, but is of type {type(found).__name__}; "
+            f"{remedy}"
+        )
     return found
 
 

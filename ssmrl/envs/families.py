@@ -6,7 +6,7 @@ from functools import cache
 from ssmrl.envs.locomotion_families import LOCOMOTION_FAMILIES
 from ssmrl.envs.point import POINT
 from ssmrl.envs.task import TaskFamily
-from ssmrl.import_path import ImportPathError, imported, is_import_path
+from ssmrl.import_path import imported_as, is_import_path
 from ssmrl.unknown_name import UnknownNameError
 
 FAMILIES: dict[str, TaskFamily] = {family.name: family for family in (*LOCOMOTION_FAMILIES, POINT)}
@@ -46,10 +46,6 @@ def get_family(name: str) -> TaskFamily:
 
 @cache
 def _own_family(path: str) -> TaskFamily:
-    family = imported(path)
-    if not isinstance(family, TaskFamily):
-        raise ImportPathError(
-            f"{path!r} must be a TaskFamily, but is a {type(family).__name__}; make one with "
-            "`ssmrl.gymnasium_family`, `ssmrl.robot_family` or `ssmrl.TaskFamily`"
-        )
+    remedy = "make one with `ssmrl.gymnasium_family`, `ssmrl.robot_family` or `ssmrl.TaskFamily`"
+    family = imported_as(path, TaskFamily, remedy)
     return replace(family, name=path)

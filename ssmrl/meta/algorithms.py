@@ -9,7 +9,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ssmrl.import_path import ImportPathError, imported, is_import_path
+from ssmrl.import_path import ImportPathError, imported, imported_as, is_import_path
 from ssmrl.knobs import KnobValue, check_knob
 
 
@@ -210,10 +210,6 @@ def get_algorithm(name: str) -> Algorithm:
 
 @cache
 def _own_algorithm(path: str) -> Algorithm:
-    algorithm = imported(path)
-    if not isinstance(algorithm, Algorithm):
-        raise ImportPathError(
-            f"{path!r} must be an Algorithm, but is a {type(algorithm).__name__}; make one from an "
-            "entry of `ssmrl.ALGORITHMS` with `dataclasses.replace`"
-        )
+    remedy = "make one from an entry of `ssmrl.ALGORITHMS` with `dataclasses.replace`"
+    algorithm = imported_as(path, Algorithm, remedy)
     return replace(algorithm, name=path)

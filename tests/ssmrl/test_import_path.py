@@ -66,9 +66,13 @@ def test_a_name_that_is_not_there_is_named_with_the_file(module: str) -> None:
 
 @has("FAMILY = ALGORITHM = Method = 3\n")
 def test_what_is_of_another_type_is_refused_with_how_to_make_one(module: str) -> None:
-    with pytest.raises(ImportPathError, match=r"must be a TaskFamily, but is a int; make one with"):
+    with pytest.raises(
+        ImportPathError, match=r"must be of type TaskFamily, but is of type int; make one with"
+    ):
         get_family(f"{module}:FAMILY")
-    with pytest.raises(ImportPathError, match=r"must be an Algorithm, but is a int; make one from"):
+    with pytest.raises(
+        ImportPathError, match=r"must be of type Algorithm, but is of type int; make one from"
+    ):
         get_algorithm(f"{module}:ALGORITHM")
     with pytest.raises(ImportPathError, match=r"must be a class with `init_hidden` and `step`"):
         TrainConfig().with_knobs({"policy.method": f"{module}:Method"})
