@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a help text need not import torch
 TENSORBOARD = "tensorboard"
 """The folder of event files, in the folder of a run."""
 
+_MAX_WAITING = 1_000_000  # events in memory
 _NOT_NUMBERS = {"iteration", "env_steps", "statistics", "seconds", "cpu_seconds"}
 
 
@@ -119,7 +120,10 @@ class _TensorboardLog(TrainLog):
         super().__init__(row)
         # Steps logged after the checkpoint that the run resumes from are purged and logged again.
         going_on = {"purge_step": row.env_steps + 1} if row.iterations else {}
-        self._writer: Any = SummaryWriter(str(folder), **going_on)
+        if not row.iterations and folder.exists():  # of a trial, which writes all of it again
+            going_on = {"purge_step": 0}
+        # On a full disk its thread dies; then a short queue would fill, and stop the training.
+        self._writer: Any = SummaryWriter(str(folder), max_queue=_MAX_WAITING, **going_on)
 
     def write(self, numbers: dict[str, float], env_steps: int) -> None:
         for name, value in numbers.items():

@@ -83,6 +83,8 @@ def run_trials(
     """
     earlier = [row for row in table.rows if row.round == this.number]
     pulses = (folder / "tune" / "pulses").resolve()
+    for left in pulses.glob("*"):  # by processes that were killed, and whose ids may be others' now
+        left.unlink(missing_ok=True)
     memory = Memory.of(this.space, plan)
     if memory.is_short and not placement.on_gpu:  # there trials request only GPUs of Ray
         progress.note(
@@ -90,6 +92,7 @@ def run_trials(
             "that does not fit beside the others waits for them"
         )
     trainable = _trainable(plan, placement, folder, pulses, num_physics_threads, memory)
+    logs = [] if log is None else [TrialLog(log, folder, searcher, progress.note)]
     keeper = RowKeeper(
         this.number,
         table,
@@ -102,8 +105,8 @@ def run_trials(
         pulses=pulses,
         watch=_watch(plan, placement),
         num_spared=num_spared,
+        log=None if not logs else logs[0],
     )
-    logs = [] if log is None else [TrialLog(log, folder, searcher)]
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     # Ray would warn about missing files of the loggers, which are off, and intended settings.
     for name in ("ray.tune", "ray.train", "ray.rllib", "ray._common.deprecation"):

@@ -17,8 +17,8 @@ class MonitorKill:
 
     Attributes:
         sentence: First sentence of the message.
-        killed: Memory of the killed processes, by pid [GB].
-        living: Memory of the largest other processes of the node, by pid [GB].
+        killed: Memory of the killed processes, by pid [GiB].
+        living: Memory of the largest other processes of the node, by pid [GiB].
     """
 
     sentence: str

@@ -24,6 +24,7 @@ from tuning.pulse import Sign
 from tuning.scheduler import trains_again
 from tuning.search.searcher import StudySearcher, row_name
 from tuning.table.trial import Trial, TrialState, TrialTable
+from tuning.trial_log import TrialLog
 from tuning.watch import Watch
 
 METRIC = "score"
@@ -42,13 +43,13 @@ class KilledInStartError(RuntimeError):
     """Ray's memory monitor killed a trial while its process was being started.
 
     Attributes:
-        trial_id: Tune's id of the trial.
-        kill: The kill as the monitor reported it.
+        trial: Tune's trial.
+        kill: What the monitor says.
     """
 
-    def __init__(self, trial_id: str, kill: MonitorKill) -> None:
+    def __init__(self, trial: Any, kill: MonitorKill) -> None:
         super().__init__(kill.sentence)
-        self.trial_id, self.kill = trial_id, kill
+        self.trial, self.kill = trial, kill
 
 
 class RowKeeper(tune.Callback):
@@ -71,6 +72,7 @@ class RowKeeper(tune.Callback):
         watch: Decides which silence is too long.
         num_spared: Restarts of each trial that was killed beside a larger one, by name; counted
             across all calls of Tune in a round.
+        log: Additional log, which receives the rows.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class RowKeeper(tune.Callback):
         pulses: Path,
         watch: Watch,
         num_spared: Counter[str],
+        log: TrialLog | None = None,
     ) -> None:
         self._round, self._time_budget_s, self._num_rounds = number, time_budget_s, num_rounds
         self._table, self._searcher, self._progress = table, searcher, progress
@@ -95,8 +98,10 @@ class RowKeeper(tune.Callback):
         self._started = self._looked = time.monotonic()
         self._evaluations: dict[str, int] = {}
         self._open: dict[str, Any] = {}
-        self._num_spared = num_spared
+        self._num_spared, self._log = num_spared, log
         self._killed_in_start: KilledInStartError | None = None
+        self._trials: list[Any] = []
+        self._running: set[str] = set()
         self._ended: set[str] = set()
         self._failed_at: dict[str, int] = {}
         self._hung: dict[str, str] = {}
@@ -117,6 +122,7 @@ class RowKeeper(tune.Callback):
                 process was being started; ``lost_to_memory_monitor`` handles that. Only from here
                 does Tune pass an error on as it is.
         """
+        self._trials = trials  # Tune's own list, to which it adds
         if self._killed_in_start is not None:
             raise self._killed_in_start
         ended = Counter(row.state for row in self._table.rows)
@@ -132,9 +138,10 @@ class RowKeeper(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial started or restarted."""
+        self._running.add(trial.trial_id)
         if trial.trial_id not in self._open:
             self._open[trial.trial_id] = trial
-            self._progress.started(self._name(trial), searched(trial))
+            self._progress.started(self._name(trial), _searched(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -154,6 +161,9 @@ class RowKeeper(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed, and will be restarted."""
         result = trial.last_result or {}
+        self._running.discard(trial.trial_id)
+        if MonitorKill.read(_last_failure(trial.error_file)) is not None:
+            self._num_spared[self._name(trial)] += 1
         state, reason = self._loss(trial)
         self._failed_at[trial.trial_id] = result.get("all_env_steps", 0)
         self._forget_pulse(trial)
@@ -166,8 +176,9 @@ class RowKeeper(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed for the last time, perhaps before it started."""
-        if (kill := MonitorKill.read(_last_failure(trial.error_file))) is not None:
-            self._killed_in_start = KilledInStartError(trial.trial_id, kill)
+        kill = MonitorKill.read(_last_failure(trial.error_file))
+        if kill is not None and trial.trial_id not in self._running:
+            self._killed_in_start = KilledInStartError(trial, kill)
             return
         self._end(trial, *self._loss(trial))
 
@@ -191,19 +202,20 @@ class RowKeeper(tune.Callback):
         pids = self._pids()
         killed = {each: kill.killed[pid] for each, pid in pids.items() if pid in kill.killed}
         if starting is not None and not killed:  # it gave no sign of life yet
-            killed = {starting.trial_id: 0.0}
+            killed = {starting.trial.trial_id: 0.0}
         if not killed:
             return False
         blamed = max(killed, key=lambda trial_id: killed[trial_id])
-        trial = self._open[blamed]
-        living = max((kill.living[pid] for pid in pids.values() if pid in kill.living), default=0.0)
-        if living > killed[blamed] and self._num_spared[self._name(trial)] < self._retries:
+        trial = self._living()[blamed] if starting is None or blamed in pids else starting.trial
+        others = [pid for each, pid in pids.items() if each not in killed]
+        largest = max((kill.living.get(pid, 0.0) for pid in others), default=0.0)
+        if largest > killed[blamed] and self._num_spared[self._name(trial)] < self._retries:
             self._num_spared[self._name(trial)] += 1
             self._progress.note(f"{self._name(trial)} is restarted: OOM beside a larger trial")
             return True
-        if starting is None or starting.trial_id != blamed:  # else Tune has told the searcher
+        if starting is None or starting.trial is not trial:  # else Tune has told the searcher
             self._searcher.on_trial_complete(blamed, error=True)
-        peak = {"peak_bytes": int(killed[blamed] * 1e9)} if killed[blamed] else {}
+        peak = {"peak_bytes": int(killed[blamed] * 2**30)} if killed[blamed] else {}
         self._end(trial, TrialState.OOM, kill.sentence, **peak)
         return True
 
@@ -218,11 +230,16 @@ class RowKeeper(tune.Callback):
             if METRIC in (trial.last_result or {}) and not trains_again(trial):
                 self._end(trial, *self._outcome(trial))
 
+    def _living(self) -> dict[str, Any]:
+        """Tune's trials without a row, by id, whether or not their processes have started."""
+        trials = (*self._trials, *self._open.values())
+        return {each.trial_id: each for each in trials if each.trial_id not in self._ended}
+
     def _pids(self) -> dict[str, int]:
-        """Process ids of the running trials that have shown a sign of life, by trial id."""
+        """Process ids of the trials that have shown a sign of life, by trial id."""
         signs = {
             trial_id: Sign.read(self._pulses / self._name(trial))
-            for trial_id, trial in self._open.items()
+            for trial_id, trial in self._living().items()
         }
         return {trial_id: sign.pid for trial_id, sign in signs.items() if sign is not None}
 
@@ -243,6 +260,8 @@ class RowKeeper(tune.Callback):
             kept = {"peak_bytes": (trial.last_result or {}).get("peak_bytes", 0)}
             row = self._row(trial, kept, TrialState.FAILED, reason)
         self._table.append(row)
+        if self._log is not None:
+            self._log.ended(row)
         self._progress.finished(row, self._table.best(self._num_rounds))
 
     def _row(self, trial: Any, result: Mapping[str, Any], state: TrialState, reason: str) -> Trial:
@@ -253,7 +272,7 @@ class RowKeeper(tune.Callback):
             number=self._searcher.number(trial.trial_id),
             state=state,
             score=result.get(METRIC) if has_score else None,
-            knobs=searched(trial),
+            knobs=_searched(trial),
             config=result.get("received", {}),
             env_steps=result.get("all_env_steps", 0),
             seconds=result.get("seconds", 0.0),
@@ -329,7 +348,7 @@ class RowKeeper(tune.Callback):
         (self._pulses / name).unlink(missing_ok=True)
 
 
-def searched(trial: Any) -> dict[str, Any]:
+def _searched(trial: Any) -> dict[str, Any]:
     """The searched knobs of one of Tune's trials; a seed of its own is not one of them."""
     return {knob: value for knob, value in trial.config.items() if knob != "seed"}
 

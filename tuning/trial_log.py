@@ -1,5 +1,6 @@
 """``--log`` of a sweep: the evaluations of each trial for TensorBoard or Weights & Biases."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,24 +8,29 @@ from ray import tune
 
 from ssmrl.run import Row
 from ssmrl.train_log import LogKind, TrainLog, open_log
-from tuning.row_keeper import searched
 from tuning.search.searcher import StudySearcher, row_name
+from tuning.table.trial import Trial
 
 
 class TrialLog(tune.Callback):
     """Writes the evaluations of each trial to a log of its own, over its env steps.
 
-    A trial that is resumed writes its earlier evaluations again, with the same env steps.
+    A resumed trial writes its earlier evaluations again, at the same env steps. If a log cannot be
+    written, it is given up with a note, and its trial continues: the table does not depend on it.
 
     Args:
         kind: Kind of log.
-        folder: The sweep's folder.
+        folder: Folder of the sweep.
         searcher: Searcher that knows the trials' numbers.
+        note: Receives a line for each log that is given up.
     """
 
-    def __init__(self, kind: LogKind, folder: Path, searcher: StudySearcher) -> None:
-        self._kind, self._folder, self._searcher = kind, folder, searcher
+    def __init__(
+        self, kind: LogKind, folder: Path, searcher: StudySearcher, note: Callable[[str], None]
+    ) -> None:
+        self._kind, self._folder, self._searcher, self._note = kind, folder, searcher, note
         self._logs: dict[str, TrainLog] = {}
+        self._given_up: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """No state: Tune pickles its callbacks for its own resume, which is not used here."""
@@ -33,30 +39,36 @@ class TrialLog(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Write the evaluations that are new."""
-        log = self._logs.get(trial.trial_id)
-        if log is None:
-            name = row_name(self._searcher.number(trial.trial_id))
-            log = open_log(self._kind, self._folder, result["received"], Row(), trial=name)
-            self._logs[trial.trial_id] = log
-        curve = tuple(tuple(point) for point in result["curve"])
-        log.take(Row(result["all_env_steps"], result["iterations"], curve=curve))
+        """Write the new evaluations of a trial."""
+        name = row_name(self._searcher.number(trial.trial_id))
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Write the searched knobs with the score, and close the log."""
-        if (log := self._logs.pop(trial.trial_id, None)) is not None:
-            result = trial.last_result or {}
-            is_lost = result.get("diverged") or result.get("out_of_memory")
-            log.ended(searched(trial), None if is_lost else result.get("score"))
-            log.close()
+        def write() -> None:
+            if name not in self._logs:
+                self._logs[name] = open_log(
+                    self._kind, self._folder, result["received"], Row(), trial=name
+                )
+            curve = tuple(tuple(point) for point in result["curve"])
+            self._logs[name].take(Row(result["all_env_steps"], result["iterations"], curve=curve))
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Close the log."""
-        if (log := self._logs.pop(trial.trial_id, None)) is not None:
-            log.close()
+        self._try(name, write)
+
+    def ended(self, row: Trial) -> None:
+        """Write the searched knobs of an ended trial beside its score, and close its log."""
+        if (log := self._logs.pop(row.trial_id, None)) is not None:
+            self._try(row.trial_id, lambda: log.ended(row.knobs, row.score))
+            self._try(row.trial_id, log.close)
 
     def close(self) -> None:
-        """Close the logs of trials that Tune stopped without reporting it."""
-        for log in self._logs.values():
-            log.close()
+        """Close the logs of trials that have no row yet."""
+        for name, log in self._logs.items():
+            self._try(name, log.close)
         self._logs.clear()
+
+    def _try(self, name: str, act: Callable[[], None]) -> None:
+        if name in self._given_up:
+            return
+        try:
+            act()
+        except Exception as error:  # of whatever library; a trial must not fail by it
+            self._given_up.add(name)
+            self._note(f"the {self._kind} log of {name} is given up: {error}")

@@ -132,17 +132,24 @@ def test_the_node_that_lacks_a_part_is_named(cluster: Cluster) -> None:
     assert str(raised.value).count("there is no module") == 1
 
 
-def test_another_version_and_a_missing_file_are_told_by_every_node(
-    cluster: Cluster, module: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_version_is_told_by_every_node(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This process uses what it has imported; the nodes look at the disk."""
     monkeypatch.setattr("cluster.own_modules.source_digest", lambda path: "0" * 64)
     with pytest.raises(MissingModuleError) as raised:
         check_modules([PART])
     assert str(raised.value).count("another version of its module") == 2
-    module.rename(module.with_suffix(".gone"))
-    fresh = "part_of_a_user:OTHER"
-    with pytest.raises(MissingModuleError, match="cannot be imported") as raised:
-        check_modules([fresh])
-    module.with_suffix(".gone").rename(module)
-    assert str(raised.value).count("'part_of_a_user:OTHER' cannot be imported") == 2
+
+
+def test_a_module_that_no_other_process_finds_is_told_by_every_node(
+    cluster: Cluster, module: Path
+) -> None:
+    """This process uses what it has imported; the nodes look at the disk."""
+    gone = module.with_name("only_here.py")
+    gone.write_text("FAMILY = 'mine'\n")
+    assert source_digest("only_here:FAMILY")
+    gone.unlink()
+    with pytest.raises(MissingModuleError) as raised:
+        check_modules(["only_here:FAMILY"])
+    assert str(raised.value).count("there is no module 'only_here'") == 2
+    sys.modules.pop("only_here")

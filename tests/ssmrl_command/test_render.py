@@ -143,7 +143,7 @@ def test_a_renderer_that_is_asked_for_and_missing_is_named(
 ) -> None:
     """MuJoCo could not even be imported then, which is why no other command goes on either."""
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    monkeypatch.setattr("ssmrl_command.renderer.find_library", lambda name: None)
+    monkeypatch.setattr("ssmrl_command.renderer._is_installed", lambda name: False)
     for command in (["render", str(tmp_path)], ["list", "families"]):
         result = invoke(*command)
         assert result.exit_code == 2

@@ -47,7 +47,7 @@ def test_the_largest_that_rays_memory_monitor_ended_has_a_row_and_its_siblings_h
     assert three.keeper.lost_to_memory_monitor(monitor(pid11=0.33, pid12=1.37, pid99=9.0))
     assert (three.row.trial_id, three.row.state) == ("t0001", TrialState.OOM)
     assert three.row.reason == "3 worker(s) were killed due to the node running low on memory"
-    assert three.row.peak_bytes == 1_370_000_000
+    assert three.row.peak_bytes == int(1.37 * 2**30)
     three.searcher.on_trial_complete.assert_called_once_with("b", error=True)
 
 
@@ -59,15 +59,20 @@ def failures(folder: Path, *words: str) -> str:
     )
 
 
-def in_start(three: Tuned, folder: Path, *words: str) -> RuntimeError:
-    """What is raised when ``c`` fails so while its process is being started."""
-    starting = three.keeper._open["c"]
-    starting.error_file = failures(folder, *words)
+def in_start(three: Tuned, folder: Path, words: str) -> RuntimeError:
+    """What is raised when the process of ``c`` died, and is killed so while it is started again."""
+    starting, pulse = three.keeper._open["c"], three.folder / "pulses" / "t0002"
+    starting.error_file = failures(folder, "The actor died")
     three.keeper._killed_in_start = None  # Tune would have ended, and made another keeper
-    three.keeper.on_step_end(1, [])
-    three.keeper.on_trial_error(1, [], starting)
+    three.keeper.on_trial_recover(1, [starting], starting)
+    assert not pulse.exists()
+    if "pid=13," in words:  # it came as far as to show that it lives
+        pulse.write_text("1 13 here\n")
+    starting.error_file = failures(folder, "The actor died", words)
+    three.keeper.on_step_end(1, [starting])
+    three.keeper.on_trial_error(1, [starting], starting)
     with pytest.raises(RuntimeError, match="running low on memory") as raised:
-        three.keeper.on_step_end(2, [])
+        three.keeper.on_step_end(2, [starting])
     assert not three.table.rows
     return raised.value
 
@@ -75,16 +80,15 @@ def in_start(three: Tuned, folder: Path, *words: str) -> RuntimeError:
 def test_one_that_was_killed_in_its_start_is_restarted_where_a_larger_one_was_killed(
     three: Tuned, tmp_path: Path
 ) -> None:
-    """Its process gave no sign of life yet, so that the pulse is that of the one before it."""
     words = str(monitor(pid11=1.37, pid99=0.2).__cause__)
-    error = in_start(three, tmp_path, "The actor died", words)
+    error = in_start(three, tmp_path, words)
     assert three.keeper.lost_to_memory_monitor(error)
     assert (three.row.trial_id, three.row.state) == ("t0000", TrialState.OOM)
-    assert three.row.peak_bytes == 1_370_000_000
+    assert three.row.peak_bytes == int(1.37 * 2**30)
     three.searcher.on_trial_complete.assert_called_once_with("a", error=True)
 
 
-@pytest.mark.parametrize(("pid", "peak"), [("pid13", 200_000_000), ("pid99", 0)])
+@pytest.mark.parametrize(("pid", "peak"), [("pid13", int(0.2 * 2**30)), ("pid99", 0)])
 def test_one_that_was_killed_in_its_start_and_is_the_largest_has_a_row(
     pid: str, peak: int, three: Tuned, tmp_path: Path
 ) -> None:
@@ -108,7 +112,52 @@ def test_one_that_was_killed_beside_a_larger_one_that_lives_is_restarted_a_few_t
     assert three.keeper.lost_to_memory_monitor(error)
     assert (three.row.trial_id, three.row.state) == ("t0002", TrialState.OOM)
     said = [call.args[0] for call in three.progress.note.call_args_list]
-    assert said == ["t0002 is restarted: OOM beside a larger trial"] * 2
+    assert said.count("t0002 is restarted: OOM beside a larger trial") == 2
+
+
+def test_restarts_by_tune_after_a_kill_count_among_those_beside_a_larger_one(
+    three: Tuned, tmp_path: Path
+) -> None:
+    error = monitor("11\t1.9\tray::MetaTraining\n", pid13=0.4)
+    killed = three.keeper._open["c"]
+    killed.error_file = failures(tmp_path, str(error.__cause__))
+    for _ in range(2):
+        three.keeper.on_trial_recover(1, [killed], killed)
+    (three.folder / "pulses" / "t0002").write_text("1 13 here\n")
+    assert three.keeper.lost_to_memory_monitor(error)
+    assert (three.row.trial_id, three.row.state) == ("t0002", TrialState.OOM)
+
+
+@pytest.mark.parametrize("has_shown_life", [True, False])
+def test_one_that_never_began_has_a_row_too(
+    has_shown_life: bool, three: Tuned, tmp_path: Path
+) -> None:
+    """Tune tells of a start only when it is over, also where a process takes over another trial."""
+    never = three.trial("d")
+    error = monitor(pid14=0.3)
+    if has_shown_life:
+        (three.folder / "pulses" / "t0003").write_text("1 14 here\n")
+        three.keeper.on_step_end(1, [never])
+    else:
+        never.error_file = failures(tmp_path, str(error.__cause__))
+        three.keeper.on_trial_error(1, [never], never)
+        with pytest.raises(RuntimeError) as raised:
+            three.keeper.on_step_end(1, [never])
+        error = raised.value
+    assert three.keeper.lost_to_memory_monitor(error)
+    assert (three.row.trial_id, three.row.state) == ("t0003", TrialState.OOM)
+    assert three.searcher.on_trial_complete.call_count == has_shown_life
+
+
+def test_one_that_runs_and_says_that_a_process_of_its_own_was_killed_has_a_row_at_once(
+    three: Tuned, tmp_path: Path
+) -> None:
+    running = three.keeper._open["c"]
+    words = f"RuntimeError: a learner was lost ({monitor(pid99=0.2).__cause__})"
+    running.error_file = failures(tmp_path, words)
+    three.keeper.on_trial_error(1, [running], running)
+    assert (three.row.trial_id, three.row.state) == ("t0002", TrialState.OOM)
+    three.keeper.on_step_end(1, [running])
 
 
 def test_a_failure_after_one_of_the_monitors_is_what_it_says(three: Tuned, tmp_path: Path) -> None:
