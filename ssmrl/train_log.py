@@ -118,12 +118,16 @@ class _TensorboardLog(TrainLog):
         from tensorboardX import SummaryWriter
 
         super().__init__(row)
-        # Steps logged after the checkpoint that the run resumes from are purged and logged again.
-        going_on = {"purge_step": row.env_steps + 1} if row.iterations else {}
-        if not row.iterations and folder.exists():  # of a trial, which writes all of it again
-            going_on = {"purge_step": 0}
+        # What was logged after the checkpoint is logged again; a trial logs all of it again.
+        earlier = sum(path.is_file() for path in folder.iterdir()) if folder.exists() else 0
+        purge_step = row.env_steps + 1 if row.iterations else 0 if earlier else None
         # On a full disk its thread dies; then a short queue would fill, and stop the training.
-        self._writer: Any = SummaryWriter(str(folder), max_queue=_MAX_WAITING, **going_on)
+        self._writer: Any = SummaryWriter(
+            str(folder),
+            purge_step=purge_step,
+            max_queue=_MAX_WAITING,
+            filename_suffix=f".{earlier}",  # files are named by the second
+        )
 
     def write(self, numbers: dict[str, float], env_steps: int) -> None:
         for name, value in numbers.items():
