@@ -92,7 +92,7 @@ def run_trials(
             "that does not fit beside the others waits for them"
         )
     trainable = _trainable(plan, placement, folder, pulses, num_physics_threads, memory)
-    logs = [] if log is None else [TrialLog(log, folder, searcher, progress.note)]
+    trial_log = None if log is None else TrialLog(log, folder, searcher, progress.note)
     keeper = RowKeeper(
         this.number,
         table,
@@ -105,7 +105,7 @@ def run_trials(
         pulses=pulses,
         watch=_watch(plan, placement),
         num_spared=num_spared,
-        log=None if not logs else logs[0],
+        log=trial_log,
     )
     scheduler = "none" if is_confirmation(plan, this) else plan.scheduler
     # Ray would warn about missing files of the loggers, which are off, and intended settings.
@@ -125,7 +125,7 @@ def run_trials(
         run_config=RunConfig(
             name=f"tune-{this.number}-{os.getpid()}",
             storage_path=str((folder / "tune").resolve()),
-            callbacks=[keeper, *logs],
+            callbacks=[keeper] if trial_log is None else [keeper, trial_log],
             failure_config=FailureConfig(max_failures=plan.retries),
             verbose=0,
         ),
@@ -133,8 +133,8 @@ def run_trials(
     try:
         return _is_cut_short(tuner, keeper, folder)
     finally:
-        for each in logs:
-            each.close()
+        if trial_log is not None:
+            trial_log.close()
 
 
 def _trainable(
